@@ -1,0 +1,284 @@
+"""Accounts: adding, disabling, keys, and which clients they may see."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pyotp
+from msgspec import Meta
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from gateway.core import identity, ssh_keys
+from gateway.core.admin.context import Context, account_row, client_row, slugs
+from gateway.core.runtime import stamp
+from gateway.errors import Refusal
+from vault.catalogue.schema import account_keys, accounts, grants
+from vault.catalogue.store import Transaction
+from vault.ids import new_id
+
+NAME = r"^[a-z_][a-z0-9_.-]{0,31}\Z"
+PASSWORD_MINIMUM = 12
+
+
+class Add(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.add`. `keys` are public key lines; `totp` enrols a one-time code."""
+
+    name: Annotated[str, Meta(pattern=NAME)]
+    role: str
+    client: str = ""
+    keys: list[str] = []
+    password: str = ""
+    totp: bool = False
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that name an account."""
+
+    name: str
+
+
+class Key(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.key`: a public key line to add, or a fingerprint to remove."""
+
+    name: str
+    add: str = ""
+    remove: str = ""
+
+
+class Grant(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.grant` and `account.revoke`."""
+
+    name: str
+    client: str
+
+
+class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+async def add(context: Context, arguments: Add) -> dict[str, Any]:
+    """Add an account with at least one way to log in."""
+    core = context.core
+    if arguments.role not in identity.ROLES:
+        raise Refusal(
+            "invalid",
+            f"role: expected one of {', '.join(identity.ROLES)}, found {arguments.role!r}",
+        )
+    if (arguments.role == "client") != bool(arguments.client):
+        raise Refusal("invalid", "client: expected one for the role client and for no other")
+    if not arguments.keys and not arguments.password:
+        raise Refusal(
+            "invalid", f"account {arguments.name}: expected a key or a password, found none"
+        )
+    if arguments.password and len(arguments.password) < PASSWORD_MINIMUM:
+        raise Refusal("invalid", f"password: expected at least {PASSWORD_MINIMUM} characters")
+    keys = [_public(line) for line in arguments.keys]
+    account_id = new_id(context.now)
+    secret = pyotp.random_base32() if arguments.totp else None
+
+    def work(tx: Transaction) -> None:
+        if tx.connection.execute(
+            select(accounts.c.id).where(accounts.c.name == arguments.name)
+        ).scalar():
+            raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
+        client_id = None
+        if arguments.client:
+            client = client_row(tx.connection, arguments.client)
+            if client.state != "open":
+                raise Refusal("invalid", f"client {client.slug}: expected it open, found it closed")
+            client_id = client.id
+        tx.connection.execute(
+            insert(accounts),
+            {
+                "id": account_id,
+                "name": arguments.name,
+                "role": arguments.role,
+                "client_id": client_id,
+                "state": "active",
+                "password_hash": identity.hash_password(arguments.password)
+                if arguments.password
+                else None,
+                "totp": identity.seal_totp(core, account_id, secret) if secret else None,
+                "created_at": stamp(context.now),
+            },
+        )
+        for algorithm, blob in keys:
+            _add_key(tx, account_id, algorithm, blob, context)
+        core.record(
+            tx,
+            "account.added",
+            account_id,
+            context.actor,
+            context.now,
+            role=arguments.role,
+            keys=len(keys),
+            password=bool(arguments.password),
+            code=arguments.totp,
+        )
+
+    await core.write(work)
+    answer: dict[str, Any] = {"id": account_id, "name": arguments.name, "role": arguments.role}
+    if secret is not None:
+        # Shown once, to whoever enrols; the store keeps it sealed.
+        answer["totp_uri"] = pyotp.TOTP(secret).provisioning_uri(
+            name=arguments.name, issuer_name="Strongroom"
+        )
+    return answer
+
+
+async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """All accounts, their keys' fingerprints and what they may see."""
+    del arguments
+
+    def look(connection: Any) -> list[dict[str, Any]]:
+        names = slugs(connection)
+        found = []
+        for row in connection.execute(select(accounts).order_by(accounts.c.name)):
+            keys = connection.execute(
+                select(account_keys.c.fingerprint).where(
+                    account_keys.c.account_id == row.id, account_keys.c.removed_at.is_(None)
+                )
+            ).scalars()
+            granted = connection.execute(
+                select(grants.c.client_id).where(grants.c.account_id == row.id)
+            ).scalars()
+            found.append(
+                {
+                    "id": row.id,
+                    "name": row.name,
+                    "role": row.role,
+                    "state": row.state,
+                    "client": names.get(row.client_id, ""),
+                    "keys": list(keys),
+                    "password": row.password_hash is not None,
+                    "totp": row.totp is not None,
+                    "clients": sorted(names[client_id] for client_id in granted),
+                }
+            )
+        return found
+
+    return await context.core.read(look)
+
+
+async def disable(context: Context, arguments: Named) -> dict[str, Any]:
+    """Disable an account: no further login."""
+
+    def work(tx: Transaction) -> None:
+        row = account_row(tx.connection, arguments.name)
+        tx.connection.execute(
+            update(accounts).where(accounts.c.id == row.id).values(state="disabled")
+        )
+        context.core.record(tx, "account.disabled", row.id, context.actor, context.now)
+
+    await context.core.write(work)
+    return {"name": arguments.name, "state": "disabled"}
+
+
+async def key(context: Context, arguments: Key) -> dict[str, Any]:
+    """Add a public key to an account, or remove one."""
+    if bool(arguments.add) == bool(arguments.remove):
+        raise Refusal("invalid", "account key: expected one key to add or one to remove")
+    added = _public(arguments.add) if arguments.add else None
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        if added is not None:
+            mark = _add_key(tx, row.id, *added, context)
+            kind = "account.key_added"
+        else:
+            mark = arguments.remove
+            changed = tx.connection.execute(
+                update(account_keys)
+                .where(
+                    account_keys.c.account_id == row.id,
+                    account_keys.c.fingerprint == mark,
+                    account_keys.c.removed_at.is_(None),
+                )
+                .values(removed_at=stamp(context.now))
+            )
+            if changed.rowcount != 1:
+                raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
+            kind = "account.key_removed"
+        context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark)
+        return mark
+
+    return {"name": arguments.name, "fingerprint": await context.core.write(work)}
+
+
+async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
+    """Let an accountant (or archivist) see a client's documents."""
+
+    def work(tx: Transaction) -> None:
+        account = account_row(tx.connection, arguments.name)
+        client = client_row(tx.connection, arguments.client)
+        if account.role not in {"accountant", "archivist", "officer"}:
+            raise Refusal(
+                "invalid",
+                f"account {account.name}: expected an accountant, archivist or officer,"
+                f" found {account.role}",
+            )
+        tx.connection.execute(
+            insert_or(grants).on_conflict_do_nothing(),
+            {
+                "account_id": account.id,
+                "client_id": client.id,
+                "granted_at": stamp(context.now),
+            },
+        )
+        context.core.record(
+            tx, "access.granted", account.id, context.actor, context.now, client=client.id
+        )
+
+    await context.core.write(work)
+    return {"name": arguments.name, "client": arguments.client, "granted": True}
+
+
+async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
+    """Take a grant back."""
+
+    def work(tx: Transaction) -> None:
+        account = account_row(tx.connection, arguments.name)
+        client = client_row(tx.connection, arguments.client)
+        tx.connection.execute(
+            delete(grants).where(grants.c.account_id == account.id, grants.c.client_id == client.id)
+        )
+        context.core.record(
+            tx, "access.revoked", account.id, context.actor, context.now, client=client.id
+        )
+
+    await context.core.write(work)
+    return {"name": arguments.name, "client": arguments.client, "granted": False}
+
+
+def _public(line: str) -> tuple[str, bytes]:
+    try:
+        return ssh_keys.parse_public(line)
+    except ssh_keys.KeyFormatError as error:
+        raise Refusal("invalid", str(error)) from error
+
+
+def _add_key(
+    tx: Transaction, account_id: str, algorithm: str, blob: bytes, context: Context
+) -> str:
+    mark = ssh_keys.fingerprint(blob)
+    owner = tx.connection.execute(
+        select(account_keys.c.account_id).where(
+            account_keys.c.fingerprint == mark, account_keys.c.removed_at.is_(None)
+        )
+    ).scalar()
+    if owner is not None:
+        # One key, one person: or two approvals could be one hand.
+        raise Refusal("exists", f"key {mark}: expected one that no account has, found it in use")
+    tx.connection.execute(
+        insert(account_keys),
+        {
+            "account_id": account_id,
+            "fingerprint": mark,
+            "algorithm": algorithm,
+            "blob": blob,
+            "added_at": stamp(context.now),
+        },
+    )
+    return mark

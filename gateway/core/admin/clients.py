@@ -1,0 +1,193 @@
+"""Clients: adding, listing, showing, closing."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import exists, func, insert, select, update
+
+from gateway.core import errands, mail
+from gateway.core.admin.context import Context, client_row
+from gateway.core.journey.lifecycle import STORED
+from gateway.core.runtime import stamp
+from gateway.errors import Refusal
+from retention_rules.errors import RetentionError
+from retention_rules.periods import check_year_end
+from vault.catalogue.schema import clients, documents, holds
+from vault.catalogue.store import Transaction
+from vault.ids import new_id
+from vault.store import SECRET_INDEX, SECRET_PROFILE
+
+SLUG: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"
+_EMAIL: Final = re.compile(r"[^@\s]*@[^@\s]+\.[^@\s]+|[^@\s]*@localhost")
+
+
+class Add(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `client.add`. `emails`: addresses or `@domain` that may send."""
+
+    slug: Annotated[str, Meta(pattern=SLUG)]
+    name: str
+    fiscal_year_end: Annotated[str, Meta(pattern=r"^\d{2}-\d{2}\Z")] = "12-31"
+    jurisdiction: str = "cn"
+    entity_type: str = "enterprise"
+    custody_role: str = "working_copy"
+    emails: list[str] = []
+    language: str = "both"
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that name a client."""
+
+    slug: str
+
+
+class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+async def add(context: Context, arguments: Add) -> dict[str, Any]:
+    """Add a client, with a keyring of its own."""
+    core = context.core
+    month, day = (int(part) for part in arguments.fiscal_year_end.split("-"))
+    try:
+        check_year_end((month, day))
+    except RetentionError as error:
+        raise Refusal("invalid", f"fiscal year end: {error}") from error
+    known = {rule.jurisdiction for rule in core.rules.rules} - {"*"}
+    if arguments.jurisdiction not in known:
+        raise Refusal(
+            "invalid",
+            f"jurisdiction: expected one of {', '.join(sorted(known))} (the packs configured),"
+            f" found {arguments.jurisdiction!r}",
+        )
+    if arguments.custody_role not in {"working_copy", "record_copy"}:
+        raise Refusal(
+            "invalid",
+            f"custody role: expected working_copy or record_copy, found {arguments.custody_role!r}",
+        )
+    for email in arguments.emails:
+        if not _EMAIL.fullmatch(email):
+            raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
+    client_id = new_id(context.now)
+    profile = mail.ClientProfile(arguments.name, arguments.emails, arguments.language)
+
+    def work(tx: Transaction) -> None:
+        taken = tx.connection.execute(
+            select(exists().where(clients.c.slug == arguments.slug))
+        ).scalar()
+        if taken:
+            raise Refusal("exists", f"client {arguments.slug}: expected a new one, found it there")
+        core.store.custody.create(
+            client_id,
+            {SECRET_INDEX: secrets.token_bytes(32), SECRET_PROFILE: secrets.token_bytes(32)},
+        )
+        tx.connection.execute(
+            insert(clients),
+            {
+                "id": client_id,
+                "slug": arguments.slug,
+                "state": "open",
+                "jurisdiction": arguments.jurisdiction,
+                "entity_type": arguments.entity_type,
+                "fiscal_year_end": arguments.fiscal_year_end,
+                "custody_role": arguments.custody_role,
+                "profile": mail.seal_profile(core, client_id, profile),
+                "created_at": stamp(context.now),
+            },
+        )
+        errands.request_copies(core, tx, client_id, context.now)
+        core.record(tx, "client.added", client_id, context.actor, context.now)
+
+    await core.write(work)
+    core.errand_work.set()
+    return {"id": client_id, "slug": arguments.slug}
+
+
+async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """All clients, with how many documents each has."""
+    del arguments
+    rows = await context.core.read(
+        lambda connection: connection.execute(
+            select(clients, func.count(documents.c.id).label("documents"))
+            .outerjoin(
+                documents,
+                (documents.c.client_id == clients.c.id) & documents.c.state.in_(STORED),
+            )
+            .group_by(clients.c.id)
+            .order_by(clients.c.slug)
+        ).all()
+    )
+    return [
+        {
+            "id": row.id,
+            "slug": row.slug,
+            "state": row.state,
+            "jurisdiction": row.jurisdiction,
+            "fiscal_year_end": row.fiscal_year_end,
+            "documents": row.documents,
+        }
+        for row in rows
+    ]
+
+
+async def show(context: Context, arguments: Named) -> dict[str, Any]:
+    """One client with its profile."""
+    row = await context.core.read(lambda connection: client_row(connection, arguments.slug))
+    shown = {
+        "id": row.id,
+        "slug": row.slug,
+        "state": row.state,
+        "jurisdiction": row.jurisdiction,
+        "entity_type": row.entity_type,
+        "fiscal_year_end": row.fiscal_year_end,
+        "custody_role": row.custody_role,
+        "created_at": row.created_at,
+    }
+    if row.state == "open":
+        profile = mail.open_profile(context.core, row)
+        shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
+    return shown
+
+
+async def close(context: Context, arguments: Named) -> dict[str, Any]:
+    """Close a client: no intake, no sight of it; its keyring ends once nothing of it is stored."""
+    core = context.core
+
+    def work(tx: Transaction) -> str:
+        row = client_row(tx.connection, arguments.slug)
+        if row.state != "open":
+            raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
+        left = tx.connection.execute(
+            select(func.count())
+            .select_from(documents)
+            .where(documents.c.client_id == row.id, documents.c.state.in_(STORED))
+        ).scalar_one()
+        held = tx.connection.execute(
+            select(exists().where(holds.c.client_id == row.id, holds.c.released_at.is_(None)))
+        ).scalar()
+        if left or held:
+            raise Refusal(
+                "locked",
+                f"client {row.slug}: expected no stored documents and no hold,"
+                f" found {left} documents{' and a hold' if held else ''}; dispose of them first",
+            )
+        tx.connection.execute(
+            update(clients).where(clients.c.id == row.id).values(state="closed", profile=b"")
+        )
+        core.record(tx, "client.closed", row.id, context.actor, context.now)
+        return str(row.id)
+
+    client_id = await core.write(work)
+
+    def end(tx: Transaction) -> None:
+        core.store.custody.end(client_id)
+        errands.request_copies(core, tx, client_id, context.now)
+        core.record(tx, "keyring.ended", client_id, context.actor, context.now)
+
+    await core.write(end)
+    core.errand_work.set()
+    return {"id": client_id, "slug": arguments.slug, "state": "closed"}

@@ -1,0 +1,61 @@
+"""What an act is given, and the lookups that several acts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from gateway.core.identity import Account
+from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.runtime import Core
+from gateway.errors import Refusal
+from vault.catalogue.schema import accounts, clients, documents
+
+
+@dataclass(frozen=True)
+class Context:
+    """An act's surroundings. `account` None: the console. `desk` None: no inspectors (no core runs)."""
+
+    core: Core
+    now: datetime
+    actor: str
+    account: Account | None
+    desk: InspectionDesk | None
+
+
+def client_row(connection: Connection, slug: str) -> Row[Any]:
+    """A client by slug (raises Refusal)."""
+    row = connection.execute(select(clients).where(clients.c.slug == slug)).one_or_none()
+    if row is None:
+        raise Refusal("not_found", f"client {slug}: expected one, found none")
+    return row
+
+
+def account_row(connection: Connection, name: str) -> Row[Any]:
+    """An account by name (raises Refusal)."""
+    row = connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+    if row is None:
+        raise Refusal("not_found", f"account {name}: expected one, found none")
+    return row
+
+
+def document_row(connection: Connection, document_id: str) -> Row[Any]:
+    """A document by id, or by the unique end of one (raises Refusal)."""
+    wanted = document_id.upper()
+    rows = connection.execute(
+        select(documents).where(documents.c.id == wanted)
+        if len(wanted) >= 26
+        else select(documents).where(documents.c.id.endswith(wanted, autoescape=True)).limit(2)
+    ).all()
+    if len(rows) != 1 or len(wanted) < 6:
+        found = "several" if len(rows) > 1 else "none"
+        raise Refusal("not_found", f"document {document_id}: expected one, found {found}")
+    return rows[0]
+
+
+def slugs(connection: Connection) -> dict[str, str]:
+    """Client id → slug."""
+    return {row.id: row.slug for row in connection.execute(select(clients.c.id, clients.c.slug))}

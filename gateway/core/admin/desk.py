@@ -1,0 +1,186 @@
+"""Who may do which administrative act, and how an act is proven to be a person's.
+
+An act comes over the admin socket from an operating system user (the console), or carries a statement
+signed with a person's own SSH key (SSHSIG, namespace `strongroom-act`) over the act, its arguments, the
+account and this connection's challenge: then it is that account's act, and nobody else's. Acts that the
+law or dual control reserves to a person are closed to the console, root included.
+
+The same desk serves the command line when no core runs: it opens the store itself and asks here.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from gateway.core import identity
+from gateway.core.admin import (
+    accounts,
+    clients,
+    disposal,
+    documents,
+    holds,
+    oversight,
+    retention,
+)
+from gateway.core.admin.context import Context
+from gateway.core.identity import Account
+from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.runtime import Core
+from gateway.core.sessions import Answer, Session
+from gateway.core.tree import Opened
+from gateway.errors import Refusal, WireError
+from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
+from vault import sshsig
+
+NAMESPACE: Final = "strongroom-act"
+CONSOLE: Final = "console"
+STAFF: Final = ("accountant", "officer", "archivist", "auditor", "admin")
+
+
+@dataclass(frozen=True)
+class Act:
+    """One act: what does it, the type of its arguments, and who may."""
+
+    run: Callable[[Context, Any], Awaitable[Any]]
+    arguments: type[Any]
+    roles: tuple[str, ...]
+
+
+_ADMIN: Final = (CONSOLE, "admin")
+_READERS: Final = (CONSOLE, *STAFF)
+
+ACTS: Final[dict[str, Act]] = {
+    "client.add": Act(clients.add, clients.Add, _ADMIN),
+    "client.list": Act(clients.list_all, clients.ListAll, _READERS),
+    "client.show": Act(clients.show, clients.Named, _READERS),
+    "client.close": Act(clients.close, clients.Named, _ADMIN),
+    "account.add": Act(accounts.add, accounts.Add, _ADMIN),
+    "account.list": Act(accounts.list_all, accounts.ListAll, _READERS),
+    "account.disable": Act(accounts.disable, accounts.Named, _ADMIN),
+    "account.key": Act(accounts.key, accounts.Key, _ADMIN),
+    "account.grant": Act(accounts.grant, accounts.Grant, _ADMIN),
+    "account.revoke": Act(accounts.revoke, accounts.Grant, _ADMIN),
+    "document.list": Act(documents.list_some, documents.ListSome, _READERS),
+    "document.show": Act(documents.show, documents.Named, _READERS),
+    "document.release": Act(documents.release, documents.Release, ("officer",)),
+    "document.reject": Act(documents.reject, documents.Named, ("officer",)),
+    "document.reclassify": Act(
+        documents.reclassify, documents.Reclassify, ("accountant", "officer")
+    ),
+    "document.export": Act(documents.export, documents.Named, ("accountant", "officer")),
+    "hold.place": Act(holds.place, holds.Place, _READERS),
+    "hold.release": Act(holds.release, holds.Release, ("officer",)),
+    "hold.list": Act(holds.list_all, holds.ListAll, _READERS),
+    "retention.explain": Act(retention.explain, retention.Explain, _READERS),
+    "retention.preview": Act(retention.preview, retention.Preview, _READERS),
+    "retention.rules": Act(retention.rules, retention.Rules, _READERS),
+    "disposal.propose": Act(disposal.propose, disposal.Propose, _READERS),
+    "disposal.list": Act(disposal.list_all, disposal.ListAll, _READERS),
+    "disposal.show": Act(disposal.show, disposal.Named, _READERS),
+    "disposal.statement": Act(disposal.statement, disposal.Statement, _READERS),
+    # Its own signature, over the register, proves who decides: no second one is asked for.
+    "disposal.decide": Act(disposal.decide, disposal.Decide, _READERS),
+    "disposal.execute": Act(disposal.execute, disposal.Named, ("officer", "archivist")),
+    "certificate.list": Act(disposal.certificate_list, disposal.ListAll, _READERS),
+    "certificate.show": Act(disposal.certificate_show, disposal.Named, _READERS),
+    "ledger.verify": Act(oversight.ledger_verify, oversight.LedgerVerify, _READERS),
+    "ledger.checkpoint": Act(oversight.ledger_checkpoint, oversight.Nothing, _READERS),
+    "ledger.export": Act(oversight.ledger_export, oversight.LedgerExport, _READERS),
+    "keys.status": Act(oversight.keys_status, oversight.Nothing, _READERS),
+    "check": Act(oversight.check, oversight.Check, _READERS),
+    "status": Act(oversight.status, oversight.Nothing, _READERS),
+}
+
+
+def act_statement(act: str, arguments: dict[str, Any], account: str, challenge: str) -> bytes:
+    """The bytes a person signs to perform an act: canonical JSON with the connection's challenge."""
+    return msgspec.json.encode(
+        {
+            "account": account,
+            "act": act,
+            "arguments": arguments,
+            "challenge": challenge,
+            "purpose": "strongroom/v1/act",
+        },
+        order="deterministic",
+    )
+
+
+class AdminSession(Session):
+    """A connection of the command line."""
+
+    def __init__(self, core: Core, desk: InspectionDesk | None) -> None:
+        super().__init__(core)
+        self._desk = desk
+        self._challenge = secrets.token_hex(32)
+        self._uid = -1
+
+    def attach(self, credentials: tuple[int, int, int]) -> None:
+        """Take the peer's (pid, uid, gid) from the kernel."""
+        self._uid = credentials[1]
+
+    async def handle(self, request: Any) -> Answer:
+        match request:
+            case Challenge():
+                return ChallengeAnswer(self._challenge), None
+            case AdminCall():
+                return await self._perform(request)
+        raise WireError(f"admin: expected an act, found {type(request).__name__}")
+
+    async def _perform(self, call: AdminCall) -> Answer:
+        act = ACTS.get(call.act)
+        if act is None:
+            raise Refusal("unsupported", f"act {call.act[:64]!r}: expected a known one, found none")
+        account = await self._signer(call) if call.account else None
+        role = account.role if account else CONSOLE
+        if role not in act.roles:
+            raise Refusal(
+                "denied",
+                f"act {call.act}: expected one of {', '.join(act.roles)}, found {role}"
+                + ("" if account else "; sign it with --as NAME --key FILE"),
+            )
+        try:
+            arguments: Any = msgspec.convert(call.arguments, act.arguments)
+        except msgspec.ValidationError as error:
+            raise Refusal("invalid", f"act {call.act}: {error}") from error
+        actor = account.id if account else f"{CONSOLE}:{self._uid}"
+        context = Context(self.core, self.core.now(), actor, account, self._desk)
+        result = await act.run(context, arguments)
+        if isinstance(result, Opened):
+            return result.reply, result.descriptor
+        if isinstance(result, AdminAnswer):
+            return result, None
+        return AdminAnswer(result), None
+
+    async def _signer(self, call: AdminCall) -> Account:
+        """The account that signed an act, proven by its key (raises Refusal)."""
+        if call.statement != act_statement(call.act, call.arguments, call.account, self._challenge):
+            raise Refusal("denied", f"act {call.act}: expected a signature over this very act")
+        try:
+            line = sshsig.verify(call.signature, call.statement, NAMESPACE)
+        except sshsig.SignatureError as error:
+            raise Refusal("denied", f"act {call.act}: {error}") from error
+        blob = base64.b64decode(line.split()[1])
+
+        def look(connection: Connection) -> Account | None:
+            row = identity.load_account(connection, call.account)
+            if row is None or not identity.has_key(connection, row.id, blob):
+                return None
+            return identity.describe(connection, row)
+
+        account = await self.core.read(look)
+        if account is None:
+            raise Refusal(
+                "denied",
+                f"act {call.act}: expected a registered key of an active account, found none",
+            )
+        # One signature, one act: a second act on this connection needs a new challenge.
+        self._challenge = secrets.token_hex(32)
+        return account

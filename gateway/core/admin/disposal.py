@@ -1,0 +1,210 @@
+"""Disposal and certificates as the command line asks for them."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from gateway.core import identity
+from gateway.core.admin.context import Context, account_row, slugs
+from gateway.core.journey import dispose
+from gateway.errors import Refusal
+from vault.catalogue.schema import accounts, approvals, batches, certificates
+from vault.certificate import APPROVAL_NAMESPACE
+
+
+class Propose(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `disposal.propose`."""
+
+    client: str = ""
+
+
+class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that name a batch or certificate."""
+
+    id: str
+
+
+class Statement(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `disposal.statement`: whose decision on which batch."""
+
+    id: str
+    account: str
+    decision: str
+
+
+class Decide(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `disposal.decide`: the decision and the signature over its statement."""
+
+    id: str
+    account: str
+    decision: str
+    signature: str
+
+
+def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str:
+    """Who has to act next, in words."""
+    if row.state == dispose.PROPOSED:
+        given = len(
+            connection.execute(
+                select(approvals.c.account_id).where(approvals.c.batch_id == row.id)
+            ).all()
+        )
+        wanted = context.core.config.disposal.approvals
+        return f"{wanted - given} of {wanted} approvals by distinct officers"
+    if row.state == dispose.APPROVED:
+        return "execution by an officer or archivist who did not approve it"
+    if row.state == dispose.EXECUTING:
+        return "the gateway, which is executing it"
+    return ""
+
+
+def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[str, Any]:
+    certificate = connection.execute(
+        select(certificates.c.id).where(certificates.c.batch_id == row.id)
+    ).scalar()
+    return {
+        "id": row.id,
+        "client": slugs(connection).get(row.client_id, ""),
+        "state": row.state,
+        "items": len(msgspec.json.decode(bytes(row.register))),
+        "waiting_for": _waiting_for(connection, context, row),
+        "proposed_at": row.proposed_at,
+        "register_digest": row.register_digest,
+        "certificate": certificate,
+    }
+
+
+async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
+    """Propose batches of what is due now."""
+    made = await dispose.propose(context.core, context.actor, arguments.client or None)
+    return await context.core.read(
+        lambda c: [_describe(c, context, dispose.load_batch(c, batch_id)) for batch_id in made]
+    )
+
+
+async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """All batches, newest last."""
+    del arguments
+    return await context.core.read(
+        lambda c: [
+            _describe(c, context, row)
+            for row in c.execute(select(batches).order_by(batches.c.id)).all()
+        ]
+    )
+
+
+async def show(context: Context, arguments: Named) -> dict[str, Any]:
+    """One batch with its register and approvals."""
+
+    def look(connection: Connection) -> dict[str, Any]:
+        row = dispose.load_batch(connection, arguments.id.upper())
+        signed = connection.execute(
+            select(accounts.c.name, approvals.c.role, approvals.c.decision, approvals.c.signed_at)
+            .join(accounts, accounts.c.id == approvals.c.account_id)
+            .where(approvals.c.batch_id == row.id)
+            .order_by(approvals.c.signed_at)
+        ).all()
+        return _describe(connection, context, row) | {
+            "register": msgspec.json.decode(bytes(row.register)),
+            "approvals": [dict(entry._mapping) for entry in signed],
+        }
+
+    return await context.core.read(look)
+
+
+async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
+    """The text an officer signs to decide on a batch."""
+    _check_decision(arguments.decision)
+
+    def look(connection: Connection) -> dict[str, Any]:
+        row = dispose.load_batch(connection, arguments.id.upper())
+        account = identity.describe(connection, account_row(connection, arguments.account))
+        text = dispose.statement_for(connection, row, account, arguments.decision)
+        return {"statement": text, "namespace": APPROVAL_NAMESPACE}
+
+    return await context.core.read(look)
+
+
+async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
+    """Record an approval or rejection, proven by its own signature."""
+    _check_decision(arguments.decision)
+
+    def look(connection: Connection) -> identity.Account | None:
+        row = identity.load_account(connection, arguments.account)
+        return identity.describe(connection, row) if row is not None else None
+
+    account = await context.core.read(look)
+    if account is None:
+        raise Refusal(
+            "not_found", f"account {arguments.account}: expected an active one, found none"
+        )
+    state = await dispose.decide(
+        context.core, arguments.id.upper(), account, arguments.decision, arguments.signature
+    )
+    return {"id": arguments.id.upper(), "state": state}
+
+
+def _check_decision(decision: str) -> None:
+    if decision not in {"approve", "reject"}:
+        raise Refusal("invalid", f"decision: expected approve or reject, found {decision!r}")
+
+
+async def execute(context: Context, arguments: Named) -> dict[str, Any]:
+    """Execute an approved batch."""
+    assert context.account is not None  # the desk lets no console here
+    certificate = await dispose.execute(context.core, arguments.id.upper(), context.account)
+    return {"id": arguments.id.upper(), "state": dispose.DONE, "certificate": certificate}
+
+
+async def certificate_list(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """All certificates."""
+    del arguments
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        names = slugs(connection)
+        rows = connection.execute(
+            select(
+                certificates.c.id,
+                certificates.c.batch_id,
+                certificates.c.client_id,
+                certificates.c.issued_at,
+                certificates.c.level,
+            ).order_by(certificates.c.id)
+        )
+        return [
+            {
+                "id": row.id,
+                "batch": row.batch_id,
+                "client": names.get(row.client_id, ""),
+                "issued_at": row.issued_at,
+                "level": row.level,
+            }
+            for row in rows
+        ]
+
+    return await context.core.read(look)
+
+
+async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]:
+    """A certificate's JSON and its print (base64)."""
+    row = await context.core.read(
+        lambda c: c.execute(
+            select(certificates).where(certificates.c.id == arguments.id.upper())
+        ).one_or_none()
+    )
+    if row is None:
+        raise Refusal("not_found", f"certificate {arguments.id}: expected one, found none")
+    return {
+        "id": row.id,
+        "json": bytes(row.document).decode(),
+        "pdf": base64.b64encode(row.printed).decode(),
+        "vkey": context.core.store.vkey,
+    }

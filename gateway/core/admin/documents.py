@@ -1,0 +1,207 @@
+"""Documents: listing, showing, and what officers and accountants decide about them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection, Row, select
+
+from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.journey import review
+from gateway.core.journey.judgement import UNJUDGED
+from gateway.core.journey.lifecycle import READABLE, State
+from gateway.core.tree import Opened
+from gateway.errors import Refusal
+from gateway.wire.messages import Readable
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+from vault.errors import KeyUnavailable
+
+Limit = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class ListSome(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `document.list`: filters, and where to go on (`after` an id)."""
+
+    client: str = ""
+    state: str = ""
+    record_class: str = ""
+    fiscal_year: int = 0
+    after: str = ""
+    limit: Limit = 1000
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that name a document."""
+
+    document: str
+
+
+class Release(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `document.release`; the class is optional where the inspector proposed one."""
+
+    document: str
+    record_class: str = ""
+    fiscal_year: int = 0
+
+
+class Reclassify(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `document.reclassify`."""
+
+    document: str
+    record_class: str
+    fiscal_year: int
+
+
+def describe(context: Context, row: Row[Any], names: dict[str, str]) -> dict[str, Any]:
+    """A document as every listing shows it. Field names stay, once shipped."""
+    try:
+        metadata = context.core.store.custody.open_metadata(row)
+        name, sha256 = metadata.name, metadata.sha256.hex()
+    except KeyUnavailable:
+        name, sha256 = "", ""
+    return {
+        "id": row.id,
+        "client": names.get(row.client_id, ""),
+        "name": name,
+        "state": row.state,
+        "reason": row.reason,
+        "record_class": row.record_class,
+        "fiscal_year": row.fiscal_year,
+        "received_at": row.received_at,
+        "size": row.size,
+        "sha256": sha256,
+        "eligible_at": row.eligible_at,
+        "rule": row.rule,
+        "channel": row.channel,
+        "parent": row.parent_id,
+        "media_type": row.media_type,
+        "confidence": row.confidence,
+        "batch": row.batch_id,
+    }
+
+
+async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any]]:
+    """Documents in order of arrival."""
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        query = select(documents).where(documents.c.id > arguments.after)
+        if arguments.client:
+            query = query.where(
+                documents.c.client_id == client_row(connection, arguments.client).id
+            )
+        if arguments.state:
+            if arguments.state.upper() not in set(State):
+                raise Refusal(
+                    "invalid",
+                    f"state: expected one of {', '.join(State)}, found {arguments.state!r}",
+                )
+            query = query.where(documents.c.state == arguments.state.upper())
+        else:
+            query = query.where(documents.c.state != State.EXPIRED)
+        if arguments.record_class:
+            query = query.where(documents.c.record_class == arguments.record_class)
+        if arguments.fiscal_year:
+            query = query.where(documents.c.fiscal_year == arguments.fiscal_year)
+        names = slugs(connection)
+        rows = connection.execute(query.order_by(documents.c.id).limit(arguments.limit)).all()
+        return [describe(context, row, names) for row in rows]
+
+    return await context.core.read(look)
+
+
+async def show(context: Context, arguments: Named) -> dict[str, Any]:
+    """Everything known about one document, facts read from it included."""
+
+    def look(connection: Connection) -> dict[str, Any]:
+        row = document_row(connection, arguments.document)
+        shown = describe(context, row, slugs(connection))
+        shown |= {
+            "state_since": row.state_since,
+            "confirmed": row.confirmed,
+            "document_date": row.document_date,
+            "attempts": row.attempts,
+            "next_attempt_at": row.next_attempt_at,
+            "scans": msgspec.json.decode(row.scans) if row.scans else [],
+            "group": row.group_id,
+            "destroyed_at": row.destroyed_at,
+            "parts": list(
+                connection.execute(
+                    select(documents.c.id)
+                    .where(documents.c.parent_id == row.id)
+                    .order_by(documents.c.id)
+                ).scalars()
+            ),
+        }
+        try:
+            metadata = context.core.store.custody.open_metadata(row)
+        except KeyUnavailable:
+            return shown
+        return shown | {
+            "path": metadata.path,
+            "sender": metadata.sender,
+            "facts": metadata.facts,
+        }
+
+    return await context.core.read(look)
+
+
+async def release(context: Context, arguments: Release) -> dict[str, Any]:
+    """Release a quarantined document, or one that could not be judged."""
+    row = await context.core.read(lambda c: document_row(c, arguments.document))
+    state = await review.release(
+        context.core,
+        row.id,
+        context.actor,
+        arguments.record_class or None,
+        arguments.fiscal_year or None,
+    )
+    return {"id": row.id, "state": state}
+
+
+async def reject(context: Context, arguments: Named) -> dict[str, Any]:
+    """Reject a document in review."""
+    row = await context.core.read(lambda c: document_row(c, arguments.document))
+    return {"id": row.id, "state": await review.reject(context.core, row.id, context.actor)}
+
+
+async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
+    """Classify a document in review, or change a class."""
+    row = await context.core.read(lambda c: document_row(c, arguments.document))
+    account = context.account
+    assert account is not None  # the desk lets no console here
+    if account.role == "accountant" and row.client_id not in account.clients:
+        raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
+    state = await review.reclassify(
+        context.core,
+        row.id,
+        arguments.record_class,
+        arguments.fiscal_year,
+        context.actor,
+        as_officer=account.role == "officer",
+    )
+    return {"id": row.id, "state": state, "record_class": arguments.record_class}
+
+
+async def export(context: Context, arguments: Named) -> Opened:
+    """Open a document for export: the caller gets its sealed file and its key, the ledger an entry."""
+    core = context.core
+    account = context.account
+    assert account is not None  # the desk lets no console here
+
+    def work(tx: Transaction) -> Row[Any]:
+        row = document_row(tx.connection, arguments.document)
+        if row.client_id not in account.clients or row.state not in READABLE:
+            raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
+        if row.reason.startswith(UNJUDGED):
+            raise Refusal("denied", f"document {row.id}: expected it checked, found it unjudged")
+        core.record(tx, "document.exported", row.id, context.actor, context.now)
+        return row
+
+    row = await core.write(work)
+    descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
+    key = core.store.custody.document_key(row)
+    return Opened(Readable(size=row.size, key=key, document_id=row.id), descriptor)

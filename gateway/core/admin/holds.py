@@ -1,0 +1,145 @@
+"""Holds: placing one stops destruction at once; releasing one takes an officer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.journey.dispose import EXECUTING
+from gateway.core.runtime import stamp
+from gateway.errors import Refusal
+from vault.catalogue.schema import batches, holds
+from vault.catalogue.store import Transaction
+from vault.errors import KeyUnavailable
+from vault.ids import new_id
+from vault.store import SECRET_PROFILE
+from vault.wrapping import open_record, seal_record
+
+PURPOSE_HOLD: Final = "hold-reason"
+
+
+class Place(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `hold.place`: a document, or a whole client; and why."""
+
+    reason: str
+    document: str = ""
+    client: str = ""
+
+
+class Release(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `hold.release`."""
+
+    hold: str
+
+
+class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `hold.list`."""
+
+    released: bool = False
+
+
+async def place(context: Context, arguments: Place) -> dict[str, Any]:
+    """Place a hold. One on a document whose destruction has begun is refused: it comes too late."""
+    if bool(arguments.document) == bool(arguments.client):
+        raise Refusal("invalid", "hold: expected a document or a client, and one of them only")
+    if not arguments.reason.strip():
+        raise Refusal("invalid", "hold: expected a reason, found none")
+    core = context.core
+    hold_id = new_id(context.now)
+
+    def work(tx: Transaction) -> None:
+        if arguments.document:
+            row = document_row(tx.connection, arguments.document)
+            client_id, document_id = row.client_id, row.id
+            if row.state in {"DESTROYED", "EXPIRED"}:
+                raise Refusal(
+                    "invalid", f"document {row.id}: expected it stored, found it {row.state}"
+                )
+            batch = (
+                row.batch_id
+                and tx.connection.execute(
+                    select(batches.c.state).where(batches.c.id == row.batch_id)
+                ).scalar()
+            )
+            if batch == EXECUTING:
+                raise Refusal("locked", f"document {row.id}: its destruction has begun")
+        else:
+            client_id, document_id = client_row(tx.connection, arguments.client).id, None
+        key = core.store.custody.keyring(client_id).secrets[SECRET_PROFILE]
+        tx.connection.execute(
+            insert(holds),
+            {
+                "id": hold_id,
+                "client_id": client_id,
+                "document_id": document_id,
+                "placed_by": context.actor,
+                "placed_at": stamp(context.now),
+                "reason": seal_record(
+                    key, arguments.reason.encode(), purpose=PURPOSE_HOLD, subject=hold_id
+                ),
+            },
+        )
+        core.record(
+            tx,
+            "hold.placed",
+            hold_id,
+            context.actor,
+            context.now,
+            client=client_id,
+            document=document_id,
+        )
+
+    await core.write(work)
+    return {"id": hold_id}
+
+
+async def release(context: Context, arguments: Release) -> dict[str, Any]:
+    """Release a hold."""
+    core = context.core
+
+    def work(tx: Transaction) -> None:
+        changed = tx.connection.execute(
+            update(holds)
+            .where(holds.c.id == arguments.hold.upper(), holds.c.released_at.is_(None))
+            .values(released_at=stamp(context.now), released_by=context.actor)
+        )
+        if changed.rowcount != 1:
+            raise Refusal("not_found", f"hold {arguments.hold}: expected a live one, found none")
+        core.record(tx, "hold.released", arguments.hold.upper(), context.actor, context.now)
+
+    await core.write(work)
+    return {"id": arguments.hold.upper(), "released_at": stamp(context.now)}
+
+
+async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """Live holds (or all)."""
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        names = slugs(connection)
+        query = select(holds).order_by(holds.c.id)
+        if not arguments.released:
+            query = query.where(holds.c.released_at.is_(None))
+        found = []
+        for row in connection.execute(query):
+            try:
+                key = context.core.store.custody.keyring(row.client_id).secrets[SECRET_PROFILE]
+                reason = open_record(key, row.reason, purpose=PURPOSE_HOLD, subject=row.id).decode()
+            except KeyUnavailable:
+                reason = ""
+            found.append(
+                {
+                    "id": row.id,
+                    "client": names.get(row.client_id, ""),
+                    "document": row.document_id,
+                    "reason": reason,
+                    "placed_at": row.placed_at,
+                    "placed_by": row.placed_by,
+                    "released_at": row.released_at,
+                }
+            )
+        return found
+
+    return await context.core.read(look)

@@ -1,0 +1,128 @@
+"""Retention as people ask about it: why, until when, what would fall due, which rules."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.documents import describe
+from gateway.core.journey import filing
+from gateway.core.journey.lifecycle import DISPOSABLE, State
+from gateway.core.runtime import stamp
+from gateway.errors import Refusal
+from retention_rules.decision import explain as explain_decision
+from vault.catalogue.schema import documents
+
+
+class Explain(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `retention.explain`."""
+
+    document: str
+
+
+class Preview(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `retention.preview`: a date (or time), a client."""
+
+    at: str
+    client: str = ""
+
+
+class Rules(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
+    """Which rule, why, from which trigger, until when."""
+
+    def look(connection: Connection) -> dict[str, Any]:
+        row = document_row(connection, arguments.document)
+        answer: dict[str, Any] = {"document": row.id, "state": row.state}
+        if row.state == State.QUARANTINED:
+            return answer | {
+                "rule": row.rule,
+                "eligible_at": row.eligible_at,
+                "lines": [
+                    f"It is in quarantine; by the house's rule it may go from {row.eligible_at}."
+                ],
+            }
+        if row.state in {State.FILED, State.ARCHIVED}:
+            decision = filing.evaluate(context.core, connection, row)
+        else:
+            stored = filing.stored_decision(row)
+            if stored is None:
+                return answer | {
+                    "rule": None,
+                    "eligible_at": None,
+                    "lines": [f"No rule was applied: the document is {row.state}, not filed."],
+                }
+            decision = stored
+        return answer | {
+            "rule": decision.governing,
+            "status": decision.status,
+            "eligible_at": stamp(decision.eligible_at) if decision.eligible_at else None,
+            "blocked_by": list(decision.blocked_by),
+            "warnings": list(decision.warnings),
+            "lines": explain_decision(decision),
+            "decision": msgspec.to_builtins(decision),
+        }
+
+    return await context.core.read(look)
+
+
+async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
+    """What would fall due by a moment, holds shown."""
+    try:
+        if len(arguments.at) == 10:
+            moment = datetime.combine(date.fromisoformat(arguments.at), time.max, UTC)
+        else:
+            moment = datetime.fromisoformat(arguments.at)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except ValueError as error:
+        raise Refusal(
+            "invalid", f"--at: expected a date or time (ISO 8601), found {arguments.at!r}"
+        ) from error
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        names = slugs(connection)
+        query = (
+            select(documents)
+            .where(documents.c.state.in_(DISPOSABLE), documents.c.eligible_at <= stamp(moment))
+            .order_by(documents.c.eligible_at, documents.c.id)
+        )
+        if arguments.client:
+            query = query.where(
+                documents.c.client_id == client_row(connection, arguments.client).id
+            )
+        return [
+            describe(context, row, names)
+            | {"holds": list(filing.live_holds(connection, row.client_id, row.id))}
+            for row in connection.execute(query)
+        ]
+
+    return await context.core.read(look)
+
+
+async def rules(context: Context, arguments: Rules) -> list[dict[str, Any]]:
+    """The rules in force, with their citations and how sure they are."""
+    del arguments
+    return [
+        {
+            "rule": rule.ref,
+            "title_zh": rule.title_zh,
+            "title_en": rule.title_en,
+            "jurisdiction": rule.jurisdiction,
+            "kind": rule.kind,
+            "period": rule.period,
+            "trigger": rule.trigger,
+            "record_classes": list(rule.record_classes),
+            "citation": rule.basis.citation,
+            "verified_on": rule.verified_on.isoformat(),
+            "confidence": rule.confidence,
+            "effective_from": rule.effective_from.isoformat(),
+        }
+        for rule in context.core.rules.rules
+    ]

@@ -1,0 +1,143 @@
+"""Who someone is: accounts, their factors, and what proves them.
+
+Promises:
+- An unknown account, a disabled one and a wrong secret are told apart by nobody outside, neither by
+  the answer nor by the work done for it (a password check always costs one argon2id).
+- A factor counts only after its proof: a probe with an unsigned key marks nothing.
+- A one-time code is good once (RFC 6238, section 5.2).
+
+Policy here: a first factor (key or password), and a one-time code where the account has one enrolled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import argon2
+import pyotp
+from sqlalchemy import Connection, Row, select, update
+
+from gateway.core import ssh_keys
+from gateway.core.runtime import Core
+from vault.catalogue.schema import account_keys, accounts, grants
+from vault.catalogue.store import Transaction
+from vault.custody import HOUSE
+from vault.store import SECRET_ACCOUNTS
+from vault.wrapping import open_record, seal_record
+
+ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admin")
+PURPOSE_TOTP: Final = "account-totp"
+MSG_USERAUTH_REQUEST: Final = 50  # RFC 4252
+TOTP_WINDOW: Final = 1  # steps of 30 s a client's clock may be off
+
+_hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
+_DECOY: Final = _hasher.hash("no account has this password")
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account as loaded from the catalogue. `clients` are the ids it may see."""
+
+    id: str
+    name: str
+    role: str
+    client_id: str | None
+    clients: frozenset[str] = frozenset()
+
+
+@dataclass
+class Proof:
+    """What one connection has proven so far."""
+
+    user: str | None = None
+    first_factor: str | None = None
+    code: bool = False
+    failures: int = 0
+    methods_used: list[str] = field(default_factory=list)
+
+
+def load_account(connection: Connection, name: str) -> Row[Any] | None:
+    """The active account of that name, or None."""
+    return connection.execute(
+        select(accounts).where(accounts.c.name == name, accounts.c.state == "active")
+    ).one_or_none()
+
+
+def describe(connection: Connection, row: Row[Any]) -> Account:
+    """An account with the clients it may see."""
+    granted = connection.execute(
+        select(grants.c.client_id).where(grants.c.account_id == row.id)
+    ).scalars()
+    seen = {row.client_id} if row.client_id else set()
+    return Account(row.id, row.name, row.role, row.client_id, frozenset(seen | set(granted)))
+
+
+def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:
+    """Whether this public key is registered for the account and not removed."""
+    found = connection.execute(
+        select(account_keys.c.blob).where(
+            account_keys.c.account_id == account_id,
+            account_keys.c.fingerprint == ssh_keys.fingerprint(blob),
+            account_keys.c.removed_at.is_(None),
+        )
+    ).scalar()
+    return found is not None and bytes(found) == blob
+
+
+def login_statement(session_id: bytes, user: str, algorithm: str, blob: bytes) -> bytes:
+    """What a user's key signs at login (RFC 4252, section 7)."""
+    return (
+        ssh_keys.string(session_id)
+        + bytes([MSG_USERAUTH_REQUEST])
+        + ssh_keys.string(user.encode())
+        + ssh_keys.string(b"ssh-connection")
+        + ssh_keys.string(b"publickey")
+        + b"\x01"
+        + ssh_keys.string(algorithm.encode())
+        + ssh_keys.string(blob)
+    )
+
+
+def check_password(stored: str | None, password: str) -> bool:
+    """Whether `password` is the account's; costs the same where there is none."""
+    try:
+        return _hasher.verify(stored or _DECOY, password) and stored is not None
+    except argon2.exceptions.Argon2Error:
+        return False
+    except argon2.exceptions.InvalidHashError:
+        return False
+
+
+def hash_password(password: str) -> str:
+    """A password's argon2id hash in PHC form."""
+    return _hasher.hash(password)
+
+
+def seal_totp(core: Core, account_id: str, secret: str) -> bytes:
+    """Seal a TOTP secret for the catalogue."""
+    key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
+    return seal_record(key, secret.encode(), purpose=PURPOSE_TOTP, subject=account_id)
+
+
+def use_code(core: Core, tx: Transaction, row: Row[Any], code: str, now: datetime) -> bool:
+    """Check a one-time code and use it up (inside a transaction, so that it can't be used twice)."""
+    if row.totp is None:
+        return False
+    key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
+    secret = open_record(key, row.totp, purpose=PURPOSE_TOTP, subject=row.id).decode()
+    totp = pyotp.TOTP(secret)
+    current = int(now.timestamp()) // totp.interval
+    used = tx.connection.execute(
+        select(accounts.c.totp_last_step).where(accounts.c.id == row.id)
+    ).scalar()
+    for step in range(current - TOTP_WINDOW, current + TOTP_WINDOW + 1):
+        if used is not None and step <= used:
+            continue
+        if pyotp.utils.strings_equal(code.strip(), totp.generate_otp(step)):
+            tx.connection.execute(
+                update(accounts).where(accounts.c.id == row.id).values(totp_last_step=step)
+            )
+            return True
+    return False

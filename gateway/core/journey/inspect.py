@@ -1,0 +1,412 @@
+"""Inspection as the core sees it: handing out work, taking verdicts, waiting, giving up.
+
+Promises:
+- A document stays RECEIVED until a verdict about the very bytes received is recorded. A worker that dies,
+  hangs or runs out of memory costs one attempt; attempts are spaced by doubling delays, and after
+  `inspect.max_attempts` a person decides (REVIEW, unjudged). A scanner that is away delays for ever.
+- A verdict, the parts it found and the ledger entry are one transaction (`inspect.decide`).
+
+A claim lives in memory, with its connection: a lost connection is a lost claim. `clamd = "auto"` becomes
+required from the first verdict in which clamd answered; the catalogue remembers that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, select, update
+
+from gateway.core.journey import filing, receive
+from gateway.core.journey.judgement import UNJUDGED, Circumstances, Judgement, judge
+from gateway.core.journey.lifecycle import Event, State, next_state
+from gateway.core.journey.receive import Upload
+from gateway.core.journey.steps import step
+from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
+from gateway.errors import Refusal
+from gateway.wire.messages import Verdict, Work
+from vault.catalogue.schema import clients, documents, settings
+from vault.catalogue.store import Transaction
+from vault.custody import DocumentMetadata
+from vault.errors import VaultError
+
+LONGEST_DELAY: Final = timedelta(hours=1)
+CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
+MANDATORY: Final = frozenset({"sha256", "libmagic", "yara"})
+SETTING_CLAMD_SEEN: Final = "clamd_seen"
+PERSISTENT_SCANS: Final = 16
+
+
+@dataclass
+class Claimed:
+    """A document in a worker's hands, with the parts it has found so far."""
+
+    row: Row[Any]
+    metadata: DocumentMetadata
+    mode: str
+    parts: dict[str, tuple[Upload, int, bytes]] = field(default_factory=dict)
+
+
+@dataclass
+class Fixity:
+    """A request to read a whole document and compare; the answer arrives in `result`."""
+
+    row: Row[Any]
+    result: asyncio.Future[bool]
+
+
+class InspectionDesk:
+    """Who inspects what. One for the core; every inspector connection asks it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._busy: set[str] = set()
+        self._fixity: list[Fixity] = []
+
+    async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
+        """The next document due for inspection, with a read-only descriptor the caller closes.
+
+        Returns:
+            None when there was nothing for `CLAIM_WAIT` seconds.
+        """
+        deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
+        while True:
+            self._core.inspection_work.clear()
+            found = await self._next()
+            if found is not None:
+                return found
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return None
+            try:
+                # Waking every second finds retries that have come due.
+                async with asyncio.timeout(min(left, 1.0)):
+                    await self._core.inspection_work.wait()
+            except TimeoutError:
+                continue
+
+    async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
+        core = self._core
+        now = core.now()
+        fixity: Fixity | None = None
+        row = await core.read(lambda connection: _due(connection, now, self._busy))
+        if row is not None:
+            if row.id in self._busy:
+                return None  # another connection took it while this one read
+        elif self._fixity:
+            fixity = self._fixity.pop(0)
+            row = fixity.row
+        else:
+            return None
+        self._busy.add(row.id)
+        try:
+            with step("inspect.claim"):
+                metadata = core.store.custody.open_metadata(row)
+                key = core.store.custody.document_key(row)
+                descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
+        except VaultError as error:
+            self._busy.discard(row.id)
+            if fixity is not None:
+                fixity.result.set_exception(error)
+                return None
+            log.error("document can't be opened", document=row.id, error=str(error))
+            await self._postpone(row, "integrity:unopenable", for_ever=False)
+            return None
+        mode = "fixity" if fixity else "inspect"
+        work = Work(
+            mode=mode,  # type: ignore[arg-type]
+            document_id=row.id,
+            key=key,
+            size=row.size,
+            name=metadata.name,
+            channel=row.channel,
+            depth=row.depth,
+            attempt=row.attempts,
+            clamd=await self._clamd_address(),
+        )
+        return work, descriptor, Claimed(row, metadata, mode), fixity
+
+    async def fixity(self, row: Row[Any]) -> bool:
+        """Have a document read whole by an inspector; whether it still is what was received."""
+        request = Fixity(row, asyncio.get_running_loop().create_future())
+        self._fixity.append(request)
+        self._core.inspection_work.set()
+        return await request.result
+
+    async def begin_part(self, claimed: Claimed, name: str) -> Upload:
+        """Begin a document found inside the claimed one (raises Refusal)."""
+        if claimed.mode != "inspect":
+            raise Refusal("denied", "fixity: expected reading only, found a part")
+        if len(claimed.parts) >= self._core.config.inspect.max_parts:
+            raise Refusal("full", f"parts: expected at most {len(claimed.parts)}, found more")
+        row = claimed.row
+        return await receive.begin(
+            self._core,
+            self._core.now(),
+            client_id=row.client_id,
+            channel="part",
+            name=name,
+            submitter=row.submitter,
+            parent_id=row.id,
+            depth=row.depth + 1,
+        )
+
+    async def verdict(self, claimed: Claimed, verdict: Verdict, fixity: Fixity | None) -> None:
+        """Record what an inspector said and act on it."""
+        row = claimed.row
+        if verdict.document_id != row.id:
+            raise Refusal("denied", f"verdict: expected one on {row.id}, found another's")
+        if fixity is not None:
+            fixity.result.set_result(
+                verdict.size == row.size and verdict.sha256 == claimed.metadata.sha256
+            )
+            self._busy.discard(row.id)
+            return
+        try:
+            await self._note_clamd(verdict)
+            judgement = judge(verdict, await self._circumstances(claimed))
+            if judgement.event is None:
+                await self.drop_parts(claimed)
+                await self._postpone(row, judgement.reason, for_ever=judgement.retry_for_ever)
+                return
+            with step("inspect.decide"):
+                await self._core.write(
+                    lambda tx: self._decide(tx, claimed, verdict, judgement, self._core.now())
+                )
+            for upload, _size, _digest in claimed.parts.values():
+                await receive.settle(self._core, upload)
+            claimed.parts.clear()
+            self._core.inspection_work.set()
+        finally:
+            self._busy.discard(row.id)
+
+    async def lost(self, claimed: Claimed, fixity: Fixity | None, *, seen: bool) -> None:
+        """A worker went away without a verdict: crash, timeout or memory limit.
+
+        Args:
+            seen: whether it ever got the document; if not, no attempt is counted.
+        """
+        self._busy.discard(claimed.row.id)
+        if fixity is not None:
+            if not fixity.result.done():
+                fixity.result.set_result(False)
+            return
+        await self.drop_parts(claimed)
+        if seen:
+            await self._postpone(claimed.row, "inspection-failed", for_ever=False)
+        self._core.inspection_work.set()
+
+    async def drop_parts(self, claimed: Claimed) -> None:
+        """Forget the parts of an attempt that came to nothing."""
+        for upload, _size, _digest in claimed.parts.values():
+            await receive.unstage(self._core, upload)
+        claimed.parts.clear()
+
+    # ── inside ──
+
+    def _decide(
+        self,
+        tx: Transaction,
+        claimed: Claimed,
+        verdict: Verdict,
+        judgement: Judgement,
+        now: datetime,
+    ) -> None:
+        """COMMIT POINT of an inspection: parts, state, retention, ledger."""
+        core = self._core
+        event = judgement.event
+        assert event is not None
+        row = tx.connection.execute(select(documents).where(documents.c.id == claimed.row.id)).one()
+        state = next_state(State(row.state), event)
+        for document_id in verdict.parts:
+            if document_id not in claimed.parts:
+                raise Refusal("denied", "verdict: expected parts of this document, found another")
+        for upload, size, digest in claimed.parts.values():
+            receive.record(core, tx, upload, size, digest, now)
+        scans = [
+            {"scanner": scan.scanner, "outcome": scan.outcome, "version": scan.version[:64]}
+            for scan in verdict.scans[:PERSISTENT_SCANS]
+        ]
+        key = core.store.custody.document_key(row)
+        metadata = msgspec.structs.replace(
+            claimed.metadata, facts={**claimed.metadata.facts, **verdict.facts}
+        )
+        more: dict[str, Any] = {}
+        if row.channel == "smtp" and verdict.suggested_name:
+            metadata = msgspec.structs.replace(metadata, name=verdict.suggested_name)
+            more["name_index"] = receive.name_index(core, row.client_id, verdict.suggested_name)
+        more |= {
+            "sealed_metadata": core.store.custody.seal_metadata(key, row.id, metadata),
+            "media_type": verdict.media_type[:128],
+            "scans": msgspec.json.encode(scans).decode(),
+        }
+        core.record(
+            tx,
+            "document.inspected",
+            row.id,
+            ACTOR_CORE,
+            now,
+            outcome=str(state),
+            reason=judgement.reason,
+            scanners=[f"{scan['scanner']}={scan['outcome']}" for scan in scans],
+            parts=len(claimed.parts),
+        )
+        if event is Event.FILE:
+            assert judgement.record_class is not None
+            assert judgement.fiscal_year is not None
+            filing.file(
+                core,
+                tx,
+                row,
+                event,
+                now,
+                ACTOR_CORE,
+                record_class=judgement.record_class,
+                fiscal_year=judgement.fiscal_year,
+                document_date=judgement.document_date,
+                confidence=verdict.classification.confidence,
+                confirmed=False,
+                **more,
+            )
+            return
+        retention = filing.quarantine_columns(core, now) if event is Event.QUARANTINE else {}
+        day = judgement.document_date
+        tx.connection.execute(
+            update(documents)
+            .where(documents.c.id == row.id)
+            .values(
+                **more,
+                **retention,
+                state=state,
+                state_since=stamp(now),
+                reason=judgement.reason,
+                record_class=judgement.record_class,
+                document_date=day.isoformat() if day else None,
+                confidence=verdict.classification.confidence,
+                next_attempt_at=None,
+            )
+        )
+
+    async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
+        """Try again later, or give up and ask a person."""
+        core = self._core
+        now = core.now()
+        attempts = row.attempts + 1
+        delay = min(
+            timedelta(seconds=core.config.inspect.retry_seconds) * 2 ** min(attempts - 1, 20),
+            LONGEST_DELAY,
+        )
+        give_up = attempts >= core.config.inspect.max_attempts and not for_ever
+
+        def work(tx: Transaction) -> None:
+            values: dict[str, Any] = {
+                "attempts": attempts,
+                "next_attempt_at": stamp(now + delay),
+                "reason": reason[:64],
+            }
+            if give_up:
+                values |= {
+                    "state": next_state(State.RECEIVED, Event.QUESTION),
+                    "state_since": stamp(now),
+                    "next_attempt_at": None,
+                    "reason": f"{UNJUDGED}{reason}"[:64],
+                }
+                core.record(
+                    tx,
+                    "document.inspected",
+                    row.id,
+                    ACTOR_CORE,
+                    now,
+                    outcome=State.REVIEW,
+                    reason=f"{UNJUDGED}{reason}"[:64],
+                    attempts=attempts,
+                )
+            tx.connection.execute(
+                update(documents)
+                .where(documents.c.id == row.id, documents.c.state == State.RECEIVED)
+                .values(values)
+            )
+
+        log.warning(
+            "inspection postponed",
+            document=row.id,
+            reason=reason,
+            attempt=attempts,
+            gave_up=give_up,
+        )
+        await core.write(work)
+
+    async def _circumstances(self, claimed: Claimed) -> Circumstances:
+        core = self._core
+        row = claimed.row
+        client = await core.read(
+            lambda connection: connection.execute(
+                select(clients).where(clients.c.id == row.client_id)
+            ).one()
+        )
+        received = datetime.fromisoformat(row.received_at)
+        return Circumstances(
+            size=row.size,
+            sha256=claimed.metadata.sha256,
+            received_on=filing.local_day(received, client.jurisdiction),
+            year_end=filing.year_end(client.fiscal_year_end),
+            known_classes=frozenset(core.rules.record_classes),
+            scanners=MANDATORY,
+            clamd=await self._clamd_policy(),
+        )
+
+    async def _clamd_policy(self) -> Any:
+        match self._core.config.inspect.clamd:
+            case "off":
+                return "off"
+            case "required":
+                return "required"
+            case _:
+                return "required" if await self._core.read(_clamd_seen) else "optional"
+
+    async def _clamd_address(self) -> str:
+        settings_ = self._core.config.inspect
+        return "" if settings_.clamd == "off" else settings_.clamd_address
+
+    async def _note_clamd(self, verdict: Verdict) -> None:
+        """Remember the first time clamd judged anything: from then on "auto" means required."""
+        answered = any(
+            scan.scanner == "clamd" and scan.outcome not in {"unavailable", "skipped"}
+            for scan in verdict.scans
+        )
+        if not answered or await self._core.read(_clamd_seen):
+            return
+        now = self._core.now()
+
+        def work(tx: Transaction) -> None:
+            if _clamd_seen(tx.connection):
+                return
+            tx.connection.execute(
+                settings.insert().values(key=SETTING_CLAMD_SEEN, value=stamp(now))
+            )
+            self._core.record(tx, "scanner.adopted", "clamd", ACTOR_CORE, now)
+
+        await self._core.write(work)
+
+
+def _clamd_seen(connection: Connection) -> bool:
+    return (
+        connection.execute(
+            select(settings.c.value).where(settings.c.key == SETTING_CLAMD_SEEN)
+        ).scalar()
+        is not None
+    )
+
+
+def _due(connection: Connection, now: datetime, busy: set[str]) -> Row[Any] | None:
+    """The document that has waited longest among those due and not in anyone's hands."""
+    rows = connection.execute(
+        select(documents)
+        .where(documents.c.state == State.RECEIVED, documents.c.next_attempt_at <= stamp(now))
+        .order_by(documents.c.next_attempt_at, documents.c.id)
+        .limit(len(busy) + 1)
+    )
+    return next((row for row in rows if row.id not in busy), None)

@@ -1,0 +1,379 @@
+"""Receiving: from the first byte to the acknowledgement.
+
+Promise: what is acknowledged is durable. The order of a commit is
+    1. the sealed file is synced and linked into the store, its folder synced (`receive.publish`);
+    2. one transaction writes the row, the wrapping and the ledger entry: COMMIT POINT (`receive.record`);
+    3. the spool's own name for the file goes, and only then the door is told.
+A crash before 2 leaves a spooled file without a row: it was never acknowledged, and `sweep` removes it.
+A crash after 2 leaves a spooled name of a recorded document: `sweep` drops the name.
+
+An upload whose connection broke is parked as PARTIAL if its sealed file ends on a chunk boundary (then it
+can be continued under the same key without sealing a chunk index twice), else its bytes go.
+
+Leaves out: sealing and hashing (the doors do that) and who may upload where (`gateway.core.views`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.core.journey.lifecycle import Event, State, next_state
+from gateway.core.journey.steps import step
+from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
+from gateway.errors import Refusal
+from gateway.wire.messages import SHA256_SIZE
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+from vault.custody import DocumentMetadata
+from vault.errors import StorageFull, VaultError
+from vault.ids import new_id
+from vault.ledger import COMMITMENT_SALT, commitment
+from vault.sealed import CHUNK, sealed_size, whole_chunks
+from vault.store import SECRET_INDEX
+from vault.wrapping import blind_index, new_key
+
+Channel = Literal["sftp", "smtp", "part"]
+
+FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
+INDEX_NAME: Final = "document-name"
+INDEX_DIGEST: Final = "document-digest"
+
+
+@dataclass
+class Upload:
+    """A document that has been begun and is not yet durable. `descriptor` is the core's own."""
+
+    document_id: str
+    client_id: str
+    key: bytes
+    descriptor: int
+    channel: Channel
+    name: str
+    path: str = ""
+    folder_id: str | None = None
+    submitter: str | None = None
+    sender: str = ""
+    parent_id: str | None = None
+    depth: int = 0
+    resumed: bool = False
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def name_index(core: Core, client_id: str, name: str) -> bytes:
+    """The blind index of a document's name."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
+    return blind_index(key, INDEX_NAME, name)
+
+
+def digest_index(core: Core, client_id: str, sha256: bytes) -> bytes:
+    """The blind index of a document's content."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
+    return blind_index(key, INDEX_DIGEST, sha256.hex())
+
+
+async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
+    """Make an empty sealed file and a fresh key for a new document.
+
+    Args:
+        upload: the fields of `Upload` that say where it comes from.
+
+    Raises:
+        Refusal("full"): less than `store.minimum_free` is left.
+    """
+    document_id = new_id(now)
+
+    def make() -> int:
+        if core.store.blobs.free_bytes() < core.config.store.minimum_free:
+            raise Refusal("full", FULL)
+        return core.store.blobs.begin(document_id)
+
+    with step("receive.begin"):
+        try:
+            descriptor = await asyncio.to_thread(make)
+        except StorageFull as error:
+            raise Refusal("full", FULL) from error
+    return Upload(document_id=document_id, key=new_key(), descriptor=descriptor, **upload)
+
+
+async def stage(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    """Step 1 of a commit: the sealed file is whole, synced and in its place; not yet recorded.
+
+    Raises:
+        Refusal: what was written does not fit what was announced, or the disk is full; the upload is gone.
+    """
+    if len(sha256) != SHA256_SIZE or size < 0:
+        await discard(core, upload)
+        raise Refusal("invalid", "The announced size or digest of this file is malformed.")
+    with step("receive.publish"):
+        try:
+            written = await asyncio.to_thread(
+                core.store.blobs.publish, upload.document_id, upload.descriptor
+            )
+        except StorageFull as error:
+            await discard(core, upload)
+            raise Refusal("full", FULL) from error
+    if written != sealed_size(size):
+        await unstage(core, upload)
+        raise Refusal(
+            "failed",
+            f"This file was not whole: expected {sealed_size(size)} sealed bytes, found {written}.",
+        )
+
+
+async def unstage(core: Core, upload: Upload) -> None:
+    """Take back a staged upload that could not be recorded."""
+
+    def undo() -> None:
+        core.store.blobs.remove(upload.document_id)
+        core.store.blobs.discard(upload.document_id)
+
+    upload.close()
+    await asyncio.to_thread(undo)
+
+
+def record(
+    core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
+) -> None:
+    """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry."""
+    salt = secrets.token_bytes(COMMITMENT_SALT)
+    metadata = DocumentMetadata(
+        name=upload.name,
+        sha256=sha256,
+        salt=salt,
+        path=upload.path,
+        sender=upload.sender,
+        facts=upload.facts,
+    )
+    custody = core.store.custody
+    group = custody.intake_group(tx.connection, upload.client_id, now)
+    columns = {
+        **custody.wrap(upload.document_id, upload.key, group),
+        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
+        "name_index": name_index(core, upload.client_id, upload.name),
+        "digest_index": digest_index(core, upload.client_id, sha256),
+        "size": size,
+        "received_at": stamp(now),
+        "state": State.RECEIVED,
+        "state_since": stamp(now),
+        "reason": "",
+        "next_attempt_at": stamp(now),
+    }
+    if upload.resumed:
+        state = tx.connection.execute(
+            select(documents.c.state).where(documents.c.id == upload.document_id)
+        ).scalar_one()
+        next_state(State(state), Event.COMPLETE)
+        tx.connection.execute(
+            update(documents).where(documents.c.id == upload.document_id).values(columns)
+        )
+    else:
+        _insert(tx, upload, columns)
+    custody.remember(tx.connection, upload.document_id, group.id, now)
+    core.record(
+        tx,
+        "document.received",
+        upload.document_id,
+        upload.submitter or ACTOR_CORE,
+        now,
+        client=upload.client_id,
+        channel=upload.channel,
+        size=size,
+        parent=upload.parent_id,
+        commitment=commitment(salt, sha256),
+    )
+
+
+def _insert(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
+    tx.connection.execute(
+        insert(documents),
+        {
+            "id": upload.document_id,
+            "client_id": upload.client_id,
+            "parent_id": upload.parent_id,
+            "folder_id": upload.folder_id,
+            "channel": upload.channel,
+            "submitter": upload.submitter,
+            "depth": upload.depth,
+            "attempts": 0,
+            "confidence": 0.0,
+            "confirmed": False,
+            "restricted": False,
+            **columns,
+        },
+    )
+
+
+async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    """Make an upload durable; on return it may be acknowledged.
+
+    Raises:
+        Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.
+    """
+    now = core.now()
+    await stage(core, upload, size, sha256)
+    with step("receive.record"):
+        try:
+            await core.write(lambda tx: record(core, tx, upload, size, sha256, now))
+        except StorageFull as error:
+            await unstage(core, upload)
+            raise Refusal("full", FULL) from error
+        except VaultError:
+            await unstage(core, upload)
+            raise
+    await settle(core, upload)
+    core.inspection_work.set()
+
+
+async def settle(core: Core, upload: Upload) -> None:
+    """Step 3 of a commit: the spool forgets the file."""
+    upload.close()
+    await asyncio.to_thread(core.store.blobs.settle, upload.document_id)
+
+
+async def discard(core: Core, upload: Upload) -> None:
+    """Drop an upload and its bytes."""
+    upload.close()
+    await asyncio.to_thread(core.store.blobs.discard, upload.document_id)
+
+
+async def park(core: Core, upload: Upload) -> bool:
+    """Keep an interrupted upload as PARTIAL if it can be continued safely.
+
+    Returns:
+        Whether it was kept.
+    """
+    length = os.fstat(upload.descriptor).st_size
+    chunks = whole_chunks(length)
+    if not chunks or upload.channel != "sftp":
+        if upload.resumed:
+            await core.write(lambda tx: _expire(core, tx, upload.document_id, core.now()))
+        await discard(core, upload)
+        return False
+    now = core.now()
+    size = chunks * CHUNK
+
+    def work(tx: Transaction) -> None:
+        if upload.resumed:
+            tx.connection.execute(
+                update(documents)
+                .where(documents.c.id == upload.document_id)
+                .values(size=size, state_since=stamp(now))
+            )
+            return
+        custody = core.store.custody
+        group = custody.intake_group(tx.connection, upload.client_id, now)
+        metadata = DocumentMetadata(name=upload.name, sha256=b"", salt=b"", path=upload.path)
+        _insert(
+            tx,
+            upload,
+            {
+                **custody.wrap(upload.document_id, upload.key, group),
+                "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
+                "name_index": name_index(core, upload.client_id, upload.name),
+                "size": size,
+                "received_at": stamp(now),
+                "state": State.PARTIAL,
+                "state_since": stamp(now),
+                "reason": "interrupted",
+            },
+        )
+        custody.remember(tx.connection, upload.document_id, group.id, now)
+
+    try:
+        await core.write(work)
+    except VaultError:
+        await discard(core, upload)
+        return False
+    upload.close()
+    return True
+
+
+async def resume(core: Core, row: Any, **upload: Any) -> Upload:
+    """Continue a PARTIAL document (raises Refusal if its bytes are gone)."""
+    key = core.store.custody.document_key(row)
+    try:
+        descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
+    except VaultError as error:
+        raise Refusal(
+            "not_found", "The interrupted upload is no longer there; send it anew."
+        ) from error
+    return Upload(document_id=row.id, key=key, descriptor=descriptor, resumed=True, **upload)
+
+
+def _expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
+    _expire(core, tx, document_id, now)
+
+
+def _expire(core: Core, tx: Transaction, document_id: str, now: datetime) -> None:
+    next_state(State.PARTIAL, Event.EXPIRE)
+    tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
+        .values(
+            state=State.EXPIRED,
+            state_since=stamp(now),
+            group_id=None,
+            wrapped_key=None,
+            sealed_metadata=None,
+            name_index=None,
+        )
+    )
+    core.record(tx, "document.expired", document_id, ACTOR_CORE, now)
+
+
+async def expire_partials(core: Core, now: datetime) -> int:
+    """Let go of interrupted uploads that nobody continued; returns how many."""
+    limit = stamp(now - timedelta(hours=core.config.retention.partial_hours))
+    due = await core.read(
+        lambda connection: list(
+            connection.execute(
+                select(documents.c.id)
+                .where(documents.c.state == State.PARTIAL, documents.c.state_since < limit)
+                .limit(1000)
+            ).scalars()
+        )
+    )
+    for document_id in due:
+        await core.write(functools.partial(_expire_one, core, document_id, now))
+        await asyncio.to_thread(core.store.blobs.discard, document_id)
+    return len(due)
+
+
+def _state_of(document_id: str, connection: Connection) -> str | None:
+    return connection.execute(
+        select(documents.c.state).where(documents.c.id == document_id)
+    ).scalar()
+
+
+def sweep(core: Core) -> int:
+    """At start: put right what a crash left in the spool; returns how many files were touched."""
+    touched = 0
+    for document_id in list(core.store.blobs.spooled()):
+        state = core.store.catalogue.read(functools.partial(_state_of, document_id))
+        if state == State.PARTIAL:
+            continue
+        touched += 1
+        if state in {None, State.EXPIRED}:
+            # Never acknowledged: the link in the store (if it came to that) goes before the spooled name.
+            with contextlib.suppress(VaultError):
+                core.store.blobs.remove(document_id)
+            core.store.blobs.discard(document_id)
+        else:
+            core.store.blobs.settle(document_id)
+    if touched:
+        log.info("spool swept", files=touched)
+    return touched

@@ -1,0 +1,193 @@
+"""What people decide about documents: classify, release, reject.
+
+Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
+could not be judged, or was quarantined, only an officer releases. A changed class changes the retention;
+one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from gateway.core.journey import filing
+from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
+from gateway.core.journey.lifecycle import Event, IllegalTransition, State, next_state
+from gateway.core.runtime import Core, stamp
+from gateway.errors import Refusal
+from retention_rules.periods import fiscal_year_of
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+
+
+def parse_fiscal_year(text: str) -> int:
+    """A fiscal year as people write it in a path (raises Refusal)."""
+    if not re.fullmatch(r"\d{4}", text):
+        raise Refusal("not_found", "No such file or folder.")
+    return int(text)
+
+
+def _row(tx: Transaction, document_id: str) -> Row[Any]:
+    row = tx.connection.execute(
+        select(documents).where(documents.c.id == document_id)
+    ).one_or_none()
+    if row is None:
+        raise Refusal("not_found", f"document {document_id}: expected one, found none")
+    return row
+
+
+def _check(core: Core, record_class: str, fiscal_year: int, now: datetime) -> None:
+    if record_class not in core.rules.record_classes:
+        known = ", ".join(sorted(core.rules.record_classes))
+        raise Refusal("invalid", f"record class: expected one of {known}; found {record_class!r}")
+    if not EARLIEST_YEAR <= fiscal_year <= now.year + 1:
+        raise Refusal(
+            "invalid",
+            f"fiscal year: expected {EARLIEST_YEAR} to {now.year + 1}, found {fiscal_year}",
+        )
+
+
+def _day(row: Row[Any]) -> date | None:
+    return date.fromisoformat(row.document_date) if row.document_date else None
+
+
+async def reclassify(
+    core: Core,
+    document_id: str,
+    record_class: str,
+    fiscal_year: int,
+    actor: str,
+    *,
+    as_officer: bool = False,
+) -> State:
+    """Classify a document by a person's decision, or change its class.
+
+    Raises:
+        Refusal: unknown class, a document that can't be classified in its state, or a shorter retention
+            without an officer.
+    """
+    now = core.now()
+    _check(core, record_class, fiscal_year, now)
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        if row.reason.startswith(UNJUDGED) and not as_officer:
+            raise Refusal(
+                "denied", "This document could not be checked; an officer can release it."
+            )
+        if row.batch_id is not None:
+            raise Refusal(
+                "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
+            )
+        before = filing.stored_decision(row)
+        try:
+            after = filing.file(
+                core,
+                tx,
+                row,
+                Event.RECLASSIFY,
+                now,
+                actor,
+                record_class=record_class,
+                fiscal_year=fiscal_year,
+                document_date=_day(row),
+                confidence=row.confidence,
+                confirmed=True,
+            )
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        if before is not None and before.eligible_at is not None and not as_officer:
+            shorter = after.eligible_at is not None and after.eligible_at < before.eligible_at
+            if after.status == "no_rule" or (shorter and after.status != "permanent"):
+                raise Refusal(
+                    "denied",
+                    "This class would be kept for a shorter time; an officer has to decide that.",
+                )
+        return State(
+            tx.connection.execute(
+                select(documents.c.state).where(documents.c.id == document_id)
+            ).scalar_one()
+        )
+
+    return await core.write(work)
+
+
+async def release(
+    core: Core, document_id: str, actor: str, record_class: str | None, fiscal_year: int | None
+) -> State:
+    """An officer releases a quarantined document, or one that could not be judged.
+
+    Args:
+        record_class, fiscal_year: its class; without them those the inspector proposed.
+    """
+    now = core.now()
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        chosen = record_class or row.record_class
+        year = fiscal_year or row.fiscal_year
+        if year is None and _day(row) is not None:
+            facts = filing.facts_of(tx.connection, row)
+            day = _day(row)
+            assert day is not None
+            year = fiscal_year_of(day, facts.fiscal_year_end)
+        if chosen is None or year is None:
+            raise Refusal(
+                "invalid",
+                f"document {row.id}: expected a record class and a fiscal year to release it into",
+            )
+        _check(core, chosen, year, now)
+        event = Event.RELEASE if row.state == State.QUARANTINED else Event.RECLASSIFY
+        if row.batch_id is not None:
+            raise Refusal(
+                "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
+            )
+        core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
+        try:
+            filing.file(
+                core,
+                tx,
+                row,
+                event,
+                now,
+                actor,
+                record_class=chosen,
+                fiscal_year=year,
+                document_date=_day(row),
+                confidence=row.confidence,
+                confirmed=True,
+            )
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        return State.FILED
+
+    return await core.write(work)
+
+
+async def reject(core: Core, document_id: str, actor: str) -> State:
+    """An officer rejects a document in review: quarantine, and destruction after its own period."""
+    now = core.now()
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        try:
+            state = next_state(State(row.state), Event.REJECT)
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        tx.connection.execute(
+            update(documents)
+            .where(documents.c.id == row.id)
+            .values(
+                **filing.quarantine_columns(core, now),
+                state=state,
+                state_since=stamp(now),
+                reason="rejected",
+            )
+        )
+        core.record(tx, "document.rejected", row.id, actor, now)
+        return state
+
+    return await core.write(work)

@@ -1,0 +1,46 @@
+"""The named steps of the journey, from upload to certificate.
+
+Each step is a durable write or the moment around one. The docstring table says what a crash before and
+after it leaves; recovery is the forward path run again. Observers are told of each step as it begins and
+ends: the debug log is one, and a test that kills the process at every one of them is another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
+
+Phase = Literal["before", "after"]
+Observer = Callable[[str, Phase], None]
+
+STEPS: Final[dict[str, str]] = {
+    "receive.begin": "before: nothing; after: an empty file in the spool, swept at the next start",
+    "receive.publish": "before: a file in the spool; after: a synced blob without a row, swept at start",
+    "receive.record": "after: row and ledger entry are durable; the client is told so only then",
+    "inspect.claim": "before and after: RECEIVED; a lost claim is claimed again",
+    "inspect.decide": "after: parts, state and ledger entry are durable together",
+    "dispose.propose": "after: the batch and its register are durable",
+    "dispose.approve": "after: the signed approval is durable",
+    "dispose.start": "after: EXECUTING with its executor; eligibility and holds were checked inside",
+    "dispose.renew": "after: survivors of the groups to be ended are wrapped under new groups, verified",
+    "dispose.record": "after: rows, keys and metadata of the documents are gone, tombstones are there",
+    "dispose.end-keys": "after: the keyring without the groups' keys is durable under a new epoch",
+    "dispose.remove-blobs": "after: the sealed files are gone and their folders synced",
+    "dispose.truncate": "after: the write-ahead log holds no copy of what was overwritten",
+    "dispose.certify": "after: certificate, its ledger entry and a checkpoint over it are durable",
+}
+
+observers: list[Observer] = []
+
+
+@contextlib.contextmanager
+def step(name: str) -> Iterator[None]:
+    """Mark a named step; `name` must be in `STEPS`."""
+    if name not in STEPS:
+        raise RuntimeError(f"step {name}: expected a name of the table, found none")
+    for observer in observers:
+        observer(name, "before")
+    yield
+    for observer in observers:
+        observer(name, "after")

@@ -1,0 +1,97 @@
+"""Mail addresses: whose intake an address is, and who may send to it.
+
+`<client>@<domain>` or `<client>+<anything>@<domain>`. Who may send is part of the client's profile: whole
+addresses, or `@domain` for everyone there. Refusals say plainly why, because the one who reads them is a
+client; they do not say which other clients exist (an unknown and a closed client answer alike).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Row, select
+
+from gateway.core.journey import receive
+from gateway.core.journey.receive import Upload
+from gateway.core.runtime import Core
+from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
+from vault.catalogue.schema import clients
+from vault.store import SECRET_PROFILE
+from vault.wrapping import open_record, seal_record
+
+PURPOSE_PROFILE: Final = "client-profile"
+MESSAGE_NAME: Final = "message.eml"
+
+
+class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is personal about a client, sealed under its keyring. `emails`: addresses or `@domain`."""
+
+    name: str
+    emails: list[str] = msgspec.field(default_factory=list)
+    language: str = "zh"
+
+
+def seal_profile(core: Core, client_id: str, profile: ClientProfile) -> bytes:
+    """Seal a profile under the client's key."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_PROFILE]
+    return seal_record(
+        key, msgspec.json.encode(profile), purpose=PURPOSE_PROFILE, subject=client_id
+    )
+
+
+def open_profile(core: Core, row: Row[tuple[object, ...]]) -> ClientProfile:
+    """The profile of a client row."""
+    key = core.store.custody.keyring(row.id).secrets[SECRET_PROFILE]
+    data = open_record(key, row.profile, purpose=PURPOSE_PROFILE, subject=row.id)
+    return msgspec.json.decode(data, type=ClientProfile)
+
+
+def parse_recipient(address: str) -> tuple[str, str] | None:
+    """(client slug, domain) of an intake address, both lower case; None if it is no address."""
+    local, at, domain = address.rpartition("@")
+    if not at or not local:
+        return None
+    return local.partition("+")[0].lower(), domain.lower()
+
+
+def may_send(profile: ClientProfile, sender: str) -> bool:
+    """Whether the envelope sender is one of the client's."""
+    sender = sender.lower()
+    _, at, domain = sender.rpartition("@")
+    allowed = {entry.lower() for entry in profile.emails}
+    return bool(at) and (sender in allowed or f"@{domain}" in allowed)
+
+
+async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer:
+    """Decide on a recipient (SMTP replies of RFC 5321 with RFC 3463 codes)."""
+    parsed = parse_recipient(request.recipient)
+    domain = core.config.smtp.domain
+    if parsed is None or parsed[1] != domain.lower():
+        return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
+    slug = parsed[0]
+    row = await core.read(
+        lambda connection: connection.execute(
+            select(clients).where(clients.c.slug == slug, clients.c.state == "open")
+        ).one_or_none()
+    )
+    if row is None:
+        return RecipientAnswer(550, f"5.1.1 There is no client of that name at {domain}")
+    if not may_send(open_profile(core, row), request.sender):
+        return RecipientAnswer(
+            550, "5.7.1 Your address is not registered to send documents for this client"
+        )
+    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=row.id)
+
+
+async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:
+    """Begin a message for a client (raises Refusal)."""
+    return await receive.begin(
+        core,
+        core.now(),
+        client_id=client_id,
+        channel="smtp",
+        name=MESSAGE_NAME,
+        sender=request.sender,
+        facts={"envelope_recipients": " ".join(request.recipients)[:2000]},
+    )

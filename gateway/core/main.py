@@ -1,0 +1,120 @@
+"""The core as a process: open the store, recover, listen, serve, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, cast
+
+from gateway import service
+from gateway.config import Config
+from gateway.core import jobs, ssh_keys
+from gateway.core.admin.desk import AdminSession
+from gateway.core.errands import ErrandDesk
+from gateway.core.journey import dispose, receive, steps
+from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.runtime import Core, log, stamp, utc_now
+from gateway.core.server import CoreServer, listen
+from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
+from gateway.wire.messages import Role
+from vault.custody import HOUSE
+from vault.durable import make_directory
+
+ROLES: Final[tuple[Role, ...]] = ("sftp", "smtp", "inspect", "courier", "admin")
+
+
+def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
+    """Run the core until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError, VaultError: it could not start, or the store failed for good.
+    """
+    service.configure_logging(config, "core")
+    service.forbid_core_dumps()
+    if config.log.level == "debug":
+        steps.observers.append(lambda name, phase: log.debug("step", step=name, phase=phase))
+    core = Core.open(config, clock)
+    try:
+        asyncio.run(_serve(core))
+    finally:
+        core.close()
+
+
+async def _serve(core: Core) -> None:
+    config = core.config
+    # 1. Put right what a crash left, with the code of the forward path, before anyone is served.
+    for line in await asyncio.to_thread(core.store.recover):
+        log.warning("recovered", what=line)
+    await asyncio.to_thread(receive.sweep, core)
+    now = core.now()
+    store_id = core.store.origin.rpartition("/")[2]
+    await core.write(lambda tx: core.record(tx, "core.started", store_id, "core", now))
+
+    # 2. Sockets: systemd's, or our own.
+    given = service.inherited_sockets()
+    listeners = {role: given[role] for role in ROLES if role in given}
+    if not listeners:
+        make_directory(config.resolve(config.sockets.directory))
+        listeners = {role: listen(config.socket(role)) for role in ROLES}
+
+    # 3. Desks and sessions.
+    house = core.store.custody.keyring(HOUSE)
+    keys = [
+        ssh_keys.HostKeyPair.load(house.secrets[name])
+        for name in ("ssh-host-ed25519", "ssh-host-rsa")
+    ]
+    host_keys = {key.algorithm: key for key in keys}
+    inspection = InspectionDesk(core)
+    courier = ErrandDesk(core)
+    factories: dict[Role, Callable[[], Session]] = {
+        "sftp": lambda: SftpSession(core, host_keys),
+        "smtp": lambda: SmtpSession(core),
+        "inspect": lambda: InspectSession(core, inspection),
+        "courier": lambda: CourierSession(core, courier),
+        "admin": lambda: AdminSession(core, inspection),
+    }
+    server = CoreServer(listeners, factories, own_sockets=not given)
+
+    # 4. Serve, tick, and finish destructions that a crash interrupted.
+    scheduler = jobs.start(core)
+    serving = asyncio.create_task(server.serve())
+    recovering = asyncio.create_task(dispose.recover(core))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    watchdog = asyncio.create_task(_watchdog(core))
+    service.ready()
+    log.info("core serves", store=str(core.store.path), since=stamp(now))
+    try:
+        await serving
+    except asyncio.CancelledError:
+        log.info("core stops")
+    finally:
+        service.notify("STOPPING=1")
+        scheduler.shutdown(wait=False)
+        for task in (watchdog, recovering):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        with contextlib.suppress(Exception):
+            await jobs.checkpoint(core)
+        for listener in listeners.values():
+            listener.close()
+        if not given:
+            for role in ROLES:
+                with contextlib.suppress(OSError):
+                    config.socket(role).unlink()
+
+
+async def _watchdog(core: Core) -> None:
+    """Tell the supervisor that loop, writing thread and catalogue are alive."""
+    interval = service.watchdog_interval()
+    if interval is None:
+        return
+    while True:
+        await core.write(cast("Any", lambda tx: tx.ledger.size))
+        service.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)

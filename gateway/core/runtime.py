@@ -1,0 +1,139 @@
+"""What the core holds while it runs: the open store, the rules, the clock, and who is waiting for work.
+
+`Core` is the one argument that the journey's steps share. It decides nothing. Time is read through
+`now()` once per operation; `disposal_clock` also refuses a clock that jumped, because a clock set forward
+must not make anything fall due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from gateway.config import Config
+from gateway.errors import ConfigurationError, Refusal
+from retention_rules.errors import RetentionError
+from retention_rules.model import RuleBook
+from retention_rules.parser import load_rulebook
+from vault import ledger
+from vault.catalogue.store import Transaction
+from vault.root import load_root_key
+from vault.store import Store
+
+T = TypeVar("T")
+
+CLOCK_TOLERANCE: Final = timedelta(minutes=10)
+ACTOR_CORE: Final = "core"
+
+log = structlog.get_logger("core")
+
+
+def utc_now() -> datetime:
+    """The system's clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as the catalogue stores it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class Core:
+    """The core's open parts."""
+
+    def __init__(
+        self, config: Config, store: Store, rules: RuleBook, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.rules = rules
+        self._clock = clock
+        self._started = clock()
+        self._started_monotonic = time.monotonic()
+        self.inspection_work = asyncio.Event()
+        self.errand_work = asyncio.Event()
+        self.checkpointed = -1  # ledger size at the last checkpoint job
+
+    @classmethod
+    def open(cls, config: Config, clock: Callable[[], datetime] = utc_now) -> Core:
+        """Open everything the configuration names.
+
+        Raises:
+            ConfigurationError: the rule packs can't be used. VaultError: store or root key can't.
+        """
+        try:
+            rules = load_rulebook(
+                config.retention.packs,
+                config.resolve(config.retention.directory) if config.retention.directory else None,
+            )
+        except RetentionError as error:
+            raise ConfigurationError(str(error)) from error
+        root = load_root_key(config.root_key_path)
+        return cls(config, Store.open(config.store_path, root), rules, clock)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def now(self) -> datetime:
+        """The time of an operation: read it once and pass it on."""
+        return self._clock()
+
+    def disposal_clock(self, now: datetime) -> None:
+        """Refuse to dispose of anything under a clock that can't be right.
+
+        Raises:
+            Refusal: the clock ran ahead of the time that passed since the core started, or stands
+                before the newest entry of the ledger.
+        """
+        passed = timedelta(seconds=time.monotonic() - self._started_monotonic)
+        drift = (now - self._started) - passed
+        if abs(drift) > CLOCK_TOLERANCE:
+            raise Refusal(
+                "failed",
+                f"clock: expected {stamp(self._started + passed)} or close to it, found {stamp(now)};"
+                " nothing is disposed of until the core is restarted with a right clock",
+            )
+        newest = self.newest_entry_time()
+        if newest is not None and now < newest - CLOCK_TOLERANCE:
+            raise Refusal(
+                "failed",
+                f"clock: expected a time after the newest ledger entry ({stamp(newest)}),"
+                f" found {stamp(now)}",
+            )
+
+    def newest_entry_time(self) -> datetime | None:
+        """When the newest ledger entry was written."""
+        size = self.store.catalogue.ledger.size
+        if size == 0:
+            return None
+        data = self.store.catalogue.read(lambda connection: ledger.entry(connection, size - 1))
+        return datetime.fromisoformat(msgspec.json.decode(data, type=ledger.LedgerEntry).at)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run a work on the writing thread; durable on return."""
+        return await asyncio.wrap_future(self.store.catalogue.submit(work))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a reading work on a thread of the pool."""
+        return await asyncio.to_thread(self.store.catalogue.read, work)
+
+    def record(
+        self,
+        tx: Transaction,
+        kind: str,
+        subject: str,
+        actor: str,
+        now: datetime,
+        **facts: Any,
+    ) -> int:
+        """Append a ledger entry inside a transaction; returns its index."""
+        return tx.ledger.append(
+            tx.connection, kind=kind, subject=subject, actor=actor, at=now, facts=facts
+        )

@@ -1,0 +1,187 @@
+"""The core's server: unix sockets, one task per connection, one request at a time on each.
+
+The core has no network socket. Sockets are made here (0600, for the embedded default, where all roles run
+as one user) or come from systemd by name, which gives each its own group. Every peer is asked for its
+credentials (SO_PEERCRED); where we made the sockets, only our own user and root may speak.
+
+A request that breaks the protocol ends its connection; one that is refused is answered. An exception
+nobody foresaw is answered "failed" and logged by type, never with its text, which could hold a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.core.runtime import log
+from gateway.core.sessions import Session, SessionFactory
+from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
+from gateway.wire.channel import REQUEST_DECODERS, AsyncChannel
+from gateway.wire.messages import Message, Refused, Role
+from vault.errors import StorageFailed, StorageFull, VaultError
+
+BACKLOG: Final = 512
+FAILED: Final = (
+    "The gateway could not do this now; nothing was changed. Its administrator has been told."
+)
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening unix socket at `path`, for this user only.
+
+    Raises:
+        ConfigurationError: someone listens there already, or the place can't be used.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        if path.exists():
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    raise ConfigurationError(
+                        f"{path}: expected nobody listening, found another core"
+                    )
+            path.unlink()
+        previous = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(previous)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{path}: expected to listen there, found {error.strerror}"
+        ) from error
+    except ConfigurationError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+class CoreServer:
+    """Accepts connections and runs a session on each."""
+
+    def __init__(
+        self,
+        listeners: Mapping[Role, socket.socket],
+        factories: Mapping[Role, SessionFactory],
+        *,
+        own_sockets: bool,
+    ) -> None:
+        self._listeners = listeners
+        self._factories = factories
+        self._own_sockets = own_sockets
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._fatal: asyncio.Future[None] | None = None
+
+    async def serve(self) -> None:
+        """Serve until cancelled, or until the store has failed for good (raises StorageFailed)."""
+        self._fatal = asyncio.get_running_loop().create_future()
+        acceptors = [
+            asyncio.create_task(self._accept(role, listener))
+            for role, listener in self._listeners.items()
+        ]
+        try:
+            await self._fatal
+        finally:
+            for task in acceptors:
+                task.cancel()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*acceptors, *self._tasks, return_exceptions=True)
+
+    async def _accept(self, role: Role, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                log.error("accept failed", role=role, error=error.strerror)
+                await asyncio.sleep(0.2)
+                continue
+            channel = AsyncChannel(connection, accept_fds=False)
+            _pid, uid, _gid = channel.peer_credentials()
+            if self._own_sockets and uid not in {0, os.getuid()}:
+                log.warning("peer refused", role=role, uid=uid)
+                channel.close()
+                continue
+            task = asyncio.create_task(self._run(role, channel))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, role: Role, channel: AsyncChannel) -> None:
+        session = self._factories[role]()
+        attach = getattr(session, "attach", None)
+        if attach is not None:
+            attach(channel.peer_credentials())
+        try:
+            while True:
+                body, _ = await channel.receive()
+                reply, descriptor = await self._answer(role, session, body)
+                try:
+                    await channel.send(reply, () if descriptor is None else (descriptor,))
+                except Disconnected:
+                    session.undelivered = True
+                    raise
+                finally:
+                    if descriptor is not None:
+                        os.close(descriptor)
+        except Disconnected:
+            pass
+        except WireError as error:
+            log.warning("connection ended", role=role, error=str(error))
+        finally:
+            channel.close()
+            # What the connection left unfinished is put away even while the core stops.
+            await asyncio.shield(asyncio.create_task(self._close(session)))
+
+    async def _close(self, session: Session) -> None:
+        try:
+            await session.close()
+        except (VaultError, Refusal) as error:
+            log.error("connection was not put away", error=str(error))
+
+    async def _answer(
+        self, role: Role, session: Session, body: bytes
+    ) -> tuple[Message, int | None]:
+        try:
+            request = REQUEST_DECODERS[role].decode(body)
+        except msgspec.DecodeError as error:
+            raise WireError(f"{role}: expected a request of this socket, found another") from error
+        try:
+            return await session.handle(request)
+        except Refusal as refusal:
+            return Refused(refusal.code, refusal.message), None  # type: ignore[arg-type]
+        except StorageFull as error:
+            log.error("disk full", error=str(error))
+            return Refused("full", "The gateway has no room left; nothing was changed."), None
+        except StorageFailed as error:
+            log.critical("the store has failed: restart", error=str(error))
+            if self._fatal is not None and not self._fatal.done():
+                self._fatal.set_exception(error)
+            return Refused("failed", FAILED), None
+        except VaultError as error:
+            log.error("request failed", request=type(request).__name__, error=str(error))
+            return Refused("failed", FAILED), None
+        except (WireError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001  one bad request must not end the core
+            frame = error.__traceback__
+            while frame is not None and frame.tb_next is not None:
+                frame = frame.tb_next
+            place = f"{frame.tb_frame.f_code.co_qualname}:{frame.tb_lineno}" if frame else "?"
+            log.error(
+                "unforeseen failure",
+                request=type(request).__name__,
+                error=type(error).__name__,
+                place=place,
+            )
+            return Refused("failed", FAILED), None

@@ -1,0 +1,272 @@
+"""The SFTP packet loop of one channel: requests in, replies out, the core decides.
+
+It runs on anything with `recv` and `sendall`. Every request is answered once, with the sentence that
+explains a refusal. What is not implemented is answered "unsupported" and is not advertised; `check-file`,
+which stock paramiko advertises and loops on, is not here. On the end of the connection open uploads are
+given up, keeping whole chunks for a resume: only CLOSE commits.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from gateway.doors.sftp import protocol as p
+from gateway.doors.sftp.files import Download, Upload
+from gateway.errors import Disconnected, Refusal
+from gateway.wire.channel import Channel
+from gateway.wire.messages import (
+    Attributes,
+    Entry,
+    List,
+    MakeFolder,
+    OpenRead,
+    Page,
+    Readable,
+    Remove,
+    Rename,
+    Stat,
+)
+from vault.errors import VaultError
+
+MAX_HANDLES: Final = 64
+RECEIVE: Final = 1024 * 1024
+NAMES_AT_ONCE: Final = 100
+FAILED: Final = "The gateway could not do this now. Its administrator has been told."
+
+STATUS_OF: Final[dict[str, int]] = {
+    "not_found": p.NO_SUCH_FILE,
+    "denied": p.PERMISSION_DENIED,
+    "locked": p.PERMISSION_DENIED,
+    "unsupported": p.OP_UNSUPPORTED,
+}
+
+T = TypeVar("T", Upload, Download, "Folder")
+
+log = structlog.get_logger("sftp")
+
+
+class Stream(Protocol):
+    """What the loop talks through."""
+
+    def recv(self, nbytes: int, /) -> bytes:
+        """Up to `nbytes` bytes; empty at the end."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send everything."""
+
+
+class Folder:
+    """An open folder: pages of the core, handed out a hundred names at a time."""
+
+    def __init__(self, core: Channel, path: str) -> None:
+        self._core = core
+        self._path = path
+        self._entries: list[Entry] = []
+        self._cursor: str | None = ""
+        self._fill()
+
+    def _fill(self) -> None:
+        assert self._cursor is not None
+        page, _ = self._core.call(List(self._path, self._cursor))
+        assert isinstance(page, Page)
+        self._entries.extend(page.entries)
+        self._cursor = page.cursor or None
+
+    def names(self) -> list[Entry]:
+        """The next names; none at the end."""
+        while not self._entries and self._cursor is not None:
+            self._fill()
+        taken, self._entries = self._entries[:NAMES_AT_ONCE], self._entries[NAMES_AT_ONCE:]
+        return taken
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+class SftpSession:
+    """One SFTP session on one channel."""
+
+    def __init__(
+        self, stream: Stream, core: Channel, max_size: int, touched: Callable[[], None]
+    ) -> None:
+        self._stream = stream
+        self._core = core
+        self._max_size = max_size
+        self._touched = touched
+        self._handles: dict[bytes, Upload | Download | Folder] = {}
+        self._next_handle = 0
+        self._greeted = False
+
+    def run(self) -> None:
+        """Serve until the channel ends."""
+        assembler = p.Assembler()
+        try:
+            while data := self._stream.recv(RECEIVE):
+                self._touched()
+                for packet in assembler.feed(data):
+                    self._handle(packet)
+        except p.PacketError as error:
+            log.warning("session ended", error=str(error))
+        except Disconnected:
+            log.warning("session ended", error="the core went away")
+        except OSError:
+            pass  # the channel is closed: the client has gone
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        for handle in self._handles.values():
+            if isinstance(handle, Upload):
+                handle.abandon(keep=True)
+            else:
+                handle.close()
+        self._handles.clear()
+
+    def _handle(self, packet: bytes) -> None:
+        kind = packet[0]
+        fields = p.Reader(memoryview(packet)[1:])
+        if not self._greeted:
+            if kind != p.INIT:
+                raise p.PacketError(f"packet: expected INIT first, found type {kind}")
+            fields.u32()
+            self._greeted = True
+            self._stream.sendall(p.pack_version())
+            return
+        request = fields.u32()
+        try:
+            reply = self._answer(kind, request, fields)
+        except Refusal as refusal:
+            code = STATUS_OF.get(refusal.code, p.FAILURE)
+            reply = p.pack_status(request, code, refusal.message)
+        except VaultError as error:
+            log.error("request failed", type=kind, error=type(error).__name__)
+            reply = p.pack_status(request, p.FAILURE, FAILED)
+        except p.PacketError as error:
+            reply = p.pack_status(request, p.BAD_MESSAGE, str(error))
+        self._stream.sendall(reply)
+
+    def _answer(self, kind: int, request: int, fields: p.Reader) -> bytes:
+        done = p.pack_status(request, p.OK, "")
+        match kind:
+            case p.WRITE:
+                upload = self._open(fields.string(), Upload)
+                offset = fields.u64()
+                upload.write(offset, fields.raw())
+                return done
+            case p.READ:
+                download = self._open(fields.string(), Download)
+                offset, length = fields.u64(), fields.u32()
+                data = download.read(offset, length)
+                if not data:
+                    return p.pack_status(request, p.EOF, "")
+                return p.pack_data(request, data)
+            case p.OPEN:
+                path, flags = fields.text(), fields.u32()
+                fields.size_attribute()
+                return p.pack_handle(request, self._add(lambda: self._open_file(path, flags)))
+            case p.CLOSE:
+                handle = fields.string()
+                opened = self._handles.pop(handle, None)
+                if opened is None:
+                    raise Refusal("invalid", "There is no such handle.")
+                opened.close()
+                return done
+            case p.LSTAT | p.STAT:
+                return p.pack_attributes(request, self._stat(fields.text()))
+            case p.FSTAT:
+                opened = self._handles.get(fields.string())
+                if not isinstance(opened, Upload | Download):
+                    raise Refusal("invalid", "There is no such handle.")
+                mode = 0o100440 if isinstance(opened, Download) else 0o100600
+                return p.pack_attributes(request, Entry("", False, opened.size, 0, mode))
+            case p.SETSTAT:
+                # Times and modes of what is kept are the gateway's; clients set them out of habit.
+                self._stat(fields.text())
+                if fields.size_attribute() is not None:
+                    raise Refusal("denied", "What was received can't be truncated.")
+                return done
+            case p.FSETSTAT:
+                opened = self._handles.get(fields.string())
+                size = fields.size_attribute()
+                if size is not None and (not isinstance(opened, Upload) or size != opened.size):
+                    raise Refusal("denied", "What was received can't be truncated.")
+                return done
+            case p.OPENDIR:
+                path = fields.text()
+                return p.pack_handle(request, self._add(lambda: Folder(self._core, path)))
+            case p.READDIR:
+                names = self._open(fields.string(), Folder).names()
+                if not names:
+                    return p.pack_status(request, p.EOF, "")
+                return p.pack_names(request, names)
+            case p.REMOVE:
+                self._core.call(Remove(fields.text()))
+                return done
+            case p.RMDIR:
+                self._core.call(Remove(fields.text(), folder=True))
+                return done
+            case p.MKDIR:
+                self._core.call(MakeFolder(fields.text()))
+                return done
+            case p.REALPATH:
+                path = posixpath.normpath("/" + fields.text())
+                return p.pack_path(request, "/" + path.lstrip("/"))
+            case p.RENAME:
+                self._core.call(Rename(fields.text(), fields.text()))
+                return done
+            case p.READLINK | p.SYMLINK:
+                raise Refusal("unsupported", "There are no links here.")
+            case p.EXTENDED:
+                return self._extended(request, fields, done)
+        raise Refusal("unsupported", "This gateway does not know this request.")
+
+    def _extended(self, request: int, fields: p.Reader, done: bytes) -> bytes:
+        match fields.string():
+            case b"posix-rename@openssh.com":
+                self._core.call(Rename(fields.text(), fields.text()))
+                return done
+            case b"limits@openssh.com":
+                return p.pack_limits(request, MAX_HANDLES)
+        raise Refusal("unsupported", "This gateway does not know this request.")
+
+    def _stat(self, path: str) -> Entry:
+        reply, _ = self._core.call(Stat(path))
+        assert isinstance(reply, Attributes)
+        return reply.entry
+
+    def _add(self, make: Callable[[], Upload | Download | Folder]) -> bytes:
+        if len(self._handles) >= MAX_HANDLES:
+            raise Refusal("busy", f"At most {MAX_HANDLES} files and folders can be open.")
+        opened = make()
+        handle = b"%d" % self._next_handle
+        self._next_handle += 1
+        self._handles[handle] = opened
+        return handle
+
+    def _open(self, handle: bytes, kind: type[T]) -> T:
+        opened = self._handles.get(handle)
+        if not isinstance(opened, kind):
+            raise Refusal("invalid", "There is no such handle.")
+        return opened
+
+    def _open_file(self, path: str, flags: int) -> Upload | Download:
+        if flags & p.FLAG_WRITE:
+            if flags & p.FLAG_READ:
+                raise Refusal("unsupported", "A file here is either written or read.")
+            if flags & p.FLAG_EXCLUSIVE:
+                try:
+                    self._stat(path)
+                except Refusal as refusal:
+                    if refusal.code != "not_found":
+                        raise
+                else:
+                    raise Refusal("exists", "There is a file of this name.")
+            resume = not flags & (p.FLAG_TRUNCATE | p.FLAG_EXCLUSIVE)
+            return Upload(self._core, path, resume=resume, limit=self._max_size)
+        reply, descriptors = self._core.call(OpenRead(path))
+        assert isinstance(reply, Readable)
+        return Download(reply, descriptors[0])

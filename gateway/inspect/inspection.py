@@ -1,0 +1,268 @@
+"""The inspection of one document, in numbered steps, and the verdict that sums it up.
+
+Promises: the digest is of exactly the bytes that were scanned; every step is contained, so that its
+failure is the outcome `error` of that step and never `clean`; what could not be opened is said.
+Leaves out: the decision. The core decides from the verdict; nothing here passes or refuses.
+
+Rules: details are codes and signature names, never text of the document. Facts (subject, numbers)
+are personal and go into `facts` only, bounded in length. After `LAST_FULL_ATTEMPT` attempts that did
+not come back, parsers of formats are left out, so that one hostile file can't occupy the pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from gateway.inspect import (
+    archive,
+    classify,
+    media,
+    read,
+    scan_office,
+    scan_pdf,
+    scan_xml,
+    scan_yara,
+    unpack,
+)
+from gateway.inspect.document import (
+    READ_SIZE,
+    Document,
+    Examination,
+    Limits,
+    PartSink,
+    Unreadable,
+    error_code,
+)
+from gateway.inspect.scan_clamd import ENCRYPTED, ClamdStream
+from gateway.wire.messages import Classification, Scan, Verdict
+from vault.errors import VaultError
+
+LAST_FULL_ATTEMPT: Final = 2
+MAX_FACTS: Final = 24
+_GRAVITY: Final = {"": 0, "ambiguous": 1, "malformed": 2, "over_limit": 3, "encrypted": 4}
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the steps have brought together so far."""
+
+    kind: media.Kind = "opaque"
+    media_type: str = "application/octet-stream"
+    scans: list[Scan] = field(default_factory=list)
+    unreadable: str = ""
+    parts: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    classification: Classification = field(default_factory=Classification)
+    suggested_name: str = ""
+    embedded: list[tuple[str, bytes]] = field(default_factory=list)
+    package: archive.Archive | None = None
+
+    def trouble(self, reason: str) -> None:
+        """Note why the inside could not be judged; the gravest reason stays."""
+        if _GRAVITY[reason] > _GRAVITY[self.unreadable]:
+            self.unreadable = reason
+
+    def take(self, examination: Examination) -> None:
+        """Add a scanner's examination."""
+        self.scans.append(examination.scan())
+        self.trouble(examination.unreadable)
+
+
+def inspect(
+    document: Document,
+    limits: Limits,
+    parts: PartSink,
+    *,
+    rules: scan_yara.RuleSet,
+    clamd: ClamdStream | None,
+) -> Verdict:
+    """Inspect a document.
+
+    Args:
+        parts: takes what is found inside.
+        rules: compiled pattern rules.
+        clamd: an opened stream to the antivirus daemon, or None when none is configured.
+
+    Returns:
+        The verdict. If the sealed file itself can't be read it holds no digest, and says so.
+    """
+    # 1. Read everything once: the digest, and the antivirus at the same time.
+    try:
+        size, sha256 = _read_all(document, clamd)
+    except (VaultError, OSError) as error:
+        return unreadable_file(document.document_id, error)
+    if clamd is not None:
+        clamd.end()
+    found = _Findings()
+
+    # 2. What it is. The antivirus is scanning meanwhile.
+    kind = _contained(found, "type", lambda: media.detect(document))
+    if kind is not None:
+        found.kind, found.media_type = kind
+    codes = media.name_codes(document.name)
+    if codes:
+        found.scans.append(Scan("name", "suspect", ", ".join(codes)))
+
+    # 3. Pattern rules over the bytes.
+    matched = _contained(found, scan_yara.NAME, lambda: scan_yara.scan(document, rules))
+    if matched is not None:
+        found.take(matched)
+
+    if document.attempt > LAST_FULL_ATTEMPT:
+        found.scans.append(Scan("format", "error", "earlier attempts did not come back"))
+        found.trouble("malformed")
+    else:
+        # 4. Active content of its format.
+        _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
+        # 5. What is inside.
+        _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
+        # 6. What it says.
+        _contained(found, "reader", lambda: _read(document, limits, found))
+
+    # 7. The antivirus' answer, and the sum.
+    if clamd is None:
+        found.scans.insert(0, Scan("clamd", "skipped", "no scanner is configured"))
+    else:
+        answer = clamd.finish()
+        found.scans.insert(0, answer)
+        if answer.outcome == "suspect" and answer.detail.startswith(ENCRYPTED):
+            found.trouble("encrypted")
+    return Verdict(
+        document.document_id,
+        size,
+        sha256,
+        media_type=found.media_type,
+        scans=found.scans,
+        classification=found.classification,
+        unreadable=found.unreadable,
+        facts=dict(list(found.facts.items())[:MAX_FACTS]),
+        parts=found.parts,
+        suggested_name=found.suggested_name,
+    )
+
+
+def measure(document: Document) -> Verdict:
+    """Fixity only: read everything, report size and digest."""
+    try:
+        size, sha256 = _read_all(document, None)
+    except (VaultError, OSError) as error:
+        return unreadable_file(document.document_id, error)
+    return Verdict(document.document_id, size, sha256, scans=[Scan("fixity", "clean")])
+
+
+def unreadable_file(document_id: str, error: Exception) -> Verdict:
+    """The verdict on a sealed file that can't be read: no digest, so that nothing can match it."""
+    return Verdict(document_id, 0, b"", scans=[Scan("fixity", "error", error_code("file", error))])
+
+
+def _read_all(document: Document, clamd: ClamdStream | None) -> tuple[int, bytes]:
+    digest = hashlib.sha256()
+    size = 0
+    document.source.seek(0)
+    while data := document.source.read(READ_SIZE):
+        digest.update(data)
+        size += len(data)
+        if clamd is not None:
+            clamd.feed(data)
+    return size, digest.digest()
+
+
+def _contained(found: _Findings, scanner: str, step: Callable[[], T]) -> T | None:
+    """Run a step; whatever it raises becomes that scanner's outcome, never clean."""
+    try:
+        return step()
+    except Unreadable as error:
+        found.trouble(error.reason)
+        outcome = Scan(
+            scanner, "limit" if error.reason == "over_limit" else "suspect", error.reason
+        )
+        found.scans.append(outcome)
+    except Exception as error:  # noqa: BLE001  parsers of hostile input raise anything
+        found.scans.append(Scan(scanner, "error", error_code(scanner, error)))
+    return None
+
+
+# ── 4: active content ────────────────────────────────────────────────────────────────────────────
+
+
+def _scan_format(
+    document: Document, limits: Limits, rules: scan_yara.RuleSet, found: _Findings
+) -> None:
+    if found.kind == "pdf":
+        examination, found.embedded = scan_pdf.scan(document, limits)
+        for name, content in found.embedded:
+            for rule, harmful in rules.match(content, first=True):
+                examination.mark(f"embedded:{rule}", found=harmful)
+            for code in media.name_codes(name):
+                examination.mark(f"embedded:{code}")
+        found.take(examination)
+    elif found.kind == "zip":
+        found.package = archive.open_zip(document, limits, max_members=scan_office.MAX_MEMBERS)
+        found.media_type = media.package_type(found.package)
+        if found.media_type != "application/zip":
+            found.take(
+                scan_office.scan_package(
+                    found.package, limits, lambda data: rules.match(data, first=True)
+                )
+            )
+    elif found.kind == "compound":
+        found.take(scan_office.scan_compound(document, limits))
+    elif found.kind == "xml":
+        found.take(scan_xml.scan(document, limits))
+        found.take(scan_office.scan_text(document, limits))
+    elif found.kind in {"text", "html"}:
+        examination = scan_office.scan_text(document, limits)
+        if found.kind == "html":
+            # A page is a program that runs in the reader's browser: a person decides.
+            examination.mark("html.page")
+        found.take(examination)
+    elif found.kind == "opaque":
+        # Nobody here can look inside: other archives, disk images, sound, unknown formats.
+        found.scans.append(Scan("format", "suspect", f"format.not_opened: {found.media_type}"))
+
+
+# ── 5: parts ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Findings) -> None:
+    if found.kind == "mail":
+        unpacked = unpack.unpack_mail(document, limits, parts)
+        if document.channel == "smtp" and document.depth == 0:
+            found.suggested_name = unpacked.suggested_name
+    elif found.package is not None and found.media_type == "application/zip":
+        unpacked = unpack.unpack_zip(found.package, document, limits, parts)
+    else:
+        return
+    found.parts = unpacked.parts
+    found.facts.update(unpacked.facts)
+    found.take(unpacked.result)
+
+
+# ── 6: reading and classification ────────────────────────────────────────────────────────────────
+
+
+def _read(document: Document, limits: Limits, found: _Findings) -> None:
+    reading: read.Reading | None = None
+    if found.kind == "mail":
+        reading = read.Reading()
+    elif found.unreadable:
+        return  # what could not be judged is not read for clues either
+    elif found.kind == "pdf":
+        reading = read.read_pdf(document, limits, found.embedded)
+    elif found.kind == "xml":
+        reading = read.read_xml(document.whole(limits))
+    elif found.kind in {"text", "html"}:
+        reading = read.read_text(document, limits)
+    elif found.package is not None and not media.is_workbook(found.media_type):
+        reading = read.read_package(found.package, limits)
+    elif media.is_workbook(found.media_type):
+        reading = read.read_sheets(document, limits)
+    if reading is None:
+        return
+    found.classification, facts = classify.classify(reading, found.media_type)
+    found.facts.update(facts)

@@ -1,0 +1,264 @@
+"""The manager of the inspectors: keeps workers, ends those that take too long, replaces them.
+
+Promises: as many workers as configured wait for documents; one that exceeds its wall-clock deadline
+is killed; one that dies is replaced, at once after work, with a growing pause when workers die without
+having done any. The manager itself never opens a document and never speaks to the core.
+Leaves out: who gets what (the core), and the meaning of a death (the core sees the connection break).
+
+Rules: single thread, no event loop. Parsers are imported here, before forking, so that a worker costs
+a fork and not a second of imports; whatever they set up is set up once. SIGTERM and SIGINT end it in
+order: no new workers, those that wait are ended, those at work may finish within their deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway.inspect import classify, media, scan_pdf
+from gateway.inspect.document import MIB, Limits
+from gateway.inspect.jail import JailLimits, probe_fences
+from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, WorkerSettings, serve_one
+
+_PAUSE_FIRST: Final = 0.1
+_PAUSE_MOST: Final = 10.0
+_TICK: Final = 1.0  # how late a deadline may be noticed, in seconds
+_STOP_SECONDS: Final = 10.0
+
+log = structlog.get_logger("inspect")
+
+
+def _nothing() -> None:
+    """Nobody waits to hear that the pool is up."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectSettings:
+    """How inspectors run.
+
+    Args:
+        socket: the core's inspectors' socket.
+        workers: processes at once.
+        memory_limit: bytes of address space each may add.
+        cpu_seconds: processor seconds for a document, plus `cpu_seconds_per_mib` for each MiB.
+        wall_seconds: seconds for a document, plus `wall_seconds_per_mib` for each MiB.
+        max_expand_bytes, max_parts, max_depth: see `Limits`.
+        yara_rules: a directory with further rules (`*.yar`).
+        clamd_max_signature_age_days: older signatures do not count as a scan; None for any age.
+        ready: called once, when the first workers were started.
+    """
+
+    socket: Path
+    workers: int = 2
+    memory_limit: int = 1024 * MIB
+    cpu_seconds: int = 60
+    wall_seconds: float = 60.0
+    max_expand_bytes: int = 1024 * MIB
+    max_parts: int = 1000
+    max_depth: int = 4
+    yara_rules: Path | None = None
+    clamd_max_signature_age_days: int | None = 7
+    cpu_seconds_per_mib: float = 1.0
+    wall_seconds_per_mib: float = 2.0
+    ready: Callable[[], None] = _nothing
+
+    def worker(self) -> WorkerSettings:
+        """The part that a worker needs."""
+        return WorkerSettings(
+            socket=self.socket,
+            limits=Limits(
+                max_expand_bytes=self.max_expand_bytes,
+                max_parts=self.max_parts,
+                max_depth=self.max_depth,
+            ),
+            jail=JailLimits(memory=self.memory_limit, cpu_seconds=self.cpu_seconds),
+            cpu_seconds_per_mib=self.cpu_seconds_per_mib,
+            # An answer later than this would be lost with the worker.
+            clamd_seconds=self.wall_seconds / 2,
+            clamd_max_signature_age_days=self.clamd_max_signature_age_days,
+        )
+
+
+@dataclass(slots=True)
+class _Worker:
+    pid: int
+    pipe: int
+    deadline: float | None = None  # None while it waits for work
+    killed: bool = False
+
+
+@dataclass(slots=True)
+class _Pool:
+    settings: InspectSettings
+    rules: RuleSet
+    workers: dict[int, _Worker] = field(default_factory=dict)
+    pause: float = 0.0
+    not_before: float = 0.0
+    stopping: bool = False
+
+
+def run(settings: InspectSettings) -> None:
+    """Run the pool until SIGTERM or SIGINT. Blocks; to be called in the process's main thread.
+
+    Raises:
+        ConfigurationError: a rule file can't be used.
+    """
+    _preload()
+    pool = _Pool(settings, RuleSet.load(settings.yara_rules))
+    missing = sorted(name for name, there in probe_fences().items() if not there)
+    if missing:
+        log.warning("inspect.fences_missing", fences=missing)
+    with _signals() as wakeup, selectors.DefaultSelector() as selector:
+        selector.register(wakeup, selectors.EVENT_READ)
+        _fill(pool, selector)
+        settings.ready()
+        log.info("inspect.ready", workers=settings.workers, rules=pool.rules.version)
+        while not pool.stopping:
+            _turn(pool, selector, wakeup)
+            _fill(pool, selector)
+        _stop(pool, selector, wakeup)
+    log.info("inspect.stopped")
+
+
+def _preload() -> None:
+    """Import what workers use and set up what is set up once per process."""
+    import email.message
+    import zipfile
+
+    import lxml.etree
+    import msoffcrypto
+    import olefile
+    import pikepdf
+    import pypdfium2
+    import python_calamine
+    from oletools import olevba, rtfobj
+
+    del email, zipfile, lxml, msoffcrypto, olefile, pikepdf, pypdfium2, python_calamine
+    del olevba, rtfobj
+    media.preload()
+    classify.preload()
+    scan_pdf.limit_library()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that becomes readable on SIGCHLD, SIGTERM and SIGINT; one byte per signal."""
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda _number, _frame: None) for number in numbers]
+    old = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(old)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        os.close(reading)
+        os.close(writing)
+
+
+def _fill(pool: _Pool, selector: selectors.BaseSelector) -> None:
+    if time.monotonic() < pool.not_before:
+        return
+    while len(pool.workers) < pool.settings.workers:
+        worker = _start(pool)
+        pool.workers[worker.pid] = worker
+        selector.register(worker.pipe, selectors.EVENT_READ, worker)
+
+
+def _start(pool: _Pool) -> _Worker:
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        serve_one(pool.settings.worker(), pool.rules, writing, parent)
+    os.close(writing)
+    return _Worker(pid, reading)
+
+
+def _turn(pool: _Pool, selector: selectors.BaseSelector, wakeup: int) -> None:
+    """Wait for something to happen, and see to it."""
+    timeout = _TICK
+    if len(pool.workers) < pool.settings.workers and not pool.stopping:
+        timeout = min(_TICK, max(0.0, pool.not_before - time.monotonic()))
+    for key, _events in selector.select(timeout):
+        if key.fileobj == wakeup:
+            numbers = os.read(wakeup, 4096)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                pool.stopping = True
+        elif isinstance(key.data, _Worker):
+            _note_started(pool, selector, key.data)
+    _reap(pool, selector)
+    _kill_late(pool)
+
+
+def _note_started(pool: _Pool, selector: selectors.BaseSelector, worker: _Worker) -> None:
+    selector.unregister(worker.pipe)
+    message = os.read(worker.pipe, STARTED.size)
+    if len(message) == STARTED.size:
+        (size,) = STARTED.unpack(message)
+        allowed = pool.settings.wall_seconds + size / MIB * pool.settings.wall_seconds_per_mib
+        worker.deadline = time.monotonic() + allowed
+
+
+def _kill_late(pool: _Pool) -> None:
+    now = time.monotonic()
+    for worker in pool.workers.values():
+        if worker.deadline is not None and now > worker.deadline and not worker.killed:
+            worker.killed = True
+            log.warning("inspect.deadline", pid=worker.pid)
+            _kill(worker)
+
+
+def _kill(worker: _Worker) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGKILL)
+
+
+def _reap(pool: _Pool, selector: selectors.BaseSelector) -> None:
+    for worker in list(pool.workers.values()):
+        pid, status = os.waitpid(worker.pid, os.WNOHANG)
+        if pid == 0:
+            continue
+        del pool.workers[pid]
+        with contextlib.suppress(KeyError, ValueError):
+            selector.unregister(worker.pipe)
+        os.close(worker.pipe)
+        code = os.waitstatus_to_exitcode(status)
+        if code == EXIT_DONE:
+            pool.pause = 0.0
+            continue
+        if worker.deadline is None:
+            # It never got a document: the core is not there, or workers can't start at all.
+            pool.pause = min(_PAUSE_MOST, max(_PAUSE_FIRST, pool.pause * 2))
+            pool.not_before = time.monotonic() + pool.pause
+        if code != EXIT_NO_CORE and not pool.stopping:
+            log.warning(
+                "inspect.worker_ended", pid=pid, code=code, working=worker.deadline is not None
+            )
+
+
+def _stop(pool: _Pool, selector: selectors.BaseSelector, wakeup: int) -> None:
+    """End those that wait at once; let those at work finish, but not for ever."""
+    until = time.monotonic() + _STOP_SECONDS
+    for worker in pool.workers.values():
+        if worker.deadline is None:
+            _kill(worker)
+    while pool.workers:
+        if time.monotonic() > until:
+            for worker in pool.workers.values():
+                _kill(worker)
+        _turn(pool, selector, wakeup)

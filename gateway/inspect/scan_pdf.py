@@ -1,0 +1,457 @@
+"""Active and deceptive content of a PDF, seen by qpdf under limits.
+
+Promises: every object of the file is visited (within a budget, said when it is spent); what acts by
+itself, starts programs, reaches outside the file, or makes viewers disagree about the content is
+named by a code. Leaves out: rendering, and the meaning of JavaScript (its presence is enough).
+
+Rules: `pdf.launch` is `found`; everything else is `suspect`: forms with scripts and portfolios are
+used in honest trade. A link that a person must click (URI, GoTo) is nothing. A file that qpdf has to
+repair is `pdf.damaged`: two viewers may repair it differently (PDF Insecurity, "content masking").
+An embedded XML is normal (Factur-X, ISO 19005-3); its bytes are examined by the caller.
+
+Sources: ISO 32000-1 section 12.6 (actions), 7.11 (file specifications), 7.5 (file structure).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
+
+if TYPE_CHECKING:
+    import pikepdf
+
+NAME: Final = "pdf"
+_HEADER_WINDOW: Final = 1024
+_MAX_OBJECTS: Final = 200_000
+_MAX_NODES: Final = 2_000_000
+_MAX_NESTING: Final = 100
+_MAX_CONTENT_PAGES: Final = 50
+_MAX_EMBEDDED: Final = 16 * MIB
+_STRUCTURE_BYTES: Final = 64 * MIB
+_MAX_PARSED_CONTENT: Final = MIB
+_MAX_CHAIN: Final = 32
+
+_ACTIONS: Final = {
+    "/JavaScript": "pdf.javascript",
+    "/SubmitForm": "pdf.submit_form",
+    "/ImportData": "pdf.import_data",
+    "/GoToR": "pdf.remote_target",
+    "/GoToE": "pdf.embedded_target",
+    "/Thread": "pdf.thread_target",
+    "/Rendition": "pdf.media",
+    "/Movie": "pdf.media",
+    "/Sound": "pdf.media",
+    "/RichMediaExecute": "pdf.media",
+    "/GoTo3DView": "pdf.media",
+}
+_ANNOTATIONS: Final = {
+    "/RichMedia": "pdf.media",
+    "/3D": "pdf.media",
+    "/Movie": "pdf.media",
+    "/Sound": "pdf.media",
+    "/FileAttachment": "pdf.file_attachment",
+}
+_FILTERS: Final = frozenset(
+    f"/{name}"
+    for name in (
+        *("ASCIIHexDecode", "ASCII85Decode", "LZWDecode", "FlateDecode", "RunLengthDecode"),
+        *("CCITTFaxDecode", "JBIG2Decode", "DCTDecode", "JPXDecode", "Crypt"),
+        *("AHx", "A85", "LZW", "Fl", "RL", "CCF", "DCT"),
+    )
+)
+_OPERATORS: Final = frozenset(
+    re.findall(
+        r"\S+",
+        "b B b* B* BDC BI BMC BT BX c cm CS cs d d0 d1 Do DP EI EMC ET EX f F f* G g gs h i ID j J "
+        "K k l m M MP n q Q re RG rg ri s S SC sc SCN scn sh T* Tc Td TD Tf Tj TJ TL Tm Tr Ts Tw "
+        "Tz v w W W* y ' \"",
+    )
+)  # ISO 32000-1, annex A
+# Repairs that change nothing that can be seen; every other warning counts as damage.
+_HARMLESS_WARNINGS: Final = (
+    "MediaBox is ",
+    "setting missing or invalid /Type",
+    "xref entry for the xref stream itself is missing",
+)
+_OUTSIDE: Final = re.compile(r"^(\\\\|//|file:|smb:|javascript:|data:)", re.IGNORECASE)
+_END: Final = re.compile(rb"[\r\n]%%EOF")
+_RAW_OBJECT: Final = re.compile(rb"(?:^|[\r\n])[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+obj\b")
+_COMMENTED_OBJECT: Final = re.compile(rb"[\r\n]%[ \t]*\d{1,10}[ \t]+\d{1,5}[ \t]+obj\b")
+_HIDDEN_DRAWING: Final = re.compile(rb"(?:^|[\r\n])[^\r\n(]{0,80}%[^\r\n]{0,400}\b(?:Tj|TJ|Do)\b")
+_RAW_CODES: Final = (
+    (re.compile(rb"/Launch\b"), "pdf.launch"),
+    (re.compile(rb"/(?:JavaScript|JS)\b"), "pdf.javascript"),
+    (re.compile(rb"/(?:OpenAction|AA)\b"), "pdf.automatic_action"),
+    (re.compile(rb"/(?:SubmitForm|ImportData)\b"), "pdf.submit_form"),
+    (re.compile(rb"/(?:EmbeddedFile|EmbeddedFiles)\b"), "pdf.embedded_file"),
+    (re.compile(rb"/XFA\b"), "pdf.xfa"),
+)
+
+
+def limit_library() -> None:
+    """Set qpdf's process-wide limits: by default its decoders have none. Once per process."""
+    from pikepdf import settings
+
+    settings.set_qpdf_limits(
+        doc_max_warnings=100,
+        parser_max_nesting=200,
+        max_stream_filters=10,
+        dct_max_memory=128 * MIB,
+        flate_max_memory=256 * MIB,
+        run_length_max_memory=256 * MIB,
+        png_max_memory=128 * MIB,
+        tiff_max_memory=128 * MIB,
+    )
+
+
+def looks_like_pdf(head: bytes) -> bool:
+    """Whether a reader would open this as PDF or FDF (a header within the first 1024 bytes)."""
+    start = head[:_HEADER_WINDOW]
+    return b"%PDF-" in start or b"%FDF-" in start
+
+
+def scan(document: Document, limits: Limits) -> tuple[Examination, list[tuple[str, bytes]]]:
+    """Examine a PDF.
+
+    Returns:
+        What was seen, and the embedded files as (name, content), for the caller to examine.
+    """
+    import pikepdf
+
+    limit_library()
+    result = Examination(NAME, f"pikepdf {pikepdf.__version__}")
+    embedded: list[tuple[str, bytes]] = []
+    try:
+        pdf = pikepdf.open(document.stream(), suppress_warnings=True)
+    except pikepdf.PasswordError:
+        result.unreadable = "encrypted"
+        result.mark("pdf.encrypted")
+        _scan_raw(document, result)
+        return result, embedded
+    except pikepdf.PdfError:
+        # Viewers repair more than qpdf does: judge the bytes, and never call it clean.
+        result.unreadable = "malformed"
+        result.mark("pdf.unreadable")
+        _scan_raw(document, result)
+        return result, embedded
+    with contextlib.closing(pdf):
+        steps: tuple[Callable[[], None], ...] = (
+            lambda: _check_structure(document, pdf, result),  # before qpdf repairs the page tree
+            lambda: _check_objects(pdf, result),
+            lambda: _check_loops(pdf, result),
+            lambda: _check_pages(pdf, result),
+            lambda: embedded.extend(_embedded_files(pdf, result, limits)),
+        )
+        for step in steps:
+            try:
+                step()
+            except (pikepdf.PdfError, ValueError, TypeError, KeyError, RecursionError) as error:
+                result.fail(error_code("pdf", error))
+        if any(not _harmless(str(warning)) for warning in pdf.get_warnings()):
+            result.mark("pdf.damaged")
+    return result, embedded
+
+
+def _harmless(warning: str) -> bool:
+    return any(text in warning for text in _HARMLESS_WARNINGS)
+
+
+def _scan_raw(document: Document, result: Examination) -> None:
+    """Look for the names of actions in the bytes of what can't be parsed (also in FDF)."""
+    document.source.seek(0)
+    data = read_exactly(document.source, min(document.size, _STRUCTURE_BYTES))
+    # Names may be written with #xx escapes to hide from exactly this look (section 7.3.5).
+    plain = re.sub(rb"#([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), data)
+    for pattern, code in _RAW_CODES:
+        if pattern.search(plain):
+            result.mark(code)
+
+
+# ── 1: every object ──────────────────────────────────────────────────────────────────────────────
+
+
+def _check_objects(pdf: pikepdf.Pdf, result: Examination) -> None:
+    import pikepdf
+
+    nodes = 0
+    for index, top in enumerate(pdf.objects):
+        if index >= _MAX_OBJECTS:
+            result.fail("pdf.too_many_objects")
+            return
+        for node in _nodes(top, result):
+            nodes += 1
+            if nodes > _MAX_NODES:
+                result.fail("pdf.too_many_objects")
+                return
+            if isinstance(node, (pikepdf.Dictionary, pikepdf.Stream)):
+                _check_dictionary(node, result)
+
+
+def _nodes(top: Any, result: Examination) -> Iterator[Any]:
+    """All containers directly inside an object, without following references."""
+    import pikepdf
+
+    stack: list[tuple[Any, int]] = [(top, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if not isinstance(node, (pikepdf.Dictionary, pikepdf.Stream, pikepdf.Array)):
+            continue
+        yield node
+        if depth > _MAX_NESTING:
+            result.fail("pdf.nested_too_deep")
+            continue
+        children = node if isinstance(node, pikepdf.Array) else [value for _, value in node.items()]
+        stack.extend(
+            (child, depth + 1)
+            for child in children
+            if isinstance(child, pikepdf.Object) and not child.is_indirect
+        )
+
+
+def _check_dictionary(node: Any, result: Examination) -> None:
+    import pikepdf
+
+    kind = _name(node.get("/S"))
+    subtype = _name(node.get("/Subtype"))
+    if kind == "/Launch":
+        result.mark("pdf.launch", found=True)
+    elif kind in _ACTIONS:
+        result.mark(_ACTIONS[kind])
+    elif kind == "/URI" and _OUTSIDE.match(_text(node.get("/URI"))):
+        result.mark("pdf.outside_reference")
+    if "/JS" in node:
+        result.mark("pdf.javascript")
+    if subtype in _ANNOTATIONS:
+        result.mark(_ANNOTATIONS[subtype])
+    if "/XFA" in node:
+        result.mark("pdf.xfa")
+    if "/OpenAction" in node and _acts(node.get("/OpenAction")):
+        result.mark("pdf.automatic_action")
+    if isinstance(node.get("/AA"), pikepdf.Dictionary) and len(node["/AA"]) > 0:
+        result.mark("pdf.automatic_action")
+    if "/Ref" in node and subtype == "/Form":
+        result.mark("pdf.outside_reference")
+    if "/EF" not in node and _name(node.get("/Type")) in {"/Filespec", "/F"}:
+        result.mark("pdf.outside_reference")
+    if any(_OUTSIDE.match(_text(node.get(key))) for key in ("/F", "/UF", "/DOS", "/Unix", "/Mac")):
+        result.mark("pdf.outside_reference")
+    if isinstance(node, pikepdf.Stream):
+        _check_stream(node, result)
+
+
+def _check_stream(node: Any, result: Examination) -> None:
+    if "/F" in node:
+        result.mark("pdf.outside_reference")  # the stream's data would come from another file
+    filters = node.get("/Filter")
+    names = [filters] if filters is None or _name(filters) else list(filters)
+    if any(_name(item) not in _FILTERS for item in names if item is not None):
+        result.mark("pdf.unknown_filter")
+    if len(names) > 6:
+        result.mark("pdf.many_filters")
+    extends = node.get("/Extends")
+    if extends is not None and getattr(extends, "objgen", None) == node.objgen:
+        result.mark("pdf.loop")
+    if node.get("/FunctionType") == 4 and node.read_raw_bytes()[: 64 * 1024].count(b"copy") > 16:
+        result.mark("pdf.exhausting_function")
+
+
+def _acts(action: Any) -> bool:
+    """Whether what happens on opening is more than showing a place in this document."""
+    import pikepdf
+
+    if not isinstance(action, pikepdf.Dictionary):
+        return False  # a destination
+    return _name(action.get("/S")) != "/GoTo" or "/Next" in action
+
+
+# ── 2: loops ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check_loops(pdf: pikepdf.Pdf, result: Examination) -> None:
+    """Chains of actions (`/Next`) and outlines that never end."""
+    import pikepdf
+
+    for index, top in enumerate(pdf.objects):
+        if index >= _MAX_OBJECTS or "pdf.loop" in result.suspect:
+            break
+        if isinstance(top, pikepdf.Dictionary) and "/Next" in top and _endless(top):
+            result.mark("pdf.loop")
+    outlines = pdf.Root.get("/Outlines")
+    seen: set[Any] = set()
+    stack = [outlines]
+    while stack and len(seen) < 20_000:
+        node = stack.pop()
+        if not isinstance(node, pikepdf.Dictionary):
+            continue
+        if node.is_indirect and node.objgen in seen:
+            result.mark("pdf.loop")
+            return
+        seen.add(node.objgen if node.is_indirect else len(seen))
+        stack.extend(node.get(key) for key in ("/First", "/Next"))
+
+
+def _endless(action: Any) -> bool:
+    """Whether a chain of actions returns to itself or is too long to be meant for a person."""
+    import pikepdf
+
+    if "/S" not in action:
+        return False
+    seen: set[Any] = set()
+    node = action
+    for _step in range(_MAX_CHAIN):
+        if node.is_indirect:
+            if node.objgen in seen:
+                return True
+            seen.add(node.objgen)
+        following = node.get("/Next")
+        if isinstance(following, pikepdf.Array):
+            following = following[0] if len(following) else None
+        if not isinstance(following, pikepdf.Dictionary):
+            return False
+        node = following
+    return True
+
+
+# ── 3: pages and what is drawn ───────────────────────────────────────────────────────────────────
+
+
+def _check_pages(pdf: pikepdf.Pdf, result: Examination) -> None:
+    import pikepdf
+
+    declared: Any = pdf.Root.Pages.get("/Count")
+    pages = len(pdf.pages)
+    if isinstance(declared, int) and declared != pages:
+        result.mark("pdf.page_count")
+    for page in list(pdf.pages)[:_MAX_CONTENT_PAGES]:
+        contents = page.obj.get("/Contents")
+        streams = list(contents) if isinstance(contents, pikepdf.Array) else [contents]
+        if contents is None:
+            continue
+        size = 0
+        for stream in streams:
+            if not isinstance(stream, pikepdf.Stream):
+                # Also what was a reference to an object that the table calls free: now null.
+                result.mark("pdf.contents_type")
+                size = _MAX_PARSED_CONTENT + 1  # a page that can't be parsed as one drawing
+                continue
+            try:
+                data = stream.read_bytes()
+            except pikepdf.PdfError:
+                result.mark("pdf.unreadable_contents")
+                size = _MAX_PARSED_CONTENT + 1
+                continue
+            if b"endstream" in data:
+                result.mark("pdf.stream_in_stream")
+            if _HIDDEN_DRAWING.search(data):
+                result.mark("pdf.hidden_drawing")
+            size += len(data)
+        if 0 < size <= _MAX_PARSED_CONTENT and _unknown_operator(page):
+            result.mark("pdf.unknown_operator")
+
+
+def _unknown_operator(page: pikepdf.Page) -> bool:
+    """Whether a page's drawing has an operator no reader knows: some stop there, others go on."""
+    import pikepdf
+
+    compatible = 0  # inside BX … EX unknown operators are allowed (ISO 32000-1, section 7.8.2)
+    for instruction in pikepdf.parse_content_stream(page):
+        if isinstance(instruction, pikepdf.ContentStreamInlineImage):
+            continue
+        operator = str(instruction.operator)
+        compatible += (operator == "BX") - (operator == "EX")
+        if operator not in _OPERATORS and compatible <= 0:
+            return True
+    return False
+
+
+# ── 4: embedded files ────────────────────────────────────────────────────────────────────────────
+
+
+def _embedded_files(
+    pdf: pikepdf.Pdf, result: Examination, limits: Limits
+) -> Iterator[tuple[str, bytes]]:
+    import pikepdf
+
+    room = min(limits.max_expand_bytes, 4 * _MAX_EMBEDDED)
+    for count, (name, spec) in enumerate(pdf.attachments.items()):
+        if count >= limits.max_parts:
+            result.unreadable = "over_limit"
+            return
+        try:
+            content = spec.get_file().read_bytes()
+        except pikepdf.PdfError:
+            result.mark("pdf.embedded_unreadable")
+            continue
+        except (KeyError, ValueError):
+            continue  # a specification without content
+        room -= len(content)
+        if len(content) > _MAX_EMBEDDED or room < 0:
+            result.unreadable = "over_limit"
+            result.mark("pdf.embedded_too_large")
+            return
+        if not name.lower().endswith(".xml"):
+            result.mark("pdf.embedded_file")
+        yield name, content
+
+
+# ── 5: the file around the objects ───────────────────────────────────────────────────────────────
+
+
+def _check_structure(document: Document, pdf: pikepdf.Pdf, result: Examination) -> None:
+    """Ambiguities that readers resolve differently: what stands before, after and beside."""
+    document.source.seek(0)
+    data = read_exactly(document.source, min(document.size, _STRUCTURE_BYTES))
+    if data.find(b"%PDF-") > 0:
+        result.mark("pdf.header_not_first")
+    if document.size > len(data):
+        return  # the rest of a very large file is judged by qpdf's warnings alone
+    ending = data.rfind(b"startxref")
+    if ending < max(data.rfind(b"\ntrailer"), data.rfind(b"\rtrailer")):
+        result.mark("pdf.ambiguous_end")
+    if not _END.search(data, max(ending, 0)):
+        result.mark("pdf.ambiguous_end")
+    elif _RAW_OBJECT.search(data, ending):
+        result.mark("pdf.data_after_end")
+    if _COMMENTED_OBJECT.search(data):
+        result.mark("pdf.hidden_object")
+    _check_hidden_objects(data, pdf, result)
+
+
+def _check_hidden_objects(data: bytes, pdf: pikepdf.Pdf, result: Examination) -> None:
+    """Objects whose bodies are in the file, that are referred to, and that the table calls free."""
+    import pikepdf
+
+    bodies = {(int(m[1]), int(m[2])) for m in _RAW_OBJECT.finditer(data)}
+    if len(bodies) > _MAX_OBJECTS:
+        result.fail("pdf.too_many_objects")
+        return
+    hidden = {pair for pair in bodies if pair[0] < 2**31 and pdf.get_object(pair) is None}
+    if not hidden:
+        return
+    wanted = {b"%d %d R" % pair for pair in hidden}
+    for index, top in enumerate(pdf.objects):
+        if index >= 20_000:
+            return
+        if not isinstance(top, (pikepdf.Dictionary, pikepdf.Stream, pikepdf.Array)):
+            continue
+        plain = top.stream_dict if isinstance(top, pikepdf.Stream) else top
+        text = plain.unparse(resolved=True)
+        if len(text) < MIB and any(reference in text for reference in wanted):
+            result.mark("pdf.hidden_object")
+            return
+
+
+def _name(value: Any) -> str:
+    import pikepdf
+
+    return str(value) if isinstance(value, pikepdf.Name) else ""
+
+
+def _text(value: Any) -> str:
+    import pikepdf
+
+    return str(value)[:2000] if isinstance(value, pikepdf.String) else ""

@@ -1,0 +1,384 @@
+"""Takes containers apart: mail messages and zip archives. Each thing inside becomes a document.
+
+Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
+bytes and depth hold over one container; what mail readers could understand differently is
+"ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
+Leaves out: TNEF, Outlook files, S/MIME and other archives: they are documents that wait for a person.
+
+Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
+library's oldest policy (compat32), which keeps what it does not understand instead of raising.
+The text of a message is returned for classification only.
+
+Sources: RFC 5322 (message), RFC 2045–2047, 2183, 2231 (MIME).
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import email
+import email.header
+import email.message
+import email.policy
+import email.utils
+import quopri
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.inspect import archive
+from gateway.inspect.document import (
+    KIB,
+    Document,
+    Examination,
+    Limits,
+    PartSink,
+    Reason,
+    Unreadable,
+    error_code,
+    safe_name,
+)
+
+Message = email.message.Message
+
+NAME: Final = "unpack"
+FACT_LENGTH: Final = 500
+_INLINE_IMAGE: Final = 256 * KIB
+_MAX_MIME_PARTS: Final = 5000
+_ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"})
+_ONCE: Final = (
+    "content-type",
+    "content-transfer-encoding",
+    "content-disposition",
+    "mime-version",
+)
+_SIGNATURES: Final = frozenset(
+    {
+        "application/pkcs7-signature",
+        "application/x-pkcs7-signature",
+        "application/pgp-signature",
+    }
+)
+_FACTS: Final = {
+    "subject": "subject",
+    "from": "from",
+    "message-id": "message_id",
+    "date": "date_header",
+}
+_SEVERITY: Final[dict[str, int]] = {
+    "": 0,
+    "ambiguous": 1,
+    "malformed": 2,
+    "over_limit": 3,
+    "encrypted": 4,
+}
+# A file written into the text of a message: old mail programs make an attachment of it.
+_ENCODED: Final = re.compile(
+    r"^begin [0-7]{3,4} \S|^\(This file must be converted with BinHex|"
+    r"^Content-Transfer-Encoding:\s*base64|^(?:[A-Za-z0-9+/]{60,76}\r?\n){8}",
+    re.MULTILINE | re.IGNORECASE,
+)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+_TAG: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]{0,2000}>", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What taking a container apart gave.
+
+    `text` is a message's own words; `facts` its headers, bounded in length.
+    """
+
+    result: Examination = field(default_factory=lambda: Examination(NAME))
+    parts: list[str] = field(default_factory=list)
+    text: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    suggested_name: str = ""
+
+    def trouble(self, reason: Reason, code: str) -> None:
+        """Note why something could not be judged; the gravest reason stays."""
+        self.result.mark(code)
+        if _SEVERITY[reason] > _SEVERITY[self.result.unreadable]:
+            self.result.unreadable = reason
+
+
+class _Budget:
+    """What all parts of one container together may still take."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._bytes = limits.max_expand_bytes
+        self._parts = limits.max_parts
+
+    def open(self) -> None:
+        self._parts -= 1
+        if self._parts < 0:
+            raise Unreadable("over_limit", "parts: expected no more than the limit, found more")
+
+    def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._bytes -= len(chunk)
+            if self._bytes < 0:
+                raise Unreadable("over_limit", "parts: expected fewer bytes expanded, found more")
+            yield chunk
+
+
+def unpack_zip(
+    opened: archive.Archive, document: Document, limits: Limits, sink: PartSink
+) -> Unpacked:
+    """Take a plain archive apart. Damaged members are left out and said."""
+    unpacked = Unpacked()
+    for code in opened.codes:
+        unpacked.result.mark(code)
+    if opened.encrypted:
+        unpacked.trouble("encrypted", "archive.encrypted")
+    if opened.unsupported:
+        unpacked.trouble("malformed", "archive.unsupported_method")
+    if not opened.members:
+        return unpacked
+    if document.depth >= limits.max_depth:
+        unpacked.trouble("over_limit", "archive.too_deep")
+        return unpacked
+    budget = _Budget(limits)
+    for member in opened.members:
+        try:
+            budget.open()
+            name = safe_name(member.filename)
+            unpacked.parts.append(sink.add(name, budget.count(opened.chunks(member))))
+        except Unreadable as error:
+            unpacked.trouble(error.reason, f"archive.member_{error.reason}")
+            if error.reason == "over_limit":
+                break
+        except Exception as error:  # noqa: BLE001  what was committed before must be reported
+            unpacked.result.fail(error_code("archive.member", error))
+            break
+    return unpacked
+
+
+# ── mail ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
+    """Take a message apart: attachments and attached messages become parts."""
+    unpacked = Unpacked()
+    if document.size > limits.max_whole_bytes:
+        unpacked.trouble("over_limit", "mail.too_large")
+        return unpacked
+    raw = document.whole(limits)
+    _check_bytes(raw, unpacked)
+    try:
+        message = email.message_from_bytes(raw, policy=email.policy.compat32)
+        leaves = list(_leaves(message, unpacked))
+    except Exception as error:  # noqa: BLE001  the parser raises anything on hostile mail
+        unpacked.result.fail(error_code("mail", error))
+        unpacked.result.unreadable = "malformed"
+        return unpacked
+    _read_headers(message, unpacked)
+    budget = _Budget(limits)
+    room = limits.max_text
+    for index, part in enumerate(leaves):
+        try:
+            if _is_body(part):
+                text = _body_text(part, room)
+                room -= len(text)
+                unpacked.text += text
+                if _ENCODED.search(text):
+                    unpacked.trouble("ambiguous", "mail.encoded_in_text")
+            elif not _is_decoration(part):
+                if document.depth >= limits.max_depth:
+                    unpacked.trouble("over_limit", "mail.too_deep")
+                    break
+                budget.open()
+                name, content = _attachment(part, index)
+                unpacked.parts.append(sink.add(name, budget.count([content])))
+        except Unreadable as error:
+            unpacked.trouble(error.reason, f"mail.part_{error.reason}")
+            if error.reason == "over_limit":
+                break
+        except Exception as error:  # noqa: BLE001  what was committed before must be reported
+            unpacked.result.fail(error_code("mail.part", error))
+    return unpacked
+
+
+def _check_bytes(raw: bytes, unpacked: Unpacked) -> None:
+    head = raw.split(b"\r\n\r\n", 1)[0].split(b"\n\n", 1)[0]
+    if b"\0" in head:
+        unpacked.trouble("ambiguous", "mail.nul_in_header")
+    if re.search(rb"\r(?!\n)", head):
+        unpacked.trouble("ambiguous", "mail.bare_cr_in_header")
+
+
+def _leaves(message: Message, unpacked: Unpacked) -> Iterator[Message]:
+    """All parts that are no containers, an attached message being one leaf; checks each."""
+    stack = [message]
+    for _count in range(_MAX_MIME_PARTS):
+        if not stack:
+            return
+        part = stack.pop()
+        _check_part(part, unpacked)
+        payload = part.get_payload()
+        kind = part.get_content_type()
+        if kind == "message/delivery-status":
+            continue  # fields for mail programs, no document
+        if not isinstance(payload, list) or kind.startswith("message/"):
+            yield part
+        else:
+            stack.extend(child for child in reversed(payload) if isinstance(child, Message))
+    unpacked.trouble("over_limit", "mail.too_many_parts")
+
+
+def _check_part(part: Message, unpacked: Unpacked) -> None:
+    """What readers of mail resolve differently (the class of CVE-2024-28054)."""
+    if not all(_HEADER_NAME.fullmatch(name) for name in part):
+        unpacked.trouble("ambiguous", "mail.header_name")
+    for name in _ONCE:
+        if len(part.get_all(name, [])) > 1:
+            unpacked.trouble("ambiguous", f"mail.duplicate_{name.replace('-', '_')}")
+    kind_header = str(part.get("Content-Type", ""))
+    if len(re.findall(r";\s*boundary\s*\*?(?:\d+\*?)?\s*=", kind_header, re.IGNORECASE)) > 1:
+        unpacked.trouble("ambiguous", "mail.duplicate_boundary")
+    for header, parameter in (("Content-Type", "name"), ("Content-Disposition", "filename")):
+        pattern = rf";\s*{parameter}\s*="
+        if len(re.findall(pattern, str(part.get(header, "")), re.IGNORECASE)) > 1:
+            unpacked.trouble("ambiguous", "mail.duplicate_name")
+    coding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if coding not in _ENCODINGS:
+        unpacked.trouble("ambiguous", "mail.unknown_encoding")
+    kind = part.get_content_type()
+    if (
+        part.is_multipart()
+        and kind.startswith("multipart/")
+        and coding
+        in {
+            "base64",
+            "quoted-printable",
+        }
+    ):
+        unpacked.trouble("ambiguous", "mail.encoded_multipart")
+    boundary = part.get_boundary() if kind.startswith("multipart/") else "-"
+    if not boundary or len(boundary) > 70:
+        unpacked.trouble("ambiguous", "mail.bad_boundary")
+    if kind in {"message/partial", "message/external-body"}:
+        unpacked.result.mark("mail.partial_or_external")
+    if kind in {"multipart/encrypted", "application/pgp-encrypted"} or (
+        kind in {"application/pkcs7-mime", "application/x-pkcs7-mime"}
+        and str(part.get_param("smime-type", "")).lower() != "signed-data"
+    ):
+        unpacked.trouble("encrypted", "mail.encrypted")
+    for defect in part.defects:
+        # A missing last boundary also ends ordinary truncated mail: damaged, not deceptive.
+        unpacked.trouble("malformed", f"mail.{type(defect).__name__}")
+
+
+def _is_body(part: Message) -> bool:
+    """Whether a leaf is the message's own words rather than something attached."""
+    disposition = _disposition(part)
+    return (
+        part.get_content_type() in {"text/plain", "text/html"}
+        and disposition != "attachment"
+        and not _raw_filename(part)
+    )
+
+
+def _is_decoration(part: Message) -> bool:
+    """Small pictures that an HTML text shows (logos), and signatures, are not documents.
+
+    The message as received keeps them, and the scanners saw them in it.
+    """
+    if part.get_content_type() in _SIGNATURES:
+        return True
+    return (
+        part.get_content_type() in {"image/png", "image/jpeg", "image/gif"}
+        and _disposition(part) != "attachment"
+        and part.get("Content-ID") is not None
+        and len(str(part.get_payload())) < _INLINE_IMAGE
+    )
+
+
+def _disposition(part: Message) -> str:
+    return str(part.get("Content-Disposition", "")).split(";", 1)[0].strip().lower()
+
+
+def _raw_filename(part: Message) -> str:
+    try:
+        return part.get_filename("") or ""
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "attachment"
+
+
+def _attachment(part: Message, index: int) -> tuple[str, bytes]:
+    payload = part.get_payload()
+    if isinstance(payload, list):
+        inner = payload[0] if payload else None
+        if len(payload) != 1 or not isinstance(inner, Message):
+            raise Unreadable("malformed", "attached message: expected one, found another number")
+        name = header_text(inner.get("Subject"), 120) or "message"
+        return safe_name(f"{name.replace('/', '-')}.eml"), inner.as_bytes(policy=_flat())
+    name = header_text(_raw_filename(part), 1000)
+    fallback = f"attachment-{index + 1}"
+    return safe_name(name, fallback), _decoded(part)
+
+
+def _flat() -> email.policy.Compat32:
+    return email.policy.compat32.clone(max_line_length=0, linesep="\r\n")
+
+
+def _decoded(part: Message) -> bytes:
+    """The bytes of a leaf. Broken base64 is refused, not guessed at."""
+    payload = part.get_payload()
+    if not isinstance(payload, str):
+        raise Unreadable("malformed", "mail part: expected one body, found none")
+    data = payload.encode("ascii", "surrogateescape")
+    coding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    if coding == "base64":
+        compact = re.sub(rb"[\s]+", b"", data)
+        try:
+            return binascii.a2b_base64(compact, strict_mode=bool(compact))
+        except binascii.Error as error:
+            raise Unreadable("malformed", "mail part: expected base64, found damage") from error
+    if coding == "quoted-printable":
+        return quopri.decodestring(data)
+    return data
+
+
+def _body_text(part: Message, room: int) -> str:
+    data = part.get_payload(decode=True)
+    if not isinstance(data, bytes) or room <= 0:
+        return ""
+    charset = str(part.get_content_charset("utf-8") or "utf-8")
+    try:
+        text = data[: room * 4].decode(charset, "replace")
+    except (LookupError, ValueError):
+        text = data[: room * 4].decode("latin-1")
+    if part.get_content_type() == "text/html":
+        text = _TAG.sub(" ", text)
+    return text[:room] + "\n"
+
+
+def header_text(value: object, length: int = FACT_LENGTH) -> str:
+    """A header as text: RFC 2047 words decoded, control characters gone, bounded. Never fails."""
+    if value is None:
+        return ""
+    text = str(value)[: length * 8]
+    raw = text.encode("utf-8", "surrogateescape")
+    for charset in ("utf-8", "gb18030", "latin-1"):  # 8-bit headers without RFC 2047
+        with contextlib.suppress(UnicodeDecodeError):
+            text = raw.decode(charset)
+            break
+    try:
+        text = str(email.header.make_header(email.header.decode_header(text)))
+    except (ValueError, LookupError, TypeError, email.errors.HeaderParseError):
+        text = text.encode("ascii", "replace").decode("ascii")
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = re.sub(r"[\s\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+", " ", text)
+    return text.strip()[:length]
+
+
+def _read_headers(message: Message, unpacked: Unpacked) -> None:
+    for name, value in message.raw_items():
+        fact = _FACTS.get(name.lower())
+        text = header_text(value) if fact else ""
+        if fact and text:
+            unpacked.facts.setdefault(fact, text)
+    subject = unpacked.facts.get("subject", "").replace("/", "-").replace("\\", "-")
+    unpacked.suggested_name = safe_name(f"{subject[:60].strip() or 'message'}.eml", "message.eml")

@@ -1,0 +1,189 @@
+"""The life of one worker: claim one document, go to jail, inspect it, send the verdict, end.
+
+Promises: one document per process, so nothing that a hostile file does to a parser outlives it; the
+jail is entered before the first byte of the document is read; parts are sealed here under keys of
+their own and committed one by one. Leaves out: deadlines (the manager kills), retries (the core gives
+the document to another worker when this connection breaks).
+
+Rules: the worker writes nothing to its standard streams: libraries print parts of what they read.
+When the core is not there, or has nothing, the worker ends or asks again; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NoReturn
+
+from gateway.errors import Disconnected, Refusal, WireError
+from gateway.inspect import inspection
+from gateway.inspect.document import MIB, Document, Limits
+from gateway.inspect.jail import JailError, JailLimits, enter_jail
+from gateway.inspect.scan_clamd import ClamdStream
+from gateway.inspect.scan_yara import RuleSet
+from gateway.wire.channel import Channel
+from gateway.wire.messages import (
+    Abandon,
+    BeginPart,
+    Claim,
+    Commit,
+    NoWork,
+    Verdict,
+    Work,
+    Writable,
+)
+from vault.errors import VaultError
+from vault.sealed import SealedReader, SealedWriter, document_context, sealed_size
+
+STARTED: Final = struct.Struct("!Q")  # what the manager reads: the size of the document begun
+
+EXIT_DONE: Final = 0
+EXIT_NO_CORE: Final = 3
+EXIT_FAILED: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker needs to know.
+
+    Args:
+        socket: the core's inspectors' socket.
+        limits: what the inspection of one document may cost.
+        jail: memory and descriptors; processor time and file size follow from the document.
+        cpu_seconds_per_mib: processor seconds added for each MiB of the document.
+        clamd_seconds: how long one exchange with the antivirus may take.
+        clamd_max_signature_age_days: None: of any age.
+    """
+
+    socket: Path
+    limits: Limits
+    jail: JailLimits
+    cpu_seconds_per_mib: float
+    clamd_seconds: float
+    clamd_max_signature_age_days: int | None
+
+
+class WireParts:
+    """The sink that seals parts into descriptors received from the core."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def add(self, name: str, chunks: Iterable[bytes]) -> str:
+        """Seal and commit one part; its id. What `chunks` raises passes through, after `Abandon`."""
+        reply, descriptors = self._channel.call(BeginPart(name))
+        if not isinstance(reply, Writable) or len(descriptors) != 1:
+            raise WireError("BeginPart: expected Writable with one descriptor, found another reply")
+        try:
+            writer = SealedWriter(descriptors[0], reply.key, document_context(reply.document_id))
+            digest = hashlib.sha256()
+            for chunk in chunks:
+                digest.update(chunk)
+                writer.write(chunk)
+            size = writer.finish()
+        except BaseException:
+            self._channel.call(Abandon(reply.document_id))
+            raise
+        finally:
+            os.close(descriptors[0])
+        self._channel.call(Commit(reply.document_id, size, digest.digest()))
+        return reply.document_id
+
+
+def serve_one(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -> NoReturn:
+    """Live a worker's life in this (just forked) process, and end it.
+
+    Args:
+        started: descriptor to which `STARTED` is written when work begins.
+        parent: process id of the manager.
+    """
+    code = EXIT_FAILED
+    try:
+        code = _live(settings, rules, started, parent)
+    except (Disconnected, Refusal):
+        code = EXIT_NO_CORE
+    except (WireError, VaultError, JailError, OSError, MemoryError):
+        pass  # the exit code says it: there is nowhere to print to
+    finally:
+        # Not sys.exit: the manager's handlers and buffers are not this process's to run.
+        os._exit(code)
+
+
+def _live(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -> int:
+    # 1. Nothing of the manager but the pipe; nothing to print to.
+    _silence(keep=started)
+    # 2. Wait for a document. The reply takes a while: the core holds the question open.
+    channel = Channel.connect(settings.socket)
+    while True:
+        work, descriptors = channel.call(Claim())
+        if not isinstance(work, NoWork):
+            break
+    if not isinstance(work, Work) or len(descriptors) != 1:
+        raise WireError("Claim: expected Work with one descriptor, found another reply")
+    os.write(started, STARTED.pack(work.size))
+    # 3. The last connection to be made, then the jail.
+    clamd: ClamdStream | None = None
+    if work.clamd and work.mode == "inspect":
+        clamd = ClamdStream.open(
+            work.clamd,
+            timeout=settings.clamd_seconds,
+            now=datetime.now(UTC),
+            max_age_days=settings.clamd_max_signature_age_days,
+        )
+    enter_jail(_jail_for(settings, work.size), parent)
+    # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
+    channel.call(_verdict(work, descriptors[0], settings, rules, clamd, channel))
+    return EXIT_DONE
+
+
+def _verdict(
+    work: Work,
+    descriptor: int,
+    settings: WorkerSettings,
+    rules: RuleSet,
+    clamd: ClamdStream | None,
+    channel: Channel,
+) -> Verdict:
+    try:
+        reader = SealedReader(descriptor, work.key, document_context(work.document_id))
+    except VaultError as error:
+        return inspection.unreadable_file(work.document_id, error)
+    document = Document(
+        work.document_id,
+        reader,
+        reader.size,
+        work.name,
+        work.channel,
+        work.depth,
+        work.attempt,
+    )
+    if work.mode == "fixity":
+        return inspection.measure(document)
+    return inspection.inspect(
+        document, settings.limits, WireParts(channel), rules=rules, clamd=clamd
+    )
+
+
+def _jail_for(settings: WorkerSettings, size: int) -> JailLimits:
+    mib = size / MIB
+    return JailLimits(
+        memory=settings.jail.memory,
+        cpu_seconds=int(settings.jail.cpu_seconds + mib * settings.cpu_seconds_per_mib) + 1,
+        file_size=sealed_size(settings.limits.max_expand_bytes),
+        descriptors=settings.jail.descriptors,
+    )
+
+
+def _silence(keep: int) -> None:
+    """Standard streams to /dev/null, and every other inherited descriptor but one closed."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(3, keep)
+    os.closerange(keep + 1, limit if limit > 0 else 65536)

@@ -1,0 +1,449 @@
+"""What the processes may say to each other.
+
+Every message is a tagged `msgspec` struct. A connection carries requests one way and exactly one reply
+to each the other way, in order. Which socket a connection came in by decides which union its requests
+are decoded with (`REQUESTS`), so a door cannot even express what it has no right to ask.
+
+Descriptors travel beside a message (SCM_RIGHTS), never in it: the docstring of a reply says which.
+Paths are those of the virtual tree that people see; they never reach a file system.
+Times are ISO 8601 strings with offset, digests are raw bytes, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from msgspec import Struct, field
+
+RefusalCode = Literal[
+    "not_found", "denied", "exists", "full", "unsupported", "busy", "invalid", "failed", "locked"
+]
+
+SHA256_SIZE: Final = 32
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
+    """Base of every message: immutable, tagged with its class name, unknown fields refused."""
+
+
+# ── replies that every socket knows ──────────────────────────────────────────────────────────────
+
+
+class Done(Message, frozen=True):
+    """The request was carried out; what it promised is durable."""
+
+
+class Refused(Message, frozen=True):
+    """The request was not carried out. `message` is one sentence for a person."""
+
+    code: RefusalCode
+    message: str
+
+
+class Writable(Message, frozen=True):
+    """A document was begun. Beside it travels one descriptor, read-write, of its empty sealed file.
+
+    With `resumed_size` > 0 the descriptor holds that many plaintext bytes of an interrupted upload
+    already (a multiple of 16 KiB), sealed under the same key.
+    """
+
+    document_id: str
+    key: bytes
+    resumed_size: int = 0
+
+
+class Readable(Message, frozen=True):
+    """A file may be read. Beside it travels one read-only descriptor.
+
+    `key` and `document_id` are set for a sealed document; without them the descriptor is a memory
+    file with plain bytes that are no document (a register, a receipt, a checkpoint).
+    """
+
+    size: int
+    key: bytes | None = None
+    document_id: str | None = None
+
+
+# ── documents: the sftp door, the mail door and the inspectors ───────────────────────────────────
+
+
+class Commit(Message, frozen=True):
+    """All bytes are sealed and written. `size` and `sha256` are those of the plaintext."""
+
+    document_id: str
+    size: int
+    sha256: bytes
+
+
+class Abandon(Message, frozen=True):
+    """The document will not be completed. `keep`: whole chunks stay for a resume (PARTIAL)."""
+
+    document_id: str
+    keep: bool = False
+
+
+# ── the sftp door ────────────────────────────────────────────────────────────────────────────────
+
+
+class Greet(Message, frozen=True):
+    """First message of a connection. `peer` is the remote address as text, for penalties and records."""
+
+    peer: str
+
+
+class HostKey(Struct, frozen=True):
+    """A public host key: SSH algorithm name (RFC 4253) and key blob."""
+
+    algorithm: str
+    blob: bytes
+
+
+class Greeting(Message, frozen=True):
+    """The public host keys, and how long a login may take, in seconds."""
+
+    host_keys: list[HostKey]
+    login_grace: float
+
+
+class SignExchange(Message, frozen=True):
+    """Asks for the host key's signature over an exchange hash (RFC 4253, section 8).
+
+    The first hash of a connection is its session identifier; the core remembers it and verifies user
+    signatures over it.
+    """
+
+    exchange_hash: bytes
+    algorithm: str
+
+
+class ExchangeSignature(Message, frozen=True):
+    """A signature blob in SSH encoding."""
+
+    signature: bytes
+
+
+class AuthenticateKey(Message, frozen=True):
+    """A public key offered (`signature` None) or proven (RFC 4252, section 7)."""
+
+    user: str
+    algorithm: str
+    key: bytes
+    signature: bytes | None = None
+
+
+class AuthenticatePassword(Message, frozen=True):
+    """A password (RFC 4252, section 8)."""
+
+    user: str
+    password: str
+
+
+class AuthenticateCode(Message, frozen=True):
+    """A one-time code given by keyboard-interactive (RFC 4256, RFC 6238)."""
+
+    user: str
+    code: str
+
+
+class AuthenticationResult(Message, frozen=True):
+    """What an attempt gave.
+
+    `acceptable`: an unsigned probe of a key that would do. `partial`: this factor is right, `methods`
+    are still wanted. `failed`: the same for an unknown user and for a wrong secret.
+    """
+
+    outcome: Literal["granted", "partial", "acceptable", "failed"]
+    methods: list[str] = field(default_factory=list)
+    role: str = ""
+
+
+class Entry(Struct, frozen=True):
+    """One name in a folder. `modified` is in whole seconds since 1970; `mode` a POSIX mode."""
+
+    name: str
+    folder: bool
+    size: int
+    modified: int
+    mode: int
+
+
+class Stat(Message, frozen=True):
+    """Asks for the attributes of a path."""
+
+    path: str
+
+
+class Attributes(Message, frozen=True):
+    """Attributes of one path."""
+
+    entry: Entry
+
+
+class List(Message, frozen=True):
+    """Asks for a page of a folder. `cursor` is what the previous page returned, "" for the first."""
+
+    path: str
+    cursor: str = ""
+
+
+class Page(Message, frozen=True):
+    """A page of a folder; `cursor` "" says that it was the last."""
+
+    entries: list[Entry]
+    cursor: str
+
+
+class OpenRead(Message, frozen=True):
+    """Asks to read a path. Checked and recorded in the ledger before the reply leaves."""
+
+    path: str
+
+
+class BeginUpload(Message, frozen=True):
+    """Begins a document at a path. `resume`: continue an interrupted one of the same name."""
+
+    path: str
+    resume: bool = False
+
+
+class MakeFolder(Message, frozen=True):
+    """Creates a folder in the inbox."""
+
+    path: str
+
+
+class Rename(Message, frozen=True):
+    """Moves a file. From `/review/` into a class folder, by an accountant: classifies it."""
+
+    old: str
+    new: str
+
+
+class Remove(Message, frozen=True):
+    """Asks to remove a file or folder (only an empty folder of the inbox can be)."""
+
+    path: str
+    folder: bool = False
+
+
+# ── the mail door ────────────────────────────────────────────────────────────────────────────────
+
+
+class MailRecipient(Message, frozen=True):
+    """Asks whether mail from `sender` (envelope) may go to `recipient` (envelope)."""
+
+    peer: str
+    sender: str
+    recipient: str
+
+
+class RecipientAnswer(Message, frozen=True):
+    """SMTP reply for a recipient. `client` identifies whose intake it is (empty if refused)."""
+
+    code: int
+    text: str
+    client: str = ""
+
+
+class BeginMail(Message, frozen=True):
+    """Begins a message for a recipient accepted before on this connection."""
+
+    peer: str
+    sender: str
+    recipients: list[str]
+
+
+# ── the inspectors ───────────────────────────────────────────────────────────────────────────────
+
+
+class Claim(Message, frozen=True):
+    """Asks for a document to inspect; answered when there is one, or with `NoWork` after a while."""
+
+
+class NoWork(Message, frozen=True):
+    """Nothing to inspect now: ask again."""
+
+
+class Work(Message, frozen=True):
+    """A document to inspect. Beside it travels one read-only descriptor of its sealed file.
+
+    `mode` "fixity": only read everything and report size and digest. `depth` is 0 for what was
+    received, one more for each container it came out of. `clamd` is the scanner's address
+    (`unix:/path` or `tcp:host:port`) or "" for none.
+    """
+
+    mode: Literal["inspect", "fixity"]
+    document_id: str
+    key: bytes
+    size: int
+    name: str
+    channel: Literal["sftp", "smtp", "part"]
+    depth: int
+    attempt: int
+    clamd: str
+
+
+class BeginPart(Message, frozen=True):
+    """Begins a document found inside the claimed one (attachment, archive member)."""
+
+    name: str
+
+
+class Scan(Struct, frozen=True):
+    """What one scanner said.
+
+    `found`: something that must not pass, named in `detail`. `unavailable`, `error`, `limit`: the
+    scanner has not judged the whole document, and nobody may take that for clean. `suspect`: not
+    harmful by itself, a person decides.
+    """
+
+    scanner: str
+    outcome: Literal["clean", "suspect", "found", "unavailable", "error", "limit", "skipped"]
+    detail: str = ""
+    version: str = ""
+
+
+class Classification(Struct, frozen=True):
+    """What a document is taken for, and why.
+
+    `confidence` is in 0..1. `document_date` (YYYY-MM-DD) is the date of the transaction or the last
+    day of the period that the document states. `reasons` name features, never document text.
+    """
+
+    record_class: str | None = None
+    confidence: float = 0.0
+    document_date: str | None = None
+    reasons: list[str] = field(default_factory=list)
+
+
+class Verdict(Message, frozen=True):
+    """Everything an inspector has to say about its document: plain data, decided upon by the core.
+
+    `unreadable`: why the inside could not be judged by reading ("encrypted", "over_limit",
+    "malformed", "ambiguous"), or "". `facts` (invoice number, amounts, subject, sender …) are
+    personal: the core seals them under the document's key. `parts` are the ids of the parts committed
+    on this connection, `suggested_name` a file name for what arrived without one (a message).
+    """
+
+    document_id: str
+    size: int
+    sha256: bytes
+    media_type: str = "application/octet-stream"
+    scans: list[Scan] = field(default_factory=list)
+    classification: Classification = Classification()
+    unreadable: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
+    suggested_name: str = ""
+
+
+# ── the courier ──────────────────────────────────────────────────────────────────────────────────
+
+
+class ClaimErrand(Message, frozen=True):
+    """Asks for something sealed to carry elsewhere; answered like `Claim`."""
+
+
+class Errand(Message, frozen=True):
+    """Something to carry: `content` is sealed already. `target` is a destination of the configuration.
+
+    `content` None asks for the removal of `name` at the target.
+    """
+
+    errand_id: int
+    target: str
+    name: str
+    content: bytes | None
+
+
+class ErrandReport(Message, frozen=True):
+    """How an errand ended. `detail` is one sentence when it failed."""
+
+    errand_id: int
+    delivered: bool
+    detail: str = ""
+
+
+# ── administration ───────────────────────────────────────────────────────────────────────────────
+
+
+class Challenge(Message, frozen=True):
+    """Asks for the challenge that a signed act on this connection must contain."""
+
+
+class ChallengeAnswer(Message, frozen=True):
+    """Random, once per connection."""
+
+    nonce: str
+
+
+class AdminCall(Message, frozen=True):
+    """One act of `gateway.core.admin`: its name and its arguments.
+
+    An act by a person (`account` set) carries the exact `statement` that the person's own SSH key
+    signed (SSHSIG, namespace `strongroom-act`); without it the actor is the operating system's user at
+    the other end of the socket.
+    """
+
+    act: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    account: str = ""
+    statement: bytes = b""
+    signature: str = ""
+
+
+class AdminAnswer(Message, frozen=True):
+    """The result as plain JSON data. `exit_code` 1: a check ran and found something."""
+
+    data: Any = None
+    exit_code: int = 0
+
+
+SftpRequest = (
+    Greet
+    | SignExchange
+    | AuthenticateKey
+    | AuthenticatePassword
+    | AuthenticateCode
+    | Stat
+    | List
+    | OpenRead
+    | BeginUpload
+    | Commit
+    | Abandon
+    | MakeFolder
+    | Rename
+    | Remove
+)
+SmtpRequest = MailRecipient | BeginMail | Commit | Abandon
+InspectRequest = Claim | BeginPart | Commit | Abandon | Verdict
+CourierRequest = ClaimErrand | ErrandReport
+AdminRequest = Challenge | AdminCall
+
+Reply = (
+    Done
+    | Refused
+    | Writable
+    | Readable
+    | Greeting
+    | ExchangeSignature
+    | AuthenticationResult
+    | Attributes
+    | Page
+    | RecipientAnswer
+    | Work
+    | NoWork
+    | Errand
+    | ChallengeAnswer
+    | AdminAnswer
+)
+
+Role = Literal["sftp", "smtp", "inspect", "courier", "admin"]
+
+REQUESTS: Final[dict[Role, Any]] = {
+    "sftp": SftpRequest,
+    "smtp": SmtpRequest,
+    "inspect": InspectRequest,
+    "courier": CourierRequest,
+    "admin": AdminRequest,
+}

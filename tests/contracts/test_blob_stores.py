@@ -1,0 +1,332 @@
+"""What every blob store promises, tested against each; then what only the local one can show."""
+
+import os
+import shutil
+import stat
+
+import pytest
+
+from tests.contracts.blob_memory import MemoryBlobStore
+from vault import blobs
+from vault.blobs import BlobStore, LocalBlobStore
+from vault.errors import BlobMissing, StorageFailed, StoreExists, StoreMissing, VaultError
+from vault.sealed import SealedReader, SealedWriter, document_context, sealed_size
+
+A = "01JD000000000000000000000A"
+B = "01JD000000000000000000000B"
+BAD_IDS = ["", "x", A[:-1], A + "A", A[:-1] + "/", "../../../../../etc/passwd", A[:-1] + ".",
+           A[:-1] + "\n", A + "\n", A[:-1] + "\0", A[:-1] + "é", "." * 26, "/" * 26]  # fmt: skip
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path) -> BlobStore:
+    if request.param == "local":
+        yield LocalBlobStore.create(tmp_path / "blobs")
+    else:
+        memory = MemoryBlobStore()
+        yield memory
+        memory.close()
+
+
+@pytest.fixture
+def local(tmp_path):
+    return LocalBlobStore.create(tmp_path / "blobs")
+
+
+def put(store, blob_id, data=b"sealed"):
+    fd = store.begin(blob_id)
+    os.pwrite(fd, data, 0)
+    size = store.publish(blob_id, fd)
+    store.settle(blob_id)
+    os.close(fd)
+    return size
+
+
+def get(store, blob_id):
+    fd = store.open(blob_id)
+    try:
+        return os.pread(fd, 1 << 20, 0)
+    finally:
+        os.close(fd)
+
+
+# -- the contract ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+def test_an_id_of_which_a_path_could_be_made_is_refused_by_every_call(store, bad):
+    """Before anything is looked up or touched."""
+    for call in (store.begin, store.reopen, store.open, store.size, store.discard, store.remove,
+                 store.exists, lambda blob_id: store.publish(blob_id, 0)):  # fmt: skip
+        with pytest.raises(VaultError, match="26 letters and digits"):
+            call(bad)
+
+
+def test_a_blob_is_visible_from_its_publication_on(store):
+    """Not while it is written."""
+    fd = store.begin(A)
+    os.pwrite(fd, b"sealed", 0)
+    assert not store.exists(A)
+    assert list(store.spooled()) == [A]
+    assert list(store.stored()) == []
+    for call in (store.open, store.size):
+        with pytest.raises(BlobMissing):
+            call(A)
+    assert store.publish(A, fd) == 6
+    os.close(fd)
+    assert store.exists(A)
+    assert list(store.spooled()) == [A]
+    assert store.settle(A) is True
+    assert store.settle(A) is False
+    assert list(store.spooled()) == []
+    assert list(store.stored()) == [A]
+    assert store.size(A) == 6
+    assert get(store, A) == b"sealed"
+
+
+def test_an_id_is_used_once(store):
+    """Neither a spooled nor a published blob is ever begun again."""
+    os.close(store.begin(A))
+    with pytest.raises(StoreExists):
+        store.begin(A)
+    put(store, B)
+    with pytest.raises(StoreExists):
+        store.begin(B)
+    assert get(store, B) == b"sealed"
+
+
+def test_a_spooled_blob_can_be_reopened_where_it_stopped(store):
+    """The bytes are there; a published blob cannot be opened for writing."""
+    fd = store.begin(A)
+    os.pwrite(fd, b"one", 0)
+    os.close(fd)
+    fd = store.reopen(A)
+    assert os.fstat(fd).st_size == 3
+    os.pwrite(fd, b"two", 3)
+    store.publish(A, fd)
+    store.settle(A)
+    os.close(fd)
+    assert get(store, A) == b"onetwo"
+    with pytest.raises(BlobMissing):
+        store.reopen(A)
+    fd = store.open(A)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(fd, b"x", 0)
+    os.close(fd)
+
+
+def test_publishing_needs_the_very_file_that_is_spooled(store):
+    """Another descriptor would make durable what nobody will read."""
+    fd, other = store.begin(A), store.begin(B)
+    with pytest.raises(RuntimeError):
+        store.publish(A, other)
+    store.publish(A, fd)
+    with pytest.raises(StoreExists):
+        store.publish(A, fd)
+    store.settle(A)
+    with pytest.raises(BlobMissing):
+        store.publish(A, fd)
+    with pytest.raises(BlobMissing):
+        store.settle(B)
+    os.close(fd)
+    os.close(other)
+
+
+def test_removing_and_discarding_may_be_repeated(store):
+    """The answer says whether there was something; the state is the same afterwards."""
+    put(store, A)
+    assert store.discard(A) is False
+    assert store.remove(A) is True
+    assert store.remove(A) is False
+    assert not store.exists(A)
+    assert list(store.stored()) == []
+    os.close(store.begin(B))
+    assert store.remove(B) is False
+    assert store.discard(B) is True
+    assert store.discard(B) is False
+    assert list(store.spooled()) == []
+
+
+def test_a_reader_that_has_a_blob_open_reads_on_after_its_removal(store):
+    """Removal takes the name; ending the key is what ends the content."""
+    put(store, A, b"still here")
+    fd = store.open(A)
+    store.remove(A)
+    assert os.pread(fd, 100, 0) == b"still here"
+    os.close(fd)
+
+
+def test_descriptors_are_independent_and_not_inherited(store):
+    """Two openings do not share an offset, and no child process gets one by accident."""
+    put(store, A, b"0123456789")
+    one, two = store.open(A), store.open(A)
+    assert os.read(one, 4) == b"0123"
+    assert os.read(two, 4) == b"0123"
+    assert not os.get_inheritable(one)
+    os.close(one)
+    os.close(two)
+
+
+def test_many_blobs_are_listed_completely(store):
+    """Whatever shard they fall into."""
+    ids = {f"01JD0000000000000000000{n:03d}" for n in range(120)}
+    for blob_id in ids:
+        put(store, blob_id, b"")
+    assert sorted(store.stored()) == sorted(ids)
+
+
+def test_free_space_is_counted_in_bytes(store):
+    """Enough for a test to write something."""
+    assert store.free_bytes() > 1 << 20
+
+
+def test_a_sealed_document_goes_in_and_comes_out(store):
+    """Writer and reader work on the store's descriptors, an interruption included."""
+    key, context = bytes(range(32)), document_context(A)
+    plain = os.urandom(100_000)
+    fd = store.begin(A)
+    writer = SealedWriter(fd, key, context)
+    writer.write(plain[:50_000])
+    writer.flush()
+    visible = writer.resumable_size
+    os.close(fd)
+    fd = store.reopen(A)
+    writer = SealedWriter.resume(fd, key, context)
+    writer.write(plain[visible:])
+    writer.finish()
+    assert store.publish(A, fd) == sealed_size(len(plain))
+    os.close(fd)
+    with SealedReader(store.open(A), key, context, close_fd=True) as reader:
+        assert reader.readall() == plain
+
+
+# -- the local store -------------------------------------------------------------------------
+
+
+def test_a_published_file_has_its_content_and_its_name_synced_in_order(local, monkeypatch):
+    """File, link, directory."""
+    steps = []
+    real_fsync, real_link = os.fsync, os.link
+
+    def fsync(fd):
+        steps.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}")))  # noqa: PTH115, PTH119
+        real_fsync(fd)
+
+    def link(source, target, **more):
+        steps.append("link")
+        real_link(source, target, **more)
+
+    fd = local.begin(A)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "link", link)
+    local.publish(A, fd)
+    os.close(fd)
+    shard = next((local._objects).glob("*/*")).parent
+    assert steps == [A, "link", shard.name]
+
+
+def test_a_failed_fsync_publishes_nothing(local, monkeypatch):
+    """What may be lost in a power cut is not acknowledged."""
+    fd = local.begin(A)
+
+    def fail(_):
+        raise OSError(5, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StorageFailed):
+            local.publish(A, fd)
+    os.close(fd)
+    assert not local.exists(A)
+    assert list(local.spooled()) == [A]
+
+
+def test_files_and_directories_are_private(local, tmp_path):
+    """Whatever the umask of the operator."""
+    before = os.umask(0)
+    try:
+        put(local, A)
+        os.close(local.begin(B))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "blobs").rglob("*"):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        assert mode == (0o600 if path.is_file() else 0o700), path
+
+
+def test_links_in_place_of_files_are_not_followed(local, tmp_path):
+    """A link planted in the store leads nowhere."""
+    (tmp_path / "target").write_bytes(b"other")
+    (tmp_path / "blobs/spool" / A).symlink_to(tmp_path / "target")
+    with pytest.raises(StorageFailed):
+        local.reopen(A)
+    with pytest.raises(StoreExists):
+        local.begin(A)
+    put(local, B)
+    path = next((tmp_path / "blobs/objects").rglob(B))
+    path.unlink()
+    path.symlink_to(tmp_path / "target")
+    with pytest.raises(StorageFailed):
+        local.open(B)
+    assert not local.exists(B)
+    with pytest.raises(BlobMissing):
+        local.size(B)
+
+
+def test_a_published_blob_has_one_name(local, tmp_path):
+    """So that removing it leaves none."""
+    put(local, A)
+    assert next((tmp_path / "blobs/objects").rglob(A)).stat().st_nlink == 1
+    local.remove(A)
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+def test_a_store_that_vanished_does_not_look_like_an_empty_one(local, tmp_path):
+    """An unmounted disk is no proof that anything was removed."""
+    put(local, A)
+    shutil.rmtree(tmp_path / "blobs")
+    for call in (
+        lambda: local.exists(A),
+        lambda: local.size(A),
+        lambda: local.remove(A),
+        lambda: list(local.stored()),
+        lambda: list(local.spooled()),
+        lambda: local.begin(B),
+        local.free_bytes,
+    ):
+        with pytest.raises(StoreMissing):
+            call()
+
+
+def test_a_missing_store_is_not_created_and_an_existing_one_not_replaced(tmp_path):
+    """Opening and creating are different acts."""
+    with pytest.raises(StoreMissing):
+        LocalBlobStore(tmp_path / "blobs")
+    assert list(tmp_path.iterdir()) == []
+    put(LocalBlobStore.create(tmp_path / "blobs"), A)
+    with pytest.raises(StoreExists):
+        LocalBlobStore.create(tmp_path / "blobs")
+    assert get(LocalBlobStore(tmp_path / "blobs"), A) == b"sealed"
+
+
+def test_strange_files_in_the_store_are_not_blobs(local, tmp_path):
+    """Listings yield ids only, and strangers do not stop them."""
+    put(local, A)
+    shard = next((tmp_path / "blobs/objects").rglob(A)).parent
+    for path in (
+        shard / "note.txt",
+        tmp_path / "blobs/objects/stray",
+        shard.parent / "stray",
+        tmp_path / "blobs/spool/.x",
+    ):
+        path.write_bytes(b"")
+    assert list(local.stored()) == [A]
+    assert list(local.spooled()) == []
+
+
+def test_blobs_spread_over_directories_by_the_digest_of_their_id(local, tmp_path):
+    """Ids that count up fill no single directory, and the place follows from the id alone."""
+    put(local, A)
+    path = next((tmp_path / "blobs/objects").rglob(A))
+    digest = blobs.hashlib.sha256(A.encode()).hexdigest()
+    assert path.parts[-3:] == ("objects", digest[:2], A)

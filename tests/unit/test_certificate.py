@@ -1,0 +1,488 @@
+"""Certificates: one form, bound to the ledger, and nothing in them can be changed unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from tests.unit.test_certificate_sample import (
+    CHECKS,
+    COPIES,
+    LOG_KEY,
+    OFFICERS,
+    ORIGIN,
+    PROPOSED,
+    VKEY,
+    approval,
+    issue,
+    make_body,
+    outcomes,
+    register,
+)
+from vault.certificate import (
+    APPROVAL_NAMESPACE,
+    CIPHERTEXT_ABSENT,
+    CLAIMS,
+    KEY_ABSENT,
+    Body,
+    Certificate,
+    CertificateError,
+    Check,
+    Copy,
+    Executor,
+    Outcome,
+    approval_statement,
+    canonical,
+    certificate_to_json,
+    claim_for,
+    digest,
+    make_claim,
+    parse_certificate,
+    register_digest,
+)
+from vault.certificate_verify import VerificationReport, verify_certificate
+from vault.note import verifier_key
+from vault.sshsig import sign
+
+BODY = make_body()
+GOOD = issue(BODY)
+DATA = certificate_to_json(GOOD)
+
+
+def failed(report: VerificationReport) -> list[str]:
+    """The names of the steps that failed; the report as a whole must agree with them."""
+    names = [step.name for step in report.steps if not step.passed]
+    assert report.passed == (not names)
+    return names
+
+
+def reissued(**changes: Any) -> VerificationReport:
+    """Verify a changed body that a dishonest gateway put into its own ledger, properly proven."""
+    body = msgspec.structs.replace(BODY, **changes)
+    return verify_certificate(certificate_to_json(issue(body)), VKEY)
+
+
+# --- the form ------------------------------------------------------------------------------------
+
+
+def test_a_certificate_survives_writing_and_reading_byte_by_byte() -> None:
+    again = parse_certificate(DATA)
+    assert again == GOOD
+    assert certificate_to_json(again) == DATA
+    assert digest(again.body) == digest(BODY)
+
+
+def test_anyone_can_compute_the_digest_with_a_plain_json_library() -> None:
+    """The canonical form is what Python's own json makes with sorted keys and no spaces."""
+    plain = json.loads(DATA)
+    text = json.dumps(plain["body"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert canonical(BODY) == text.encode()
+    assert hashlib.sha256(text.encode()).hexdigest() == digest(BODY)
+    rows = json.dumps(
+        plain["body"]["register"], sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
+    assert hashlib.sha256(rows.encode()).hexdigest() == plain["body"]["register_digest"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text + "\n",
+        lambda text: " " + text,
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: json.dumps(json.loads(text)),
+        lambda text: text.replace('"client": "acme"', '"client": "acme", "client": "acme"'),
+        lambda text: text.replace("2056-02-01T07:00:00Z", "2056-02-01T07:00:00+00:00"),
+        lambda text: text.replace('"size": 48211', '"size": 4.8211e4'),
+        lambda text: text.replace('"acme"', '"\\u0061cme"'),
+    ],
+)
+def test_the_same_content_in_another_form_is_refused(spoil: Callable[[str], str]) -> None:
+    spoiled = spoil(DATA.decode()).encode()
+    assert spoiled != DATA
+    with pytest.raises(CertificateError):
+        parse_certificate(spoiled)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"format": "strongroom-certificate-v1"', '"format": "strongroom-certificate-v2"'),
+        ('"format": "strongroom-certificate-v1"', '"format": 1'),
+        ('"client": "acme"', '"client": "acme", "name": "Acme Ltd"'),
+        ('"client": "acme",', ""),
+        ('"client": "acme"', '"client": "acme\\n"'),
+        ('"client": "acme"', '"client": "Acme Ltd, Dongguan"'),
+        ('"level": "L1"', '"level": "L3"'),
+        ('"size": 48211', '"size": -1'),
+        ('"size": 48211', '"size": true'),
+        ("2056-02-01T07:00:00Z", "2056-02-01T07:00:00"),
+        ("2056-02-01T07:00:00Z", "2056-02-30T07:00:00Z"),
+        ('"state": "live"', '"state": "gone"'),
+        (f'"commitment": "{0:064x}"', f'"commitment": "{0:063x}G"'),
+        (f'"commitment": "{0:064x}"', f'"commitment": "{0:064x}\\n"'),
+    ],
+)
+def test_a_field_too_many_too_few_or_out_of_range_is_refused(old: str, new: str) -> None:
+    text = DATA.decode()
+    assert old in text
+    with pytest.raises(CertificateError):
+        parse_certificate(text.replace(old, new, 1).encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"format":"strongroom-certificate-v1"}',
+    ],
+)
+def test_other_bytes_are_refused_with_an_error_of_the_vault(data: bytes) -> None:
+    with pytest.raises(CertificateError):
+        parse_certificate(data)
+    report = verify_certificate(data, VKEY)
+    assert [step.name for step in report.steps] == ["format"]
+    assert failed(report) == ["format"]
+    assert report.certificate_id is None
+
+
+def test_a_certificate_that_no_reader_would_accept_is_never_written() -> None:
+    for change in ({"client": "acme\n"}, {"issued_at": datetime(2056, 3, 1)}):  # noqa: DTZ001  the fault under test
+        with pytest.raises(RuntimeError, match="expected values of their types"):
+            certificate_to_json(
+                msgspec.structs.replace(GOOD, body=msgspec.structs.replace(BODY, **change))
+            )
+
+
+def test_a_certificate_holds_no_plain_digest_and_no_name() -> None:
+    names = set(msgspec.structs.asdict(BODY.register[0]))
+    assert not names & {"name", "sha256", "digest", "sender", "subject"}
+
+
+# --- verification: tampering ------------------------------------------------------------------------
+
+
+def test_any_change_to_the_body_breaks_the_ledgers_digest() -> None:
+    for old, new in [
+        ('"client": "acme"', '"client": "acmf"'),
+        ('"size": 48211', '"size": 48212'),
+        ('"ledger_index": 40', '"ledger_index": 39'),
+        ('"detail": "no medium was retired"', '"detail": "all media were shredded"'),
+        ('"state": "live"', '"state": "destroyed"'),
+    ]:
+        spoiled = DATA.decode().replace(old, new, 1).encode()
+        assert spoiled != DATA
+        assert "ledger entry" in failed(verify_certificate(spoiled, VKEY))
+
+
+def test_another_ledger_key_fails_checkpoint_and_inclusion_even_under_the_same_name() -> None:
+    other = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    vkey = verifier_key(ORIGIN, other.public_key())
+    assert failed(verify_certificate(DATA, vkey)) == ["checkpoint", "inclusion"]
+
+
+def test_the_key_in_the_file_is_never_the_one_that_is_trusted() -> None:
+    """A forger who signs a tree of their own and names their own key in the file gets nowhere."""
+    other = verifier_key("evil.example.org", LOG_KEY.public_key())
+    changed = msgspec.structs.replace(GOOD.ledger, vkey=other, origin="evil.example.org")
+    forged = Certificate(format=GOOD.format, body=BODY, ledger=changed)
+    assert "checkpoint" in failed(verify_certificate(certificate_to_json(forged), VKEY))
+
+
+@pytest.mark.parametrize("vkey", ["", "x", "a+b+c", VKEY + "x", VKEY.replace("+", " ", 1)])
+def test_a_key_that_is_none_fails_and_does_not_raise(vkey: str) -> None:
+    assert {"checkpoint", "inclusion"} <= set(failed(verify_certificate(DATA, vkey)))
+
+
+def test_an_origin_other_than_the_expected_one_fails() -> None:
+    assert failed(verify_certificate(DATA, VKEY, origin=ORIGIN)) == []
+    assert failed(verify_certificate(DATA, VKEY, origin="other.example.org")) == ["checkpoint"]
+
+
+def test_an_entry_of_another_kind_batch_or_digest_fails() -> None:
+    for changes in (
+        {"kind": "disposal.approved"},
+        {"subject": "B-2056-0002"},
+        {"facts": {}},
+        {"facts": {"certificate_digest": digest(BODY).upper()}},
+        {"facts": {"certificate_digest": None}},
+    ):
+        data = certificate_to_json(issue(BODY, **changes))
+        assert failed(verify_certificate(data, VKEY)) == ["ledger entry"]
+
+
+def test_an_entry_that_claims_another_place_in_the_tree_fails() -> None:
+    data = certificate_to_json(issue(BODY, seq=5042))
+    assert failed(verify_certificate(data, VKEY)) == ["inclusion"]
+
+
+def test_an_entry_that_is_not_in_the_tree_fails() -> None:
+    entry = GOOD.ledger.entry.replace(b'"actor":"core"', b'"actor":"cora"')
+    assert entry != GOOD.ledger.entry
+    ledger = msgspec.structs.replace(GOOD.ledger, entry=entry)
+    data = certificate_to_json(msgspec.structs.replace(GOOD, ledger=ledger))
+    assert failed(verify_certificate(data, VKEY)) == ["inclusion"]
+
+
+@pytest.mark.parametrize("entry", [b"", b"\xff", b"{}", b"[]", b'{"kind":"disposal.certified"}'])
+def test_an_entry_that_is_no_entry_fails_and_does_not_raise(entry: bytes) -> None:
+    ledger = msgspec.structs.replace(GOOD.ledger, entry=entry)
+    data = certificate_to_json(msgspec.structs.replace(GOOD, ledger=ledger))
+    assert {"ledger entry", "inclusion"} <= set(failed(verify_certificate(data, VKEY)))
+
+
+def test_a_damaged_proof_fails_and_does_not_raise() -> None:
+    proof = GOOD.ledger.proof
+    for spoiled in ("", proof[:100], proof.replace("index 5043", "index 5042"), proof + "x"):
+        ledger = msgspec.structs.replace(GOOD.ledger, proof=spoiled)
+        data = certificate_to_json(msgspec.structs.replace(GOOD, ledger=ledger))
+        assert "inclusion" in failed(verify_certificate(data, VKEY))
+
+
+# --- verification: what a dishonest or broken gateway could certify ----------------------------------
+
+
+def test_a_register_other_than_the_approved_one_fails_register_and_signatures() -> None:
+    larger = register(4)
+    report = reissued(register=larger, outcomes=outcomes(larger))
+    assert failed(report) == ["register", "signatures"]
+    # Fixing the stated digest does not help: the signatures cover the register they saw.
+    report = reissued(
+        register=larger, outcomes=outcomes(larger), register_digest=register_digest(larger)
+    )
+    assert failed(report) == ["signatures"]
+
+
+def test_outcomes_must_be_those_of_the_register_one_each_and_in_order() -> None:
+    good = BODY.outcomes
+    extra = Outcome(
+        document_id="01JDEXTRA",
+        result="destroyed",
+        destroyed_at=good[0].destroyed_at,
+        ledger_index=50,
+    )
+    for wrong in (good[:-1], good[::-1], (*good, extra), (good[0], good[0], good[2]), ()):
+        assert failed(reissued(outcomes=wrong)) == ["register"]
+
+
+def test_an_empty_or_repeating_register_fails() -> None:
+    assert "register" in failed(verify_certificate(certificate_to_json(issue(make_body(0))), VKEY))
+    twice = (*register(1), *register(1))
+    body = make_body(register=twice)
+    assert failed(verify_certificate(certificate_to_json(issue(body)), VKEY)) == ["register"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"destroyed_at": None},
+        {"ledger_index": None},
+        {"ledger_index": 5043},
+        {"ledger_index": 41},
+        {"result": "withdrawn"},
+        {"result": "withdrawn", "destroyed_at": None, "ledger_index": None},
+    ],
+)
+def test_an_outcome_that_does_not_add_up_fails(change: dict[str, Any]) -> None:
+    first = msgspec.structs.replace(BODY.outcomes[0], **change)
+    assert failed(reissued(outcomes=(first, *BODY.outcomes[1:]))) == ["register"]
+
+
+def test_an_item_withdrawn_with_its_reason_is_an_honest_outcome() -> None:
+    withdrawn = Outcome(
+        document_id=BODY.register[0].document_id,
+        result="withdrawn",
+        destroyed_at=None,
+        ledger_index=None,
+        reason="a hold was placed after the approval",
+    )
+    report = reissued(outcomes=(withdrawn, *BODY.outcomes[1:]))
+    assert failed(report) == []
+    assert report.steps[4].detail == "2 of 3 items destroyed, 1 withdrawn"
+
+
+def test_one_approver_is_not_enough_and_none_certainly_not() -> None:
+    assert failed(reissued(approvals=BODY.approvals[:1])) == ["approvers"]
+    assert failed(reissued(approvals=())) == ["approvers", "signatures"]
+
+
+def test_one_person_with_two_accounts_or_two_keys_does_not_count_twice() -> None:
+    entries = BODY.register
+    chen = BODY.approvals[0]
+    same_key = approval("officer-li", entries, key=OFFICERS["officer-chen"])
+    assert failed(reissued(approvals=(chen, same_key))) == ["approvers"]
+    same_account = approval("officer-chen", entries, key=OFFICERS["officer-li"])
+    assert failed(reissued(approvals=(chen, same_account))) == ["approvers"]
+
+
+def test_the_executor_is_none_of_the_approvers() -> None:
+    executor = Executor(account="officer-li", role="archivist")
+    assert failed(reissued(executor=executor)) == ["approvers"]
+
+
+def test_a_rejection_among_the_approvals_fails() -> None:
+    rejection = approval("officer-li", BODY.register, decision="reject")
+    assert failed(reissued(approvals=(BODY.approvals[0], rejection))) == ["approvers"]
+
+
+def test_a_signature_over_another_batch_role_or_purpose_fails() -> None:
+    key = OFFICERS["officer-chen"]
+    good = BODY.approvals[0]
+    facts: dict[str, Any] = {
+        "batch_id": BODY.batch_id,
+        "client": BODY.client,
+        "register_digest": BODY.register_digest,
+        "items": 3,
+        "decision": "approve",
+        "account": "officer-chen",
+        "role": "officer",
+    }
+    assert approval_statement(**facts) == good.statement
+    for change in (
+        {"batch_id": "B-2056-0002"},
+        {"client": "other"},
+        {"items": 2},
+        {"account": "officer-li"},
+        {"role": "admin"},
+        {"decision": "reject"},
+    ):
+        statement = approval_statement(**{**facts, **change})
+        signature = sign(key, statement.encode(), APPROVAL_NAMESPACE)
+        changed = msgspec.structs.replace(good, statement=statement, signature=signature)
+        assert failed(reissued(approvals=(changed, BODY.approvals[1]))) == ["signatures"]
+    elsewhere = sign(key, good.statement.encode(), "file")
+    changed = msgspec.structs.replace(good, signature=elsewhere)
+    assert failed(reissued(approvals=(changed, BODY.approvals[1]))) == ["signatures"]
+
+
+def test_a_signature_by_a_key_other_than_the_one_stated_fails() -> None:
+    stated = approval("officer-chen", BODY.register, fingerprint="SHA256:" + "A" * 43)
+    assert failed(reissued(approvals=(stated, BODY.approvals[1]))) == ["signatures"]
+    unsigned = msgspec.structs.replace(BODY.approvals[0], signature="")
+    assert failed(reissued(approvals=(unsigned, BODY.approvals[1]))) == ["signatures"]
+
+
+def test_each_approvers_fingerprint_is_reported_for_comparison() -> None:
+    report = verify_certificate(DATA, VKEY)
+    detail = next(step.detail for step in report.steps if step.name == "signatures")
+    for item in BODY.approvals:
+        assert f"{item.account} {item.fingerprint}" in detail
+
+
+def _moved(days: int) -> datetime:
+    return PROPOSED + timedelta(days=days)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"proposed_at": datetime.fromisoformat("2055-12-31T15:59:59+00:00")},
+        {"proposed_at": _moved(1)},
+        {"executed_at": PROPOSED + timedelta(hours=1)},
+        {"executed_at": _moved(1)},
+        {"issued_at": PROPOSED + timedelta(hours=4, minutes=30)},
+        {"issued_at": PROPOSED},
+    ],
+)
+def test_times_in_an_impossible_order_fail(change: dict[str, Any]) -> None:
+    assert failed(reissued(**change)) == ["dates"]
+
+
+def test_destruction_one_second_before_execution_began_fails() -> None:
+    early = BODY.executed_at - timedelta(seconds=1)
+    first = msgspec.structs.replace(BODY.outcomes[0], destroyed_at=early)
+    assert failed(reissued(outcomes=(first, *BODY.outcomes[1:]))) == ["dates"]
+
+
+def test_an_item_not_yet_eligible_when_proposed_fails_however_well_approved() -> None:
+    late = msgspec.structs.replace(BODY.register[0], eligible_at=PROPOSED + timedelta(seconds=1))
+    body = make_body(register=(late, *BODY.register[1:]))
+    assert failed(verify_certificate(certificate_to_json(issue(body)), VKEY)) == ["dates"]
+
+
+def test_an_item_eligible_before_its_period_had_run_fails() -> None:
+    early = BODY.register[0].retained_until - timedelta(seconds=1)
+    wrong = msgspec.structs.replace(BODY.register[0], eligible_at=early)
+    body = make_body(register=(wrong, *BODY.register[1:]))
+    assert failed(verify_certificate(certificate_to_json(issue(body)), VKEY)) == ["dates"]
+
+
+# --- claims ----------------------------------------------------------------------------------------
+
+LIVE = COPIES[2]
+
+
+@pytest.mark.parametrize(
+    ("checks", "copies", "level"),
+    [
+        (CHECKS, COPIES, "L1"),
+        (CHECKS, COPIES[:2], "L2"),
+        (CHECKS, (), "L2"),
+        (
+            CHECKS,
+            (Copy(place="p", kind="backup", state="expired", expires=date(2056, 1, 1)),),
+            "L2",
+        ),
+        (CHECKS, (msgspec.structs.replace(LIVE, expires=None),), "L0"),
+        (CHECKS, (msgspec.structs.replace(LIVE, state="unknown"),), "L0"),
+        (CHECKS[1:], (), "L0"),
+        (CHECKS[:1], (), "L0"),
+        ((), (), "L0"),
+        ((*CHECKS, Check(name="any", result="failed", detail="")), (), "L0"),
+        ((Check(name=KEY_ABSENT, result="not_checked", detail=""), CHECKS[1]), (), "L0"),
+        ((CHECKS[0], Check(name=CIPHERTEXT_ABSENT, result="failed", detail="")), (), "L0"),
+    ],
+)
+def test_a_claim_reaches_as_far_as_the_checks_and_copies_carry_it(
+    checks: tuple[Check, ...], copies: tuple[Copy, ...], level: str
+) -> None:
+    assert claim_for(checks, copies) == level
+
+
+def test_a_claim_above_what_was_checked_fails_and_one_below_does_not() -> None:
+    assert failed(reissued(claim=make_claim("L2"))) == ["claim"]
+    assert failed(reissued(claim=make_claim("L0"))) == []
+    assert failed(reissued(checks=())) == ["claim"]
+
+
+def test_a_claim_in_other_words_than_its_level_fails() -> None:
+    praise = msgspec.structs.replace(make_claim("L1"), sentence=CLAIMS["L2"])
+    assert failed(reissued(claim=praise)) == ["claim"]
+
+
+def test_no_claim_or_limit_says_that_anything_is_irrecoverable() -> None:
+    words = " ".join(text.en + text.zh for text in (*CLAIMS.values(), BODY.limits)).lower()
+    for word in ("irrecoverable", "unrecoverable", "permanently", "不可恢复", "无法恢复"):
+        assert word not in words
+
+
+def test_verification_needs_neither_a_database_nor_the_rest_of_the_vault(tmp_path: Path) -> None:
+    """An auditor's machine has the file, the key and these modules; nothing opens a store."""
+    import subprocess
+    import sys
+
+    code = "import sys; import vault.certificate_verify; print('sqlalchemy' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_the_body_type_is_what_the_sample_is_made_of() -> None:
+    assert msgspec.json.decode(canonical(BODY), type=Body) == BODY

@@ -1,0 +1,378 @@
+"""Messages and archives come apart into bounded, named parts, and deception is called by its name."""
+
+from __future__ import annotations
+
+import base64
+import io
+import stat
+import struct
+import zipfile
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.inspect import archive, unpack
+from gateway.inspect.document import Document, Limits, Unreadable, safe_name
+
+
+class Parts:
+    def __init__(self):
+        self.taken = []
+
+    def add(self, name, chunks):
+        content = b"".join(chunks)  # a part that fails midway is not taken
+        self.taken.append((name, content))
+        return str(len(self.taken))
+
+
+def document(data, *, depth=0, channel="sftp"):
+    return Document("d", io.BytesIO(data), len(data), "name", channel, depth)
+
+
+def mail(text, limits=None, depth=0):
+    parts = Parts()
+    raw = text.replace("\n", "\r\n").encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    result = unpack.unpack_mail(document(raw, depth=depth), limits or Limits(), parts)
+    return result, parts.taken
+
+
+def attachment(content, *, name="a.pdf", headers=""):
+    coded = base64.encodebytes(content).decode()
+    return (
+        "From: a@example.org\nTo: b@example.org\nSubject: papers\nMIME-Version: 1.0\n"
+        'Content-Type: multipart/mixed; boundary="B"\n\n--B\nContent-Type: text/plain\n\nHello\n'
+        f'--B\nContent-Type: application/pdf\nContent-Disposition: attachment; filename="{name}"\n'
+        f"Content-Transfer-Encoding: base64\n{headers}\n{coded}--B--\n"
+    )
+
+
+# ── mail ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_attachment_becomes_a_part_byte_for_byte_and_the_text_is_kept_for_reading():
+    content = bytes(range(256)) * 40
+    result, parts = mail(attachment(content))
+    assert parts == [("a.pdf", content)]
+    assert result.text.strip() == "Hello"
+    assert result.facts == {"from": "a@example.org", "subject": "papers"}
+    assert result.suggested_name == "papers.eml"
+    assert result.result.scan().outcome == "clean"
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("Content-Transfer-Encoding: 7bit\n", "mail.duplicate_content_transfer_encoding"),
+        ("Content-Type: text/plain\n", "mail.duplicate_content_type"),
+        ("Content-Disposition: inline\n", "mail.duplicate_content_disposition"),
+        ("Content-Type(x): text/plain\n", "mail.header_name"),
+    ],
+)
+def test_headers_that_mail_programs_resolve_differently_are_ambiguous(header, code):
+    result, parts = mail(attachment(b"content", headers=header))
+    assert result.result.unreadable == "ambiguous"
+    assert code in result.result.suspect
+    assert len(parts) == 1, "the part is taken out and scanned all the same"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ('multipart/mixed; boundary="A"; boundary="B"', "mail.duplicate_boundary"),
+        ('multipart/mixed; boundary="' + "B" * 71 + '"', "mail.bad_boundary"),
+        ('multipart/mixed; boundary=""', "mail.bad_boundary"),
+    ],
+)
+def test_a_boundary_that_can_be_read_in_two_ways_is_ambiguous(kind, code):
+    result, _parts = mail(attachment(b"x").replace('multipart/mixed; boundary="B"', kind))
+    assert code in result.result.suspect
+    assert result.result.scan().outcome != "clean"
+
+
+def test_an_encoding_nobody_knows_is_ambiguous():
+    result, _parts = mail(attachment(b"x").replace("Encoding: base64", "Encoding: base65"))
+    assert result.result.unreadable == "ambiguous"
+
+
+def test_a_multipart_that_claims_to_be_encoded_is_ambiguous():
+    text = attachment(b"x").replace("MIME-Version", "Content-Transfer-Encoding: base64\nMIME-Version")
+    result, _parts = mail(text)
+    assert "mail.encoded_multipart" in result.result.suspect
+
+
+def test_broken_base64_is_held_and_not_guessed_at():
+    result, parts = mail(attachment(b"content of a file").replace("Y29u", "Y2=u"))
+    assert parts == []
+    assert result.result.unreadable == "malformed"
+
+
+@pytest.mark.parametrize(
+    "text", ["begin 644 a.exe\n#86)C\n`\nend\n", "(This file must be converted with BinHex 4.0)\n:xyz:\n"]
+)
+def test_a_file_written_into_the_text_is_ambiguous(text):
+    result, _parts = mail(f"From: a@example.org\nSubject: s\n\n{text}")
+    assert "mail.encoded_in_text" in result.result.suspect
+
+
+def test_encrypted_mail_is_reported_as_encrypted():
+    text = 'From: a@b\nSubject: s\nMIME-Version: 1.0\nContent-Type: multipart/encrypted; boundary="B"\n\n--B\n\nx\n--B--\n'
+    assert mail(text)[0].result.unreadable == "encrypted"
+
+
+def test_a_message_attached_is_one_part_and_is_not_unpacked_in_place():
+    inner = attachment(b"deep")
+    text = f'From: a@b\nSubject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="O"\n\n--O\nContent-Type: message/rfc822\n\n{inner}\n--O--\n'
+    _result, parts = mail(text)
+    assert [name for name, _ in parts] == ["papers.eml"]
+    assert b"filename=" in parts[0][1]
+
+
+def test_pictures_shown_in_the_text_and_signatures_are_no_documents():
+    text = (
+        'From: a@b\nSubject: s\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary="B"\n\n'
+        "--B\nContent-Type: image/png\nContent-ID: <logo>\nContent-Transfer-Encoding: base64\n\nAAAA\n"
+        "--B\nContent-Type: application/pkcs7-signature; name=smime.p7s\nContent-Transfer-Encoding: base64\n\nAAAA\n"
+        "--B\nContent-Type: image/png\nContent-Disposition: attachment; filename=scan.png\nContent-ID: <x>\n"
+        "Content-Transfer-Encoding: base64\n\nAAAA\n--B--\n"
+    )
+    assert [name for name, _ in mail(text)[1]] == ["scan.png"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "depth", "code"),
+    [
+        (Limits(max_parts=0), 0, "mail.part_over_limit"),
+        (Limits(max_expand_bytes=9), 0, "mail.part_over_limit"),
+        (Limits(max_depth=2), 2, "mail.too_deep"),
+        (Limits(max_whole_bytes=100), 0, "mail.too_large"),
+    ],
+)
+def test_limits_on_number_size_and_depth_are_said(limits, depth, code):
+    result, parts = mail(attachment(b"ten bytes."), limits, depth)
+    assert parts == []
+    assert result.result.unreadable == "over_limit"
+    assert code in result.result.suspect
+
+
+def test_a_limit_that_is_just_met_is_no_trouble():
+    result, parts = mail(attachment(b"ten bytes."), Limits(max_parts=1, max_expand_bytes=10, max_depth=1))
+    assert len(parts) == 1
+    assert result.result.scan().outcome == "clean"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("=?utf-8?b?5Y+R56Wo?=", "发票"),
+        ("发票", "发票"),
+        ("=?utf-8?b?broken", "=?utf-8?b?broken"),
+        ("a\r\n b\x00c\u202ed", "a b c d"),
+        ("=?nonsense?q?x?=", "=?nonsense?q?x?="),
+    ],
+)
+def test_headers_are_decoded_without_ever_failing(raw, expected):
+    assert unpack.header_text(raw) == expected
+
+
+def test_headers_in_gb18030_without_any_encoding_are_read():
+    result, _parts = mail("Subject: 发票\n\nx".replace("\n", "\r\n").encode("gb18030"))
+    assert result.facts["subject"] == "发票"
+
+
+def test_facts_are_bounded():
+    result, _parts = mail(f"Subject: {'x' * 10_000}\nMessage-ID: <{'y' * 10_000}>\n\n")
+    assert all(len(value) <= unpack.FACT_LENGTH for value in result.facts.values())
+    assert len(result.suggested_name.encode()) <= 255
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400))
+def test_no_bytes_make_the_mail_reader_raise(data):
+    unpack.unpack_mail(document(data), Limits(), Parts())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 600), st.binary(min_size=1, max_size=30))
+def test_no_damage_to_a_message_makes_the_reader_raise(offset, junk):
+    raw = attachment(b"some content").encode()
+    unpack.unpack_mail(document(raw[:offset] + junk + raw[offset + len(junk) :]), Limits(), Parts())
+
+
+# ── archives ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def zipped(members, method=zipfile.ZIP_DEFLATED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        for name, content in members:
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def unzip(data, limits=None, depth=0, max_members=1000):
+    limits = limits or Limits()
+    parts = Parts()
+    whole = document(data, depth=depth)
+    opened = archive.open_zip(whole, limits, max_members=max_members)
+    return unpack.unpack_zip(opened, whole, limits, parts), parts.taken
+
+
+def reason(data, limits=None, max_members=1000):
+    with pytest.raises(Unreadable) as caught:
+        archive.open_zip(document(data), limits or Limits(), max_members=max_members)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_members_come_out_byte_for_byte_in_order(method):
+    members = [("a.txt", b"one"), ("folder/b.bin", bytes(300_000)), ("empty", b"")]
+    result, parts = unzip(zipped(members, method))
+    assert parts == [("a.txt", b"one"), ("b.bin", bytes(300_000)), ("empty", b"")]
+    assert result.result.scan().outcome == "clean"
+
+
+def test_members_that_share_bytes_are_refused_before_anything_is_expanded():
+    """The overlapping zip bomb (CVE-2024-0450), which this Python's own module may accept."""
+    data = zipped([("a", b"x" * 1000)], zipfile.ZIP_STORED)
+    end = data.index(b"PK\x05\x06")
+    start = data.index(b"PK\x01\x02")
+    directory = data[start:end]
+    tail = bytearray(data[end:])
+    struct.pack_into("<HHII", tail, 8, 2, 2, 2 * len(directory), start)
+    assert reason(data[:start] + directory * 2 + bytes(tail)) == "malformed"
+
+
+def test_a_member_named_differently_in_the_directory_is_ambiguous():
+    data = zipped([("harmless.txt", b"x")])
+    at = data.index(b"harmless.txt")
+    renamed = data[:at] + b"horrible.exe" + data[at + 12 :]
+    assert reason(renamed) == "malformed" or reason(renamed) == "ambiguous"
+    at = data.rindex(b"harmless.txt")
+    assert reason(data[:at] + b"horrible.exe" + data[at + 12 :]) == "ambiguous"
+
+
+def test_what_expands_beyond_the_limit_is_refused_by_its_directory_alone():
+    data = zipped([("zeros", bytes(1_000_000))])
+    assert reason(data, Limits(max_expand_bytes=999_999)) == "over_limit"
+    assert unzip(data, Limits(max_expand_bytes=1_000_000))[1] != []
+
+
+def test_a_ratio_no_honest_file_reaches_is_refused():
+    assert reason(zipped([("zeros", bytes(40 * 1024 * 1024))])) == "over_limit"
+
+
+def test_too_many_members_are_refused():
+    data = zipped([(str(i), b"") for i in range(11)])
+    assert reason(data, max_members=10) == "over_limit"
+    result, parts = unzip(data, Limits(max_parts=10))
+    assert result.result.unreadable == "over_limit"
+    assert len(parts) == 10
+
+
+def test_an_archive_too_deep_is_not_opened_further():
+    result, parts = unzip(zipped([("a", b"x")]), Limits(max_depth=3), depth=3)
+    assert (parts, result.result.unreadable) == ([], "over_limit")
+    assert unzip(zipped([("a", b"x")]), Limits(max_depth=3), depth=2)[1] == [("a", b"x")]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("../../etc/passwd", "archive.escaping_name"),
+        ("/etc/passwd", "archive.escaping_name"),
+        ("C:/Windows/x", "archive.escaping_name"),
+        ("..\\..\\x", "archive.escaping_name"),
+    ],
+)
+def test_names_that_want_out_are_suspect_and_become_one_segment(name, code):
+    result, parts = unzip(zipped([(name, b"x")]))
+    assert code in result.result.suspect
+    assert "/" not in parts[0][0]
+    assert "\\" not in parts[0][0]
+
+
+def test_a_symbolic_link_is_suspect_and_nothing_but_its_text():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        file.writestr(link, "/etc/passwd")
+    result, parts = unzip(buffer.getvalue())
+    assert "archive.symlink" in result.result.suspect
+    assert parts == [("link", b"/etc/passwd")]
+
+
+def test_an_encrypted_member_is_reported_and_the_others_are_read():
+    data = bytearray(zipped([("open", b"x"), ("closed", b"y")]))
+    data[data.index(b"closed") - 30 + 6] |= 1
+    data[data.rindex(b"closed") - 46 + 8] |= 1
+    result, parts = unzip(bytes(data))
+    assert result.result.unreadable == "encrypted"
+    assert parts == [("open", b"x")]
+
+
+def test_a_wrong_checksum_leaves_the_member_out():
+    data = bytearray(zipped([("a", b"abc")], zipfile.ZIP_STORED))
+    data[data.index(b"abc")] ^= 1
+    result, parts = unzip(bytes(data))
+    assert parts == []
+    assert result.result.unreadable == "malformed"
+
+
+def test_a_directory_that_lies_about_the_size_yields_no_more_than_it_says():
+    content = b"A" * 100_000
+    data = bytearray(zipped([("a", content)]))
+    directory = data.index(b"PK\x01\x02")
+    struct.pack_into("<I", data, directory + 24, 10)
+    struct.pack_into("<I", data, directory + 16, zlib.crc32(content))
+    result, parts = unzip(bytes(data))
+    assert parts == []
+    assert result.result.unreadable == "malformed"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_no_damage_to_an_archive_raises_anything_but_unreadable(data):
+    raw = bytearray(zipped([("a", b"hello" * 100), ("b", b"x")]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        unzip(bytes(raw))
+    except Unreadable:
+        pass
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.pdf", "a.pdf"),
+        ("/a/b/c.pdf", "c.pdf"),
+        ("a\\b\\c.pdf", "c.pdf"),
+        ("..", "part"),
+        (".", "part"),
+        ("", "part"),
+        ("\x00\x01", "part"),
+        ("in\u202efdp.exe", "infdp.exe"),
+        ("发票.xml", "发票.xml"),
+        ("x" * 300 + ".pdf", "x" * 251 + ".pdf"),
+    ],
+)
+def test_a_name_becomes_one_harmless_segment(name, expected):
+    assert safe_name(name) == expected
+
+
+@given(st.text(max_size=400))
+def test_no_name_escapes(name):
+    result = safe_name(name)
+    assert result not in {"", ".", ".."}
+    assert "/" not in result
+    assert "\\" not in result
+    assert "\0" not in result
+    assert len(result.encode()) <= 255

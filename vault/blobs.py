@@ -1,0 +1,298 @@
+"""Where sealed blobs lie: a port, and the local file system behind it.
+
+What it promises: a blob is spooled while it is written, then published once, whole and durable,
+under its id; nothing published is ever replaced. A removed blob is durably gone from here. Until it
+is settled, a published blob is spooled too: so whoever recovers from a crash finds every blob whose
+record may be missing by listing the spool, and never has to list the store.
+
+What it leaves out: what is in a blob (it is sealed before it comes here), which blobs should exist
+(the catalogue knows), and other copies. The free blocks of a disk may keep a removed blob's
+ciphertext for a while: that is why the keys are ended too.
+
+Rules:
+1. An id is 26 letters and digits, checked on every call, so that no path can be made of it.
+2. Layout: `spool/<id>` until settled; `objects/<aa>/<id>` when published, where aa are the first two
+   hex digits of SHA-256 of the id. All 256 directories are made with the store, so that publishing
+   costs two syncs (the file, its directory) and never waits for a new directory to be durable.
+3. Files are 0600, directories 0700, links are not followed.
+4. One process calls this (others are handed descriptors). A settled blob has one name, so that removing
+   it leaves none; before that it has two, and `discard` drops the spooled one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from vault.durable import (
+    make_directory,
+    remove_durably,
+    storage_error,
+    sync_descriptor,
+    sync_directory,
+)
+from vault.errors import BlobMissing, StoreExists, StoreMissing, VaultError
+
+ID = re.compile(r"[0-9A-Za-z]{26}")
+_SHARDS = 256
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class BlobStore(Protocol):
+    """A store of sealed blobs.
+
+    Durability: when `publish` or `remove` returns, it survives a power cut; `begin` and `discard`
+    promise nothing beyond the running machine. Concurrency: one process, one call at a time per
+    blob. Idempotence: `remove` and `discard` may be repeated. Descriptors returned are the
+    caller's to close, and are real ones: they can be passed to other processes, read with pread
+    and written with pwrite.
+
+    Errors: VaultError for a malformed id; StorageFull and StorageFailed from the medium;
+    StoreMissing when the store itself has gone, so that this never passes for a removed blob.
+    """
+
+    def begin(self, blob_id: str) -> int:
+        """Return a read-write descriptor of a new, empty, spooled file.
+
+        Raises StoreExists if the id is spooled or published already.
+        """
+        ...
+
+    def reopen(self, blob_id: str) -> int:
+        """Return a read-write descriptor of a spooled file. Raises BlobMissing."""
+        ...
+
+    def publish(self, blob_id: str, fd: int) -> int:
+        """Make the spooled file `fd` durable under its id; return its size in bytes.
+
+        It stays listed as spooled until `settle`.
+
+        Raises BlobMissing if it is not spooled, StoreExists if the id is published already,
+        RuntimeError if `fd` is another file.
+        """
+        ...
+
+    def settle(self, blob_id: str) -> bool:
+        """Forget that a published blob was spooled: its record is durable. False if it was not.
+
+        Raises BlobMissing if it is not published: then the spooled name is all there is of it.
+        """
+        ...
+
+    def open(self, blob_id: str) -> int:
+        """Return a read-only descriptor of a published blob. Raises BlobMissing."""
+        ...
+
+    def size(self, blob_id: str) -> int:
+        """Return the size of a published blob in bytes, sealed. Raises BlobMissing."""
+        ...
+
+    def discard(self, blob_id: str) -> bool:
+        """Drop a spooled file; False if there was none."""
+        ...
+
+    def remove(self, blob_id: str) -> bool:
+        """Remove a published blob durably; False if there was none."""
+        ...
+
+    def exists(self, blob_id: str) -> bool:
+        """Whether the blob is published."""
+        ...
+
+    def spooled(self) -> Iterator[str]:
+        """Yield the ids of spooled files, in no order."""
+        ...
+
+    def stored(self) -> Iterator[str]:
+        """Yield the ids of published blobs, in no order, without holding them all in memory."""
+        ...
+
+    def free_bytes(self) -> int:
+        """Return how many more bytes can be stored."""
+        ...
+
+
+class LocalBlobStore:
+    """A `BlobStore` in a directory of a local file system."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the existing store in `root`. Raises StoreMissing if there is none."""
+        self._spool = root / "spool"
+        self._objects = root / "objects"
+        for directory in (self._spool, self._objects):
+            if not directory.is_dir():
+                raise StoreMissing(f"blob store {directory}: expected a directory, found none")
+
+    @classmethod
+    def create(cls, root: Path) -> LocalBlobStore:
+        """Make an empty store in `root`, whose parent must exist, and open it.
+
+        Raises StoreExists if one is there, StorageFull, StorageFailed, StoreMissing.
+        """
+        if (root / "objects").exists():
+            raise StoreExists(f"blob store {root}: expected nothing there, found a store")
+        make_directory(root)
+        make_directory(root / "spool")
+        objects = root / "objects"
+        make_directory(objects)
+        for shard in range(_SHARDS):
+            # Synced once, together, below.
+            (objects / f"{shard:02x}").mkdir(mode=0o700)
+        sync_directory(objects)
+        return cls(root)
+
+    def begin(self, blob_id: str) -> int:
+        """Return a read-write descriptor of a new spooled file; see `BlobStore`."""
+        path = self._spooled(blob_id)
+        if os.path.lexists(self._object(blob_id)):
+            raise StoreExists(f"blob {blob_id}: expected a new id, found it published")
+        try:
+            return os.open(path, _NEW, 0o600)
+        except FileExistsError as error:
+            raise StoreExists(f"blob {blob_id}: expected a new id, found it spooled") from error
+        except OSError as error:
+            raise storage_error(error, "create", path) from error
+
+    def reopen(self, blob_id: str) -> int:
+        """Return a read-write descriptor of a spooled file; see `BlobStore`."""
+        return _open(self._spooled(blob_id), _AGAIN, blob_id)
+
+    def publish(self, blob_id: str, fd: int) -> int:
+        """Make the spooled file durable under its id; see `BlobStore`."""
+        source, target = self._spooled(blob_id), self._object(blob_id)
+        status = os.fstat(fd)
+        try:
+            named = source.lstat()
+        except FileNotFoundError as error:
+            raise BlobMissing(f"blob {blob_id}: expected it spooled, found none") from error
+        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+            raise RuntimeError(f"blob {blob_id}: expected the spooled file's descriptor")
+        # 1. The bytes. 2. The name, which link(2) never gives to half of them, nor takes from another.
+        sync_descriptor(fd)
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError as error:
+            raise StoreExists(f"blob {blob_id}: expected a new id, found it published") from error
+        except OSError as error:
+            raise storage_error(error, "link", target) from error
+        sync_directory(target.parent)
+        return os.fstat(fd).st_size
+
+    def settle(self, blob_id: str) -> bool:
+        """Forget that a published blob was spooled; see `BlobStore`."""
+        if self._look(blob_id) is None:
+            raise BlobMissing(f"blob {blob_id}: expected a published blob, found none")
+        return self.discard(blob_id)
+
+    def open(self, blob_id: str) -> int:
+        """Return a read-only descriptor of a published blob; see `BlobStore`."""
+        return _open(self._object(blob_id), _READ, blob_id)
+
+    def size(self, blob_id: str) -> int:
+        """Return the sealed size of a published blob; see `BlobStore`."""
+        status = self._look(blob_id)
+        if status is None:
+            raise BlobMissing(f"blob {blob_id}: expected a published blob, found none")
+        return status.st_size
+
+    def discard(self, blob_id: str) -> bool:
+        """Drop a spooled file; see `BlobStore`."""
+        path = self._spooled(blob_id)
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise storage_error(error, "unlink", path) from error
+        return True
+
+    def remove(self, blob_id: str) -> bool:
+        """Remove a published blob durably; see `BlobStore`."""
+        path = self._object(blob_id)
+        try:
+            return remove_durably(path)
+        except StoreMissing:
+            # Not even its shard directory is there: never published, unless the store is gone.
+            self._require_store()
+            return False
+
+    def exists(self, blob_id: str) -> bool:
+        """Whether the blob is published; see `BlobStore`."""
+        return self._look(blob_id) is not None
+
+    def spooled(self) -> Iterator[str]:
+        """Yield the ids of spooled files."""
+        return (name for name in _names(self._spool) if ID.fullmatch(name))
+
+    def stored(self) -> Iterator[str]:
+        """Yield the ids of published blobs, one shard directory at a time."""
+        for shard in range(_SHARDS):
+            for name in _names(self._objects / f"{shard:02x}"):
+                if ID.fullmatch(name):
+                    yield name
+
+    def free_bytes(self) -> int:
+        """Return what the file system leaves to this process, in bytes."""
+        try:
+            status = os.statvfs(self._objects)
+        except OSError as error:
+            raise storage_error(error, "ask for free space", self._objects) from error
+        return status.f_bavail * status.f_frsize
+
+    def _spooled(self, blob_id: str) -> Path:
+        _check_id(blob_id)
+        return self._spool / blob_id
+
+    def _object(self, blob_id: str) -> Path:
+        _check_id(blob_id)
+        digest = hashlib.sha256(blob_id.encode("ascii")).hexdigest()
+        return self._objects / digest[:2] / blob_id
+
+    def _look(self, blob_id: str) -> os.stat_result | None:
+        """Return the status of the published blob, or None if the store is there and it is not."""
+        path = self._object(blob_id)
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            self._require_store()
+            return None
+        except OSError as error:
+            raise storage_error(error, "look at", path) from error
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def _require_store(self) -> None:
+        """A store that vanished under us must not look like a store whose blobs were removed."""
+        if not self._objects.is_dir():
+            raise StoreMissing(f"blob store {self._objects}: expected a directory, found none")
+
+
+def _check_id(blob_id: str) -> None:
+    if not ID.fullmatch(blob_id):
+        raise VaultError("blob id: expected 26 letters and digits, found another form")
+
+
+def _open(path: Path, flags: int, blob_id: str) -> int:
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError as error:
+        raise BlobMissing(f"blob {blob_id}: expected a file, found none") from error
+    except OSError as error:
+        raise storage_error(error, "open", path) from error
+
+
+def _names(directory: Path) -> Iterator[str]:
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                yield entry.name
+    except NotADirectoryError:
+        return
+    except OSError as error:
+        raise storage_error(error, "list", directory) from error

@@ -1,0 +1,296 @@
+"""The tables of the catalogue.
+
+What stands here in plain is what the gateway needs to decide by: states, dates, classes, sizes, opaque
+identifiers. What says something about a person or a company (a document's name, sender, subject, digest
+and extracted facts, a client's name and addresses, the reason of a hold) is sealed: under the document's
+key, or under a key of the client's keyring, and is noise once that key is gone. Looking up by name goes
+through blind indexes. Times are ISO 8601 in UTC with microseconds, so that text order is time order.
+
+The schema changes by Alembic migrations only (`vault/catalogue/migrations`); a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+ID: Final = String(26)
+GROUP: Final = String(32)
+TIME: Final = String(32)  # "2026-11-22T01:02:03.000004+00:00"
+
+# Facts about the store itself: its id, the public check value of its root key, the ledger's origin.
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("slug", String(64), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),  # open | closed
+    Column("jurisdiction", String(16), nullable=False),
+    Column("entity_type", String(32), nullable=False),
+    Column("fiscal_year_end", String(5), nullable=False),  # MM-DD
+    Column("custody_role", String(16), nullable=False),  # record_copy | working_copy
+    Column("profile", LargeBinary, nullable=False),  # sealed under the keyring's "profile" key
+    Column("created_at", TIME, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("client_id", ID, ForeignKey("clients.id")),  # for the role client
+    Column("state", String(16), nullable=False),  # active | disabled
+    Column("password_hash", Text),  # argon2id, PHC string
+    Column("totp", LargeBinary),  # secret, sealed under the house's "accounts" key
+    Column("totp_last_step", Integer),  # a code is good once (RFC 6238, section 5.2)
+    Column("created_at", TIME, nullable=False),
+)
+
+account_keys = Table(
+    "account_keys",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("fingerprint", String(64), nullable=False),  # SHA256:…
+    Column("algorithm", String(64), nullable=False),
+    Column("blob", LargeBinary, nullable=False),
+    Column("added_at", TIME, nullable=False),
+    Column("removed_at", TIME),
+    PrimaryKeyConstraint("account_id", "fingerprint"),
+)
+
+# Which clients' documents an accountant (or archivist) may see.
+grants = Table(
+    "grants",
+    metadata,
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("granted_at", TIME, nullable=False),
+    PrimaryKeyConstraint("account_id", "client_id"),
+)
+
+# Folders a client made in its inbox. Names are sealed under the client's "profile" key.
+folders = Table(
+    "folders",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("parent_id", ID, ForeignKey("folders.id")),
+    Column("name", LargeBinary, nullable=False),
+    Column("name_index", LargeBinary, nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Index("ix_folders_lookup", "client_id", "parent_id", "name_index"),
+)
+
+documents = Table(
+    "documents",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("parent_id", ID, ForeignKey("documents.id")),  # the container it came out of
+    Column("folder_id", ID, ForeignKey("folders.id")),  # of the client's inbox
+    Column("channel", String(8), nullable=False),  # sftp | smtp | part
+    Column("submitter", ID),  # account, where there was one
+    Column("depth", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", String(64), nullable=False),  # code: why it stands where it stands
+    Column("received_at", TIME, nullable=False),
+    Column("state_since", TIME, nullable=False),
+    Column("size", Integer, nullable=False),  # plaintext bytes
+    # Key and metadata: NULL once destroyed.
+    Column("group_id", GROUP),
+    Column("wrapped_key", LargeBinary),
+    Column("sealed_metadata", LargeBinary),
+    Column("name_index", LargeBinary),
+    Column("digest_index", LargeBinary),
+    # What inspection said.
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", TIME),
+    Column("media_type", String(128)),
+    Column("record_class", String(64)),
+    Column("fiscal_year", Integer),
+    Column("document_date", String(10)),
+    Column("confidence", Float, nullable=False),
+    Column("confirmed", Boolean, nullable=False),  # a person classified it
+    Column("scans", Text),  # JSON: scanner, outcome, version; no document text
+    # What the retention rules said, with the inputs (JSON), as computed last.
+    Column("rule", String(128)),
+    Column("eligible_at", TIME),
+    Column("decision", Text),
+    Column("restricted", Boolean, nullable=False),
+    Column("batch_id", ID),
+    Column("destroyed_at", TIME),
+    Index("ix_documents_tree", "client_id", "state", "fiscal_year", "record_class", "id"),
+    Index("ix_documents_name", "client_id", "name_index"),
+    Index("ix_documents_digest", "client_id", "digest_index"),
+    Index("ix_documents_folder", "client_id", "folder_id", "id"),
+    Index("ix_documents_work", "state", "next_attempt_at"),
+    Index("ix_documents_due", "state", "eligible_at"),
+    Index("ix_documents_parent", "parent_id"),
+    Index("ix_documents_group", "group_id"),
+    Index("ix_documents_batch", "batch_id"),
+)
+
+# Key groups: a mirror of the keyrings without the keys, so that lookups need no unsealing.
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", GROUP, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("kind", String(8), nullable=False),  # intake | cohort
+    Column("label", String(128), nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("closed_at", TIME),  # from here on it takes nothing more: it is about to end
+    Column("ended_at", TIME),
+    Index("ix_groups_label", "client_id", "kind", "label"),
+)
+
+# Every group that ever wrapped a document's key: destroying the document ends those that live.
+wrappings = Table(
+    "wrappings",
+    metadata,
+    Column("document_id", ID, ForeignKey("documents.id"), nullable=False),
+    Column("group_id", GROUP, ForeignKey("groups.id"), nullable=False),
+    Column("wrapped_at", TIME, nullable=False),
+    PrimaryKeyConstraint("document_id", "group_id"),
+    Index("ix_wrappings_group", "group_id"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("document_id", ID, ForeignKey("documents.id")),  # NULL: the whole client
+    Column("placed_by", String(64), nullable=False),
+    Column("placed_at", TIME, nullable=False),
+    Column("reason", LargeBinary, nullable=False),  # sealed under the client's "profile" key
+    Column("released_by", String(64)),
+    Column("released_at", TIME),
+    Index("ix_holds_scope", "client_id", "released_at"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("proposed_at", TIME, nullable=False),
+    Column("proposed_by", String(64), nullable=False),
+    Column("register", LargeBinary, nullable=False),  # canonical JSON of what is approved
+    Column("register_digest", String(64), nullable=False),
+    Column("executor", String(64)),
+    Column("started_at", TIME),
+    Column("finished_at", TIME),
+    Column("progress", Text, nullable=False),  # JSON: what execution must remember between steps
+    Index("ix_batches_state", "state"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("batch_id", ID, ForeignKey("batches.id"), nullable=False),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("statement", LargeBinary, nullable=False),
+    Column("signature", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("signed_at", TIME, nullable=False),
+    PrimaryKeyConstraint("batch_id", "account_id"),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("batch_id", ID, ForeignKey("batches.id"), nullable=False),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("issued_at", TIME, nullable=False),
+    Column("level", String(2), nullable=False),
+    Column("document", LargeBinary, nullable=False),  # the JSON certificate
+    Column("printed", LargeBinary, nullable=False),  # the same as PDF
+    Index("ix_certificates_batch", "batch_id"),
+)
+
+# What a restore replays before anything is served.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("document_id", ID, primary_key=True),
+    Column("client_id", ID, nullable=False),
+    Column("batch_id", ID, nullable=False),
+    Column("destroyed_at", TIME, nullable=False),
+)
+
+# The ledger (vault/ledger.py).
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("entry", LargeBinary, nullable=False),
+)
+
+ledger_nodes = Table(
+    "ledger_nodes",
+    metadata,
+    Column("level", Integer, nullable=False),
+    Column("idx", Integer, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("level", "idx"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("signed_at", TIME, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+# What the courier has to carry: sealed keyring files to their registered copies.
+errands = Table(
+    "errands",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("target", String(64), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", TIME),
+    Column("delivered_at", TIME),
+    Column("failure", Text, nullable=False),
+    Index("ix_errands_open", "delivered_at", "next_attempt_at"),
+    sqlite_autoincrement=True,
+)

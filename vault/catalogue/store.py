@@ -1,0 +1,339 @@
+"""The catalogue: one SQLite file, one writing connection, group commit.
+
+Promises:
+- What `submit`'s future returns is on disk (journal WAL, `synchronous=FULL`): acknowledged means durable.
+- One thread of one process writes. SQLite before 3.51.3 can corrupt a WAL database that has two writing
+  connections, so readers open the file read-only and the store's lock keeps other processes out.
+- Works that wait at the same moment are committed together: one fsync for all. Each runs in its own
+  savepoint; one that raises takes back its own changes (ledger entries included) and nobody else's.
+- `secure_delete=ON`: what is deleted is overwritten, and `truncate_journal` empties the WAL after keys go.
+
+Leaves out: knowing what the rows mean. A failed commit is final for everyone in it: `StorageFull` when
+the disk is full, else `StorageFailed`; nothing is retried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing, VaultError
+from vault.ledger import Ledger
+
+T = TypeVar("T")
+
+GROUP_LIMIT: Final = 256  # works in one transaction: bounds the wait of the first
+READERS: Final = 4
+
+
+@dataclass
+class Transaction:
+    """What a work is given: the writing connection and the ledger, inside one transaction."""
+
+    connection: Connection
+    ledger: Ledger
+
+
+Work = Callable[[Transaction], T]
+
+
+@dataclass
+class _Job:
+    work: Callable[[Transaction], Any]
+    future: Future[Any]
+
+
+class Catalogue:
+    """An open catalogue. Opened with `Catalogue.open`, made with `Catalogue.create`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = _engine(path, read_only=False)
+        self._readers = _engine(path, read_only=True)
+        self._connection = self._writer.connect()
+        self._raw = self._connection.connection.driver_connection
+        self.ledger = Ledger.load(self._connection)
+        self._connection.commit()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._failed: VaultError | None = None
+        self._thread = threading.Thread(target=self._run, name="catalogue-writer", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def create(cls, path: Path) -> Catalogue:
+        """Make an empty catalogue at `path` (0600) and open it.
+
+        Raises:
+            StoreExists: something is there already.
+        """
+        if path.exists():
+            raise StoreExists(f"{path}: expected no catalogue, found one")
+        # SQLite gives its journal files the mode of the database.
+        path.touch(mode=0o600, exist_ok=False)
+        migrate(path)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Catalogue:
+        """Open the catalogue at `path`, bringing its schema up to date.
+
+        Raises:
+            StoreMissing: there is none. VaultError: it is no catalogue, or newer than this software.
+        """
+        if not path.is_file():
+            raise StoreMissing(
+                f"{path}: expected a catalogue, found none; `strongroom init` makes one"
+            )
+        migrate(path)
+        return cls(path)
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Queue a work; its result arrives once the transaction around it is durable.
+
+        The work runs on the writing thread and must not block on anything but the catalogue.
+        """
+        job = _Job(work, Future())
+        self._queue.put(job)
+        return job.future
+
+    def write(self, work: Work[T]) -> T:
+        """`submit` and wait."""
+        return self.submit(work).result()
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a reading work on a read-only connection (any thread; sees what is committed)."""
+        try:
+            with self._readers.connect() as connection:
+                return work(connection)
+        except DatabaseError as error:
+            raise _translated(error, self.path) from error
+
+    def truncate_journal(self) -> bool:
+        """Empty the write-ahead log, so that overwritten content leaves the disk's files.
+
+        Returns:
+            Whether it was emptied; False if a reader was in the way (try again).
+        """
+
+        def work() -> bool:
+            self._readers.dispose()
+            busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+            return not busy
+
+        return self._between_transactions(work)
+
+    def snapshot(self, target: Path) -> None:
+        """Write a consistent copy of the catalogue to `target` (VACUUM INTO; no deleted content)."""
+
+        def work() -> None:
+            target.touch(mode=0o600, exist_ok=False)
+            self._raw.execute("VACUUM INTO ?", (str(target),))  # type: ignore[union-attr]
+
+        self._between_transactions(work)
+
+    def close(self) -> None:
+        """Finish what is queued and close."""
+        self._queue.put(None)
+        self._thread.join()
+        self._connection.close()
+        self._writer.dispose()
+        self._readers.dispose()
+
+    # ── the writing thread ──
+
+    def _between_transactions(self, work: Callable[[], T]) -> T:
+        """Run `work` on the writing thread with no transaction open."""
+        job = _Job(_Outside(work), Future())
+        self._queue.put(job)
+        result: T = job.future.result()
+        return result
+
+    def _run(self) -> None:
+        while True:
+            job = self._queue.get()
+            if job is None:
+                return
+            batch = [job]
+            stop = False
+            while len(batch) < GROUP_LIMIT:
+                try:
+                    following = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    stop = True
+                    break
+                batch.append(following)
+            self._run_batch(batch)
+            if stop:
+                return
+
+    def _run_batch(self, batch: list[_Job]) -> None:
+        inside: list[_Job] = []
+        for job in batch:
+            if isinstance(job.work, _Outside):
+                self._commit_group(inside)
+                inside = []
+                _resolve(job, job.work.call)
+            else:
+                inside.append(job)
+        self._commit_group(inside)
+
+    def _commit_group(self, jobs: list[_Job]) -> None:
+        """One transaction around all `jobs`; COMMIT POINT of everything they record."""
+        if not jobs:
+            return
+        if self._failed is not None:
+            for job in jobs:
+                job.future.set_exception(self._failed)
+            return
+        before = self.ledger.mark()
+        done: list[tuple[_Job, Any]] = []
+        try:
+            with self._connection.begin():
+                transaction = Transaction(self._connection, self.ledger)
+                for job in jobs:
+                    mark = self.ledger.mark()
+                    try:
+                        with self._connection.begin_nested():
+                            result = job.work(transaction)
+                    except OperationalError:
+                        raise  # the disk, not the work: nobody in this transaction can go on
+                    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+                        self.ledger.reset(mark)
+                        job.future.set_exception(error)
+                    else:
+                        done.append((job, result))
+                # COMMIT POINT: leaving this block commits and syncs the write-ahead log.
+        except BaseException as error:  # noqa: BLE001  reported to every submitter
+            self.ledger.reset(before)
+            failure = _translated(error, self.path)
+            if isinstance(failure, StorageFailed):
+                self._failed = failure  # a failed sync is final: restart, and recover from disk
+            for job in jobs:
+                if not job.future.done():
+                    job.future.set_exception(failure)
+            return
+        for job, result in done:
+            job.future.set_result(result)
+
+
+class _Outside:
+    """Marks a work that runs between transactions."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+
+    def __call__(self, _transaction: Transaction) -> Any:
+        raise RuntimeError("catalogue: a work between transactions was run inside one")
+
+
+def _resolve(job: _Job, call: Callable[[], Any]) -> None:
+    try:
+        job.future.set_result(call())
+    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+        job.future.set_exception(error)
+
+
+def _translated(error: BaseException, path: Path) -> VaultError:
+    """SQLite's errors as this package's."""
+    if isinstance(error, VaultError):
+        return error
+    original = getattr(error, "orig", error)
+    code = getattr(original, "sqlite_errorcode", None)
+    name = getattr(original, "sqlite_errorname", type(original).__name__)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        return StorageFull(f"{path}: expected room for a transaction, found the disk full")
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
+        return StorageFailed(f"{path}: expected a durable transaction, found {name}")
+    return VaultError(f"{path}: expected a transaction to commit, found {name}")
+
+
+def _engine(path: Path, *, read_only: bool) -> Engine:
+    """An engine on one connection (writer) or a small pool of read-only ones."""
+
+    def connect() -> sqlite3.Connection:
+        mode = "ro" if read_only else "rw"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,  # transactions are begun and ended by us alone
+            check_same_thread=False,
+            timeout=30.0,
+        )
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    if read_only:
+        engine = create_engine(
+            "sqlite://",
+            creator=connect,
+            poolclass=QueuePool,
+            pool_size=READERS,
+            max_overflow=READERS,
+        )
+    else:
+        engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def migrate(path: Path) -> None:
+    """Bring the schema at `path` to this software's version.
+
+    Raises:
+        VaultError: the file is no catalogue, or was written by newer software.
+    """
+    with resources.as_file(resources.files("vault.catalogue") / "migrations") as scripts:
+        config = Config()
+        config.set_main_option("script_location", str(scripts))
+        engine = _engine(path, read_only=False)
+        try:
+            with engine.connect() as connection:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+        except (DatabaseError, OperationalError) as error:
+            raise VaultError(f"{path}: expected a catalogue, found {error.orig}") from error
+        except Exception as error:
+            raise VaultError(
+                f"{path}: expected a catalogue of this or an earlier version, found {error}"
+            ) from error
+        finally:
+            engine.dispose()
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[Connection]:
+    """A read-only connection to a catalogue that someone else may have open for writing."""
+    engine = _engine(path, read_only=True)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()

@@ -1,0 +1,361 @@
+"""The destruction certificate: what it says, and its one exact form.
+
+What it promises: a certificate has one byte-exact JSON form; whatever reads it reads the same, and
+any change shows. Its body is bound to the ledger by its digest, which the entry `disposal.certified`
+holds, and the entry is bound to a signed checkpoint by a C2SP tlog-proof. Approvals are the approvers'
+own SSH signatures over a statement that names the batch and the digest of the register they saw.
+
+What it leaves out: verification (`certificate_verify`), print (`certificate_pdf`), and anything it
+could not know: a certificate proves the procedure, the authority and the stated checks. It never
+proves absence, and its limits say so in words (`LIMITS`).
+
+Rules:
+1. Canonical form of a body, a register: JSON, keys sorted, no spaces, UTF-8 unescaped, times in ISO 8601
+   with offset (`Z` for UTC). Digests are SHA-256 over it, lower-case hex.
+2. The file is the canonical form of the whole, indented by two spaces, and a newline. Any other
+   bytes are refused: nothing in a file can be there for one reader and not for another.
+3. No name of a person, client or document, and no plain digest of one: identifiers, classes, sizes,
+   dates, and a salted commitment whose salt was destroyed with the document.
+4. A claim is never above what the checks and copies carry (`claim_for`).
+
+Source: NIST SP 800-88 (certificate of sanitization, fields), Order 79 art. 18 (fields of the register).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from vault.errors import VaultError
+
+FORMAT: Final = "strongroom-certificate-v1"
+APPROVAL_NAMESPACE: Final = "strongroom-approval-v1"
+"""The SSHSIG namespace of approvals: `ssh-keygen -Y sign -n strongroom-approval-v1`."""
+CERTIFIED: Final = "disposal.certified"
+"""The kind of the ledger entry that holds a certificate's digest."""
+DIGEST_FIELD: Final = "certificate_digest"
+"""Where: in that entry's `facts`."""
+KEY_ABSENT: Final = "live-key-absent"
+CIPHERTEXT_ABSENT: Final = "ciphertext-absent"
+REQUIRED_CHECKS: Final = (KEY_ABSENT, CIPHERTEXT_ABSENT)
+"""The checks that must have passed for any claim above L0."""
+MAX_CERTIFICATE: Final = 64 << 20
+"""Bytes of the longest certificate that is read."""
+
+# \Z, not $: the latter lets a newline through.
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Name = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z._@:/+-]{0,127}\Z")]
+Words = Annotated[str, Meta(max_length=2000)]
+Moment = Annotated[datetime, Meta(tz=True)]
+Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Level = Literal["L0", "L1", "L2"]
+LEVELS: Final[tuple[Level, ...]] = ("L0", "L1", "L2")
+
+
+class CertificateError(VaultError):
+    """A certificate is malformed, not in its one form, or contradicts itself."""
+
+
+class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every part of a certificate: immutable, no field more, no field less."""
+
+
+class Text(_Part, frozen=True, kw_only=True):
+    """The same words in English and Chinese."""
+
+    en: Words
+    zh: Words
+
+
+class Gateway(_Part, frozen=True, kw_only=True):
+    """Who issued it: the ledger's origin name, the software and its version."""
+
+    origin: Name
+    software: Name
+    version: Name
+
+
+class Claim(_Part, frozen=True, kw_only=True):
+    """What is claimed: the level, and its sentence (`CLAIMS`)."""
+
+    level: Level
+    sentence: Text
+
+
+class RegisterEntry(_Part, frozen=True, kw_only=True):
+    """One document as the approvers saw it in the register (销毁清册).
+
+    `trigger_on` is the day the period was counted from, `retained_until` the instant at which the
+    governing rule's period had run, `eligible_at` the instant from which destruction could be proposed
+    (later than that for a part of a longer-kept document). `size` is in bytes of plaintext.
+    """
+
+    document_id: Name
+    record_class: Name
+    title: Text
+    fiscal_year: int | None
+    received_on: date
+    size: Count
+    rule: Name
+    legal_basis: Words
+    trigger: Name
+    trigger_on: date
+    period: Name
+    retained_until: Moment
+    eligible_at: Moment
+    commitment: Digest
+
+
+class Outcome(_Part, frozen=True, kw_only=True):
+    """What became of one document of the register.
+
+    `destroyed`: `destroyed_at` and `ledger_index` (of its own destruction entry) are set.
+    `withdrawn` (a hold came after the approval, for example): both are None and `reason` says why.
+    """
+
+    document_id: Name
+    result: Literal["destroyed", "withdrawn"]
+    destroyed_at: Moment | None
+    ledger_index: Count | None
+    reason: Words = ""
+
+
+class Approval(_Part, frozen=True, kw_only=True):
+    """One approver's decision, signed with their own key.
+
+    `statement` is the exact text signed (`approval_statement`), `signature` the armored SSHSIG in the
+    namespace APPROVAL_NAMESPACE, `fingerprint` the key's, as `ssh-keygen -l` shows it.
+    """
+
+    account: Name
+    role: Name
+    decision: Literal["approve", "reject"]
+    signed_at: Moment
+    fingerprint: Name
+    statement: Words
+    signature: Annotated[str, Meta(max_length=16 * 1024)]
+
+
+class Executor(_Part, frozen=True, kw_only=True):
+    """The account that executed the batch, and the role it did so in."""
+
+    account: Name
+    role: Name
+
+
+class Copy(_Part, frozen=True, kw_only=True):
+    """One known copy of a key or of sealed bytes, and what state it is in.
+
+    `place` and `kind` are the operator's words (a path or address, `keyring`, `backup`, …); `expires`
+    is the day on which a copy that still lives will be gone.
+    """
+
+    place: Words
+    kind: Name
+    state: Literal["destroyed", "expired", "live", "unknown"]
+    expires: date | None
+
+
+class Check(_Part, frozen=True, kw_only=True):
+    """One check that was due after execution; `not_checked` is a result like any other."""
+
+    name: Name
+    result: Literal["passed", "failed", "not_checked"]
+    detail: Words
+
+
+class Body(_Part, frozen=True, kw_only=True):
+    """Everything the certificate states; its canonical form is what the ledger commits to.
+
+    `executed_at` is when execution began, after the last approval; `groups_ended` are the key groups
+    whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order.
+    """
+
+    certificate_id: Name
+    issued_at: Moment
+    gateway: Gateway
+    client: Name
+    batch_id: Name
+    claim: Claim
+    register: tuple[RegisterEntry, ...]
+    register_digest: Digest
+    outcomes: tuple[Outcome, ...]
+    approvals: tuple[Approval, ...]
+    executor: Executor
+    proposed_by: Name
+    proposed_at: Moment
+    executed_at: Moment
+    groups_ended: tuple[Name, ...]
+    copies: tuple[Copy, ...]
+    checks: tuple[Check, ...]
+    limits: Text
+
+
+class LedgerProof(_Part, frozen=True, kw_only=True):
+    """The ledger's word for it.
+
+    `entry` holds the bytes of the ledger entry of kind CERTIFIED (base64 in JSON), `proof` the C2SP
+    tlog-proof that leads from it to a signed checkpoint. `origin` and `vkey` say whose; a verifier
+    takes the key from elsewhere and only compares.
+    """
+
+    origin: Name
+    vkey: Annotated[str, Meta(max_length=512)]
+    entry: bytes
+    proof: Annotated[str, Meta(max_length=1 << 20)]
+
+
+class Certificate(_Part, frozen=True, kw_only=True):
+    """A whole certificate: the body and the ledger's proof of it."""
+
+    format: Literal["strongroom-certificate-v1"]
+    body: Body
+    ledger: LedgerProof
+
+
+CLAIMS: Final[Mapping[Level, Text]] = MappingProxyType(
+    {
+        "L0": Text(
+            en="The documents were deleted logically. Nothing further was established.",
+            zh="所列文件已作逻辑删除，未作进一步查证。",
+        ),
+        "L1": Text(
+            en="The documents' live keys and sealed bytes were removed, and were looked for and not "
+            "found. Where a listed copy is live, it holds a copy of a key until the day stated.",
+            zh="所列文件的在用密钥与密文已清除，并经查找未再发现；所列副本中尚存者，"
+            "在所注日期之前仍含密钥副本。",
+        ),
+        "L2": Text(
+            en="The documents' keys and sealed bytes were removed, and were looked for and not found; "
+            "every known copy of the keys has been destroyed or has expired.",
+            zh="所列文件的密钥与密文已清除，并经查找未再发现；已知的全部密钥副本均已销毁或失效。",
+        ),
+    }
+)
+
+LIMITS: Final = Text(
+    en="This certificate attests the procedure, the authority and the checks stated, no more. It cannot "
+    "prove absence: remains of a key may survive in spare cells of a storage medium. Copies held by "
+    "clients, by mail providers or in exports are outside its scope. It makes no claim about any "
+    "copy that is not listed, and none about the sanitisation of a medium.",
+    zh="本证明书仅证明所列程序、授权与查验，不证明其他事项。不存在之事实无法证明：存储介质的"
+    "备用单元中可能残留密钥。委托人、邮件服务商持有的副本以及已导出的副本不在证明范围之内。"
+    "对未列明的副本以及介质的清除，本证明书不作任何声明。",
+)
+
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+def canonical(value: Body | Sequence[RegisterEntry]) -> bytes:
+    """The canonical form of a body or a register: the bytes their digests are taken over."""
+    return _encode(value)
+
+
+def digest(body: Body) -> str:
+    """SHA-256 of the canonical body, hex: what the ledger entry holds."""
+    return hashlib.sha256(canonical(body)).hexdigest()
+
+
+def register_digest(register: Sequence[RegisterEntry]) -> str:
+    """SHA-256 of the canonical register, hex: what the approvers sign."""
+    return hashlib.sha256(canonical(tuple(register))).hexdigest()
+
+
+def approval_statement(
+    *,
+    batch_id: str,
+    client: str,
+    register_digest: str,
+    items: int,
+    decision: Literal["approve", "reject"],
+    account: str,
+    role: str,
+) -> str:
+    """The text an approver signs, line by line readable, ending in a newline.
+
+    It depends on nothing but its arguments, so whoever checks a signature rebuilds it and compares.
+    """
+    return (
+        "strongroom approval v1\n"
+        f"batch: {batch_id}\n"
+        f"client: {client}\n"
+        f"register: sha256:{register_digest}\n"
+        f"items: {items}\n"
+        f"account: {account}\n"
+        f"role: {role}\n"
+        f"decision: {decision}\n"
+        f"I {decision} the destruction of the items in this register.\n"
+    )
+
+
+def claim_for(checks: Sequence[Check], copies: Sequence[Copy]) -> Level:
+    """The highest level that `checks` and `copies` carry.
+
+    L1 needs REQUIRED_CHECKS passed, no check failed, and a day of expiry for every copy that lives;
+    L2 also that no known copy lives. A copy of unknown state carries nothing above L0.
+    """
+    passed = {check.name for check in checks if check.result == "passed"}
+    failed = any(check.result == "failed" for check in checks)
+    if failed or not passed.issuperset(REQUIRED_CHECKS):
+        return "L0"
+    open_copies = [copy for copy in copies if copy.state not in {"destroyed", "expired"}]
+    if not open_copies:
+        return "L2"
+    dated = all(copy.state == "live" and copy.expires is not None for copy in open_copies)
+    return "L1" if dated else "L0"
+
+
+def make_claim(level: Level) -> Claim:
+    """The claim of a level, with its sentence."""
+    return Claim(level=level, sentence=CLAIMS[level])
+
+
+def certificate_to_json(certificate: Certificate) -> bytes:
+    """The one byte-exact file form of a certificate (rule 2).
+
+    Raises RuntimeError for a certificate that no reader would accept, so that none is issued: values
+    are not checked when a part is made, only when one is read.
+    """
+    data = _encode(certificate)
+    try:
+        msgspec.json.decode(data, type=Certificate)
+    except msgspec.ValidationError as error:
+        raise RuntimeError(f"certificate: expected values of their types: {error}") from error
+    return msgspec.json.format(data, indent=2) + b"\n"
+
+
+def parse_certificate(data: bytes) -> Certificate:
+    """Read a certificate file. Nothing in it is verified yet.
+
+    Raises CertificateError: too long, not of this format, a field too many, too few or out of its
+    range, or bytes that are not the one form of what they say.
+    """
+    if len(data) > MAX_CERTIFICATE:
+        raise CertificateError(
+            f"certificate: expected at most {MAX_CERTIFICATE} bytes, found {len(data)}"
+        )
+    try:
+        kind = msgspec.json.decode(data, type=_Kind).format
+        if kind != FORMAT:
+            raise CertificateError(f"certificate: expected {FORMAT}, found another format")
+        certificate = msgspec.json.decode(data, type=Certificate)
+        again = certificate_to_json(certificate)
+    except msgspec.ValidationError as error:
+        raise CertificateError(f"certificate: expected format {FORMAT}: {error}") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise CertificateError("certificate: expected JSON, found other bytes") from error
+    if again != data:
+        raise CertificateError("certificate: expected its canonical form, found another")
+    return certificate
+
+
+class _Kind(msgspec.Struct):
+    """Only what says which format the rest is in."""
+
+    format: Any = None

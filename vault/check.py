@@ -1,0 +1,237 @@
+"""Checking a store: every invariant between catalogue, keyrings, sealed files and ledger.
+
+Promises: it reads and never repairs. Each finding names what is affected, what is wrong and what to do.
+It works on an open store, while the gateway serves, and touches nothing that serving needs.
+
+Leaves out: reading the documents themselves (`read_data` of the caller does that, in a process that may).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from vault import ledger
+from vault.catalogue.schema import (
+    certificates,
+    clients,
+    documents,
+    groups,
+    tombstones,
+    wrappings,
+)
+from vault.certificate_verify import verify_certificate
+from vault.errors import VaultError
+from vault.ledger import commitment
+from vault.sealed import sealed_size
+from vault.store import Store
+
+LIVING: Final = ("RECEIVED", "REVIEW", "QUARANTINED", "FILED", "ARCHIVED")
+_PAGE: Final = 1000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One broken invariant: what is affected, what is wrong, what to do about it."""
+
+    subject: str
+    problem: str
+    action: str
+
+
+@dataclass
+class Report:
+    """What a check saw: how much of what, and the findings."""
+
+    documents: int = 0
+    blobs: int = 0
+    groups: int = 0
+    ledger_entries: int = 0
+    certificates: int = 0
+    findings: list[Finding] | None = None
+
+
+RESTORE: Final = "restore it from a backup; do not destroy the backup"
+TELL: Final = "keep the store as it is and find out who changed it"
+
+
+def check(store: Store) -> Report:
+    """Check everything but the documents' bytes, in numbered steps."""
+    report = Report(findings=[])
+    findings = report.findings
+    assert findings is not None
+    # 1. The ledger, whole.
+    result = store.catalogue.read(lambda c: ledger.verify(c, store.vkey, store.origin))
+    report.ledger_entries = result.size
+    findings.extend(Finding("ledger", finding, TELL) for finding in result.findings)
+    # 2. Each document: row, key, metadata, sealed file, its first ledger entry.
+    received = store.catalogue.read(_received)
+    store.catalogue.read(lambda c: _documents(store, c, received, report, findings))
+    # 3. Sealed files that no row knows.
+    for blob_id in store.blobs.stored():
+        report.blobs += 1
+        known = store.catalogue.read(
+            lambda c, which=blob_id: c.execute(  # type: ignore[misc]
+                select(documents.c.state).where(documents.c.id == which)
+            ).scalar()
+        )
+        if known not in LIVING:
+            findings.append(
+                Finding(
+                    f"blob {blob_id}",
+                    f"expected a document that lives, found {known or 'none'}",
+                    "its key is nowhere: remove the file",
+                )
+            )
+    # 4. Keyrings and groups.
+    store.catalogue.read(lambda c: _groups(store, c, report, findings))
+    # 5. Tombstones: nothing is both destroyed and there.
+    for document_id, state in store.catalogue.read(
+        lambda c: c.execute(
+            select(tombstones.c.document_id, documents.c.state)
+            .join(documents, documents.c.id == tombstones.c.document_id)
+            .where(documents.c.state != "DESTROYED")
+        ).all()
+    ):
+        findings.append(
+            Finding(f"document {document_id}", f"expected DESTROYED, found {state}", TELL)
+        )
+    # 6. Certificates.
+    for row in store.catalogue.read(
+        lambda c: c.execute(select(certificates.c.id, certificates.c.document)).all()
+    ):
+        report.certificates += 1
+        verified = verify_certificate(bytes(row.document), store.vkey, origin=store.origin)
+        if not verified.passed:
+            failed = next(step for step in verified.steps if not step.passed)
+            findings.append(
+                Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
+            )
+    return report
+
+
+def _received(connection: Connection) -> dict[str, str]:
+    """Document id → commitment, from the ledger's entries of receipt."""
+    found: dict[str, str] = {}
+    try:
+        for data in ledger.entries(connection):
+            if b'"document.received"' in data:
+                entry = msgspec.json.decode(data, type=ledger.LedgerEntry)
+                if entry.kind == "document.received":
+                    found[entry.subject] = str(entry.facts.get("commitment", ""))
+    except (ledger.LedgerError, msgspec.DecodeError):
+        return found  # step 1 has said so
+    return found
+
+
+def _documents(
+    store: Store,
+    connection: Connection,
+    received: dict[str, str],
+    report: Report,
+    findings: list[Finding],
+) -> None:
+    for row in _rows(connection):
+        subject = f"document {row.id}"
+        if row.state in LIVING:
+            report.documents += 1
+            if row.id not in received:
+                findings.append(
+                    Finding(subject, "expected an entry of its receipt, found none", TELL)
+                )
+            try:
+                metadata = store.custody.open_metadata(row)
+            except VaultError as error:
+                findings.append(
+                    Finding(subject, f"its key or metadata does not open: {error}", RESTORE)
+                )
+            else:
+                if received.get(row.id) not in {None, commitment(metadata.salt, metadata.sha256)}:
+                    findings.append(
+                        Finding(
+                            subject,
+                            "expected the digest the ledger commits to, found another",
+                            TELL,
+                        )
+                    )
+            try:
+                size = store.blobs.size(row.id)
+            except VaultError as error:
+                findings.append(Finding(subject, f"its sealed file: {error}", RESTORE))
+            else:
+                if size != sealed_size(row.size):
+                    findings.append(
+                        Finding(
+                            subject,
+                            f"expected a sealed file of {sealed_size(row.size)} bytes, found {size}",
+                            RESTORE,
+                        )
+                    )
+            remembered = connection.execute(
+                select(wrappings.c.group_id).where(
+                    wrappings.c.document_id == row.id, wrappings.c.group_id == row.group_id
+                )
+            ).scalar()
+            if remembered is None:
+                findings.append(
+                    Finding(subject, "expected its group among its wrappings, found none", TELL)
+                )
+        elif row.state == "DESTROYED":
+            gone = connection.execute(
+                select(tombstones.c.document_id).where(tombstones.c.document_id == row.id)
+            ).scalar()
+            if row.wrapped_key is not None or row.sealed_metadata is not None or gone is None:
+                findings.append(
+                    Finding(subject, "expected nothing but a tombstone, found remains", TELL)
+                )
+
+
+def _rows(connection: Connection) -> Iterator[Row[Any]]:
+    last = ""
+    while True:
+        rows = connection.execute(
+            select(documents).where(documents.c.id > last).order_by(documents.c.id).limit(_PAGE)
+        ).all()
+        if not rows:
+            return
+        yield from rows
+        last = rows[-1].id
+
+
+def _groups(store: Store, connection: Connection, report: Report, findings: list[Finding]) -> None:
+    open_clients = list(
+        connection.execute(select(clients.c.id).where(clients.c.state == "open")).scalars()
+    )
+    for client_id in open_clients:
+        subject = f"keyring of client {client_id}"
+        try:
+            present = set(store.custody.stored(client_id).groups)
+        except VaultError as error:
+            findings.append(
+                Finding(subject, str(error), "restore the keyring from a registered copy")
+            )
+            continue
+        living = set(
+            connection.execute(
+                select(groups.c.id).where(
+                    groups.c.client_id == client_id, groups.c.ended_at.is_(None)
+                )
+            ).scalars()
+        )
+        report.groups += len(living)
+        findings.extend(
+            Finding(subject, f"expected group {group_id}, found none", RESTORE)
+            for group_id in sorted(living - present)
+        )
+        findings.extend(
+            Finding(
+                subject,
+                f"expected no group {group_id}, found its key",
+                "restart the gateway: it drops keys without a row",
+            )
+            for group_id in sorted(present - living)
+        )

@@ -1,0 +1,359 @@
+"""Custody of document keys: which group wraps them, when they move, and when a group ends.
+
+Promises:
+- A document key exists wrapped under exactly one group at a time; the catalogue remembers every group
+  that ever wrapped it (`wrappings`), because old backups keep the old wrapping.
+- A group key is on disk (keyring saved) before anything wrapped under it can be committed, and it is
+  dropped only after every document that still lives in it has moved and its new wrapping was verified.
+- What arrives is wrapped under the client's intake group of the day; filed, it moves to the cohort of its
+  fiscal year and record class.
+
+Rule: keyrings change on the catalogue's writing thread only (inside a work), so that no two changes can
+race and every change sees the one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from vault.catalogue.schema import documents, groups, wrappings
+from vault.errors import IntegrityError, KeyUnavailable
+from vault.keyring import GroupKey, Keyring, KeyringStore
+from vault.wrapping import open_record, seal_record, unwrap_key, wrap_key
+
+HOUSE: Final = "house"
+PURPOSE_DOCUMENT: Final = "document"
+PURPOSE_METADATA: Final = "document-metadata"
+
+
+class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is personal about a document, sealed under its own key.
+
+    `salt` is the salt of its commitments in the ledger; `path` the name as sent, below the inbox.
+    """
+
+    name: str
+    sha256: bytes
+    salt: bytes
+    path: str = ""
+    sender: str = ""
+    facts: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+_encode = msgspec.msgpack.encode
+_decode_metadata = msgspec.msgpack.Decoder(DocumentMetadata).decode
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A group to be ended and the group that takes over its survivors (None: there are none)."""
+
+    old: str
+    new: str | None
+
+
+class Custody:
+    """The keyrings of a store, open in memory."""
+
+    def __init__(self, keyrings: KeyringStore) -> None:
+        self._store = keyrings
+        self._open: dict[str, Keyring] = {}
+
+    def keyring(self, owner: str) -> Keyring:
+        """The keyring of a client (by id) or of the house.
+
+        Raises:
+            KeyUnavailable: it has ended or never was. WrongRootKey: it is under another root key.
+        """
+        keyring = self._open.get(owner)
+        if keyring is None:
+            keyring = self._open[owner] = self._store.load(owner)
+        return keyring
+
+    def create(self, owner: str, secrets: dict[str, bytes]) -> Keyring:
+        """Make and save a keyring for a new client (or the house)."""
+        keyring = self._open[owner] = self._store.create(owner, secrets)
+        return keyring
+
+    def save(self, owner: str) -> int:
+        """Write a changed keyring under a new epoch key; durable on return.
+
+        Returns:
+            The new epoch. On failure the keyring in memory is what is on disk again.
+        """
+        keyring = self.keyring(owner)
+        try:
+            self._store.save(keyring)
+        except BaseException:
+            self._open.pop(owner, None)
+            raise
+        return keyring.epoch
+
+    def stored(self, owner: str) -> Keyring:
+        """The keyring as it is on disk now, for whoever verifies (raises as `keyring`)."""
+        return self._store.load(owner)
+
+    def end(self, owner: str) -> None:
+        """Destroy a keyring for good: everything of its owner is noise from here on."""
+        self._open.pop(owner, None)
+        self._store.destroy(owner)
+
+    def sealed_file(self, owner: str) -> bytes:
+        """The sealed keyring file as it stands, for its registered copies."""
+        return self._store.path(owner).read_bytes()
+
+    # ── groups ──
+
+    def intake_group(self, connection: Connection, client_id: str, now: datetime) -> GroupKey:
+        """The client's intake group of the day, made if need be."""
+        return self._group(connection, client_id, "intake", now.date().isoformat(), now)
+
+    def cohort_group(
+        self,
+        connection: Connection,
+        client_id: str,
+        fiscal_year: int,
+        record_class: str,
+        now: datetime,
+    ) -> GroupKey:
+        """The cohort of a fiscal year and record class: what falls due together."""
+        return self._group(connection, client_id, "cohort", f"FY{fiscal_year}/{record_class}", now)
+
+    def _group(
+        self, connection: Connection, client_id: str, kind: Any, label: str, now: datetime
+    ) -> GroupKey:
+        found = connection.execute(
+            select(groups.c.id).where(
+                groups.c.client_id == client_id,
+                groups.c.kind == kind,
+                groups.c.label == label,
+                groups.c.closed_at.is_(None),
+                groups.c.ended_at.is_(None),
+            )
+        ).scalar()
+        if found is not None:
+            return self.keyring(client_id).group(found)
+        return self._new_group(connection, client_id, kind, label, now)
+
+    def _new_group(
+        self, connection: Connection, client_id: str, kind: Any, label: str, now: datetime
+    ) -> GroupKey:
+        # The key is durable before its row, and the row before anything wrapped under it. A crash in
+        # between leaves a key without a row, which `reconcile` drops.
+        stamp = now.isoformat(timespec="microseconds")
+        group = self.keyring(client_id).new_group(kind, label, stamp)
+        self.save(client_id)
+        connection.execute(
+            insert(groups),
+            {
+                "id": group.id,
+                "client_id": client_id,
+                "kind": kind,
+                "label": label,
+                "created_at": stamp,
+            },
+        )
+        return group
+
+    # ── documents ──
+
+    def wrap(self, document_id: str, key: bytes, group: GroupKey) -> dict[str, Any]:
+        """Wrap a document key under a group, and see that it opens again.
+
+        Returns:
+            The columns to store with the document. Once its row is there, `remember` the group.
+        """
+        wrapped = wrap_key(
+            group.key, key, purpose=PURPOSE_DOCUMENT, subject=document_id, group=group.id
+        )
+        if (
+            unwrap_key(
+                group.key, wrapped, purpose=PURPOSE_DOCUMENT, subject=document_id, group=group.id
+            )
+            != key
+        ):
+            raise IntegrityError(f"document {document_id}: expected its key back", kind="format")
+        return {"group_id": group.id, "wrapped_key": wrapped}
+
+    def remember(
+        self, connection: Connection, document_id: str, group_id: str, now: datetime
+    ) -> None:
+        """Record that a group has wrapped a document's key."""
+        connection.execute(
+            insert_or(wrappings).on_conflict_do_nothing(),
+            {
+                "document_id": document_id,
+                "group_id": group_id,
+                "wrapped_at": now.isoformat(timespec="microseconds"),
+            },
+        )
+
+    def document_key(self, row: Row[Any]) -> bytes:
+        """The key of a document row (needs id, client_id, group_id, wrapped_key).
+
+        Raises:
+            KeyUnavailable: the document, its group or its client's keyring has ended.
+        """
+        if row.wrapped_key is None or row.group_id is None:
+            raise KeyUnavailable(f"document {row.id}: expected a key, found none (destroyed)")
+        group = self.keyring(row.client_id).group(row.group_id)
+        return unwrap_key(
+            group.key,
+            row.wrapped_key,
+            purpose=PURPOSE_DOCUMENT,
+            subject=row.id,
+            group=row.group_id,
+        )
+
+    def seal_metadata(self, key: bytes, document_id: str, metadata: DocumentMetadata) -> bytes:
+        """Seal a document's personal metadata under its key."""
+        return seal_record(key, _encode(metadata), purpose=PURPOSE_METADATA, subject=document_id)
+
+    def open_metadata(self, row: Row[Any]) -> DocumentMetadata:
+        """The personal metadata of a document row (raises as `document_key`)."""
+        if row.sealed_metadata is None:
+            raise KeyUnavailable(f"document {row.id}: expected metadata, found none (destroyed)")
+        data = open_record(
+            self.document_key(row), row.sealed_metadata, purpose=PURPOSE_METADATA, subject=row.id
+        )
+        return _decode_metadata(data)
+
+    def move(
+        self, connection: Connection, row: Row[Any], group: GroupKey, now: datetime
+    ) -> dict[str, Any]:
+        """Re-wrap a document's key under another group; returns the columns to store."""
+        columns = self.wrap(row.id, self.document_key(row), group)
+        self.remember(connection, row.id, group.id, now)
+        return columns
+
+    # ── the end of groups ──
+
+    def living_groups(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
+        """Every group that ever wrapped one of these documents' keys and has not ended."""
+        found: set[str] = set()
+        for part in _slices(document_ids):
+            found.update(
+                connection.execute(
+                    select(wrappings.c.group_id)
+                    .distinct()
+                    .join(groups, groups.c.id == wrappings.c.group_id)
+                    .where(wrappings.c.document_id.in_(part), groups.c.ended_at.is_(None))
+                ).scalars()
+            )
+        return sorted(found)
+
+    def renew(
+        self, connection: Connection, client_id: str, old_id: str, leaving: set[str], now: datetime
+    ) -> Renewal:
+        """Move everything that stays out of a group that is to end, verifying each new wrapping.
+
+        Args:
+            leaving: documents that do not move, because they end with the group.
+
+        The old group takes nothing more from here on. It stays in the keyring until `end_groups`, so that
+        a crash in between loses nothing.
+        """
+        old = connection.execute(select(groups).where(groups.c.id == old_id)).one()
+        connection.execute(
+            update(groups)
+            .where(groups.c.id == old_id, groups.c.closed_at.is_(None))
+            .values(closed_at=now.isoformat(timespec="microseconds"))
+        )
+        survivors = [
+            row
+            for row in connection.execute(
+                select(
+                    documents.c.id,
+                    documents.c.client_id,
+                    documents.c.group_id,
+                    documents.c.wrapped_key,
+                ).where(documents.c.group_id == old_id)
+            )
+            if row.id not in leaving
+        ]
+        if not survivors:
+            return Renewal(old_id, None)
+        group = self._new_group(connection, client_id, old.kind, old.label, now)
+        for row in survivors:
+            columns = self.move(connection, cast("Row[Any]", row), group, now)
+            connection.execute(update(documents).where(documents.c.id == row.id).values(columns))
+        return Renewal(old_id, group.id)
+
+    def end_groups(
+        self, connection: Connection, client_id: str, group_ids: Iterable[str], now: datetime
+    ) -> int:
+        """Drop group keys for good: the keyring is rewritten whole under a new epoch key.
+
+        Returns:
+            The keyring's epoch without them.
+
+        Raises:
+            RuntimeError: a living document is still wrapped under one of them.
+        """
+        ids = list(group_ids)
+        keyring = self.keyring(client_id)
+        for part in _slices(ids):
+            left = connection.execute(
+                select(documents.c.id).where(documents.c.group_id.in_(part)).limit(1)
+            ).scalar()
+            if left is not None:
+                raise RuntimeError(f"group: expected no document left in it, found {left}")
+            connection.execute(
+                update(groups)
+                .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
+                .values(ended_at=now.isoformat(timespec="microseconds"))
+            )
+        present = [group_id for group_id in ids if group_id in keyring.groups]
+        if present:
+            for group_id in present:
+                keyring.drop_group(group_id)
+            self.save(client_id)
+        return keyring.epoch
+
+    def empty_intake_groups(self, connection: Connection, today: str) -> list[tuple[str, str]]:
+        """(client id, group id) of past intake groups that nothing lives in any more."""
+        occupied = select(documents.c.id).where(documents.c.group_id == groups.c.id).exists()
+        return [
+            (row.client_id, row.id)
+            for row in connection.execute(
+                select(groups.c.client_id, groups.c.id).where(
+                    groups.c.kind == "intake",
+                    groups.c.ended_at.is_(None),
+                    groups.c.label < today,
+                    ~occupied,
+                )
+            )
+        ]
+
+    def reconcile(self, connection: Connection, client_id: str) -> list[str]:
+        """Drop keys that a crash left without a row; returns their group ids."""
+        keyring = self.keyring(client_id)
+        known = {
+            row.id: row.ended_at
+            for row in connection.execute(
+                select(groups.c.id, groups.c.ended_at).where(groups.c.client_id == client_id)
+            )
+        }
+        stray = [
+            group_id
+            for group_id in keyring.groups
+            if group_id not in known or known[group_id] is not None
+        ]
+        for group_id in stray:
+            keyring.drop_group(group_id)
+        if stray:
+            self.save(client_id)
+        return stray
+
+
+def _slices(items: Sequence[str], length: int = 500) -> Iterable[Sequence[str]]:
+    """Pieces short enough for an SQL `IN` list."""
+    for start in range(0, len(items), length):
+        yield items[start : start + length]

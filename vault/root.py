@@ -1,0 +1,197 @@
+"""The root key: the one secret everything else hangs on.
+
+What it promises: a key is used only if nobody but its owner could have read its file, and it wraps
+and unwraps small keys without ever showing itself. Its `id` tells two root keys apart and reveals
+nothing about them.
+
+What it leaves out: rotation (the keyring store re-wraps), and backups of the file: those are the
+operator's, on paper or in a safe, and never made by this software.
+
+Rules:
+1. The file is one line, `strongroom-root-key-v1`, a space, and the base64 of 32 random bytes.
+2. `FileRootKey`: a regular file, not a link, owned by this user or root, with no access for group
+   or others. Type, owner and mode are taken from the open descriptor, so nothing can be swapped in
+   between. Anything else is refused with what was expected and what was found.
+3. `CredentialRootKey`: a file that systemd put into $CREDENTIALS_DIRECTORY. systemd gives it mode
+   0400 or 0440 and an access list for the service; others must have no access, and nobody may
+   write to it but its owner.
+4. What is wrapped is bound to purpose and subject, and the wrapping key is derived, so that a
+   hardware-backed root key can replace this one behind the same `RootKey`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Protocol, Self
+
+from vault.durable import clear_leftovers, create_durably, storage_error
+from vault.errors import KeyUnavailable, RootKeyRefused
+from vault.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
+
+CREDENTIAL = "strongroom.root-key"
+"""Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=)."""
+
+_MAGIC = "strongroom-root-key-v1"
+_MAX_FILE = 4096
+_GROUP_AND_OTHERS = 0o077
+_NOT_FOR_CREDENTIALS = 0o037
+
+
+class RootKey(Protocol):
+    """Something that can wrap keys and that only the core can reach.
+
+    Calls are deterministic in effect, have no side effects, and may be made from any thread.
+    """
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that identify the key and are public."""
+        ...
+
+    def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return the 32-byte key `data` wrapped and bound to `purpose` and `subject`."""
+        ...
+
+    def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
+        ...
+
+
+class FileRootKey:
+    """A root key held in a file that only its owner can read."""
+
+    _forbidden = _GROUP_AND_OTHERS
+    _allowed = "0600 or 0400"
+
+    def __init__(self, key: bytes) -> None:
+        """Use `key`, 32 uniformly random bytes. Raises RuntimeError for another size."""
+        self._wrapping = derive_key(key, "root/wrap")
+        self._id = derive_key(key, "root/id")[:8].hex()
+
+    @property
+    def id(self) -> str:
+        """16 hex digits, derived one-way from the key."""
+        return self._id
+
+    def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return the 32-byte key `data` wrapped (61 bytes); see `RootKey`."""
+        return wrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
+
+    def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
+        return unwrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make a new root key in a new file `path` (mode 0600), durably, and return it.
+
+        Raises StoreExists if anything is there, StorageFull, StorageFailed, StoreMissing.
+        """
+        # A creation that crashed may have left a file that holds a root key.
+        clear_leftovers(path.parent, path.name)
+        key = new_key()
+        line = f"{_MAGIC} {base64.b64encode(key).decode('ascii')}\n"
+        create_durably(path, line.encode("ascii"), 0o600)
+        return cls(key)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the root key in the file `path`.
+
+        Raises KeyUnavailable if there is none, RootKeyRefused for a file of the wrong type,
+        owner, mode or content, StorageFailed if it cannot be read.
+        """
+        return cls(_parse(path, cls._read(path)))
+
+    @classmethod
+    def _read(cls, path: Path) -> bytes:
+        # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError as error:
+            raise KeyUnavailable(f"root key {path}: expected a file, found none") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RootKeyRefused(
+                    f"root key {path}: expected a regular file, found a symbolic link"
+                ) from error
+            raise storage_error(error, "open the root key", path) from error
+        try:
+            status = os.fstat(fd)
+            cls._check(path, status)
+            return os.read(fd, _MAX_FILE + 1)
+        except OSError as error:
+            raise storage_error(error, "read the root key", path) from error
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def _check(cls, path: Path, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise RootKeyRefused(f"root key {path}: expected a regular file, found another kind")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & cls._forbidden:
+            raise RootKeyRefused(f"root key {path}: expected mode {cls._allowed}, found {mode:04o}")
+        if status.st_uid not in {os.geteuid(), 0}:
+            raise RootKeyRefused(
+                f"root key {path}: expected owner {os.geteuid()} or 0, found {status.st_uid}"
+            )
+
+
+class CredentialRootKey(FileRootKey):
+    """A root key that systemd handed to the service as the credential `strongroom.root-key`."""
+
+    _forbidden = _NOT_FOR_CREDENTIALS
+    _allowed = "0400 or 0440"
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Raise RuntimeError: a credential is made by systemd-creds, from a root key file."""
+        raise RuntimeError(f"root key {path}: expected systemd to provide it, found a create call")
+
+
+def load_root_key(path: Path | None) -> RootKey:
+    """Return the root key of the file `path`, or the service's credential if `path` is None.
+
+    A path inside $CREDENTIALS_DIRECTORY is treated as a credential.
+
+    Raises KeyUnavailable if there is none (or no path and no credential directory), and as
+    `FileRootKey.load`.
+    """
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if path is None:
+        if not directory:
+            raise KeyUnavailable(
+                f"root key: expected a configured file or the systemd credential {CREDENTIAL}, "
+                "found neither"
+            )
+        return CredentialRootKey.load(Path(directory) / CREDENTIAL)
+    if directory and path.parent == Path(directory):
+        return CredentialRootKey.load(path)
+    return FileRootKey.load(path)
+
+
+def _parse(path: Path, content: bytes) -> bytes:
+    """Return the key in the file's one line; a missing final newline is tolerated.
+
+    Every fault gives the same message: what is wrong with a key's text is nobody's business.
+    """
+    magic, _, encoded = content.removesuffix(b"\n").partition(b" ")
+    key = b""
+    if magic == _MAGIC.encode("ascii"):
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+    if len(key) != KEY or base64.b64encode(key) != encoded:
+        raise RootKeyRefused(
+            f"root key {path}: expected one line, {_MAGIC} and the base64 of {KEY} bytes, "
+            "found other content"
+        )
+    return key
