@@ -19,6 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.inspect import pdf_structure
 from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _MAX_NODES: Final = 2_000_000
 _MAX_NESTING: Final = 100
 _MAX_CONTENT_PAGES: Final = 50
 _MAX_EMBEDDED: Final = 16 * MIB
-_STRUCTURE_BYTES: Final = 64 * MIB
 _MAX_PARSED_CONTENT: Final = MIB
 _MAX_CHAIN: Final = 32
 
@@ -78,9 +78,6 @@ _HARMLESS_WARNINGS: Final = (
     "xref entry for the xref stream itself is missing",
 )
 _OUTSIDE: Final = re.compile(r"^(\\\\|//|file:|smb:|javascript:|data:)", re.IGNORECASE)
-_END: Final = re.compile(rb"[\r\n]%%EOF")
-_RAW_OBJECT: Final = re.compile(rb"(?:^|[\r\n])[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+obj\b")
-_COMMENTED_OBJECT: Final = re.compile(rb"[\r\n]%[ \t]*\d{1,10}[ \t]+\d{1,5}[ \t]+obj\b")
 _HIDDEN_DRAWING: Final = re.compile(rb"(?:^|[\r\n])[^\r\n(]{0,80}%[^\r\n]{0,400}\b(?:Tj|TJ|Do)\b")
 _RAW_CODES: Final = (
     (re.compile(rb"/Launch\b"), "pdf.launch"),
@@ -140,7 +137,9 @@ def scan(document: Document, limits: Limits) -> tuple[Examination, list[tuple[st
         return result, embedded
     with contextlib.closing(pdf):
         steps: tuple[Callable[[], None], ...] = (
-            lambda: _check_structure(document, pdf, result),  # before qpdf repairs the page tree
+            lambda: pdf_structure.check_structure(
+                document, pdf, result
+            ),  # before qpdf repairs the page tree
             lambda: _check_objects(pdf, result),
             lambda: _check_loops(pdf, result),
             lambda: _check_pages(pdf, result),
@@ -163,7 +162,7 @@ def _harmless(warning: str) -> bool:
 def _scan_raw(document: Document, result: Examination) -> None:
     """Look for the names of actions in the bytes of what can't be parsed (also in FDF)."""
     document.source.seek(0)
-    data = read_exactly(document.source, min(document.size, _STRUCTURE_BYTES))
+    data = read_exactly(document.source, min(document.size, pdf_structure.STRUCTURE_BYTES))
     # Names may be written with #xx escapes to hide from exactly this look (section 7.3.5).
     plain = re.sub(rb"#([0-9A-Fa-f]{2})", lambda m: bytes([int(m[1], 16)]), data)
     for pattern, code in _RAW_CODES:
@@ -396,53 +395,6 @@ def _embedded_files(
         if not name.lower().endswith(".xml"):
             result.mark("pdf.embedded_file")
         yield name, content
-
-
-# ── 5: the file around the objects ───────────────────────────────────────────────────────────────
-
-
-def _check_structure(document: Document, pdf: pikepdf.Pdf, result: Examination) -> None:
-    """Ambiguities that readers resolve differently: what stands before, after and beside."""
-    document.source.seek(0)
-    data = read_exactly(document.source, min(document.size, _STRUCTURE_BYTES))
-    if data.find(b"%PDF-") > 0:
-        result.mark("pdf.header_not_first")
-    if document.size > len(data):
-        return  # the rest of a very large file is judged by qpdf's warnings alone
-    ending = data.rfind(b"startxref")
-    if ending < max(data.rfind(b"\ntrailer"), data.rfind(b"\rtrailer")):
-        result.mark("pdf.ambiguous_end")
-    if not _END.search(data, max(ending, 0)):
-        result.mark("pdf.ambiguous_end")
-    elif _RAW_OBJECT.search(data, ending):
-        result.mark("pdf.data_after_end")
-    if _COMMENTED_OBJECT.search(data):
-        result.mark("pdf.hidden_object")
-    _check_hidden_objects(data, pdf, result)
-
-
-def _check_hidden_objects(data: bytes, pdf: pikepdf.Pdf, result: Examination) -> None:
-    """Objects whose bodies are in the file, that are referred to, and that the table calls free."""
-    import pikepdf
-
-    bodies = {(int(m[1]), int(m[2])) for m in _RAW_OBJECT.finditer(data)}
-    if len(bodies) > _MAX_OBJECTS:
-        result.fail("pdf.too_many_objects")
-        return
-    hidden = {pair for pair in bodies if pair[0] < 2**31 and pdf.get_object(pair) is None}
-    if not hidden:
-        return
-    wanted = {b"%d %d R" % pair for pair in hidden}
-    for index, top in enumerate(pdf.objects):
-        if index >= 20_000:
-            return
-        if not isinstance(top, (pikepdf.Dictionary, pikepdf.Stream, pikepdf.Array)):
-            continue
-        plain = top.stream_dict if isinstance(top, pikepdf.Stream) else top
-        text = plain.unparse(resolved=True)
-        if len(text) < MIB and any(reference in text for reference in wanted):
-            result.mark("pdf.hidden_object")
-            return
 
 
 def _name(value: Any) -> str:

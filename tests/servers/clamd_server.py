@@ -76,9 +76,7 @@ def clamd_running(folder: Path, *, stream_max: str = "25M", scan_max: str = "20M
     (folder / "db" / "test.hdb").write_text(f"{digest}:{len(EICAR)}:Strongroom-Test-Eicar-Hash\n")
     (folder / "db" / "test.ndb").write_text(f"Strongroom-Test-Eicar:0:*:{EICAR.hex()}\n")
     config = folder / "clamd.conf"
-    config.write_text(
-        CONFIGURATION.format(folder=folder, stream_max=stream_max, scan_max=scan_max)
-    )
+    config.write_text(CONFIGURATION.format(folder=folder, stream_max=stream_max, scan_max=scan_max))
     process = subprocess.Popen(
         [CLAMD, "--config-file", str(config)],
         stdout=subprocess.DEVNULL,

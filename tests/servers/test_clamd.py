@@ -22,7 +22,9 @@ pytestmark = pytest.mark.skipif(server.CLAMD is None, reason="clamd is not insta
 
 @pytest.fixture(scope="module")
 def clamd(tmp_path_factory):
-    with server.clamd_running(tmp_path_factory.mktemp("clamd"), stream_max="4M", scan_max="1M") as running:
+    with server.clamd_running(
+        tmp_path_factory.mktemp("clamd"), stream_max="4M", scan_max="1M"
+    ) as running:
         yield running
 
 

@@ -13,6 +13,8 @@ import secrets
 import socket
 import threading
 
+import msgspec
+
 from gateway.wire.channel import HEADER, REQUEST_DECODERS
 from gateway.wire.messages import (
     Abandon,
@@ -27,8 +29,6 @@ from gateway.wire.messages import (
     Writable,
 )
 from vault.sealed import SealedReader, SealedWriter, document_context
-
-import msgspec
 
 
 def seal(document_id, data):
@@ -61,7 +61,19 @@ class FakeCore:
         self._threads = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def offer(self, document_id, data, *, name="name", channel="sftp", depth=0, attempt=1, clamd="", mode="inspect", damage=None):
+    def offer(
+        self,
+        document_id,
+        data,
+        *,
+        name="name",
+        channel="sftp",
+        depth=0,
+        attempt=1,
+        clamd="",
+        mode="inspect",
+        damage=None,
+    ):
         descriptor, key = seal(document_id, data)
         if damage is not None:
             byte = os.pread(descriptor, 1, damage)
@@ -127,7 +139,9 @@ class FakeCore:
                     current = None
                     reply = Done()
                 body = msgspec.msgpack.encode(reply)
-                socket.send_fds(connection, [HEADER.pack(len(body), len(descriptors)) + body], descriptors)
+                socket.send_fds(
+                    connection, [HEADER.pack(len(body), len(descriptors)) + body], descriptors
+                )
                 for descriptor in descriptors:
                     os.close(descriptor)
         except (OSError, AssertionError, KeyError) as error:

@@ -23,10 +23,7 @@ MIB = 1024 * 1024
 
 
 def allocate(size):
-    kept = []
-    for _ in range(size // (16 * MIB)):
-        kept.append(bytearray(16 * MIB))
-    return len(kept)
+    return len([bytearray(16 * MIB) for _ in range(size // (16 * MIB))])
 
 
 def fork_bomb():
@@ -70,17 +67,17 @@ def main() -> None:
     acts = {
         "read passwd": lambda: Path("/etc/passwd").read_text(),
         "read secret": lambda: Path(secret).read_text(),
-        "list home": lambda: os.listdir("/root"),
-        "list vault": lambda: os.listdir(Path(secret).parent),
+        "list home": lambda: list(Path("/root").iterdir()),
+        "list vault": lambda: list(Path(secret).parent.iterdir()),
         "read environment": lambda: Path("/proc/self/environ").read_bytes(),
         "read library": lambda: Path(os.__file__).read_text() != "",
         "create file": lambda: Path(secret + ".new").write_text("x"),
         "write file": lambda: Path(secret).write_text("x"),
         "truncate file": lambda: os.truncate(secret, 0),
-        "remove file": lambda: os.unlink(secret),
-        "rename file": lambda: os.rename(secret, secret + ".new"),
-        "link file": lambda: os.symlink(secret, secret + ".new"),
-        "change mode": lambda: os.chmod(secret, 0o777),
+        "remove file": lambda: Path(secret).unlink(),
+        "rename file": lambda: Path(secret).rename(secret + ".new"),
+        "link file": lambda: Path(secret + ".new").symlink_to(secret),
+        "change mode": lambda: Path(secret).chmod(0o777),
         "change mode of held": lambda: os.fchmod(held, 0o777),
         "change times": lambda: os.utime(secret),
         "write held": lambda: os.write(held, b"x"),

@@ -22,8 +22,16 @@ VERSION = b"ClamAV 1.4.6/27800/Mon Nov 17 09:00:00 2025\0"
     [
         (b"stream: OK", "clean", ""),
         (b"stream: Eicar-Test-Signature FOUND", "found", "Eicar-Test-Signature"),
-        (b"stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND", "limit", "Heuristics.Limits.Exceeded.MaxFileSize"),
-        (b"stream: Heuristics.Encrypted.Zip FOUND", "suspect", "encrypted: Heuristics.Encrypted.Zip"),
+        (
+            b"stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND",
+            "limit",
+            "Heuristics.Limits.Exceeded.MaxFileSize",
+        ),
+        (
+            b"stream: Heuristics.Encrypted.Zip FOUND",
+            "suspect",
+            "encrypted: Heuristics.Encrypted.Zip",
+        ),
         (b"INSTREAM size limit exceeded. ERROR", "limit", "larger than the scanner takes"),
         (b"stream: Can't allocate memory ERROR", "error", "the scanner reported an error"),
         (b"stream: OK FOUND", "found", "OK"),
@@ -137,7 +145,9 @@ def test_an_answer_cut_off_before_its_end_is_not_taken(daemon):
 
 
 def test_signatures_older_than_allowed_are_an_error_that_names_their_date(daemon):
-    served = daemon(version=b"ClamAV 1.4.6/27000/Mon Nov  3 09:00:00 2025\0", stream=says(b"stream: OK\0"))
+    served = daemon(
+        version=b"ClamAV 1.4.6/27000/Mon Nov  3 09:00:00 2025\0", stream=says(b"stream: OK\0")
+    )
     result = scan(served.address, [b"x"])
     assert result.outcome == "error"
     assert result.detail == "signatures of 2025-11-03 are older than 7 days"
@@ -193,7 +203,8 @@ def test_a_daemon_that_stops_reading_is_an_error_after_the_timeout(daemon):
 
 
 @pytest.mark.parametrize(
-    "address", ["unix:/nonexistent/socket", "tcp:127.0.0.1:1", "nonsense", "tcp:host", "unix:", "tcp::1", ""]
+    "address",
+    ["unix:/nonexistent/socket", "tcp:127.0.0.1:1", "nonsense", "tcp:host", "unix:", "tcp::1", ""],
 )
 def test_an_address_where_nobody_answers_is_unavailable(address):
     assert scan(address, [b"x"]).outcome == "unavailable"

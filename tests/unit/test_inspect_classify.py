@@ -20,31 +20,82 @@ def words(text):
 
 
 TEXTS = {
-    "invoice": ("电子发票（普通发票）\n发票号码：25112000000123456789\n开票日期：2026年01月31日\n价税合计（大写）壹佰元\n开票人：某", "2026-01-31"),
-    "invoice-en": ("ACME Ltd\nINVOICE\nInvoice number: 42\nInvoice date: 31 January 2026\nTotal due: 100.00", "2026-01-31"),
-    "invoice-de": ("Muster GmbH\nRechnung\nRechnungsnummer: 42\nRechnungsdatum: 31.01.2026\nGesamtbetrag 119,00", "2026-01-31"),
-    "bank-receipt": ("中国某银行 电子回单\n回单编号：123\n付款人：甲公司\n收款人：乙公司\n交易日期：2026-01-15\n用途：货款", "2026-01-15"),
-    "bank-statement": ("中国某银行对账单\n账号：6222\n对账期间：2026年01月01日至2026年01月31日\n期初余额 100\n借方发生额 5\n贷方发生额 7\n期末余额 102", "2026-01-31"),
-    "bank-reconciliation": ("银行存款余额调节表\n截止日期：2026年1月31日\n银行对账单余额 100\n企业银行存款日记账余额 90\n未达账项 10\n调节后余额 100", "2026-01-31"),
-    "bookkeeping-voucher": ("记 账 凭 证\n记字第 12 号 日期：2026年01月20日\n摘要 会计科目 借方金额 贷方金额\n制单：甲 审核：乙 记账：丙", "2026-01-20"),
-    "general-ledger": ("总分类账\n科目：库存现金\n2026年\n摘要 借方 贷方 方向 余额\n承前页\n期初余额", None),
+    "invoice": (
+        "电子发票（普通发票）\n发票号码：25112000000123456789\n开票日期：2026年01月31日\n价税合计（大写）壹佰元\n开票人：某",
+        "2026-01-31",
+    ),
+    "invoice-en": (
+        "ACME Ltd\nINVOICE\nInvoice number: 42\nInvoice date: 31 January 2026\nTotal due: 100.00",
+        "2026-01-31",
+    ),
+    "invoice-de": (
+        "Muster GmbH\nRechnung\nRechnungsnummer: 42\nRechnungsdatum: 31.01.2026\nGesamtbetrag 119,00",
+        "2026-01-31",
+    ),
+    "bank-receipt": (
+        "中国某银行 电子回单\n回单编号：123\n付款人：甲公司\n收款人：乙公司\n交易日期：2026-01-15\n用途：货款",
+        "2026-01-15",
+    ),
+    "bank-statement": (
+        "中国某银行对账单\n账号：6222\n对账期间：2026年01月01日至2026年01月31日\n期初余额 100\n借方发生额 5\n贷方发生额 7\n期末余额 102",
+        "2026-01-31",
+    ),
+    "bank-reconciliation": (
+        "银行存款余额调节表\n截止日期：2026年1月31日\n银行对账单余额 100\n企业银行存款日记账余额 90\n未达账项 10\n调节后余额 100",
+        "2026-01-31",
+    ),
+    "bookkeeping-voucher": (
+        "记 账 凭 证\n记字第 12 号 日期：2026年01月20日\n摘要 会计科目 借方金额 贷方金额\n制单：甲 审核：乙 记账：丙",
+        "2026-01-20",
+    ),
+    "general-ledger": (
+        "总分类账\n科目：库存现金\n2026年\n摘要 借方 贷方 方向 余额\n承前页\n期初余额",
+        None,
+    ),
     "subsidiary-ledger": ("应收账款明细账\n摘要 借方 贷方\n期初余额 0\n承前页\n凭证号", None),
     "journal": ("银行存款日记账\n摘要 对方科目 收入 支出\n承前页\n本日合计", None),
-    "fixed-asset-card": ("固定资产卡片\n资产编号：1\n原值：5000\n累计折旧：100\n使用年限：5\n入账日期：2025-03-01", "2025-03-01"),
-    "annual-report": ("2025年度财务报表\n资产负债表\n会企01表\n编制单位：甲\n资产总计 1\n负债合计 1\n年初余额", "2025-12-31"),
-    "periodic-report": ("利润表\n会企02表\n编制单位：甲 2026年1月 单位：元\n营业收入 本期金额\n净利润", "2026-01-31"),
-    "tax-return": ("增值税及附加税费申报表\n（一般纳税人适用）\n税款所属期间：2026年01月01日至2026年01月31日\n纳税人识别号：1\n应纳税额", "2026-01-31"),
-    "payroll": ("2026年1月工资表\n姓名 基本工资 应发工资 社保 公积金 个税 实发工资\n", "2026-01-31"),
-    "contract": ("采购合同\n合同编号：1\n甲方：一\n乙方：二\n签订日期：2026年1月5日\n违约责任", "2026-01-05"),
-    "transfer-register": ("会计档案移交清册\n移交日期：2026年2月1日\n卷号 起止年度 应保管期限 已保管期限\n移交人 接收人 监交人", "2026-02-01"),
-    "destruction-register": ("会计档案销毁清册\n卷号 册数 起止年度 应保管期限\n销毁时间：2026年2月1日\n监销人", "2026-02-01"),
+    "fixed-asset-card": (
+        "固定资产卡片\n资产编号：1\n原值：5000\n累计折旧：100\n使用年限：5\n入账日期：2025-03-01",
+        "2025-03-01",
+    ),
+    "annual-report": (
+        "2025年度财务报表\n资产负债表\n会企01表\n编制单位：甲\n资产总计 1\n负债合计 1\n年初余额",
+        "2025-12-31",
+    ),
+    "periodic-report": (
+        "利润表\n会企02表\n编制单位：甲 2026年1月 单位：元\n营业收入 本期金额\n净利润",
+        "2026-01-31",
+    ),
+    "tax-return": (
+        "增值税及附加税费申报表\n（一般纳税人适用）\n税款所属期间：2026年01月01日至2026年01月31日\n纳税人识别号：1\n应纳税额",
+        "2026-01-31",
+    ),
+    "payroll": (
+        "2026年1月工资表\n姓名 基本工资 应发工资 社保 公积金 个税 实发工资\n",
+        "2026-01-31",
+    ),
+    "contract": (
+        "采购合同\n合同编号：1\n甲方：一\n乙方：二\n签订日期：2026年1月5日\n违约责任",
+        "2026-01-05",
+    ),
+    "transfer-register": (
+        "会计档案移交清册\n移交日期：2026年2月1日\n卷号 起止年度 应保管期限 已保管期限\n移交人 接收人 监交人",
+        "2026-02-01",
+    ),
+    "destruction-register": (
+        "会计档案销毁清册\n卷号 册数 起止年度 应保管期限\n销毁时间：2026年2月1日\n监销人",
+        "2026-02-01",
+    ),
     "custody-register": ("会计档案保管清册\n卷号 册数 起止年度 应保管期限 已保管期限", None),
     "appraisal-opinion": ("会计档案鉴定意见书\n鉴定意见：继续保管\n鉴定小组\n单位负责人", None),
     "identity-document": ("居民身份证\n公民身份号码 1\n签发机关 某\n有效期限", None),
     "business-licence": ("营业执照\n统一社会信用代码 1\n法定代表人 某\n注册资本\n经营范围", None),
     "demonstration-note": ("Strongroom demonstration note\nDate: 2026-01-31\ntext", "2026-01-31"),
     "demonstration-voucher": ("Strongroom demonstration voucher\nDate: 2026-01-31", "2026-01-31"),
-    "demonstration-statement": ("\n  Strongroom demonstration statement \n\nDate: 2026-01-31", "2026-01-31"),
+    "demonstration-statement": (
+        "\n  Strongroom demonstration statement \n\nDate: 2026-01-31",
+        "2026-01-31",
+    ),
 }
 
 
@@ -133,7 +184,9 @@ def test_dates_are_read_where_they_can_be_read_in_one_way_only(text, expected):
 
 
 def test_the_date_is_the_one_after_its_label_and_not_the_first_in_sight():
-    result = words("Invoice\nPrinted 2020-01-01\nInvoice number: 1\nDue date: 2026-03-01\nInvoice date: 2026-02-01\nTotal due 1")
+    result = words(
+        "Invoice\nPrinted 2020-01-01\nInvoice number: 1\nDue date: 2026-03-01\nInvoice date: 2026-02-01\nTotal due 1"
+    )
     assert result.document_date == "2026-02-01"
 
 
@@ -163,7 +216,15 @@ def test_a_chinese_digital_invoice_is_known_by_its_structure():
     }
 
 
-@pytest.mark.parametrize(("number", "day", "sure"), [("1", "2026-01-31", True), ("", "2026-01-31", False), ("1", "", False), ("1", "2026-02-31", False)])
+@pytest.mark.parametrize(
+    ("number", "day", "sure"),
+    [
+        ("1", "2026-01-31", True),
+        ("", "2026-01-31", False),
+        ("1", "", False),
+        ("1", "2026-02-31", False),
+    ],
+)
 def test_a_structure_without_number_or_date_is_not_sure(number, day, sure):
     result, _facts = structured(UBL.format(number=number, day=day))
     assert result.record_class == "invoice"

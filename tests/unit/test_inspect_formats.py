@@ -33,7 +33,9 @@ def document(data, name="name", **more):
 
 
 def inspect(data, rules, name="name", **more):
-    return inspection.inspect(document(data, name, **more), Limits(), Parts(), rules=rules, clamd=None)
+    return inspection.inspect(
+        document(data, name, **more), Limits(), Parts(), rules=rules, clamd=None
+    )
 
 
 def outcomes(verdict):
@@ -60,7 +62,7 @@ def put(key, value):
 
 
 def action(**entries):
-    return pikepdf.Dictionary(**{key: value for key, value in entries.items()})
+    return pikepdf.Dictionary(**entries)
 
 
 N = pikepdf.Name
@@ -71,8 +73,16 @@ N = pikepdf.Name
     [
         (lambda _pdf: None, None, "clean"),
         (put("/OpenAction", action(S=N.Launch, F="cmd.exe")), "pdf.launch", "found"),
-        (put("/OpenAction", action(S=N.JavaScript, JS="app.alert(1)")), "pdf.javascript", "suspect"),
-        (put("/OpenAction", action(S=N.URI, URI="https://example.org")), "pdf.automatic_action", "suspect"),
+        (
+            put("/OpenAction", action(S=N.JavaScript, JS="app.alert(1)")),
+            "pdf.javascript",
+            "suspect",
+        ),
+        (
+            put("/OpenAction", action(S=N.URI, URI="https://example.org")),
+            "pdf.automatic_action",
+            "suspect",
+        ),
         (put("/OpenAction", action(S=N.GoTo, D="x")), None, "clean"),
         (put("/AA", action(WC=action(S=N.GoTo, D="x"))), "pdf.automatic_action", "suspect"),
         (put("/X", action(S=N.GoToR, F="\\\\host\\share")), "pdf.remote_target", "suspect"),
@@ -81,7 +91,11 @@ N = pikepdf.Name
         (put("/AcroForm", action(XFA="x")), "pdf.xfa", "suspect"),
         (put("/X", action(Type=N.Annot, Subtype=N.RichMedia)), "pdf.media", "suspect"),
         (put("/X", action(S=N.SubmitForm, F="https://x")), "pdf.submit_form", "suspect"),
-        (put("/X", pikepdf.Array([pikepdf.Array([action(S=N.Launch, F="x")])])), "pdf.launch", "found"),
+        (
+            put("/X", pikepdf.Array([pikepdf.Array([action(S=N.Launch, F="x")])])),
+            "pdf.launch",
+            "found",
+        ),
     ],
 )
 def test_what_a_pdf_does_by_itself_is_named(change, code, outcome):
@@ -92,7 +106,10 @@ def test_what_a_pdf_does_by_itself_is_named(change, code, outcome):
 
 
 def test_active_content_in_compressed_objects_is_seen_too():
-    data = pdf(put("/OpenAction", action(S=N.Launch, F="x")), object_stream_mode=pikepdf.ObjectStreamMode.generate)
+    data = pdf(
+        put("/OpenAction", action(S=N.Launch, F="x")),
+        object_stream_mode=pikepdf.ObjectStreamMode.generate,
+    )
     assert b"/Launch" not in data
     assert scan_pdf.scan(document(data), Limits())[0].scan().outcome == "found"
 
@@ -153,15 +170,46 @@ RELATIONS = '<Relationships xmlns="http://schemas.openxmlformats.org/package/200
         (("word/embeddings/oleObject1.bin", b"x"), "suspect", "office.embedded_object"),
         (("word/embeddings/chart.xlsx", b"x"), "clean", ""),
         (("word/activeX/activeX1.bin", b"x"), "suspect", "office.activex"),
-        (("word/_rels/a.rels", RELATIONS.format(kind="hyperlink", target="https://example.org")), "clean", ""),
-        (("word/_rels/a.rels", RELATIONS.format(kind="hyperlink", target="\\\\host\\x")), "suspect", "office.external_link"),
-        (("word/_rels/a.rels", RELATIONS.format(kind="image", target="https://example.org")), "suspect", "office.external_link"),
-        (("word/_rels/a.rels", RELATIONS.format(kind="attachedTemplate", target="https://x")), "suspect", "office.external_template"),
+        (
+            ("word/_rels/a.rels", RELATIONS.format(kind="hyperlink", target="https://example.org")),
+            "clean",
+            "",
+        ),
+        (
+            ("word/_rels/a.rels", RELATIONS.format(kind="hyperlink", target="\\\\host\\x")),
+            "suspect",
+            "office.external_link",
+        ),
+        (
+            ("word/_rels/a.rels", RELATIONS.format(kind="image", target="https://example.org")),
+            "suspect",
+            "office.external_link",
+        ),
+        (
+            ("word/_rels/a.rels", RELATIONS.format(kind="attachedTemplate", target="https://x")),
+            "suspect",
+            "office.external_template",
+        ),
         (("word/_rels/a.rels", b"<broken"), "suspect", ""),
-        (("word/footer.xml", "<w:p><w:instrText>D</w:instrText><w:instrText>DEAUTO c:\\x</w:instrText></w:p>"), "suspect", "office.dde"),
-        (("word/footer.xml", "<w:p><w:instrText>QUOTE 68 68 69</w:instrText></w:p>"), "suspect", "office.dde"),
+        (
+            (
+                "word/footer.xml",
+                "<w:p><w:instrText>D</w:instrText><w:instrText>DEAUTO c:\\x</w:instrText></w:p>",
+            ),
+            "suspect",
+            "office.dde",
+        ),
+        (
+            ("word/footer.xml", "<w:p><w:instrText>QUOTE 68 68 69</w:instrText></w:p>"),
+            "suspect",
+            "office.dde",
+        ),
         (("xl/externalLinks/e.xml", b"<ddeLink/>"), "suspect", "office.dde"),
-        (("word/a.xml", b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a/>"), "suspect", "xml.doctype"),
+        (
+            ("word/a.xml", b"<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a/>"),
+            "suspect",
+            "xml.doctype",
+        ),
         (("word/hidden.bin", EICAR), "found", "rule:eicar_test_file"),
     ],
 )
@@ -243,7 +291,12 @@ def test_a_program_is_one_at_the_start_of_a_file_and_not_at_the_start_of_a_windo
     program = b"\x7fELF" + bytes(60)
     assert scan_yara.scan(document(program), rules).found == ["executable_elf"]
     start_of_second = scan_yara.WHOLE - scan_yara.OVERLAP
-    assert scan_yara.scan(document(bytes(start_of_second) + program + bytes(scan_yara.OVERLAP)), rules).found == []
+    assert (
+        scan_yara.scan(
+            document(bytes(start_of_second) + program + bytes(scan_yara.OVERLAP)), rules
+        ).found
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,7 +337,9 @@ def test_a_step_that_raises_is_an_error_and_the_other_steps_still_report(rules, 
     assert "SECRET" not in str(verdict)
 
 
-@pytest.mark.parametrize("name", ["invoice.pdf.exe", "a.lnk", "x.js ", "rechnung\u202efdp.exe", "a.HTA"])
+@pytest.mark.parametrize(
+    "name", ["invoice.pdf.exe", "a.lnk", "x.js ", "rechnung\u202efdp.exe", "a.HTA"]
+)
 def test_names_of_programs_are_suspect_whatever_the_content(name, rules):
     assert outcomes(inspect(b"harmless", rules, name))["name"] == "suspect"
 
@@ -295,7 +350,13 @@ def test_ordinary_names_are_not(name, rules):
 
 
 @pytest.mark.parametrize(
-    "data", [b"Rar!\x1a\x07\x01\0" + bytes(50), b"7z\xbc\xaf\x27\x1c" + bytes(50), b"\x1f\x8b\x08" + bytes(50), bytes(range(256)) * 4]
+    "data",
+    [
+        b"Rar!\x1a\x07\x01\0" + bytes(50),
+        b"7z\xbc\xaf\x27\x1c" + bytes(50),
+        b"\x1f\x8b\x08" + bytes(50),
+        bytes(range(256)) * 4,
+    ],
 )
 def test_what_nobody_here_can_open_is_never_clean(data, rules):
     assert outcomes(inspect(data, rules))["format"] == "suspect"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.inspect import jail
+from gateway.inspect import jail, seccomp
 
 SCRIPT = Path(__file__).with_name("jail_attempt.py")
 FENCES = jail.probe_fences()
@@ -40,7 +40,9 @@ def outcome(act, tmp_path):
 
 
 needs_landlock = pytest.mark.skipif(not FENCES["landlock"], reason="this kernel has no landlock")
-needs_seccomp = pytest.mark.skipif(not FENCES["seccomp"], reason="this kernel has no seccomp filter")
+needs_seccomp = pytest.mark.skipif(
+    not FENCES["seccomp"], reason="this kernel has no seccomp filter"
+)
 
 
 @needs_landlock
@@ -186,7 +188,7 @@ EPERM, ENOSYS = 0x00050001, 0x00050026
 def test_the_filter_of_each_machine_decides_as_meant(
     machine, read, execve, clone, clone3, tgkill, prctl
 ):
-    program = jail.seccomp_program(machine, 4711)
+    program = seccomp.seccomp_program(machine, 4711)
     arch = ARCH[machine]
     assert len(program) // 8 < 4096  # the kernel's limit, BPF_MAXINSNS
     assert run_filter(program, arch, read) == ALLOW
@@ -202,10 +204,10 @@ def test_the_filter_of_each_machine_decides_as_meant(
 
 
 def test_calls_by_another_machines_numbers_are_fatal_and_the_x32_ones_refused():
-    program = jail.seccomp_program("x86_64", 1)
+    program = seccomp.seccomp_program("x86_64", 1)
     assert run_filter(program, 0x40000003, 4) == KILL  # i386
     assert run_filter(program, ARCH["x86_64"], 0x40000000 + 59) == EPERM
 
 
 def test_a_machine_without_a_filter_of_its_own_gets_none():
-    assert jail.seccomp_program("riscv64", 1) is None
+    assert seccomp.seccomp_program("riscv64", 1) is None

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.errors import ConfigurationError
+from gateway.inspect.scan_yara import RuleSet
 from tests.unit import fake_inspect_core as fake
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,18 +222,7 @@ def test_a_scanner_that_is_not_there_is_unavailable_and_not_clean(core, tmp_path
 
 def test_broken_rules_of_the_operator_are_refused_by_name(tmp_path):
     (tmp_path / "own.yar").write_text("rule broken { condition: nonsense }")
-    process = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys\nfrom pathlib import Path\nfrom gateway.inspect.scan_yara import RuleSet\n"
-            "from gateway.errors import ConfigurationError\n"
-            "try:\n    RuleSet.load(Path(sys.argv[1]))\n"
-            "except ConfigurationError as error:\n    print(error)",
-            str(tmp_path),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    assert process.stdout.startswith(b"local/own.yar: expected valid YARA rules")
+    with pytest.raises(ConfigurationError, match=r"local/own\.yar: expected valid YARA rules"):
+        RuleSet.load(tmp_path)
+    with pytest.raises(ConfigurationError, match="expected a directory"):
+        RuleSet.load(tmp_path / "absent")

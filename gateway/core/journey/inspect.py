@@ -35,7 +35,7 @@ from vault.errors import VaultError
 
 LONGEST_DELAY: Final = timedelta(hours=1)
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
-MANDATORY: Final = frozenset({"sha256", "libmagic", "yara"})
+MANDATORY: Final = frozenset({"yara"})
 SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PERSISTENT_SCANS: Final = 16
 

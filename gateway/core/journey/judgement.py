@@ -1,12 +1,13 @@
 """What becomes of an inspected document: facts in, decision and reason out. No I/O, no clock.
 
 Rules, in this order:
-1. Bytes that are not the ones received are quarantined: someone changed them.
+1. A sealed file that can't be read waits; bytes that are not the ones received are quarantined: someone
+   changed them.
 2. Whatever a scanner found is quarantined.
-3. A scanner that should have judged and did not: the document waits. It is never passed. Where waiting
-   can't help (over a limit), a person decides.
-4. What could not be looked into, or is suspect without being harmful, goes to review UNJUDGED: it is
-   listed, but nobody opens it before an officer releases it.
+3. A scanner of bytes (patterns, antivirus) that should have judged and did not: the document waits. It is
+   never passed. Where waiting can't help (over a limit), a person decides.
+4. What could not be looked into (a parser gave up, a password, a limit), or is suspect without being
+   harmful, goes to review UNJUDGED: it is listed, but nobody opens it before an officer releases it.
 5. Not surely classified or without the date its retention needs: review; an accountant may open it.
 6. Otherwise it is filed.
 """
@@ -27,7 +28,11 @@ EARLIEST_YEAR: Final = 1980
 UNJUDGED: Final = "unjudged:"
 # Dated by their receipt: a sender can write any date, and nothing else dates them.
 DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note"})
-INTEGRITY: Final = frozenset({"sha256", "seal"})
+CLAMD: Final = "clamd"
+FIXITY: Final = "fixity"
+READER: Final = (
+    "reader"  # reads for classification only: its failure leaves a document unclassified
+)
 
 
 class Judgement(Struct, frozen=True):
@@ -55,6 +60,8 @@ class Circumstances(Struct, frozen=True):
 
 def judge(verdict: Verdict, around: Circumstances) -> Judgement:
     """Decide on a verdict by the rules above."""
+    if any(scan.scanner == FIXITY and scan.outcome == "error" for scan in verdict.scans):
+        return Judgement(None, "waiting:fixity")
     if verdict.size != around.size or verdict.sha256 != around.sha256:
         return Judgement(Event.QUARANTINE, "integrity:not-the-bytes-received")
     for scan in verdict.scans:
@@ -83,16 +90,18 @@ def _missing(scans: list[Scan], around: Circumstances) -> Judgement | None:
         if name not in said:
             return Judgement(None, f"waiting:{name}:silent")
     for scan in scans:
+        unsaid = scan.outcome in {"unavailable", "error"}
         if scan.outcome == "limit":
             return Judgement(Event.QUESTION, UNJUDGED + _code("limit", scan))
-        if scan.scanner == "clamd":
-            if scan.outcome in {"unavailable", "error"} and around.clamd == "required":
+        if scan.scanner == CLAMD:
+            # An antivirus that answered nonsense is waited for; one that is away, where it is wanted.
+            if scan.outcome == "error" or (unsaid and around.clamd == "required"):
                 return Judgement(None, f"waiting:clamd:{scan.outcome}", retry_for_ever=True)
-            if scan.outcome == "error":
-                return Judgement(None, "waiting:clamd:error", retry_for_ever=True)
-        elif scan.outcome in {"unavailable", "error"}:
+        elif unsaid and scan.scanner in around.scanners:
             return Judgement(None, _code("waiting", scan))
-    if around.clamd == "required" and "clamd" not in said:
+        elif unsaid and scan.scanner != READER:
+            return Judgement(Event.QUESTION, UNJUDGED + _code("error", scan))
+    if around.clamd == "required" and CLAMD not in said:
         return Judgement(None, "waiting:clamd:silent", retry_for_ever=True)
     return None
 
