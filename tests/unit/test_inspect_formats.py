@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import zipfile
 
 import pikepdf
@@ -383,3 +384,19 @@ def test_content_decides_what_a_document_is(data, kind):
 def test_everything_that_came_by_mail_is_read_as_a_message():
     assert media.detect(document(b"%PDF-1.7", channel="smtp"))[0] == "mail"
     assert media.detect(document(b"%PDF-1.7", channel="part", depth=1))[0] == "pdf"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\n" * 3_000_000,
+        b",=" * 1_000_000,
+        b",=|" * 100_000 + b"!",
+        b"\x13 " * 1_000_000,
+        b"<" * 1_000_000,
+    ],
+)
+def test_no_long_run_of_anything_makes_the_text_scanner_crawl(text):
+    begun = time.process_time()
+    scan_office.scan_text(document(text), Limits())
+    assert time.process_time() - begun < 10

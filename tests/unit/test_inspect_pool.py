@@ -204,15 +204,6 @@ def test_a_damaged_sealed_file_gets_a_verdict_without_a_digest(core, mode, damag
     assert outcomes(verdict) == {"fixity": "error"}
 
 
-def test_after_two_lost_attempts_the_parsers_stay_out(core):
-    core.offer("again", zipped(a=b"x"), attempt=3)
-    with pool_running(core.path, workers=1):
-        verdict = core.verdicts.get(timeout=20)
-    assert outcomes(verdict)["format"] == "error"
-    assert verdict.parts == []
-    assert verdict.sha256 != b""
-
-
 def test_a_scanner_that_is_not_there_is_unavailable_and_not_clean(core, tmp_path):
     core.offer("d", NOTE, clamd=f"unix:{tmp_path}/no.sock")
     with pool_running(core.path, workers=1):

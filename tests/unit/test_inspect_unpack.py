@@ -7,6 +7,7 @@ import contextlib
 import io
 import stat
 import struct
+import time
 import zipfile
 import zlib
 
@@ -189,6 +190,13 @@ def test_headers_are_decoded_without_ever_failing(raw, expected):
 def test_headers_in_gb18030_without_any_encoding_are_read():
     result, _parts = mail("Subject: 发票\n\nx".replace("\n", "\r\n").encode("gb18030"))
     assert result.facts["subject"] == "发票"
+
+
+@pytest.mark.parametrize("piece", ["<script ", "<style>", "<a", "<" * 10, "<script></style>"])
+def test_no_unfinished_markup_makes_the_reader_crawl(piece):
+    begun = time.process_time()
+    mail("Subject: s\nContent-Type: text/html\n\n" + piece * (500_000 // len(piece)))
+    assert time.process_time() - begun < 10
 
 
 def test_facts_are_bounded():

@@ -1,0 +1,225 @@
+"""A core in this process, on a store in a temporary folder, under a clock the test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gateway.config import Config, InspectSection, RetentionSection
+from gateway.core import identity
+from gateway.core.admin.desk import NAMESPACE, AdminSession, act_statement
+from gateway.core.journey import receive
+from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.runtime import Core
+from gateway.core.tree import split
+from gateway.core.views import view_for
+from gateway.errors import Refusal
+from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
+from retention_rules.parser import load_rulebook
+from vault import sshsig
+from vault.root import FileRootKey
+from vault.sealed import SealedReader, SealedWriter, document_context
+from vault.store import Store
+
+START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+ROLES = {
+    "acme": ("client", "acme"),
+    "other": ("client", "other"),
+    "accountant": ("accountant", ""),
+    "stranger": ("accountant", ""),
+    "officer1": ("officer", ""),
+    "officer2": ("officer", ""),
+    "officer3": ("officer", ""),
+    "auditor": ("auditor", ""),
+    "admin": ("admin", ""),
+}
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **delta: float) -> None:
+        self.now += timedelta(**delta)
+
+
+class House:
+    """An open core with two clients and an account of each role. `accountant` sees acme only."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.keys: dict[str, Ed25519PrivateKey] = {}
+        root = FileRootKey.create(folder / "root.key")
+        Store.create(folder / "vault", root, self.clock(), {}).close()
+        self.config = Config(
+            retention=RetentionSection(packs=["cn", "demo"]),
+            inspect=InspectSection(clamd="off"),
+            base=folder,
+            source=folder / "config.toml",
+        )
+        for name, value in settings.items():
+            self.config = _replace(self.config, name, value)
+        self.open()
+
+    def open(self) -> None:
+        """(Re)open the store, as a restart does. The clock's plausibility starts anew."""
+        root = FileRootKey.load(self.folder / "root.key")
+        rules = load_rulebook(self.config.retention.packs)
+        self.core = Core(self.config, Store.open(self.folder / "vault", root), rules, self.clock)
+        self.desk = InspectionDesk(self.core)
+
+    def restart(self) -> None:
+        self.core.close()
+        self.open()
+        self.core.store.recover()
+        receive.sweep(self.core)
+
+    async def settle(self) -> None:
+        """Make the clients and accounts."""
+        for slug in ("acme", "other"):
+            await self.act(
+                "client.add", slug=slug, name=f"{slug} Ltd", emails=[f"owner@{slug}.example"]
+            )
+        for name, (role, client) in ROLES.items():
+            self.keys[name] = Ed25519PrivateKey.generate()
+            line = sshsig.public_line(self.keys[name])
+            more = {"client": client} if client else {}
+            await self.act("account.add", **{"name": name}, role=role, keys=[line], **more)
+        await self.act("account.grant", **{"name": "accountant"}, client="acme")
+
+    async def act(self, act_name: str, by: str = "", **arguments: Any) -> Any:
+        """Perform an administrative act, signed by an account or from the console."""
+        session = AdminSession(self.core, None)
+        session.attach((1, 1000, 1000))
+        call = AdminCall(act_name, arguments)
+        if by:
+            challenge, _ = await session.handle(Challenge())
+            statement = act_statement(act_name, arguments, by, challenge.nonce)
+            signature = sshsig.sign(self.keys[by], statement, NAMESPACE)
+            call = AdminCall(act_name, arguments, by, statement, signature)
+        answer, _ = await session.handle(call)
+        return answer.data
+
+    async def approve(self, batch: str, officer: str, decision: str = "approve") -> Any:
+        """Sign a batch's statement and hand it in."""
+        text = await self.act("disposal.statement", id=batch, account=officer, decision=decision)
+        signature = sshsig.sign(self.keys[officer], text["statement"].encode(), text["namespace"])
+        return await self.act(
+            "disposal.decide", id=batch, account=officer, decision=decision, signature=signature
+        )
+
+    async def view(self, name: str):
+        """The SFTP view of an account."""
+
+        def look(connection):
+            return identity.describe(connection, identity.load_account(connection, name))
+
+        return view_for(self.core, await self.core.read(look))
+
+    async def upload(self, path: str, data: bytes, by: str = "acme") -> str:
+        """Send a document as a client; returns its id."""
+        view = await self.view(by)
+        upload, _ = await view.begin_upload(split(path), resume=False)
+        return await self.finish(upload, data)
+
+    async def finish(self, upload, data: bytes) -> str:
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
+        writer.write(data)
+        size = writer.finish()
+        await receive.commit(self.core, upload, size, hashlib.sha256(data).digest())
+        return upload.document_id
+
+    async def judge(self, **more: Any) -> str:
+        """Claim the next document and deliver a verdict: clean, and classified as `more` says."""
+        found = await self.desk._next()
+        assert found is not None, "nothing to inspect"
+        work, descriptor, claimed, fixity = found
+        with SealedReader(
+            descriptor, work.key, document_context(work.document_id), close_fd=True
+        ) as reader:
+            data = reader.readall()
+        verdict = {
+            "document_id": work.document_id,
+            "size": len(data),
+            "sha256": hashlib.sha256(data).digest(),
+            "scans": [Scan("yara", "clean")],
+            **more,
+        }
+        await self.desk.verdict(claimed, Verdict(**verdict), fixity)
+        return work.document_id
+
+    async def filed(
+        self, name: str, data: bytes = b"x", record_class: str = "invoice", day: str = "2025-03-01",
+        by: str = "acme",
+    ) -> str:  # fmt: skip
+        """A document that arrived and was filed."""
+        document_id = await self.upload(f"/inbox/{name}", data, by)
+        await self.judge(classification=Classification(record_class, 0.95, day))
+        return document_id
+
+    async def read(self, path: str, by: str = "accountant") -> bytes:
+        """Read a path as an account, through the sealed file."""
+        opened = await (await self.view(by)).open_read(split(path))
+        import os
+
+        if opened.reply.key is None:
+            try:
+                return os.pread(opened.descriptor, opened.reply.size, 0)
+            finally:
+                os.close(opened.descriptor)
+        context = document_context(opened.reply.document_id)
+        with SealedReader(opened.descriptor, opened.reply.key, context, close_fd=True) as reader:
+            return reader.readall()
+
+    async def names(self, path: str, by: str) -> list[str]:
+        """All names in a folder, page by page."""
+        view = await self.view(by)
+        names: list[str] = []
+        cursor = ""
+        while True:
+            page = await view.entries(split(path), cursor)
+            names.extend(entry.name for entry in page.entries)
+            cursor = page.cursor
+            if not cursor:
+                return names
+
+    async def document(self, document_id: str) -> dict[str, Any]:
+        return await self.act("document.show", document=document_id)
+
+    async def refused(self, awaitable) -> Refusal:
+        """The refusal an act meets."""
+        try:
+            await awaitable
+        except Refusal as refusal:
+            return refusal
+        raise AssertionError("expected a refusal, found none")
+
+    def close(self) -> None:
+        self.core.close()
+
+
+def _replace(config: Config, path: str, value: Any) -> Config:
+    """A configuration with `section.key` changed."""
+    import msgspec
+
+    section, _, key = path.partition(".")
+    changed = msgspec.structs.replace(getattr(config, section), **{key: value})
+    return msgspec.structs.replace(config, **{section: changed})
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+__all__ = ["START", "Clock", "House", "run"]
