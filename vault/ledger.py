@@ -13,7 +13,6 @@ plain digest, and a commitment's salt dies with the document.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import Connection, func, insert, select
 
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
@@ -56,13 +54,6 @@ class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def commitment(salt: bytes, digest: bytes) -> str:
     """A salted commitment to a document's SHA-256, hex: SHA-256(salt || digest)."""
     return hashlib.sha256(salt + digest).hexdigest()
-
-
-def verifier_key(origin: str, private_key: Ed25519PrivateKey) -> str:
-    """The ledger's public key as a signed-note verifier key (C2SP signed-note)."""
-    public = b"\x01" + private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    identity = hashlib.sha256(origin.encode() + b"\n" + public).digest()[:4]
-    return f"{origin}+{identity.hex()}+{base64.b64encode(public).decode()}"
 
 
 class Ledger:

@@ -30,7 +30,7 @@ from vault.durable import make_directory
 from vault.errors import StoreExists, StoreLocked, StoreMissing, VaultError, WrongRootKey
 from vault.ids import new_id
 from vault.keyring import KeyringStore
-from vault.ledger import verifier_key
+from vault.note import verifier_key
 from vault.root import RootKey
 
 FORMAT_VERSION: Final = "1"
@@ -71,7 +71,7 @@ class Store:
             self.custody = Custody(KeyringStore(path / _KEYRINGS, root))
             house = self.custody.keyring(HOUSE)
             self.ledger_key = Ed25519PrivateKey.from_private_bytes(house.secrets[SECRET_LEDGER])
-            self.vkey = verifier_key(self.origin, self.ledger_key)
+            self.vkey = verifier_key(self.origin, self.ledger_key.public_key())
         except BaseException:
             self.catalogue.close()
             raise

@@ -11,6 +11,8 @@ Policy here: a first factor (key or password), and a one-time code where the acc
 
 from __future__ import annotations
 
+import functools
+import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -33,7 +35,6 @@ MSG_USERAUTH_REQUEST: Final = 50  # RFC 4252
 TOTP_WINDOW: Final = 1  # steps of 30 s a client's clock may be off
 
 _hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
-_DECOY: Final = _hasher.hash("no account has this password")
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,16 @@ def login_statement(session_id: bytes, user: str, algorithm: str, blob: bytes) -
     )
 
 
+@functools.cache
+def _decoy() -> str:
+    """A hash that no password has: checked where there is none, at the same cost."""
+    return _hasher.hash(secrets.token_hex(32))
+
+
 def check_password(stored: str | None, password: str) -> bool:
     """Whether `password` is the account's; costs the same where there is none."""
     try:
-        return _hasher.verify(stored or _DECOY, password) and stored is not None
+        return _hasher.verify(stored or _decoy(), password) and stored is not None
     except argon2.exceptions.Argon2Error:
         return False
     except argon2.exceptions.InvalidHashError:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,17 +34,12 @@ KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
 def template():
     """An installation with the demo accounts, made once and copied for each case."""
     folder = Path(setup.create(Path(_short_folder()) / "t", datetime.now(UTC))).parent
-    setup.add_demo(folder)
-    config = folder / "config.toml"
-    # One language: the print is not what is tested here, and Chinese fonts take seconds to subset.
-    config.write_text(config.read_text().replace("[log]", "[log]"))
+    setup.add_demo(folder, datetime.now(UTC))
     yield folder
     shutil.rmtree(folder.parent)
 
 
 def _short_folder() -> str:
-    import tempfile
-
     return tempfile.mkdtemp(prefix="sr-", dir="/tmp")
 
 

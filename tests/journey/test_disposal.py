@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import select
-from tests.support.house import run
 
 from gateway.core.journey import dispose
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
+from tests.support.house import run
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.certificate_verify import verify_certificate
 from vault.errors import KeyUnavailable

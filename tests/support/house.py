@@ -95,8 +95,8 @@ class House:
             self.keys[name] = Ed25519PrivateKey.generate()
             line = sshsig.public_line(self.keys[name])
             more = {"client": client} if client else {}
-            await self.act("account.add", **{"name": name}, role=role, keys=[line], **more)
-        await self.act("account.grant", **{"name": "accountant"}, client="acme")
+            await self.act("account.add", name=name, role=role, keys=[line], **more)
+        await self.act("account.grant", name="accountant", client="acme")
 
     async def act(self, act_name: str, by: str = "", **arguments: Any) -> Any:
         """Perform an administrative act, signed by an account or from the console."""

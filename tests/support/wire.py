@@ -115,7 +115,6 @@ def inspect_one(socket_path: Path) -> Work | None:
                 work.name,
                 work.channel,
                 work.depth,
-                work.attempt,
             )
             if work.mode == "fixity":
                 verdict = inspection.measure(document)

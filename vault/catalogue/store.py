@@ -208,11 +208,18 @@ class Catalogue:
                 transaction = Transaction(self._connection, self.ledger)
                 for job in jobs:
                     mark = self.ledger.mark()
+                    disk: OperationalError | None = None
                     try:
                         with self._connection.begin_nested():
-                            result = job.work(transaction)
-                    except OperationalError:
-                        raise  # the disk, not the work: nobody in this transaction can go on
+                            try:
+                                result = job.work(transaction)
+                            except OperationalError as error:
+                                disk = error
+                                raise
+                    except OperationalError as error:
+                        # The disk, not the work: nobody in this transaction can go on. SQLite may have
+                        # rolled back everything already, and then says so of the savepoint.
+                        raise disk or error from None
                     except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
                         self.ledger.reset(mark)
                         job.future.set_exception(error)

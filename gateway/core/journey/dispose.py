@@ -77,7 +77,6 @@ from vault.certificate import (
     make_claim,
     register_digest,
 )
-from vault.certificate_pdf import render_pdf
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.ledger import commitment
@@ -722,6 +721,10 @@ async def _certify(
     body = _decode_body(base64.b64decode(progress.body))
 
     def issue(connection: Connection) -> tuple[bytes, bytes]:
+        from vault.certificate_pdf import (
+            render_pdf,  # fonts and fpdf2 cost every start half a second
+        )
+
         certificate = Certificate(
             format=FORMAT,
             body=body,

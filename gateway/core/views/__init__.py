@@ -1,0 +1,34 @@
+"""What each role sees over SFTP, and may do there: one view a role.
+
+What lies outside a view is refused like what does not exist.
+"""
+
+from __future__ import annotations
+
+from gateway.core.identity import Account
+from gateway.core.runtime import Core
+from gateway.core.tree import View
+from gateway.core.views.accountant import AccountantView
+from gateway.core.views.client import ClientView
+from gateway.core.views.oversight import AuditorView, OfficerView
+from gateway.errors import Refusal
+
+_VIEWS: dict[str, type[View]] = {
+    "client": ClientView,
+    "accountant": AccountantView,
+    "archivist": AccountantView,
+    "officer": OfficerView,
+    "auditor": AuditorView,
+}
+
+
+def view_for(core: Core, account: Account) -> View:
+    """The view of an account's role.
+
+    Raises:
+        Refusal: the role has nothing to see over SFTP.
+    """
+    kind = _VIEWS.get(account.role)
+    if kind is None:
+        raise Refusal("denied", "This account has no files here.")
+    return kind(core, account)

@@ -1,0 +1,232 @@
+"""What accountants (and archivists) see of the clients granted to them.
+
+`/clients/<client>/<fiscal year>/<record class>/<name>` to read, and `/review/<client>/` with what needs a
+decision: a file moved from there into a class folder is thereby classified. Every document that is opened
+is in the ledger before its descriptor leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, select
+from sqlalchemy.sql import ColumnElement
+
+from gateway.core.journey import receive, review
+from gateway.core.journey.judgement import UNJUDGED
+from gateway.core.journey.lifecycle import READABLE, State
+from gateway.core.tree import (
+    NOT_FOUND,
+    PAGE,
+    Opened,
+    View,
+    folder,
+    page,
+    plain_file,
+    tagged,
+    untag,
+)
+from gateway.errors import Refusal
+from gateway.wire.messages import Entry, Page, Readable
+from vault.catalogue.schema import clients, documents
+from vault.catalogue.store import Transaction
+
+
+class AccountantView(View):
+    """The documents of the clients granted to the account."""
+
+    async def stat(self, path: tuple[str, ...]) -> Entry:
+        if len(path) == 0:
+            return folder("/")
+        if path in {("clients",), ("review",)}:
+            return folder(path[0])
+        return await self.core.read(lambda connection: self._entry(connection, path))
+
+    async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
+        if not path:
+            return page([folder("clients"), folder("review")])
+        return await self.core.read(lambda connection: self._page(connection, path, cursor))
+
+    async def open_read(self, path: tuple[str, ...]) -> Opened:
+        row = await self.core.read(lambda connection: self._document(connection, path))
+        if row.reason.startswith(UNJUDGED):
+            raise Refusal(
+                "denied",
+                "This document could not be checked and is not opened for anyone yet;"
+                " an officer can release it.",
+            )
+        core = self.core
+        now = core.now()
+
+        def work(tx: Transaction) -> Row[Any]:
+            # Checked again where nothing can change any more: then recorded.
+            current = tx.connection.execute(
+                select(documents).where(documents.c.id == row.id, documents.c.state.in_(READABLE))
+            ).one_or_none()
+            if current is None or current.reason.startswith(UNJUDGED):
+                raise Refusal("not_found", NOT_FOUND)
+            core.record(tx, "document.opened", row.id, self.account.id, now)
+            return current
+
+        row = await core.write(work)
+        key = core.store.custody.document_key(row)
+        descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
+        return Opened(Readable(size=row.size, key=key, document_id=row.id), descriptor)
+
+    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        if len(old) != 3 or old[0] != "review" or len(new) not in {4, 5} or new[0] != "clients":
+            raise Refusal(
+                "denied",
+                "A file can be moved from /review/<client>/ into"
+                " /clients/<client>/<fiscal year>/<record class>/, and nowhere else.",
+            )
+        if old[1] != new[1]:
+            raise Refusal("denied", "A document stays with its client.")
+        row = await self.core.read(lambda connection: self._document(connection, old))
+        if row.reason.startswith(UNJUDGED):
+            raise Refusal(
+                "denied", "This document could not be checked; an officer can release it."
+            )
+        fiscal_year = review.parse_fiscal_year(new[2])
+        await review.reclassify(self.core, row.id, new[3], fiscal_year, self.account.id)
+
+    # ── inside ──
+
+    def _client(self, connection: Connection, slug: str) -> Row[Any]:
+        row = connection.execute(
+            select(clients).where(clients.c.slug == slug, clients.c.state == "open")
+        ).one_or_none()
+        if row is None or row.id not in self.account.clients:
+            raise Refusal("not_found", NOT_FOUND)
+        return row
+
+    def _entry(self, connection: Connection, path: tuple[str, ...]) -> Entry:
+        name = path[-1]
+        if path[0] == "review" and len(path) == 2:
+            self._client(connection, path[1])
+            return folder(name)
+        if path[0] == "clients" and len(path) in {2, 3, 4}:
+            client = self._client(connection, path[1])
+            where = [documents.c.client_id == client.id, _filed()]
+            if len(path) > 2:
+                where.append(documents.c.fiscal_year == review.parse_fiscal_year(path[2]))
+            if len(path) > 3:
+                where.append(documents.c.record_class == path[3])
+                # A known class is a folder even while it is empty: files are moved into it.
+                if path[3] in self.core.rules.record_classes:
+                    return folder(name)
+            if len(path) == 2 or connection.execute(select(exists().where(*where))).scalar():
+                return folder(name)
+            if len(path) == 3:
+                return folder(name)
+            raise Refusal("not_found", NOT_FOUND)
+        row = self._document(connection, path)
+        return plain_file(name, row.size, row.received_at)
+
+    def _page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
+        if path in {("clients",), ("review",)}:
+            slugs = connection.execute(
+                select(clients.c.slug)
+                .where(clients.c.id.in_(self.account.clients), clients.c.state == "open")
+                .order_by(clients.c.slug)
+            ).scalars()
+            return page(folder(slug) for slug in slugs)
+        if path[0] not in {"clients", "review"} or len(path) < 2:
+            raise Refusal("not_found", NOT_FOUND)
+        client = self._client(connection, path[1])
+        if path[0] == "review":
+            if len(path) != 2:
+                raise Refusal("not_found", NOT_FOUND)
+            return self._documents_page(
+                connection,
+                [documents.c.client_id == client.id, documents.c.state == State.REVIEW],
+                cursor,
+            )
+        mine = [documents.c.client_id == client.id, _filed()]
+        if len(path) == 2:
+            years = connection.execute(
+                select(documents.c.fiscal_year).distinct().where(*mine).order_by("fiscal_year")
+            ).scalars()
+            return page(folder(str(year)) for year in years)
+        mine.append(documents.c.fiscal_year == review.parse_fiscal_year(path[2]))
+        if len(path) == 3:
+            classes = connection.execute(
+                select(documents.c.record_class).distinct().where(*mine).order_by("record_class")
+            ).scalars()
+            return page(folder(name) for name in classes)
+        if len(path) == 4:
+            mine.append(documents.c.record_class == path[3])
+            return self._documents_page(connection, mine, cursor)
+        raise Refusal("not_found", NOT_FOUND)
+
+    def _documents_page(
+        self, connection: Connection, where: list[ColumnElement[bool]], cursor: str
+    ) -> Page:
+        """Documents in order of arrival; the second and later ones of a name carry a tag."""
+        older = documents.alias()
+        repeated = exists().where(
+            older.c.client_id == documents.c.client_id,
+            older.c.name_index == documents.c.name_index,
+            older.c.state.in_(READABLE),
+            older.c.state.is_not_distinct_from(documents.c.state)
+            | (
+                older.c.state.in_([State.FILED, State.ARCHIVED])
+                & documents.c.state.in_([State.FILED, State.ARCHIVED])
+            ),
+            older.c.fiscal_year.is_not_distinct_from(documents.c.fiscal_year),
+            older.c.record_class.is_not_distinct_from(documents.c.record_class)
+            | (documents.c.state == State.REVIEW),
+            older.c.id < documents.c.id,
+        )
+        rows = connection.execute(
+            select(documents, repeated.label("repeated"))
+            .where(*where, documents.c.id > cursor)
+            .order_by(documents.c.id)
+            .limit(PAGE)
+        ).all()
+        entries = []
+        for row in rows:
+            name = self.metadata(row).name
+            shown = tagged(name, row.id) if row.repeated else name
+            entries.append(plain_file(shown, row.size, row.received_at))
+        return page(entries, rows[-1].id if len(rows) == PAGE else "")
+
+    def _document(self, connection: Connection, path: tuple[str, ...]) -> Row[Any]:
+        """The document a path names (raises Refusal)."""
+        if path and path[0] == "review" and len(path) == 3:
+            client = self._client(connection, path[1])
+            where = [documents.c.state == State.REVIEW]
+        elif path and path[0] == "clients" and len(path) == 5:
+            client = self._client(connection, path[1])
+            where = [
+                _filed(),
+                documents.c.fiscal_year == review.parse_fiscal_year(path[2]),
+                documents.c.record_class == path[3],
+            ]
+        else:
+            raise Refusal("not_found", NOT_FOUND)
+        where.append(documents.c.client_id == client.id)
+
+        def find(name: str, ending: str = "") -> Row[Any] | None:
+            return connection.execute(
+                select(documents)
+                .where(
+                    *where,
+                    documents.c.name_index == receive.name_index(self.core, client.id, name),
+                    *([documents.c.id.like(f"%{ending}")] if ending else []),
+                )
+                .order_by(documents.c.id)
+                .limit(1)
+            ).one_or_none()
+
+        row = find(path[-1])
+        if row is None and (original := untag(path[-1])) is not None and original[1].isalnum():
+            row = find(*original)
+        if row is None:
+            raise Refusal("not_found", NOT_FOUND)
+        return row
+
+
+def _filed() -> ColumnElement[bool]:
+    return documents.c.state.in_([State.FILED, State.ARCHIVED])

@@ -1,0 +1,148 @@
+"""What officers and auditors see: files made from the catalogue, no document content.
+
+Officers: `/disposal/<batch>/` with the register to approve and the certificate once there is one.
+Auditors: `/ledger/` and `/certificates/`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from gateway.core.runtime import stamp
+from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file, page, plain_file
+from gateway.errors import Refusal
+from gateway.wire.messages import Entry, Page
+from vault import ledger
+from vault.catalogue.schema import batches, certificates
+from vault.ids import is_id
+
+
+class _GeneratedView(View):
+    """A read-only view of folders whose files are made from the catalogue."""
+
+    roots: tuple[str, ...] = ()
+
+    async def stat(self, path: tuple[str, ...]) -> Entry:
+        if not path:
+            return folder("/")
+        found = await self.entries(path[:-1], "")
+        while True:
+            for entry in found.entries:
+                if entry.name == path[-1]:
+                    return entry
+            if not found.cursor:
+                raise Refusal("not_found", NOT_FOUND)
+            found = await self.entries(path[:-1], found.cursor)
+
+    async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
+        if not path:
+            return page(folder(name) for name in self.roots)
+        return await self.core.read(lambda connection: self._page(connection, path, cursor))
+
+    async def open_read(self, path: tuple[str, ...]) -> Opened:
+        return memory_file(await self.core.read(lambda connection: self._content(connection, path)))
+
+    def _page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
+        raise NotImplementedError
+
+    def _content(self, connection: Connection, path: tuple[str, ...]) -> bytes:
+        raise NotImplementedError
+
+
+class OfficerView(_GeneratedView):
+    """`/disposal/<batch>/`: the register to approve, and the certificate once there is one."""
+
+    roots = ("disposal",)
+
+    def _page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
+        if path == ("disposal",):
+            rows = connection.execute(
+                select(batches.c.id, batches.c.proposed_at)
+                .where(batches.c.id > cursor)
+                .order_by(batches.c.id)
+                .limit(PAGE)
+            ).all()
+            return page(
+                (folder(row.id, datetime.fromisoformat(row.proposed_at)) for row in rows),
+                rows[-1].id if len(rows) == PAGE else "",
+            )
+        if len(path) == 2 and path[0] == "disposal":
+            files = self._files(connection, path[1])
+            return page(plain_file(name, len(data), when) for name, (data, when) in files.items())
+        raise Refusal("not_found", NOT_FOUND)
+
+    def _content(self, connection: Connection, path: tuple[str, ...]) -> bytes:
+        if len(path) == 3 and path[0] == "disposal":
+            found = self._files(connection, path[1]).get(path[2])
+            if found is not None:
+                return found[0]
+        raise Refusal("not_found", NOT_FOUND)
+
+    def _files(self, connection: Connection, batch_id: str) -> dict[str, tuple[bytes, str]]:
+        row = (
+            is_id(batch_id)
+            and connection.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
+        )
+        if not row:
+            raise Refusal("not_found", NOT_FOUND)
+        files = {"register.json": (bytes(row.register), row.proposed_at)}
+        for certificate in connection.execute(
+            select(certificates).where(certificates.c.batch_id == batch_id)
+        ):
+            files["certificate.json"] = (bytes(certificate.document), certificate.issued_at)
+            files["certificate.pdf"] = (bytes(certificate.printed), certificate.issued_at)
+        return files
+
+
+class AuditorView(_GeneratedView):
+    """`/ledger/` and `/certificates/`; no document content."""
+
+    roots = ("ledger", "certificates")
+
+    def _page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
+        if path == ("ledger",):
+            newest = self.core.newest_entry_time()
+            when = stamp(newest) if newest else stamp(self.core.now())
+            return page(
+                plain_file(name, len(self._content(connection, ("ledger", name))), when)
+                for name in ("checkpoint", "entries.jsonl", "ledger.vkey")
+            )
+        if path == ("certificates",):
+            rows = connection.execute(
+                select(
+                    certificates.c.id,
+                    certificates.c.issued_at,
+                    func.length(certificates.c.document).label("document"),
+                    func.length(certificates.c.printed).label("printed"),
+                )
+                .where(certificates.c.id > cursor)
+                .order_by(certificates.c.id)
+                .limit(PAGE)
+            ).all()
+            entries = []
+            for row in rows:
+                entries.append(plain_file(f"{row.id}.json", row.document, row.issued_at))
+                entries.append(plain_file(f"{row.id}.pdf", row.printed, row.issued_at))
+            return page(entries, rows[-1].id if len(rows) == PAGE else "")
+        raise Refusal("not_found", NOT_FOUND)
+
+    def _content(self, connection: Connection, path: tuple[str, ...]) -> bytes:
+        if len(path) == 2 and path[0] == "ledger":
+            if path[1] == "checkpoint":
+                return (ledger.latest_checkpoint(connection) or "").encode()
+            if path[1] == "entries.jsonl":
+                return b"".join(entry + b"\n" for entry in ledger.entries(connection))
+            if path[1] == "ledger.vkey":
+                return self.core.store.vkey.encode() + b"\n"
+        if len(path) == 2 and path[0] == "certificates":
+            certificate_id, _, kind = path[1].partition(".")
+            columns = {"json": certificates.c.document, "pdf": certificates.c.printed}
+            if kind in columns:
+                found = connection.execute(
+                    select(columns[kind]).where(certificates.c.id == certificate_id)
+                ).scalar()
+                if found is not None:
+                    return bytes(found)
+        raise Refusal("not_found", NOT_FOUND)
