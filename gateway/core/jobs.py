@@ -14,7 +14,7 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from gateway.core import errands
-from gateway.core.journey import dispose, receive
+from gateway.core.journey import destroy, dispose, receive
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
 from vault.catalogue.store import Transaction
@@ -22,6 +22,7 @@ from vault.errors import VaultError
 
 CHECKPOINT_SECONDS: Final = 1.0
 HOUSEKEEPING_SECONDS: Final = 600.0
+RESUME_SECONDS: Final = 60.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -65,6 +66,11 @@ async def housekeeping(core: Core) -> None:
     await core.write(end_empty)
 
 
+async def resume_disposal(core: Core) -> None:
+    """Finish destructions that a crash or a full disk interrupted."""
+    await destroy.recover(core)
+
+
 def start(core: Core) -> AsyncIOScheduler:
     """Start the ticks on the running loop."""
     scheduler = AsyncIOScheduler(
@@ -85,6 +91,7 @@ def start(core: Core) -> AsyncIOScheduler:
     add(checkpoint, CHECKPOINT_SECONDS)
     add(propose, core.config.retention.propose_interval, at_once=True)
     add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True)
+    add(resume_disposal, RESUME_SECONDS, at_once=True)
     scheduler.add_listener(
         lambda event: log.error("job missed or failed", job=event.job_id),
         EVENT_JOB_MISSED | EVENT_JOB_ERROR,

@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.core import jobs, ssh_keys
 from gateway.core.admin.desk import AdminSession
 from gateway.core.errands import ErrandDesk
-from gateway.core.journey import dispose, receive, steps
+from gateway.core.journey import receive, steps
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core, log, stamp, utc_now
 from gateway.core.server import CoreServer, listen
@@ -78,10 +78,9 @@ async def _serve(core: Core) -> None:
     }
     server = CoreServer(listeners, factories, own_sockets=not given)
 
-    # 4. Serve, tick, and finish destructions that a crash interrupted.
+    # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
     scheduler = jobs.start(core)
     serving = asyncio.create_task(server.serve())
-    recovering = asyncio.create_task(dispose.recover(core))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -95,10 +94,7 @@ async def _serve(core: Core) -> None:
     finally:
         service.notify("STOPPING=1")
         scheduler.shutdown(wait=False)
-        for task in (watchdog, recovering):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        watchdog.cancel()
         with contextlib.suppress(Exception):
             await jobs.checkpoint(core)
         for listener in listeners.values():

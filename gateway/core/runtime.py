@@ -59,6 +59,7 @@ class Core:
         self._started_monotonic = time.monotonic()
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
+        self.executing: set[str] = set()  # batches in execution now
         self.checkpointed = -1  # ledger size at the last checkpoint job
 
     @classmethod

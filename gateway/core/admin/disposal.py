@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.core import identity
 from gateway.core.admin.context import Context, account_row, slugs
-from gateway.core.journey import dispose
+from gateway.core.journey import destroy, dispose
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, approvals, batches, certificates
 from vault.certificate import APPROVAL_NAMESPACE
@@ -160,7 +160,7 @@ def _check_decision(decision: str) -> None:
 async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
-    certificate = await dispose.execute(context.core, arguments.id.upper(), context.account)
+    certificate = await destroy.execute(context.core, arguments.id.upper(), context.account)
     return {"id": arguments.id.upper(), "state": dispose.DONE, "certificate": certificate}
 
 
