@@ -1,0 +1,1 @@
+"""The courier: carries sealed things elsewhere."""

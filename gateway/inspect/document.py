@@ -64,7 +64,6 @@ class Document:
     name: str
     channel: Literal["sftp", "smtp", "part"] = "sftp"
     depth: int = 0
-    attempt: int = 1
 
     def head(self, length: int = 64 * KIB) -> bytes:
         """The first bytes."""

@@ -5,8 +5,7 @@ failure is the outcome `error` of that step and never `clean`; what could not be
 Leaves out: the decision. The core decides from the verdict; nothing here passes or refuses.
 
 Rules: details are codes and signature names, never text of the document. Facts (subject, numbers)
-are personal and go into `facts` only, bounded in length. After `LAST_FULL_ATTEMPT` attempts that did
-not come back, parsers of formats are left out, so that one hostile file can't occupy the pool.
+are personal and go into `facts` only, bounded in length.
 """
 
 from __future__ import annotations
@@ -40,7 +39,6 @@ from gateway.inspect.scan_clamd import ENCRYPTED, ClamdStream
 from gateway.wire.messages import Classification, Scan, Verdict
 from vault.errors import VaultError
 
-LAST_FULL_ATTEMPT: Final = 2
 MAX_FACTS: Final = 24
 _GRAVITY: Final = {"": 0, "ambiguous": 1, "malformed": 2, "over_limit": 3, "encrypted": 4}
 
@@ -113,16 +111,12 @@ def inspect(
     if matched is not None:
         found.take(matched)
 
-    if document.attempt > LAST_FULL_ATTEMPT:
-        found.scans.append(Scan("format", "error", "earlier attempts did not come back"))
-        found.trouble("malformed")
-    else:
-        # 4. Active content of its format.
-        _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
-        # 5. What is inside.
-        _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
-        # 6. What it says.
-        _contained(found, "reader", lambda: _read(document, limits, found))
+    # 4. Active content of its format.
+    _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
+    # 5. What is inside.
+    _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
+    # 6. What it says.
+    _contained(found, "reader", lambda: _read(document, limits, found))
 
     # 7. The antivirus' answer, and the sum.
     if clamd is None:

@@ -13,6 +13,7 @@ order: no new workers, those that wait are ended, those at work may finish withi
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -115,6 +116,7 @@ def run(settings: InspectSettings) -> None:
     """
     _preload()
     pool = _Pool(settings, RuleSet.load(settings.yara_rules))
+    gc.freeze()  # collections in a worker would otherwise copy every page it shares with this process
     missing = sorted(name for name, there in probe_fences().items() if not there)
     if missing:
         log.warning("inspect.fences_missing", fences=missing)

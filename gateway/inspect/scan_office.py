@@ -43,10 +43,12 @@ _DDE_FIELD: Final = re.compile(
     rb"\x13\s*DDE(?:AUTO)?\b|\x13\x00(?:\s\x00)*D\x00D\x00E\x00", re.IGNORECASE
 )
 _DDE_TEXT: Final = re.compile(r"(?:^|>)\s*[\"']?\s*DDE(?:AUTO)?\s", re.IGNORECASE)
-_FORMULA: Final = re.compile(
-    r"(?:^|[,;\t|\r\n])[\s\"']*[=+\-@][^\r\n]{0,400}\|[^\r\n|]{0,400}!|"
-    r"(?:^|[,;\t|\r\n])[\s\"']*[=+\-@]\s*(?:DDE|WEBSERVICE|IMPORTXML|IMPORTDATA|CALL)\s*\(",
-    re.IGNORECASE,
+# A cell that hands a command to a program (=cmd|'/C …'!A0), and functions that reach outside.
+_FORMULA_PROGRAM: Final = re.compile(
+    r"(?:^|[,;\t|\r\n])[\s\"']{0,20}[=+\-@][^\r\n|]{0,400}\|[^\r\n|!]{0,400}!"
+)
+_FORMULA_CALL: Final = re.compile(
+    r"[=+\-@]\s{0,20}(?:DDE|WEBSERVICE|IMPORTXML|IMPORTDATA|CALL)\s{0,20}\(", re.IGNORECASE
 )
 _CODED_FILE: Final = re.compile(
     r"^begin(?:-base64)? [0-7]{3,4} \S|^\(This file must be converted with BinHex", re.MULTILINE
@@ -364,9 +366,15 @@ def scan_text(document: Document, limits: Limits) -> Examination:
         result.mark("office.embedded_object")
     if _CODED_FILE.search(text):
         result.mark("text.encoded_file")
-    if not scan_xml.looks_like_xml(data) and _FORMULA.search(text):
+    if not scan_xml.looks_like_xml(data) and _has_formula(text):
         result.mark("office.dde")
     return result
+
+
+def _has_formula(text: str) -> bool:
+    if "|" in text and "!" in text and _FORMULA_PROGRAM.search(text):
+        return True
+    return _FORMULA_CALL.search(text) is not None
 
 
 def _check_rich_text(data: bytes, result: Examination) -> None:

@@ -80,7 +80,10 @@ _ENCODED: Final = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
-_TAG: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]{0,2000}>", re.IGNORECASE | re.DOTALL)
+# A script without an end takes the rest of the text with it, so that every match is found in one go.
+_TAG: Final = re.compile(
+    r"<(script|style)\b(?:.*?</\1\s*>|.*\Z)|<[^>]{0,500}>", re.IGNORECASE | re.DOTALL
+)
 
 
 @dataclass(slots=True)

@@ -160,7 +160,6 @@ def _verdict(
         work.name,
         work.channel,
         work.depth,
-        work.attempt,
     )
     if work.mode == "fixity":
         return inspection.measure(document)

@@ -1,0 +1,1 @@
+"""The messages between processes, and the sockets they travel on."""

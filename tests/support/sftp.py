@@ -18,6 +18,8 @@ from tests.support.core_process import CoreProcess
 from tests.support.wire import Admin, inspect_one, until
 
 from gateway import setup
+from gateway.wire.channel import Channel
+from gateway.wire.messages import Claim, Classification, Scan, Verdict
 
 
 def make_template() -> Path:
@@ -35,16 +37,18 @@ def free_port() -> int:
 class Gateway:
     """A core and an sftp door on a copy of an installation, without inspectors."""
 
-    def __init__(self, template: Path, settings: str = "", *, place: Path | None = None) -> None:
-        """`settings`: lines added to `[sftp]`; `place`: where the installation goes (a small disk, say)."""
+    def __init__(
+        self, template: Path, *, sftp: str = "", store: str = "", place: Path | None = None
+    ) -> None:
+        """`sftp`, `store`: lines added to those sections; `place`: where it goes (a small disk, say)."""
         self._own = None if place else Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
         self.folder = (place or self._own) / "i"
         shutil.copytree(template, self.folder, symlinks=True)
         self.port = free_port()
         self.config = self.folder / "config.toml"
-        text = self.config.read_text("utf-8").replace(
-            'listen = "127.0.0.1:2222"', f'listen = "127.0.0.1:{self.port}"\n{settings}'
-        )
+        text = self.config.read_text("utf-8")
+        text = text.replace('"127.0.0.1:2222"', f'"127.0.0.1:{self.port}"\n{sftp}')
+        text = text.replace("[store]\n", f"[store]\n{store}\n")
         self.config.write_text(text, "utf-8")
         demo = self.folder / "demo"
         known = (demo / "known_hosts").read_text("ascii").split(" ", 1)[1]
@@ -74,7 +78,11 @@ class Gateway:
             shutil.rmtree(self._own, ignore_errors=True)
 
     def __enter__(self) -> Gateway:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -115,6 +123,26 @@ class Gateway:
     def inspect_all(self) -> None:
         while any(document["state"] == "RECEIVED" for document in self.documents().values()):
             inspect_one(self.folder / "run" / "inspect.sock")
+
+    def file_as(self, name: str, record_class: str, day: str) -> None:
+        """Deliver a verdict for a received document as an inspector would, without reading it again."""
+        channel = Channel.connect(self.folder / "run" / "inspect.sock", timeout=60)
+        try:
+            work, descriptors = channel.call(Claim())
+            os.close(descriptors[0])
+            document = self.documents()[name]
+            assert work.document_id == document["id"]
+            channel.call(
+                Verdict(
+                    work.document_id,
+                    document["size"],
+                    bytes.fromhex(document["sha256"]),
+                    scans=[Scan("yara", "clean")],
+                    classification=Classification(record_class, 0.95, day),
+                )
+            )
+        finally:
+            channel.close()
 
     def spooled(self) -> list[Path]:
         return [path for path in (self.folder / "vault").rglob("spool/*") if path.is_file()]
