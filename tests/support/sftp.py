@@ -172,7 +172,9 @@ class Gateway:
             "sftp", *self.options(user), "-P", str(self.port), *more, "-b", "-", f"{user}@127.0.0.1",
         ]  # fmt: skip
 
-    def sftp(self, batch: str, user: str = "acme", *, timeout: float = 120) -> subprocess.CompletedProcess:
+    def sftp(
+        self, batch: str, user: str = "acme", *, timeout: float = 120
+    ) -> subprocess.CompletedProcess:
         """Run a batch of commands with the OpenSSH client."""
         return subprocess.run(
             self.sftp_command(user), input=batch, capture_output=True, text=True,

@@ -1,0 +1,189 @@
+"""Documents that can't be judged now: they wait, are tried again with growing delays, and hold nobody up."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+from gateway.core.journey import receive
+from gateway.core.tree import split
+from gateway.wire.messages import Classification, Scan
+from tests.support.house import House, run
+from vault.sealed import CHUNK, SealedWriter, document_context
+
+SURE = Classification("invoice", 0.95, "2025-03-01")
+
+
+async def lose(house) -> str:
+    """A worker takes the next document and dies."""
+    work, descriptor, claimed, fixity = await house.desk._next()
+    os.close(descriptor)
+    await house.desk.lost(claimed, fixity, seen=True)
+    return work.document_id
+
+
+def test_a_document_that_kills_workers_waits_ever_longer_and_then_goes_to_a_person(house):
+    async def journey():
+        bad = await house.upload("/inbox/bad.pdf", b"bad")
+        delays = []
+        for attempt in range(1, house.config.inspect.max_attempts + 1):
+            assert await lose(house) == bad
+            shown = await house.document(bad)
+            assert shown["attempts"] == attempt
+            if shown["state"] == "RECEIVED":
+                due = datetime.fromisoformat(shown["next_attempt_at"])
+                delays.append((due - house.clock.now).total_seconds())
+                assert await house.desk._next() is None  # not before its time
+                house.clock.now = due
+        assert delays == sorted(delays)
+        assert delays[1] == 2 * delays[0]
+        shown = await house.document(bad)
+        assert (shown["state"], shown["reason"]) == ("REVIEW", "unjudged:inspection-failed")
+        view = await house.view("accountant")
+        refusal = await house.refused(view.open_read(split("/review/acme/bad.pdf")))
+        assert "could not be checked" in refusal.message
+
+    run(journey())
+
+
+def test_others_are_not_held_up_by_one_that_waits(house):
+    async def journey():
+        bad = await house.upload("/inbox/bad.pdf", b"bad")
+        await lose(house)
+        good = await house.upload("/inbox/good.xml", b"good")
+        assert await house.judge(classification=SURE) == good
+        assert (await house.document(bad))["state"] == "RECEIVED"
+
+    run(journey())
+
+
+def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
+    async def journey():
+        document = await house.upload("/inbox/a.pdf", b"a")
+        _work, descriptor, claimed, fixity = await house.desk._next()
+        os.close(descriptor)
+        await house.desk.lost(claimed, fixity, seen=False)
+        assert (await house.document(document))["attempts"] == 0
+        assert await house.judge(classification=SURE) == document
+
+    run(journey())
+
+
+def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
+    async def journey():
+        first = await house.upload("/inbox/a.pdf", b"a")
+        second = await house.upload("/inbox/b.pdf", b"b")
+        one = await house.desk._next()
+        two = await house.desk._next()
+        assert {one[0].document_id, two[0].document_id} == {first, second}
+        assert await house.desk._next() is None
+        for _work, descriptor, claimed, fixity in (one, two):
+            os.close(descriptor)
+            await house.desk.lost(claimed, fixity, seen=False)
+
+    run(journey())
+
+
+def test_the_antivirus_is_wanted_from_the_moment_it_has_been_seen(tmp_path):
+    """clamd = "auto": away before it was ever there, it is done without; after that, never again."""
+
+    async def journey(house):
+        await house.settle()
+        away = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
+        there = [Scan("yara", "clean"), Scan("clamd", "clean", version="ClamAV test")]
+        first = await house.upload("/inbox/1.xml", b"1")
+        await house.judge(scans=away, classification=SURE)
+        assert (await house.document(first))["state"] == "FILED"
+        second = await house.upload("/inbox/2.xml", b"2")
+        await house.judge(scans=there, classification=SURE)
+        assert (await house.document(second))["state"] == "FILED"
+        third = await house.upload("/inbox/3.xml", b"3")
+        for _ in range(house.config.inspect.max_attempts + 3):
+            await house.judge(scans=away, classification=SURE)
+            house.clock.advance(hours=2)
+        shown = await house.document(third)
+        # It waits for the scanner for as long as it takes, visible to nobody.
+        assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:clamd:unavailable")
+        await house.judge(scans=there, classification=SURE)
+        assert (await house.document(third))["state"] == "FILED"
+
+    house = House(tmp_path, **{"inspect.clamd": "auto"})
+    try:
+        run(journey(house))
+    finally:
+        house.close()
+
+
+def test_a_verdict_on_other_bytes_than_those_received_quarantines(house):
+    async def journey():
+        document = await house.upload("/inbox/a.xml", b"a")
+        await house.judge(sha256=b"\x00" * 32, classification=SURE)
+        shown = await house.document(document)
+        assert shown["state"] == "QUARANTINED"
+        assert shown["reason"].startswith("integrity:")
+
+    run(journey())
+
+
+def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
+    async def journey():
+        data = os.urandom(5 * CHUNK + 77)
+        view = await house.view("acme")
+        upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=False)
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
+        writer.write(data[: 2 * CHUNK])
+        writer.flush()
+        assert await receive.park(house.core, upload)
+        assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
+        assert await house.desk._next() is None  # nobody judges half a document
+        house.restart()
+        view = await house.view("acme")
+        upload, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
+        assert size == 2 * CHUNK
+        parts = []
+        writer = SealedWriter.resume(
+            upload.descriptor, upload.key, document_context(upload.document_id),
+            on_existing=lambda piece: parts.append(bytes(piece)),
+        )  # fmt: skip
+        assert b"".join(parts) == data[:size]
+        writer.write(data[size:])
+        import hashlib
+
+        await receive.commit(house.core, upload, writer.finish(), hashlib.sha256(data).digest())
+        await house.judge(classification=SURE)
+        assert await house.read("/clients/acme/2025/invoice/big.bin") == data
+
+    run(journey())
+
+
+def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
+    async def journey():
+        view = await house.view("acme")
+        upload, _ = await view.begin_upload(split("/inbox/torn.bin"), resume=False)
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
+        writer.write(os.urandom(CHUNK))
+        writer.flush()
+        os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
+        assert not await receive.park(house.core, upload)
+        assert await house.names("/inbox", "acme") == []
+        assert list(house.core.store.blobs.spooled()) == []
+
+    run(journey())
+
+
+def test_a_partial_that_nobody_completes_expires(house):
+    async def journey():
+        view = await house.view("acme")
+        upload, _ = await view.begin_upload(split("/inbox/half.bin"), resume=False)
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
+        writer.write(os.urandom(CHUNK))
+        writer.flush()
+        await receive.park(house.core, upload)
+        assert await receive.expire_partials(house.core, house.clock.now) == 0
+        house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
+        assert await receive.expire_partials(house.core, house.clock.now) == 1
+        assert await house.names("/inbox", "acme") == []
+        assert list(house.core.store.blobs.spooled()) == []
+        assert (await house.act("check", read_data=True))["findings"] == []
+
+    run(journey())

@@ -1,0 +1,238 @@
+"""Real clients on the sftp door: what goes in comes out byte-identical, whichever client carries it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+
+import asyncssh
+import pytest
+from tests.support.sftp import Gateway, make_template
+
+SHELF = "/clients/acme/2025/invoice"
+DAY = "2025-03-01"
+# Around every boundary that matters: empty, a chunk (16 KiB), an SFTP write, a batch of chunks.
+SIZES = (0, 1, 16383, 16384, 16385, 32768, 255 * 1024, 262144, 262145, 3_000_001)
+
+
+@pytest.fixture(scope="module")
+def template():
+    folder = make_template()
+    yield folder
+    shutil.rmtree(folder.parent)
+
+
+@pytest.fixture(scope="module")
+def gateway(template):
+    with Gateway(template) as running:
+        yield running
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def need(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return found
+
+
+def test_openssh_uploads_files_of_every_awkward_size(gateway, tmp_path):
+    """What the core recorded (size, SHA-256) is what lay on the client's disk."""
+    sent = {f"size-{size}.bin": os.urandom(size) for size in SIZES}
+    for name, data in sent.items():
+        (tmp_path / name).write_bytes(data)
+    done = gateway.sftp("".join(f"put {tmp_path}/{name} /inbox/\n" for name in sent))
+    assert done.returncode == 0, done.stderr
+    found = gateway.documents()
+    for name, data in sent.items():
+        assert (found[name]["size"], found[name]["sha256"]) == (len(data), digest(data)), name
+    assert gateway.spooled() == []
+
+
+def test_openssh_uploads_a_folder_and_lists_it(gateway, tmp_path):
+    """`put -r` keeps the folders; names in Chinese and with spaces come back in the listing."""
+    root = tmp_path / "2025"
+    (root / "一月").mkdir(parents=True)
+    (root / "一月" / "发票 001.txt").write_bytes(b"invoice")
+    (root / "note.txt").write_bytes(b"note")
+    done = gateway.sftp(f"put -r {root} /inbox/\n")
+    assert done.returncode == 0, done.stderr
+    listed = gateway.sftp("ls -1 /inbox/2025\nls -1 /inbox/2025/一月\n").stdout
+    assert "/inbox/2025/note.txt" in listed
+    assert "/inbox/2025/一月/发票 001.txt" in listed
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_download_is_byte_identical(gateway, tmp_path, size):
+    """`get` returns the bytes that were sent, for every length around a boundary."""
+    name, data = f"get-{size}.bin", os.urandom(size)
+    (tmp_path / name).write_bytes(data)
+    assert gateway.sftp(f"put {tmp_path}/{name} /inbox/\n").returncode == 0
+    while any(d["state"] == "RECEIVED" for d in gateway.documents().values()):
+        pending = [n for n, d in gateway.documents().items() if d["state"] == "RECEIVED"]
+        gateway.file_as(pending[0], "invoice", DAY)
+    done = gateway.sftp(f"get {SHELF}/{name} {tmp_path}/back\n", "accountant")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "back").read_bytes() == data
+
+
+def test_scp_goes_both_ways(gateway, tmp_path):
+    """scp speaks SFTP; its exit status is that of the transfer."""
+    need("scp")
+    data = os.urandom(300_000)
+    (tmp_path / "scp.bin").write_bytes(data)
+    options = ["scp", "-q", "-P", str(gateway.port)]
+    up = subprocess.run(
+        [*options, *gateway.options("acme"), str(tmp_path / "scp.bin"), "acme@127.0.0.1:/inbox/"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert up.returncode == 0, up.stderr
+    assert gateway.documents()["scp.bin"]["sha256"] == digest(data)
+    down = subprocess.run(
+        [*options, *gateway.options("acme"), "acme@127.0.0.1:/inbox/scp.bin", str(tmp_path / "x")],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert down.returncode != 0
+    assert "can't be read back" in down.stderr
+
+
+def lftp(gateway, script: str, user: str = "acme") -> subprocess.CompletedProcess:
+    need("lftp")
+    connect = " ".join(["ssh -a -x", *gateway.options(user)])
+    preamble = (
+        f'set sftp:connect-program "{connect}"; set net:max-retries 1; set cmd:fail-exit yes;'
+        f" open -p {gateway.port} sftp://{user}:@127.0.0.1;"
+    )
+    return subprocess.run(
+        ["lftp", "-c", preamble + script], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "HOME": str(gateway.folder)},
+    )  # fmt: skip
+
+
+def test_lftp_mirrors_a_tree(gateway, tmp_path):
+    """`mirror -R` sends every file once, several at a time."""
+    sent = {f"m{number}.bin": os.urandom(50_000 + number) for number in range(12)}
+    (tmp_path / "tree").mkdir()
+    for name, data in sent.items():
+        (tmp_path / "tree" / name).write_bytes(data)
+    done = lftp(gateway, f"mirror -R --parallel=3 {tmp_path}/tree /inbox/tree")
+    assert done.returncode == 0, done.stderr
+    found = gateway.documents()
+    assert {name: found[name]["sha256"] for name in sent} == {
+        name: digest(data) for name, data in sent.items()
+    }
+
+
+def test_paramiko_reads_ranges_while_others_upload(gateway, tmp_path):
+    """Random ranges of a document are right, in any order, while other connections write."""
+    data = os.urandom(2_000_003)
+    with gateway.paramiko() as client, client.open("/inbox/ranges.bin", "wb") as remote:
+        remote.set_pipelined(True)
+        remote.write(data)
+    pending = [n for n, d in gateway.documents().items() if d["state"] == "RECEIVED"]
+    for _ in pending:
+        waiting = [n for n, d in gateway.documents().items() if d["state"] == "RECEIVED"]
+        gateway.file_as(waiting[0], "invoice", DAY)
+    (tmp_path / "noise").write_bytes(os.urandom(20_000_000))
+    failures: list[str] = []
+
+    def upload(number: int) -> None:
+        done = gateway.sftp(f"put {tmp_path}/noise /inbox/noise-{number}\n")
+        if done.returncode:
+            failures.append(done.stderr)
+
+    others = [threading.Thread(target=upload, args=(number,)) for number in range(3)]
+    for other in others:
+        other.start()
+    with gateway.paramiko("accountant") as client:
+        with client.open(f"{SHELF}/ranges.bin", "rb") as remote:
+            for offset, length in [
+                (0, 1), (16383, 2), (16384, 16384), (1_999_999, 100), (2_000_003, 10), (7, 900_000),
+                (262143, 2), (1_500_000, 65_536), (16385, 0),
+            ]:  # fmt: skip
+                remote.seek(offset)
+                assert remote.read(length) == data[offset : offset + length], (offset, length)
+            parts = [(offset, 70_001) for offset in range(0, len(data), 70_001)]
+            assert b"".join(remote.readv(parts)) == data
+    for other in others:
+        other.join()
+    assert failures == []
+    expected = digest((tmp_path / "noise").read_bytes())
+    found = gateway.documents()
+    assert {found[f"noise-{number}"]["sha256"] for number in range(3)} == {expected}
+
+
+def test_asyncssh_writes_many_blocks_at_once(gateway, tmp_path):
+    """asyncssh sends its blocks in parallel, out of order at times: they are put in order."""
+    data = os.urandom(5_000_001)
+    (tmp_path / "parallel.bin").write_bytes(data)
+
+    async def send() -> None:
+        async with (
+            asyncssh.connect(
+                "127.0.0.1", gateway.port, username="acme",
+                client_keys=[str(gateway.key("acme"))],
+                known_hosts=str(gateway.folder / "demo" / "known_hosts"), config=None,
+            ) as connection,
+            connection.start_sftp_client() as client,
+        ):  # fmt: skip
+            await client.put(
+                str(tmp_path / "parallel.bin"), "/inbox/", block_size=65536, max_requests=64
+            )
+
+    asyncio.run(send())
+    assert gateway.documents()["parallel.bin"]["sha256"] == digest(data)
+
+
+def test_sending_a_name_again_is_a_new_version(gateway, tmp_path):
+    """Both versions are kept as documents; the inbox shows the newer one."""
+    for text in (b"first", b"second one"):
+        (tmp_path / "twice.txt").write_bytes(text)
+        assert gateway.sftp(f"put {tmp_path}/twice.txt /inbox/\n").returncode == 0
+    all_of_them = [
+        document
+        for document in gateway.admin.call("document.list", client="acme")
+        if document["name"] == "twice.txt"
+    ]
+    assert [document["size"] for document in all_of_them] == [5, 10]
+    listed = gateway.sftp("ls -l /inbox/twice.txt\n").stdout
+    assert " 10 " in listed
+
+
+def test_what_was_handed_in_cannot_be_taken_back(gateway, tmp_path):
+    """Reading, removing, renaming and truncating are refused with a sentence, and nothing changes."""
+    (tmp_path / "kept.txt").write_bytes(b"kept")
+    assert gateway.sftp(f"put {tmp_path}/kept.txt /inbox/\n").returncode == 0
+    for command in ("get /inbox/kept.txt", "rm /inbox/kept.txt", "rename /inbox/kept.txt /inbox/x"):
+        refused = gateway.sftp(f"{command}\n")
+        assert refused.returncode != 0, command
+    with gateway.paramiko() as client:
+        with pytest.raises(OSError, match="can't be truncated"):
+            client.truncate("/inbox/kept.txt", 0)
+        with pytest.raises(OSError, match="ask your accountant"):
+            client.remove("/inbox/kept.txt")
+    assert gateway.documents()["kept.txt"]["sha256"] == digest(b"kept")
+
+
+def test_other_roles_see_nothing_of_it(gateway):
+    """A client sees no shelves, an accountant no inbox, an auditor no document."""
+    assert gateway.sftp("ls /clients\n").returncode != 0
+    assert gateway.sftp("ls /inbox\n", "accountant").returncode != 0
+    assert gateway.sftp("ls /clients\n", "auditor").returncode != 0
+    assert gateway.sftp("ls /ledger\n", "auditor").returncode == 0
+
+
+def test_many_names_in_a_folder_are_listed_once_each(gateway):
+    """A listing goes on from page to page without losing or repeating a name."""
+    with gateway.paramiko() as client:
+        client.mkdir("/inbox/many")
+        for number in range(620):
+            client.mkdir(f"/inbox/many/{number:04}")
+        assert sorted(client.listdir("/inbox/many")) == [f"{number:04}" for number in range(620)]
