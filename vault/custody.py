@@ -23,6 +23,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from vault import copies
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.errors import IntegrityError, KeyUnavailable
 from vault.keyring import GroupKey, Keyring, KeyringStore
@@ -62,8 +63,10 @@ class Renewal:
 class Custody:
     """The keyrings of a store, open in memory."""
 
-    def __init__(self, keyrings: KeyringStore) -> None:
+    def __init__(self, keyrings: KeyringStore, targets: Sequence[str] = ()) -> None:
+        """`targets`: names of the registered copies, which must follow every change."""
         self._store = keyrings
+        self._targets = tuple(targets)
         self._open: dict[str, Keyring] = {}
 
     def keyring(self, owner: str) -> Keyring:
@@ -77,13 +80,16 @@ class Custody:
             keyring = self._open[owner] = self._store.load(owner)
         return keyring
 
-    def create(self, owner: str, secrets: dict[str, bytes]) -> Keyring:
-        """Make and save a keyring for a new client (or the house)."""
+    def create(
+        self, connection: Connection, owner: str, secrets: dict[str, bytes], now: datetime
+    ) -> Keyring:
+        """Make and save a keyring for a new client."""
         keyring = self._open[owner] = self._store.create(owner, secrets)
+        copies.request(connection, self._targets, owner, now)
         return keyring
 
-    def save(self, owner: str) -> int:
-        """Write a changed keyring under a new epoch key; durable on return.
+    def save(self, connection: Connection, owner: str, now: datetime) -> int:
+        """Write a changed keyring under a new epoch key, durable on return; its copies must follow.
 
         Returns:
             The new epoch. On failure the keyring in memory is what is on disk again.
@@ -94,16 +100,22 @@ class Custody:
         except BaseException:
             self._open.pop(owner, None)
             raise
+        copies.request(connection, self._targets, owner, now)
         return keyring.epoch
 
     def stored(self, owner: str) -> Keyring:
         """The keyring as it is on disk now, for whoever verifies (raises as `keyring`)."""
         return self._store.load(owner)
 
-    def end(self, owner: str) -> None:
+    def end(self, connection: Connection, owner: str, now: datetime) -> None:
         """Destroy a keyring for good: everything of its owner is noise from here on."""
         self._open.pop(owner, None)
         self._store.destroy(owner)
+        copies.request(connection, self._targets, owner, now)
+
+    def complete_copies(self, connection: Connection, owners: Sequence[str], now: datetime) -> None:
+        """Give a newly registered copy what it never had."""
+        copies.request_missing(connection, self._targets, [HOUSE, *owners], now)
 
     def sealed_file(self, owner: str) -> bytes:
         """The sealed keyring file as it stands, for its registered copies."""
@@ -149,7 +161,7 @@ class Custody:
         # between leaves a key without a row, which `reconcile` drops.
         stamp = now.isoformat(timespec="microseconds")
         group = self.keyring(client_id).new_group(kind, label, stamp)
-        self.save(client_id)
+        self.save(connection, client_id, now)
         connection.execute(
             insert(groups),
             {
@@ -314,7 +326,7 @@ class Custody:
         if present:
             for group_id in present:
                 keyring.drop_group(group_id)
-            self.save(client_id)
+            self.save(connection, client_id, now)
         return keyring.epoch
 
     def empty_intake_groups(self, connection: Connection, today: str) -> list[tuple[str, str]]:
@@ -332,7 +344,7 @@ class Custody:
             )
         ]
 
-    def reconcile(self, connection: Connection, client_id: str) -> list[str]:
+    def reconcile(self, connection: Connection, client_id: str, now: datetime) -> list[str]:
         """Drop keys that a crash left without a row; returns their group ids."""
         keyring = self.keyring(client_id)
         known = {
@@ -349,7 +361,7 @@ class Custody:
         for group_id in stray:
             keyring.drop_group(group_id)
         if stray:
-            self.save(client_id)
+            self.save(connection, client_id, now)
         return stray
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ from sqlalchemy import insert, select
 
 from vault.blobs import LocalBlobStore
 from vault.catalogue.schema import clients, settings
-from vault.catalogue.store import Catalogue
+from vault.catalogue.store import Catalogue, Transaction
 from vault.custody import HOUSE, Custody
 from vault.durable import make_directory
 from vault.errors import StoreExists, StoreLocked, StoreMissing, VaultError, WrongRootKey
@@ -47,7 +48,7 @@ _BLOBS: Final = "blobs"
 class Store:
     """An open store. Attributes: `catalogue`, `custody`, `blobs`, `origin`, `vkey`, `ledger_key`."""
 
-    def __init__(self, path: Path, lock: int, root: RootKey) -> None:
+    def __init__(self, path: Path, lock: int, root: RootKey, copies: Sequence[str] = ()) -> None:
         self.path = path
         self._lock = lock
         self.catalogue = Catalogue.open(path / _CATALOGUE)
@@ -68,7 +69,7 @@ class Store:
                 )
             self.origin: str = facts["origin"]
             self.blobs = LocalBlobStore(path / _BLOBS)
-            self.custody = Custody(KeyringStore(path / _KEYRINGS, root))
+            self.custody = Custody(KeyringStore(path / _KEYRINGS, root), copies)
             house = self.custody.keyring(HOUSE)
             self.ledger_key = Ed25519PrivateKey.from_private_bytes(house.secrets[SECRET_LEDGER])
             self.vkey = verifier_key(self.origin, self.ledger_key.public_key())
@@ -136,8 +137,11 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, path: Path, root: RootKey) -> Store:
+    def open(cls, path: Path, root: RootKey, copies: Sequence[str] = ()) -> Store:
         """Open the store at `path`.
+
+        Args:
+            copies: names of the registered copies of keyrings.
 
         Raises:
             StoreMissing, StoreLocked, WrongRootKey: what each says.
@@ -146,34 +150,35 @@ class Store:
             raise StoreMissing(f"{path}: expected a store, found none; `strongroom init` makes one")
         lock = _acquire(path)
         try:
-            return cls(path, lock, root)
+            return cls(path, lock, root, copies)
         except BaseException:
             os.close(lock)
             raise
 
-    def recover(self) -> list[str]:
-        """Put right what a crash between two durable writes can leave.
+    def recover(self, now: datetime) -> list[str]:
+        """Put right what a crash between two durable writes can leave in keyrings and their copies.
 
-        Sealed files in the spool belong to uploads that nobody acknowledged, unless a PARTIAL row keeps
-        them: the caller decides about those. Keys without a row are dropped.
+        Keys without a row are dropped; a copy registered since is noted as missing everything.
 
         Returns:
             One line for each thing put right.
         """
-        done: list[str] = []
 
-        def work(tx: object) -> None:
-            connection = tx.connection  # type: ignore[attr-defined]
-            for client_id in connection.execute(
-                select(clients.c.id).where(clients.c.state == "open")
-            ).scalars():
-                done.extend(
-                    f"keyring of client {client_id}: dropped group {group_id} that has no row"
-                    for group_id in self.custody.reconcile(connection, client_id)
-                )
+        def work(tx: Transaction) -> list[str]:
+            owners = list(
+                tx.connection.execute(
+                    select(clients.c.id).where(clients.c.state == "open")
+                ).scalars()
+            )
+            done = [
+                f"keyring of client {owner}: dropped group {group_id} that has no row"
+                for owner in owners
+                for group_id in self.custody.reconcile(tx.connection, owner, now)
+            ]
+            self.custody.complete_copies(tx.connection, owners, now)
+            return done
 
-        self.catalogue.write(work)
-        return done
+        return self.catalogue.write(work)
 
     def close(self) -> None:
         """Close the catalogue and let go of the lock."""

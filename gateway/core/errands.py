@@ -1,7 +1,7 @@
 """Errands: what the courier has to carry to other places, and what became of it.
 
-Here: the sealed keyring file of a client after each change, to every registered copy
-(`[[keyring.copies]]`), and its removal there when the client's keyring ends. The courier gets sealed bytes
+Here: the sealed keyring file after each change, to every registered copy (`[[keyring.copies]]`), and its
+removal there when a client's keyring ends; `vault.copies` notes what is due. The courier gets sealed bytes
 and the name of a target, never a key. An errand carries the keyring as it is when it is claimed, so
 several changes in a row cost one delivery; one that fails is tried again with growing delays for as long as
 it takes, and stays visible in `strongroom status`.
@@ -10,46 +10,20 @@ it takes, and stays visible in `strongroom status`.
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, select, update
 
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.wire.messages import Errand, ErrandReport
 from vault.catalogue.schema import errands
 from vault.catalogue.store import Transaction
+from vault.copies import SUFFIX
 from vault.errors import VaultError
 
 CLAIM_WAIT: Final = 20.0
 LONGEST_DELAY: Final = timedelta(hours=1)
-SUFFIX: Final = ".keys"
-
-
-def request_copies(core: Core, tx: Transaction, owner: str, now: datetime) -> None:
-    """Note, inside a transaction, that a keyring has changed and its copies must follow."""
-    for copy in core.config.keyring.copies:
-        name = owner + SUFFIX
-        tx.connection.execute(
-            update(errands)
-            .where(
-                errands.c.target == copy.name,
-                errands.c.name == name,
-                errands.c.delivered_at.is_(None),
-            )
-            .values(delivered_at=stamp(now), failure="superseded")
-        )
-        tx.connection.execute(
-            insert(errands),
-            {
-                "target": copy.name,
-                "name": name,
-                "created_at": stamp(now),
-                "attempts": 0,
-                "next_attempt_at": stamp(now),
-                "failure": "",
-            },
-        )
 
 
 class ErrandDesk:

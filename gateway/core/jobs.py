@@ -13,7 +13,6 @@ from typing import Any, Final
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from gateway.core import errands
 from gateway.core.journey import destroy, dispose, receive
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
@@ -60,7 +59,6 @@ async def housekeeping(core: Core) -> None:
             by_client.setdefault(client_id, []).append(group_id)
         for client_id, ids in by_client.items():
             custody.end_groups(tx.connection, client_id, ids, now)
-            errands.request_copies(core, tx, client_id, now)
             core.record(tx, "groups.ended", client_id, ACTOR_CORE, now, groups=ids)
 
     await core.write(end_empty)

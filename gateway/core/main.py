@@ -46,10 +46,10 @@ def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
 async def _serve(core: Core) -> None:
     config = core.config
     # 1. Put right what a crash left, with the code of the forward path, before anyone is served.
-    for line in await asyncio.to_thread(core.store.recover):
+    now = core.now()
+    for line in await asyncio.to_thread(core.store.recover, now):
         log.warning("recovered", what=line)
     await asyncio.to_thread(receive.sweep, core)
-    now = core.now()
     store_id = core.store.origin.rpartition("/")[2]
     await core.write(lambda tx: core.record(tx, "core.started", store_id, "core", now))
 

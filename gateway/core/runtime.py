@@ -77,7 +77,8 @@ class Core:
         except RetentionError as error:
             raise ConfigurationError(str(error)) from error
         root = load_root_key(config.root_key_path)
-        return cls(config, Store.open(config.store_path, root), rules, clock)
+        copies = [copy.name for copy in config.keyring.copies]
+        return cls(config, Store.open(config.store_path, root, copies), rules, clock)
 
     def close(self) -> None:
         self.store.close()

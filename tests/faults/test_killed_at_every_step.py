@@ -33,8 +33,8 @@ KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
 @pytest.fixture(scope="module")
 def template():
     """An installation with the demo accounts, made once and copied for each case."""
-    folder = Path(setup.create(Path(_short_folder()) / "t", datetime.now(UTC))).parent
-    setup.add_demo(folder, datetime.now(UTC))
+    folder = Path(_short_folder()) / "t"
+    setup.create(folder, datetime.now(UTC), demo=True)
     yield folder
     shutil.rmtree(folder.parent)
 

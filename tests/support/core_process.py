@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Self
 
 
 class CoreProcess:
@@ -24,7 +26,11 @@ class CoreProcess:
         ]  # fmt: skip
         self.process = subprocess.Popen(
             command,
-            env={**os.environ, "NOTIFY_SOCKET": str(self._folder / "n")},
+            env={
+                **os.environ,
+                "NOTIFY_SOCKET": str(self._folder / "n"),
+                "PYTHONFAULTHANDLER": "1",  # says where it stood if it has to be aborted
+            },
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -47,15 +53,19 @@ class CoreProcess:
         return (self._folder / "log").read_text("utf-8", "replace")
 
     def stop(self) -> None:
+        """Ask it to stop; one that does not is aborted, and its stacks are shown."""
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(30)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(10)
+            raise AssertionError(f"the process did not stop: {self.log()}") from None
 
-    def __enter__(self) -> CoreProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(30)
+        self.stop()
         self._log.close()

@@ -82,7 +82,7 @@ class House:
     def restart(self) -> None:
         self.core.close()
         self.open()
-        self.core.store.recover()
+        self.core.store.recover(self.clock())
         receive.sweep(self.core)
 
     async def settle(self) -> None:

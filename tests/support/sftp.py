@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import paramiko
-from tests.support.core_process import CoreProcess
-from tests.support.wire import Admin, inspect_one, until
 
 from gateway import setup
 from gateway.wire.channel import Channel
 from gateway.wire.messages import Claim, Classification, Scan, Verdict
+from tests.support.core_process import CoreProcess
+from tests.support.wire import Admin, inspect_one, until
 
 
 def make_template() -> Path:

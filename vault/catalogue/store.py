@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 GROUP_LIMIT: Final = 256  # works in one transaction: bounds the wait of the first
 READERS: Final = 4
+BUSY_MILLISECONDS: Final = 30_000
 
 
 @dataclass
@@ -131,7 +132,12 @@ class Catalogue:
 
         def work() -> bool:
             self._readers.dispose()
-            busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+            # Briefly: whoever writes waits behind this. The caller tries again.
+            self._raw.execute("PRAGMA busy_timeout=500")  # type: ignore[union-attr]
+            try:
+                busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+            finally:
+                self._raw.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")  # type: ignore[union-attr]
             return not busy
 
         return self._between_transactions(work)
@@ -280,7 +286,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
             uri=True,
             isolation_level=None,  # transactions are begun and ended by us alone
             check_same_thread=False,
-            timeout=30.0,
+            timeout=BUSY_MILLISECONDS / 1000,
         )
         if read_only:
             connection.execute("PRAGMA query_only=ON")

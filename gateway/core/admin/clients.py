@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import exists, func, insert, select, update
 
-from gateway.core import errands, mail
+from gateway.core import mail
 from gateway.core.admin.context import Context, client_row
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import stamp
@@ -82,8 +82,10 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         if taken:
             raise Refusal("exists", f"client {arguments.slug}: expected a new one, found it there")
         core.store.custody.create(
+            tx.connection,
             client_id,
             {SECRET_INDEX: secrets.token_bytes(32), SECRET_PROFILE: secrets.token_bytes(32)},
+            context.now,
         )
         tx.connection.execute(
             insert(clients),
@@ -99,7 +101,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "created_at": stamp(context.now),
             },
         )
-        errands.request_copies(core, tx, client_id, context.now)
         core.record(tx, "client.added", client_id, context.actor, context.now)
 
     await core.write(work)
@@ -184,8 +185,7 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
     client_id = await core.write(work)
 
     def end(tx: Transaction) -> None:
-        core.store.custody.end(client_id)
-        errands.request_copies(core, tx, client_id, context.now)
+        core.store.custody.end(tx.connection, client_id, context.now)
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)

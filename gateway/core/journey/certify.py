@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.core import errands, mail
+from gateway.core import mail
 from gateway.core.journey.dispose import DONE
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
-from vault import ledger, sshsig
+from vault import copies, ledger, sshsig
 from vault.catalogue.schema import (
     accounts,
     approvals,
@@ -28,7 +28,6 @@ from vault.catalogue.schema import (
     clients,
     documents,
 )
-from vault.catalogue.schema import errands as errand_table
 from vault.catalogue.store import Transaction
 from vault.certificate import (
     CERTIFIED,
@@ -94,19 +93,9 @@ async def await_copies(core: Core, owner: str) -> None:
     """Give reachable copies of the keyring a moment to follow, so that the claim can include them."""
     deadline = asyncio.get_running_loop().time() + COPY_PATIENCE
     while asyncio.get_running_loop().time() < deadline:
-        if not await core.read(lambda connection: _behind(connection, owner)):
+        if not await core.read(lambda connection: copies.behind(connection, owner)):
             return
         await asyncio.sleep(0.2)
-
-
-def _behind(connection: Connection, owner: str) -> dict[str, str]:
-    """Targets whose copy of a keyring is older than the keyring: name → since."""
-    rows = connection.execute(
-        select(errand_table.c.target, errand_table.c.created_at).where(
-            errand_table.c.name == owner + errands.SUFFIX, errand_table.c.delivered_at.is_(None)
-        )
-    )
-    return {row.target: row.created_at for row in rows}
 
 
 def look(
@@ -276,8 +265,8 @@ def _body(
         .where(approvals.c.batch_id == batch.id, approvals.c.decision == "approve")
         .order_by(approvals.c.signed_at)
     ).all()
-    behind = _behind(connection, batch.client_id)
-    copies = tuple(
+    behind = copies.behind(connection, batch.client_id)
+    registered = tuple(
         Copy(
             place=copy.directory,
             kind="keyring",
@@ -297,7 +286,7 @@ def _body(
         ),
         client=slug,
         batch_id=batch.id,
-        claim=make_claim(claim_for(checks, copies)),
+        claim=make_claim(claim_for(checks, registered)),
         register=register,
         register_digest=batch.register_digest,
         outcomes=tuple(
@@ -326,7 +315,7 @@ def _body(
         proposed_at=datetime.fromisoformat(batch.proposed_at),
         executed_at=datetime.fromisoformat(batch.started_at),
         groups_ended=tuple(progress.groups),
-        copies=copies,
+        copies=registered,
         checks=checks,
         limits=LIMITS,
     )

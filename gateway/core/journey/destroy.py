@@ -16,11 +16,10 @@ from __future__ import annotations
 import asyncio
 import functools
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, insert, select, update
 
-from gateway.core import errands
 from gateway.core.identity import Account
 from gateway.core.journey import certify
 from gateway.core.journey.certify import Progress, progress_of, remember
@@ -31,6 +30,8 @@ from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import approvals, batches, documents, tombstones
 from vault.catalogue.store import Transaction
+
+TRUNCATE_ATTEMPTS: Final = 20
 
 
 async def execute(core: Core, batch_id: str, account: Account) -> str:
@@ -137,7 +138,6 @@ async def _finish(core: Core, batch_id: str) -> str:
 
         def end(tx: Transaction) -> None:
             custody.end_groups(tx.connection, batch.client_id, progress.groups, now)
-            errands.request_copies(core, tx, batch.client_id, now)
             core.record(tx, "groups.ended", batch_id, ACTOR_CORE, now, groups=list(progress.groups))
 
         await core.write(end)
@@ -149,7 +149,12 @@ async def _finish(core: Core, batch_id: str) -> str:
 
     # 5. What the database's journal still holds of the old rows.
     with step("dispose.truncate"):
-        emptied = await asyncio.to_thread(core.store.catalogue.truncate_journal)
+        emptied = False
+        for _ in range(TRUNCATE_ATTEMPTS):
+            emptied = await asyncio.to_thread(core.store.catalogue.truncate_journal)
+            if emptied:
+                break
+            await asyncio.sleep(0.5)  # a reader is in the way: listings are short
 
     # 6. Look for all of it, and certify what was seen.
     with step("dispose.certify"):

@@ -288,4 +288,3 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("wrappings", schema=None) as batch_op:
         batch_op.create_index("ix_wrappings_group", ["group_id"], unique=False)
-
