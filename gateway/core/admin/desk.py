@@ -113,6 +113,18 @@ def act_statement(act: str, arguments: dict[str, Any], account: str, challenge: 
     )
 
 
+def _sentence(act: str, message: str) -> str:
+    """msgspec's message about an argument as subject, expected, found (never the argument itself)."""
+    text, _, place = message.partition(" - at `$")
+    subject = f"act {act}: argument {place.strip('.`')}" if place else f"act {act}: arguments"
+    if text.startswith("Object contains unknown field "):
+        return f"{subject}: expected known fields, found {text.removeprefix('Object contains ')}"
+    if text.startswith("Object missing required field "):
+        return f"{subject}: expected the field {text.rpartition(' ')[2]}, found none"
+    expected, _, found = text.removeprefix("Expected ").partition(", got ")
+    return f"{subject}: expected {expected}, found {found or 'another value'}"
+
+
 class AdminSession(Session):
     """A connection of the command line."""
 
@@ -149,7 +161,7 @@ class AdminSession(Session):
         try:
             arguments: Any = msgspec.convert(call.arguments, act.arguments)
         except msgspec.ValidationError as error:
-            raise Refusal("invalid", f"act {call.act}: {error}") from error
+            raise Refusal("invalid", _sentence(call.act, str(error))) from error
         actor = account.id if account else f"{CONSOLE}:{self._uid}"
         context = Context(self.core, self.core.now(), actor, account, self._desk)
         result = await act.run(context, arguments)

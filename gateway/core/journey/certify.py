@@ -52,6 +52,7 @@ from vault.certificate import (
     digest,
     make_claim,
 )
+from vault.certificate_print import language_of, print_certificate
 from vault.ids import new_id
 
 COPY_PATIENCE: Final = 15.0  # seconds to wait for reachable keyring copies before certifying
@@ -189,11 +190,7 @@ async def issue(
     progress = await core.write(bind)
     body = _decode_body(base64.b64decode(progress.body))
 
-    def render(connection: Connection) -> tuple[bytes, bytes]:
-        from vault.certificate_pdf import (
-            render_pdf,  # fonts and fpdf2 cost every start half a second
-        )
-
+    def assemble(connection: Connection) -> tuple[Certificate, str]:
         certificate = Certificate(
             format=FORMAT,
             body=body,
@@ -205,11 +202,11 @@ async def issue(
             ),
         )
         client = connection.execute(select(clients).where(clients.c.id == batch.client_id)).one()
-        language = mail.open_profile(core, client).language
-        printed = render_pdf(certificate, language if language in {"en", "zh"} else "both")  # type: ignore[arg-type]
-        return certificate_to_json(certificate), printed
+        return certificate, mail.open_profile(core, client).language
 
-    document, printed = await core.read(render)
+    certificate, language = await core.read(assemble)
+    document = certificate_to_json(certificate)
+    printed = await asyncio.to_thread(print_certificate, certificate, language_of(language))
 
     def store(tx: Transaction) -> str:
         now = core.now()
