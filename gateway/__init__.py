@@ -10,7 +10,7 @@
 - `inspect`      the jailed processes that open hostile files
 - `courier`      the process that carries sealed things elsewhere
 
-Below it lie two packages that know nothing of it: `vault` (sealed store, keys, catalogue, ledger, certificates)
-and `retention_rules` (what is kept how long, and why). A reader new here starts with docs/architecture.md, then
-`wire/messages.py`, then `core/journey`.
+Below it lie two packages that know nothing of it: `vault` (sealed store, keys, catalogue, ledger,
+certificates) and `retention_rules` (what is kept how long, and why). A reader new here starts with
+docs/architecture.md, then `wire/messages.py`, then `core/journey`.
 """

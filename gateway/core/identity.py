@@ -75,6 +75,12 @@ def describe(connection: Connection, row: Row[Any]) -> Account:
     return Account(row.id, row.name, row.role, row.client_id, frozenset(seen | set(granted)))
 
 
+def current_account(connection: Connection, name: str) -> Account | None:
+    """The active account of that name with what it may see now, or None."""
+    row = load_account(connection, name)
+    return describe(connection, row) if row is not None else None
+
+
 def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:
     """Whether this public key is registered for the account and not removed."""
     found = connection.execute(

@@ -56,7 +56,7 @@ class Core:
         self.rules = rules
         self._clock = clock
         self._started = clock()
-        self._started_monotonic = time.monotonic()
+        self._started_boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
         self.executing: set[str] = set()  # batches in execution now
@@ -94,7 +94,8 @@ class Core:
             Refusal: the clock ran ahead of the time that passed since the core started, or stands
                 before the newest entry of the ledger.
         """
-        passed = timedelta(seconds=time.monotonic() - self._started_monotonic)
+        # Since boot, sleep included: a machine that slept has no wrong clock.
+        passed = timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME) - self._started_boottime)
         drift = (now - self._started) - passed
         if abs(drift) > CLOCK_TOLERANCE:
             raise Refusal(

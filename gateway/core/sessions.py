@@ -57,6 +57,7 @@ from gateway.wire.messages import (
     Verdict,
     Writable,
 )
+from vault.errors import StorageFailed
 
 FAILURE_DELAY: Final = 0.2  # seconds a failed login waits: a guess costs more than a right answer
 EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
@@ -122,8 +123,14 @@ class SftpSession(Session):
                 return ExchangeSignature(self._sign(request)), None
             case AuthenticateKey() | AuthenticatePassword() | AuthenticateCode():
                 return await self._authenticate(request), None
-        if self._view is None:
+        if self._view is None or self._proof.user is None:
             raise WireError(f"sftp: expected a login first, found {type(request).__name__}")
+        # Rights are looked up for each request: what was revoked since the login is gone at once.
+        user = self._proof.user
+        account = await self.core.read(lambda c: identity.current_account(c, user))
+        if account is None:
+            raise WireError("sftp: expected an active account, found it disabled")
+        self._view.account = account
         return await self._serve(self._view, request)
 
     async def _serve(self, view: View, request: Any) -> Answer:
@@ -324,8 +331,10 @@ class InspectSession(Session):
                 self._claimed, fixity, self._fixity = None, self._fixity, None
                 try:
                     await self._desk.verdict(claimed, request, fixity)
+                except StorageFailed:
+                    raise  # what is recorded is not known now: the next start looks
                 except BaseException:
-                    await self._desk.drop_parts(claimed)
+                    await self._desk.lost(claimed, None, seen=True)
                     raise
                 return Done(), None
         raise WireError(

@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.support.core_process import CoreProcess
-from tests.support.wire import Admin, Door, inspect_one, until
 
 from gateway import setup
 from gateway.core.journey.steps import STEPS
 from gateway.errors import Disconnected, Refusal
+from tests.support.core_process import CoreProcess
+from tests.support.wire import Admin, Door, inspect_one, until
 from vault.certificate_verify import verify_certificate
 
 NOTE = b"Strongroom demonstration note\n\nDate: 2026-11-20\nThis note may be discarded.\n"
@@ -130,10 +130,7 @@ def test_it_recovers(template, step, phase):
                 assert (
                     name in journey.acknowledged
                     or name == ""
-                    or (step, phase)
-                    in {
-                        ("receive.record", "after"),
-                    }
+                    or (step, phase) == ("receive.record", "after")
                 ), (name, found)
             verified = journey.admin.call("ledger.verify")
             assert verified["findings"] == []

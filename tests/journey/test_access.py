@@ -282,7 +282,41 @@ def test_roles_without_documents_see_none(house):
         assert await house.names("/", "auditor") == ["ledger", "certificates"]
         assert await house.names("/", "officer1") == ["disposal"]
         assert (await house.refused(house.view("admin"))).code == "denied"
-        entries = await house.read("/ledger/entries.jsonl", "auditor")
+        entries = await house.read("/ledger/entries-000000000000.jsonl", "auditor")
         assert entries.count(b"\n") == house.core.store.catalogue.ledger.size
 
     run(journey())
+
+
+def test_what_is_revoked_is_gone_at_once_in_a_session_that_is_open(house):
+    """The rights of a session are looked up for each request, not remembered from its login."""
+
+    async def journey():
+        from gateway.core import identity
+
+        await house.filed("a.xml")
+        view = await house.view("accountant")
+        assert (await view.stat(split("/clients/acme/2025/invoice/a.xml"))).size == 1
+        await house.act("account.revoke", **{"name": "accountant"}, client="acme")  # noqa: PIE804
+        view.account = await house.core.read(lambda c: identity.current_account(c, "accountant"))
+        refusal = await house.refused(view.stat(split("/clients/acme/2025/invoice/a.xml")))
+        assert refusal.code == "not_found"
+        await house.act("account.disable", **{"name": "accountant"})  # noqa: PIE804
+        assert await house.core.read(lambda c: identity.current_account(c, "accountant")) is None
+
+    run(journey())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../etc/passwd", "a/b", "a\\b", "", ".", "..", "x" * 400 + ".pdf", "a\nb\x00c", "\udcff",
+     "gpj.\u202eexe", "发" * 200 + ".ofd"],
+)  # fmt: skip
+def test_a_name_from_inside_a_document_becomes_one_that_can_be_shown(name):
+    from gateway.core.tree import check_name, safe_name
+
+    cleaned = safe_name(name)
+    check_name(cleaned)
+    assert "/" not in cleaned
+    assert cleaned not in {"", ".", ".."}
+    assert not name.endswith((".pdf", ".ofd")) or cleaned.endswith(name[-4:])

@@ -109,6 +109,14 @@ def test_every_doubt_leads_away_from_filing(what, event, reason):
     assert found.reason == reason
 
 
+def test_a_reason_never_carries_text_that_an_inspector_might_have_read():
+    found = judge(with_scan(Scan("yara", "found", "李小明 34052419800101001X\nsalary")), AROUND)
+    assert found.reason.isascii()
+    assert "\n" not in found.reason
+    assert " " not in found.reason
+    assert len(found.reason) <= 64
+
+
 def test_a_scanner_that_is_away_is_waited_for_without_end_and_a_parser_is_not():
     assert judge(with_scan(Scan("clamd", "unavailable")), AROUND).retry_for_ever
     assert not judge(with_scan(Scan("yara", "error")), AROUND).retry_for_ever

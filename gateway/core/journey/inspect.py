@@ -26,6 +26,7 @@ from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.receive import Upload
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
+from gateway.core.tree import safe_name
 from gateway.errors import Refusal
 from gateway.wire.messages import Verdict, Work
 from vault.catalogue.schema import clients, documents, settings
@@ -38,6 +39,8 @@ CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work
 MANDATORY: Final = frozenset({"yara"})
 SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PERSISTENT_SCANS: Final = 16
+FACTS_LIMIT: Final = 64
+FACT_LIMIT: Final = 2000
 
 
 @dataclass
@@ -148,7 +151,7 @@ class InspectionDesk:
             self._core.now(),
             client_id=row.client_id,
             channel="part",
-            name=name,
+            name=safe_name(name),
             submitter=row.submitter,
             parent_id=row.id,
             depth=row.depth + 1,
@@ -231,13 +234,18 @@ class InspectionDesk:
             for scan in verdict.scans[:PERSISTENT_SCANS]
         ]
         key = core.store.custody.document_key(row)
+        facts = {
+            key[:FACT_LIMIT]: value[:FACT_LIMIT]
+            for key, value in list(verdict.facts.items())[:FACTS_LIMIT]
+        }
         metadata = msgspec.structs.replace(
-            claimed.metadata, facts={**claimed.metadata.facts, **verdict.facts}
+            claimed.metadata, facts={**claimed.metadata.facts, **facts}
         )
         more: dict[str, Any] = {}
         if row.channel == "smtp" and verdict.suggested_name:
-            metadata = msgspec.structs.replace(metadata, name=verdict.suggested_name)
-            more["name_index"] = receive.name_index(core, row.client_id, verdict.suggested_name)
+            name = safe_name(verdict.suggested_name)
+            metadata = msgspec.structs.replace(metadata, name=name)
+            more["name_index"] = receive.name_index(core, row.client_id, name)
         more |= {
             "sealed_metadata": core.store.custody.seal_metadata(key, row.id, metadata),
             "media_type": verdict.media_type[:128],

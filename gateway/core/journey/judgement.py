@@ -14,6 +14,7 @@ Rules, in this order:
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Final, Literal
 
@@ -30,6 +31,8 @@ UNJUDGED: Final = "unjudged:"
 DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note"})
 CLAMD: Final = "clamd"
 FIXITY: Final = "fixity"
+REASON_LIMIT: Final = 64
+_NOT_A_CODE: Final = re.compile(r"[^A-Za-z0-9._:,/-]")
 READER: Final = (
     "reader"  # reads for classification only: its failure leaves a document unclassified
 )
@@ -79,8 +82,9 @@ def judge(verdict: Verdict, around: Circumstances) -> Judgement:
 
 
 def _code(what: str, scan: Scan) -> str:
-    detail = f":{scan.detail}" if scan.detail else ""
-    return f"{what}:{scan.scanner}{detail}"[:64]
+    """A reason code. It goes into the ledger: whatever an inspector says, no text of a document may."""
+    code = f"{what}:{scan.scanner}" + (f":{scan.detail}" if scan.detail else "")
+    return _NOT_A_CODE.sub("_", code)[:REASON_LIMIT]
 
 
 def _missing(scans: list[Scan], around: Circumstances) -> Judgement | None:

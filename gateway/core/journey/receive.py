@@ -34,7 +34,7 @@ from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
-from vault.errors import StorageFull, VaultError
+from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.ledger import COMMITMENT_SALT, commitment
 from vault.sealed import CHUNK, sealed_size, whole_chunks
@@ -126,6 +126,9 @@ async def stage(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
         except StorageFull as error:
             await discard(core, upload)
             raise Refusal("full", FULL) from error
+        except VaultError:
+            upload.close()
+            raise
     if written != sealed_size(size):
         await unstage(core, upload)
         raise Refusal(
@@ -228,6 +231,10 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
     with step("receive.record"):
         try:
             await core.write(lambda tx: record(core, tx, upload, size, sha256, now))
+        except StorageFailed:
+            # Whether the row is there is not known now: the next start looks, and keeps or sweeps.
+            upload.close()
+            raise
         except StorageFull as error:
             await unstage(core, upload)
             raise Refusal("full", FULL) from error

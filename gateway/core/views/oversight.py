@@ -1,12 +1,15 @@
 """What officers and auditors see: files made from the catalogue, no document content.
 
 Officers: `/disposal/<batch>/` with the register to approve and the certificate once there is one.
-Auditors: `/ledger/` and `/certificates/`.
+Auditors: `/ledger/` (the newest checkpoint, the public key, and the entries in files of ten thousand, so that
+no reading needs memory for the whole history) and `/certificates/`.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -15,8 +18,12 @@ from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
 from vault import ledger
-from vault.catalogue.schema import batches, certificates
+from vault.catalogue.schema import batches, certificates, ledger_entries
 from vault.ids import is_id
+
+ENTRIES_IN_FILE: Final = 10_000
+FILES_AT_ONCE: Final = 100
+_ENTRIES: Final = re.compile(r"entries-(\d{12})\.jsonl")
 
 
 class _GeneratedView(View):
@@ -103,12 +110,7 @@ class AuditorView(_GeneratedView):
 
     def _page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
         if path == ("ledger",):
-            newest = self.core.newest_entry_time()
-            when = stamp(newest) if newest else stamp(self.core.now())
-            return page(
-                plain_file(name, len(self._content(connection, ("ledger", name))), when)
-                for name in ("checkpoint", "entries.jsonl", "ledger.vkey")
-            )
+            return self._ledger_page(connection, int(cursor or 0))
         if path == ("certificates",):
             rows = connection.execute(
                 select(
@@ -128,12 +130,36 @@ class AuditorView(_GeneratedView):
             return page(entries, rows[-1].id if len(rows) == PAGE else "")
         raise Refusal("not_found", NOT_FOUND)
 
+    def _ledger_page(self, connection: Connection, start: int) -> Page:
+        newest = self.core.newest_entry_time()
+        when = stamp(newest) if newest else stamp(self.core.now())
+        size = self.core.store.catalogue.ledger.size
+        entries = []
+        if start == 0:
+            entries = [
+                plain_file(name, len(self._content(connection, ("ledger", name))), when)
+                for name in ("checkpoint", "ledger.vkey")
+            ]
+        stop = min(size, start + FILES_AT_ONCE * ENTRIES_IN_FILE)
+        for first in range(start, stop, ENTRIES_IN_FILE):
+            length = connection.execute(
+                select(func.sum(func.length(ledger_entries.c.entry) + 1)).where(
+                    ledger_entries.c.seq >= first,
+                    ledger_entries.c.seq < first + ENTRIES_IN_FILE,
+                )
+            ).scalar_one()
+            entries.append(plain_file(f"entries-{first:012}.jsonl", int(length), when))
+        return page(entries, str(stop) if stop < size else "")
+
     def _content(self, connection: Connection, path: tuple[str, ...]) -> bytes:
         if len(path) == 2 and path[0] == "ledger":
             if path[1] == "checkpoint":
                 return (ledger.latest_checkpoint(connection) or "").encode()
-            if path[1] == "entries.jsonl":
-                return b"".join(entry + b"\n" for entry in ledger.entries(connection))
+            if (match := _ENTRIES.fullmatch(path[1])) is not None:
+                first = int(match[1])
+                if first % ENTRIES_IN_FILE == 0:
+                    some = ledger.entries(connection, first, first + ENTRIES_IN_FILE)
+                    return b"".join(entry + b"\n" for entry in some)
             if path[1] == "ledger.vkey":
                 return self.core.store.vkey.encode() + b"\n"
         if len(path) == 2 and path[0] == "certificates":
