@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from vault.catalogue.schema import errands
 
-SUFFIX: Final = ".keys"
+SUFFIX: Final = ".keyring"  # as in the store, so that a copy can be put back as it is
 SUPERSEDED: Final = "superseded"
 
 

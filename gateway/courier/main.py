@@ -24,7 +24,7 @@ from vault.durable import remove_durably, write_durably
 from vault.errors import VaultError
 
 RECONNECT_SECONDS: Final = 1.0
-_NAME: Final = re.compile(r"[0-9A-Za-z_-]{1,64}\.keys")
+_NAME: Final = re.compile(r"[0-9A-Za-z_-]{1,64}\.keyring")
 
 log = structlog.get_logger("courier")
 

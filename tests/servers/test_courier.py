@@ -72,8 +72,8 @@ def test_a_reachable_copy_follows_before_the_certificate_and_is_named_in_it(plac
         ]
         # The old copy, with the old groups in it, is gone: what lies there is the new epoch.
         owner = original.name.split(".")[0]
-        assert (copies / f"{owner}.keys").read_bytes() == original.read_bytes()
-        assert (copies / "house.keys").is_file()
+        assert (copies / f"{owner}.keyring").read_bytes() == original.read_bytes()
+        assert (copies / "house.keyring").is_file()
         status = Admin(folder / "run" / "admin.sock", folder / "demo").call("status")
         assert status["copies_behind"] == []
 
@@ -104,8 +104,8 @@ def test_what_the_courier_carries_is_sealed(place):
     from vault.keyring import KeyringStore
     from vault.root import FileRootKey
 
-    (copy,) = [path for path in copies.iterdir() if path.name != "house.keys"]
-    owner = copy.name.removesuffix(".keys")
+    (copy,) = [path for path in copies.iterdir() if path.name != "house.keyring"]
+    owner = copy.name.removesuffix(".keyring")
     keyring = KeyringStore(folder / "vault/keyrings", FileRootKey.load(folder / "root.key")).load(
         owner
     )

@@ -10,6 +10,7 @@ import signal
 import smtplib
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import time
@@ -678,18 +679,29 @@ def test_what_was_sent_in_clear_before_tls_is_never_obeyed_in_it(tmp_path, certi
         assert door.connect().reply().startswith("220 ")
 
 
-def test_failed_handshakes_do_not_use_up_a_sources_connections(tmp_path, certificate):
+@pytest.mark.parametrize(
+    "said", [b"this is no handshake at all\r\n" * 3, b"\x16\x03", b"", None], ids=repr
+)
+def test_failed_handshakes_do_not_use_up_a_sources_connections(tmp_path, certificate, said):
     with running(tmp_path, **certificate) as door:
         for _ in range(20):
             line = door.connect()
             assert line.reply().startswith("220 ")
             line.ask("EHLO c")
             assert line.ask("STARTTLS").startswith("220 ")
-            line.send(b"this is no handshake at all\r\n" * 3)
+            if said is None:  # a reset, with nothing said
+                abrupt = struct.pack("ii", 1, 0)
+                line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abrupt)
+                line.close()
+                time.sleep(0.02)
+                continue
+            line.send(said)
             with contextlib.suppress(OSError):
+                line.socket.shutdown(socket.SHUT_WR)
                 while line.socket.recv(4096):
                     pass
             line.close()
+            time.sleep(0.02)
 
 
 def test_a_connection_cut_in_data_over_tls_commits_nothing(tmp_path, certificate):

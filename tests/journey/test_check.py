@@ -1,0 +1,153 @@
+"""`check` finds what is broken, names it, and says what to do; on a whole store it finds nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from tests.support.house import run
+from vault.catalogue.schema import documents, groups, tombstones, wrappings
+
+
+def blob_of(house, document: str) -> Path:
+    (path,) = (house.folder / "vault/blobs/objects").rglob(document)
+    return path
+
+
+async def findings(house, *, read_data: bool = False) -> list[dict]:
+    return (await house.act("check", read_data=read_data))["findings"]
+
+
+def test_a_whole_store_has_no_findings_at_any_stage_of_the_journey(house):
+    async def journey():
+        assert await findings(house, read_data=True) == []
+        await house.upload("/inbox/a.xml", b"a")
+        assert await findings(house, read_data=True) == []
+        await house.judge()
+        assert await findings(house, read_data=True) == []
+        await house.filed("b.xml")
+        assert await findings(house, read_data=True) == []
+
+    run(journey())
+
+
+@pytest.mark.parametrize("where", ["salt", "commitment", "middle", "last byte"])
+def test_a_flipped_byte_in_a_sealed_file_is_found_by_reading(house, where):
+    async def journey():
+        document = await house.filed("a.xml", b"some bytes" * 4000)
+        path = blob_of(house, document)
+        data = bytearray(path.read_bytes())
+        position = {"salt": 3, "commitment": 30, "middle": len(data) // 2, "last byte": -1}[where]
+        data[position] ^= 1
+        path.write_bytes(data)
+        found = await findings(house, read_data=True)
+        assert [document in finding["subject"] for finding in found] == [True]
+        assert "restore" in found[0]["action"]
+
+    run(journey())
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "longer"])
+def test_a_missing_or_wrongly_long_sealed_file_is_found_without_reading(house, how):
+    async def journey():
+        document = await house.filed("a.xml", b"x" * 100_000)
+        path = blob_of(house, document)
+        if how == "missing":
+            path.unlink()
+        elif how == "cut":
+            path.write_bytes(path.read_bytes()[:-1])
+        else:
+            path.write_bytes(path.read_bytes() + b"\0")
+        (finding,) = await findings(house)
+        assert document in finding["subject"]
+
+    run(journey())
+
+
+def test_an_orphan_blob_is_found(house):
+    async def journey():
+        document = await house.filed("a.xml")
+        stray = blob_of(house, document).with_name("01M80J643X9JAJ7MXAFCG8NJ02")
+        stray.write_bytes(b"x" * 80)
+        found = await findings(house)
+        assert any("01M80J643X9JAJ7MXAFCG8NJ02" in finding["subject"] for finding in found)
+
+    run(journey())
+
+
+def _row_without_key(tx, document):
+    tx.connection.execute(
+        update(documents).where(documents.c.id == document).values(wrapped_key=None)
+    )
+
+
+def _swapped_key(tx, document):
+    other = tx.connection.execute(documents.select().where(documents.c.id != document)).first()
+    tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == document)
+        .values(wrapped_key=other.wrapped_key, group_id=other.group_id)
+    )
+
+
+def _forgotten_wrapping(tx, document):
+    tx.connection.execute(delete(wrappings).where(wrappings.c.document_id == document))
+
+
+def _other_size(tx, document):
+    tx.connection.execute(update(documents).where(documents.c.id == document).values(size=7))
+
+
+def _ended_group(tx, document):
+    row = tx.connection.execute(documents.select().where(documents.c.id == document)).one()
+    tx.connection.execute(
+        update(groups).where(groups.c.id == row.group_id).values(ended_at="2026-01-01")
+    )
+
+
+def _both_filed_and_destroyed(tx, document):
+    tx.connection.execute(
+        tombstones.insert(),
+        {
+            "document_id": document,
+            "client_id": "x",
+            "batch_id": "x",
+            "destroyed_at": "2026-01-01",
+        },
+    )
+
+
+def _destroyed_with_remains(tx, document):
+    tx.connection.execute(
+        update(documents).where(documents.c.id == document).values(state="DESTROYED")
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _row_without_key, _swapped_key, _forgotten_wrapping, _other_size, _ended_group,
+        _both_filed_and_destroyed, _destroyed_with_remains,
+    ],
+)  # fmt: skip
+def test_every_broken_invariant_of_the_catalogue_is_found(house, damage):
+    async def journey():
+        document = await house.filed("a.xml")
+        await house.filed("b.xml", b"other")
+        await house.core.write(lambda tx: damage(tx, document))
+        assert await findings(house)
+
+    run(journey())
+
+
+def test_a_lost_keyring_is_found_and_named(house):
+    async def journey():
+        await house.filed("a.xml")
+        client = (await house.act("client.show", slug="acme"))["id"]
+        house.core.store.custody._store.path(client).unlink()
+        found = await findings(house)
+        assert any(client in finding["subject"] for finding in found)
+
+    run(journey())

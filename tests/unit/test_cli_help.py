@@ -1,0 +1,115 @@
+"""Every command says what it is for and names its options; none that is not there is offered."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from gateway.cli import app
+from tests.unit.cli_here import Program
+
+ANY = {"--config", "-c", "--help"}
+RESULT = ANY | {"--json"}
+SIGNED = RESULT | {"--as", "--key"}
+COMMANDS = {
+    "init": {"--demo", "--json"},
+    "run": ANY,
+    "core": ANY,
+    "sftp": ANY,
+    "smtp": ANY,
+    "inspect": ANY,
+    "courier": ANY,
+    "client add": SIGNED
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"},
+    "client list": RESULT,
+    "client show": RESULT,
+    "client close": SIGNED,
+    "account add": RESULT
+    | {"--role", "--client", "--key", "--password", "--totp", "--as", "--signing-key"},
+    "account list": RESULT,
+    "account disable": SIGNED,
+    "account key": SIGNED | {"--add", "--remove"},
+    "account grant": SIGNED | {"--client"},
+    "account revoke": SIGNED | {"--client"},
+    "document list": RESULT | {"--client", "--state", "--class", "--year", "--after", "--limit"},
+    "document show": RESULT,
+    "document release": SIGNED | {"--class", "--year"},
+    "document reject": SIGNED,
+    "document reclassify": SIGNED | {"--class", "--year"},
+    "document export": SIGNED | {"--output"},
+    "hold place": SIGNED | {"--document", "--client", "--reason"},
+    "hold release": SIGNED,
+    "hold list": RESULT | {"--released"},
+    "retention explain": RESULT,
+    "retention preview": RESULT | {"--at", "--client"},
+    "retention rules": RESULT,
+    "disposal propose": SIGNED | {"--client"},
+    "disposal list": RESULT,
+    "disposal show": RESULT,
+    "disposal statement": RESULT | {"--as", "--decision"},
+    "disposal approve": SIGNED | {"--signature"},
+    "disposal reject": SIGNED | {"--signature"},
+    "disposal execute": SIGNED,
+    "certificate list": RESULT,
+    "certificate show": RESULT | {"--pdf", "--output"},
+    "certificate verify": RESULT | {"--vkey"},
+    "ledger verify": RESULT | {"--against"},
+    "ledger checkpoint": RESULT,
+    "ledger export": RESULT,
+    "keys status": RESULT,
+    "check": RESULT | {"--read-data"},
+    "status": RESULT,
+    "doctor": RESULT,
+}
+
+
+def offered() -> set[str]:
+    """All commands there are, as typed."""
+    found = set()
+
+    def walk(command, path):
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            found.add(path)
+        for name, each in (inner or {}).items():
+            walk(each, f"{path} {name}".strip())
+
+    walk(typer.main.get_command(app.app), "")
+    return found
+
+
+def test_the_commands_are_those_listed_here_and_no_others() -> None:
+    assert offered() == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "options"), COMMANDS.items())
+def test_help_names_every_option_and_says_what_the_command_is_for(
+    command: str, options: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Program(capsys)(*command.split(), "--help")
+    assert done.code == 0
+    assert done.err == ""
+    words = set(done.out.replace(",", " ").split())
+    assert options <= words
+    usage, *rest = done.out.strip().splitlines()
+    assert usage.startswith(f"Usage: strongroom {command} ")
+    about = next(line.strip() for line in rest if line.strip())
+    assert len(about) > 15
+    assert not about.startswith("Options")
+
+
+@pytest.mark.parametrize("group", ["", "client", "document", "hold", "ledger", "keys"])
+def test_a_group_without_a_command_shows_its_help_as_a_usage_error(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = Program(capsys)(*group.split())
+    assert done.code == 2
+    assert done.out == ""
+    assert "Commands:" in done.err
+
+
+def test_the_version_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    done = Program(capsys)("--version")
+    assert done.code == 0
+    assert done.out.startswith("strongroom ")
+    assert len(done.out.splitlines()) == 1

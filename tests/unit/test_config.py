@@ -1,0 +1,151 @@
+"""The configuration: what the example promises, and how every fault in a file is told."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from gateway.config import Config, KeyringCopy, decode, load, parse_listen
+from gateway.errors import ConfigurationError
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+SECTIONS = [name for name in Config.__struct_fields__ if name not in {"base", "source"}]
+
+
+def example(*, with_comments: bool = False) -> dict:
+    text = EXAMPLE.read_text("utf-8")
+    if with_comments:
+        # Settings that are off by default stand there as `#key`, prose as `# text`.
+        text = re.sub(r"^#(?=[a-z\[])", "", text, flags=re.MULTILINE)
+    return tomllib.loads(text)
+
+
+def test_the_example_decodes_to_exactly_the_defaults() -> None:
+    shown = decode(EXAMPLE.read_bytes(), EXAMPLE)
+    default = decode(b"", EXAMPLE)
+    for name in SECTIONS:
+        assert getattr(shown, name) == getattr(default, name)
+
+
+def test_the_example_names_every_key_of_every_section_and_no_other() -> None:
+    shown = example(with_comments=True)
+    assert list(shown) == SECTIONS
+    for name in SECTIONS:
+        fields = type(getattr(Config(), name)).__struct_fields__
+        assert list(shown[name]) == list(fields), name
+    assert list(shown["keyring"]["copies"][0]) == list(KeyringCopy.__struct_fields__)
+
+
+def test_the_commented_part_of_the_example_decodes_too() -> None:
+    text = re.sub(r"^#(?=[a-z\[])", "", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
+    assert len(decode(text.encode(), EXAMPLE).keyring.copies) == 1
+
+
+def test_every_key_of_the_example_stands_below_prose_of_its_own() -> None:
+    lines = EXAMPLE.read_text("utf-8").splitlines()
+    bare = [
+        line
+        for before, line in itertools.pairwise(lines)
+        if re.match(r"[a-z_]+ = ", line) and not before.startswith("# ")
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[store]\npth = 'x'\n", ["key store.pth", "known key", "unknown"]),
+        ("[stor]\n", ["key stor", "known key"]),
+        ("[[keyring.copies]]\nname = 'a'\ndirectory = '/x'\nwho = 1\n", ["copies", "who"]),
+        ("[sftp]\nmax_connections = 'many'\n", ["sftp.max_connections", "'many'"]),
+        ("[sftp]\nmax_connections = 0\n", ["sftp.max_connections", ">= 1", "found 0"]),
+        ("[sftp]\nlogin_grace = 0\n", ["sftp.login_grace", "found 0"]),
+        ("[sftp]\nlisten = 'nowhere'\n", ["sftp.listen", "host:port", "'nowhere'"]),
+        ("[smtp]\nlisten = '127.0.0.1:70000'\n", ["smtp.listen", "host:port"]),
+        ("[smtp]\ntls_key = 'k.pem'\n", ["smtp.tls_certificate", "one of the two"]),
+        ("[inspect]\nclamd = 'maybe'\n", ["inspect.clamd", "'maybe'"]),
+        ("[disposal]\napprovals = 1\n", ["disposal.approvals", ">= 2", "found 1"]),
+        ("[retention]\npacks = 'cn'\n", ["retention.packs", "'cn'"]),
+        ("[keyring]\ncopies = [{name = 'A B', directory = 'x'}]\n", ["keyring.copies", "'A B'"]),
+        (
+            "[[keyring.copies]]\nname='a'\ndirectory='x'\n[[keyring.copies]]\nname='a'\ndirectory='y'\n",
+            ["keyring.copies", "distinct names"],
+        ),
+        ("[log]\nlevel = 'loud'\n", ["log.level", "'loud'"]),
+        (f"[sockets]\ndirectory = '{'d' * 120}'\n", ["sockets.directory", "at most 107 bytes"]),
+        ("[store\n", ["TOML"]),
+    ],
+)
+def test_a_fault_is_told_with_file_key_expected_and_found(text: str, words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        decode(text.encode(), Path("/somewhere/config.toml"))
+    message = str(caught.value)
+    assert message.startswith("/somewhere/config.toml: ")
+    assert "expected" in message
+    assert "found" in message
+    for word in words:
+        assert word in message
+
+
+def test_bytes_that_are_no_utf_8_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="TOML in UTF-8"):
+        decode(b"\xff\xfe", Path("config.toml"))
+
+
+def test_a_configuration_that_is_not_there_or_a_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load(tmp_path / "config.toml")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_without_a_path_the_folder_s_own_configuration_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.toml").write_text("[smtp]\ndomain = 'here.example'\n")
+    monkeypatch.chdir(tmp_path)
+    assert load().smtp.domain == "here.example"
+
+
+def test_paths_are_relative_to_the_configuration_and_not_to_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "config.toml").write_text("[store]\npath = '../vault'\nroot_key = ''\n")
+    monkeypatch.chdir(tmp_path)
+    config = load(Path("etc/config.toml"))
+    assert config.store_path.resolve() == (tmp_path / "vault").resolve()
+    assert config.store_path.is_absolute()
+    assert config.root_key_path is None
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("127.0.0.1:2222", ("127.0.0.1", 2222)),
+        ("[::1]:0", ("::1", 0)),
+        ("localhost:65535", ("localhost", 65535)),
+    ],
+)
+def test_an_address_is_split_into_host_and_port(text: str, parts: tuple[str, int]) -> None:
+    assert parse_listen(text, "key") == parts
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":22", "host", "host:", "host:65536", "::1:22", "[x]:1", "a:b:1"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="host:port"):
+        parse_listen(text, "key")
+
+
+def test_a_decoded_configuration_can_t_be_changed() -> None:
+    config = decode(b"", Path("config.toml"))
+    with pytest.raises(AttributeError):
+        config.store.path = "elsewhere"  # type: ignore[misc]
+    assert msgspec.structs.replace(config.store, path="elsewhere").path == "elsewhere"
