@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -69,3 +70,4 @@ class CoreProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
         self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,7 +8,6 @@ import ctypes
 import json
 import mmap
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
@@ -35,16 +34,17 @@ def attempts(core):
     """Name and act of everything hostile code would try."""
     for path in TARGETS["files"]:
         yield f"read {path}", lambda path=path: os.open(path, os.O_RDONLY)
-        yield f"write {path}", lambda path=path: os.open(path, os.O_WRONLY)
-        yield f"stat and list {path}", lambda path=path: os.listdir(os.path.dirname(path))
-        yield f"remove {path}", lambda path=path: os.unlink(path)
+        yield f"list the folder of {path}", lambda path=path: list(Path(path).parent.iterdir())
+        if path.startswith(TARGETS["root"]):  # a broken fence must not cost the tester's machine
+            yield f"write {path}", lambda path=path: os.open(path, os.O_WRONLY)
+            yield f"remove {path}", lambda path=path: Path(path).unlink()
     yield "write a new file", lambda: os.open("/tmp/sr-hostile", os.O_WRONLY | os.O_CREAT)
     yield "a socket", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     yield "a unix socket", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     yield "a program", lambda: os.execv("/bin/true", ["true"])
     yield "a process", os.fork
     for pid in TARGETS["pids"]:
-        yield f"signal {pid}", lambda pid=pid: os.kill(pid, signal.SIGTERM)
+        yield f"signal {pid}", lambda pid=pid: os.kill(pid, 0)
         yield f"memory of {pid}", lambda pid=pid: os.open(f"/proc/{pid}/mem", os.O_RDONLY)
         yield f"trace {pid}", lambda pid=pid: _trace(pid)
     yield "much memory", lambda: mmap.mmap(-1, 4 * 2**30)

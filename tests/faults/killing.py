@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 from gateway import setup
-from gateway.core.journey.steps import STEPS
 from gateway.errors import Disconnected, Refusal
 from tests.support.core_process import CoreProcess
 from tests.support.wire import Admin, Door, inspect_one, until
@@ -100,11 +99,7 @@ class Journey:
         return self.dispose()
 
 
-CASES = [(step, phase) for step in STEPS for phase in ("before", "after")]
-
-
-@pytest.mark.parametrize(("step", "phase"), CASES, ids=[f"{p}-{s}" for s, p in CASES])
-def test_it_recovers(template, step, phase):
+def dies_and_recovers(template: Path, step: str, phase: str) -> None:
     """One step, one phase: die there, come back, keep every promise, finish the journey."""
     home = Path(_short_folder())
     folder = home / "i"
