@@ -36,6 +36,10 @@ ORDER: Final = ("core", "inspect", "courier", "smtp", "sftp")
 Say = Callable[[str], None]
 
 
+class _Explained(ConfigurationError):
+    """A role can't start and has said why itself: one line is enough."""
+
+
 @dataclass
 class _Role:
     name: str
@@ -83,6 +87,8 @@ class Supervisor:
                 selector.register(wake_read, selectors.EVENT_READ)
                 try:
                     self._start_all(selector)
+                except _Explained:
+                    return 2
                 except ConfigurationError as error:
                     self._say(str(error))
                     return 2
@@ -114,6 +120,8 @@ class Supervisor:
                 for name in wave:
                     role = self._roles[name]
                     code = role.process.poll() if role.process else None
+                    if code == 2:
+                        raise _Explained(f"{name}: expected it to start, found it refused")
                     if code is not None:
                         raise ConfigurationError(
                             f"{name}: expected it to start, found exit code {code}"

@@ -48,6 +48,7 @@ def taken_over(template, tmp_path_factory):
         root = gateway.folder
         vault = [str(path) for path in (root / "vault").rglob("*") if path.is_file()][:40]
         targets = {
+            "root": str(root),
             "files": [
                 str(root / "root.key"), str(root / "config.toml"), str(root / "demo" / "officer1"),
                 "/etc/passwd", "/etc/shadow", "/proc/self/mem", sys.executable, *vault,

@@ -268,12 +268,13 @@ def test_a_full_disk_fails_the_upload_and_nothing_else(template, small_disk, tmp
         until(lambda: not gateway.spooled(), 10)
         assert set(gateway.documents()) == {"first.bin"}
         assert gateway.partials() == []
-        with gateway.paramiko() as client, client.open("/inbox/x", "wb") as remote:
-            # OpenSSH's client shows only "Failure"; the sentence is in the status message.
-            with pytest.raises(
-                OSError, match=r"no room left for this file\. Nothing of it was kept"
-            ):
-                remote.write(bytes(80 * MIB))
+        # OpenSSH's client shows only "Failure"; the sentence is in the status message.
+        with (
+            gateway.paramiko() as client,
+            client.open("/inbox/x", "wb") as remote,
+            pytest.raises(OSError, match=r"no room left for this file\. Nothing of it was kept"),
+        ):
+            remote.write(bytes(80 * MIB))
         assert gateway.spooled() == []
         again = gateway.sftp(f"put {tmp_path}/small.bin /inbox/second.bin\n")
         assert again.returncode == 0, again.stderr

@@ -1,0 +1,415 @@
+"""`strongroom doctor`: what is missing or weak in this installation, and how to mend it.
+
+Promises: it changes nothing, works whether the core runs or not, and one check that can't be made does not
+hide the others. Levels: `problem` (it does not work, or a promise does not hold), `weak` (it works, and is
+less safe than it could be), `note` (good to know). Exit code 1 if there is any problem.
+
+Leaves out: the store's own consistency (`strongroom check`) and the ledger's (`strongroom ledger verify`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+import ssl
+import stat
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+import typer
+
+from gateway import demonstration
+from gateway.cli import output
+from gateway.cli.connection import Desk, at_desk
+from gateway.cli.options import ConfigPath, Json
+from gateway.config import Config, load, parse_listen
+from gateway.errors import GatewayError
+from vault.errors import StoreLocked, VaultError
+from vault.root import load_root_key
+from vault.sshsig import SignatureError, fingerprint
+
+PROBLEM: Final = "problem"
+_OTHERS: Final = 0o077
+_ROOMY: Final = 4  # times the minimum of free space under which it is worth a word
+_LOOPBACK: Final = ("127.", "::1", "localhost")
+_CLAMD_SECONDS: Final = 10.0
+_PYTHON_HEADERS: Final = (3, 11, 15)  # CVE-2026-1299, fixed for 3.11 there
+_SQLITE_WAL: Final = (3, 51, 3)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One finding: how bad, of what, what it is, how to mend it."""
+
+    level: Literal["problem", "weak", "note"]
+    subject: str
+    what: str
+    mend: str
+
+
+def doctor(config: ConfigPath = None, as_json: Json = False) -> None:
+    """Say what is missing or weak here, and how to mend it; exit code 1 on a problem."""
+    findings = examine(load(config), datetime.now(UTC))
+    if as_json:
+        output.json_document(msgspec.to_builtins(findings))
+    else:
+        for finding in findings:
+            output.heading(f"{finding.level.upper():8} {output.plain(finding.subject)}")
+            output.say(f"         {output.plain(finding.what)}")
+            output.say(f"         mend: {output.plain(finding.mend)}")
+        count = sum(finding.level == PROBLEM for finding in findings)
+        output.say(f"Problems: {count}. Other findings: {len(findings) - count}.")
+    if any(finding.level == PROBLEM for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(config: Config, now: datetime) -> list[Finding]:
+    """All findings, the gravest first."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        lambda: _configuration(config),
+        lambda: _root_key(config),
+        lambda: _store(config),
+        lambda: _space(config),
+        lambda: _inside(config, now),
+        lambda: _core(config),
+        lambda: _clamd(config, now),
+        _fences,
+        _versions,
+        lambda: _doors(config),
+        lambda: _copies(config),
+        lambda: _swap(Path("/proc/swaps"), Path("/sys/block")),
+    )
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            found.extend(check())
+        except OSError as error:
+            what = f"could not be looked at: {error.strerror}"
+            found.append(Finding("note", str(error.filename or "system"), what, "try as its owner"))
+    order = ("problem", "weak", "note")
+    return sorted(found, key=lambda finding: order.index(finding.level))
+
+
+def _configuration(config: Config) -> Iterator[Finding]:
+    status = config.source.stat()
+    if status.st_mode & 0o022:
+        yield Finding(
+            "problem",
+            f"configuration {config.source}",
+            f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o}): they could name another"
+            " store, key or rule pack",
+            f"chmod go-w {config.source}",
+        )
+
+
+def _root_key(config: Config) -> Iterator[Finding]:
+    path = config.root_key_path
+    if path is None:
+        if not os.environ.get("CREDENTIALS_DIRECTORY"):
+            yield Finding(
+                "note",
+                "root key",
+                "it is a systemd credential, which only the service can see",
+                "nothing to do; to look at it, run doctor with the same credential",
+            )
+        return
+    try:
+        load_root_key(path)
+    except VaultError as error:
+        yield Finding(
+            "problem",
+            "root key",
+            str(error),
+            f"chmod 0600 {path}; put the right file back from its safe copy if it is another",
+        )
+        return
+    if config.store_path.exists() and path.stat().st_dev == config.store_path.stat().st_dev:
+        yield Finding(
+            "weak",
+            "root key",
+            "it lies on the file system of the store: whoever copies that disk can read everything",
+            "hand it over as a systemd credential (LoadCredentialEncrypted=), or keep it elsewhere",
+        )
+
+
+def _store(config: Config) -> Iterator[Finding]:
+    path = config.store_path
+    if not (path / "catalogue.sqlite3").is_file():
+        yield Finding(
+            "problem",
+            f"store {path}",
+            "expected a store, found none",
+            "restore it from a backup, or make an installation with `strongroom init`",
+        )
+        return
+    for place in (path, *sorted(path.iterdir())):
+        status = place.lstat()
+        if not stat.S_ISLNK(status.st_mode) and status.st_mode & _OTHERS:
+            yield Finding(
+                "problem",
+                f"store {place}",
+                f"others have access (mode {stat.S_IMODE(status.st_mode):04o})",
+                f"chmod go-rwx {place}",
+            )
+    if path.stat().st_uid == 0:
+        yield Finding(
+            "weak",
+            f"store {path}",
+            "it belongs to root, so the gateway runs as root: a fault in a door reaches everything",
+            "run the gateway as a user of its own (see systemd/) and give it the store",
+        )
+
+
+def _space(config: Config) -> Iterator[Finding]:
+    if not config.store_path.exists():
+        return
+    free, least = shutil.disk_usage(config.store_path).free, config.store.minimum_free
+    if free < least * _ROOMY:
+        yield Finding(
+            "problem" if free < least else "weak",
+            "free space",
+            f"{output.size(free)} are left; below {output.size(least)} nothing is taken in",
+            "make room, or move the store to a larger disk",
+        )
+
+
+def _inside(config: Config, now: datetime) -> Iterator[Finding]:
+    """What only the core, or the store opened in its place, can tell."""
+    try:
+        with at_desk(config) as desk:
+            yield from _clock(desk, now)
+            yield from _demonstration(config, desk)
+            behind = desk.act("keys.status").data["copies_behind"]
+    except StoreLocked as error:
+        yield Finding(
+            "note", "core", f"{error}; some checks were left out", "try again in a moment"
+        )
+        return
+    except (GatewayError, VaultError) as error:
+        yield Finding(
+            "problem", "installation", str(error), "mend what it says; no core can start before"
+        )
+        return
+    if behind:
+        yield Finding(
+            "weak",
+            "keyring copies",
+            f"behind: {output.plain(behind)}; no certificate can claim more until they follow",
+            "see that their folders can be written to, and that the courier runs",
+        )
+
+
+def _clock(desk: Desk, now: datetime) -> Iterator[Finding]:
+    from gateway.core.runtime import CLOCK_TOLERANCE
+
+    size = desk.act("status").data["ledger"]["entries"]
+    entries = desk.act("ledger.export", {"start": max(0, size - 1), "limit": 1}).data["entries"]
+    newest = datetime.fromisoformat(msgspec.json.decode(entries[-1])["at"]) if entries else now
+    if now < newest - CLOCK_TOLERANCE or now > newest + timedelta(days=3650):
+        yield Finding(
+            "problem",
+            "clock",
+            f"it says {now:%Y-%m-%d %H:%M}Z, the newest ledger entry {newest:%Y-%m-%d %H:%M}Z",
+            "set the clock (and keep it set, by NTP); nothing is disposed of under a wrong one",
+        )
+
+
+def _demonstration(config: Config, desk: Desk) -> Iterator[Finding]:
+    if demonstration.PACK in config.retention.packs:
+        yield Finding(
+            "weak",
+            "demonstration pack",
+            "its rules let demonstration classes go within days",
+            'take "demo" out of retention.packs before real documents come',
+        )
+    folder = config.base / demonstration.FOLDER
+    known: set[str] = set()
+    for path in sorted(folder.glob("*.pub")):
+        try:
+            known.add(fingerprint(path.read_text("utf-8")))
+        except (SignatureError, UnicodeDecodeError):
+            continue
+    names = [
+        account["name"]
+        for account in desk.act("account.list").data
+        if account["state"] == "active" and known.intersection(account["keys"])
+    ]
+    if names:
+        yield Finding(
+            "weak",
+            "demonstration accounts",
+            f"{', '.join(names)} can be used by whoever reads {folder}",
+            "`strongroom account disable` each before real documents come, and remove the folder",
+        )
+
+
+def _core(config: Config) -> Iterator[Finding]:
+    """The running core, by what the kernel says of the process behind its socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(config.socket("admin")))
+        except OSError as error:
+            what = f"no core listens ({error.strerror}): nothing is taken in, nothing falls due"
+            yield Finding("note", "core", what, "`strongroom run`, or start its service")
+            return
+        raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, _gid = struct.unpack("iII", raw)
+    if uid == 0:
+        yield Finding(
+            "weak",
+            "core",
+            "it runs as root",
+            "run it as a user of its own (see systemd/)",
+        )
+    limits = Path(f"/proc/{pid}/limits").read_text("ascii", "replace")
+    cores = next((line for line in limits.splitlines() if line.startswith("Max core file")), "")
+    if cores and cores.split()[4] != "0":
+        yield Finding(
+            "problem",
+            "core dumps",
+            f"the core may leave a core dump ({cores.split()[4]} bytes), which would hold keys",
+            "set LimitCORE=0 for its service, or ulimit -c 0",
+        )
+
+
+def _clamd(config: Config, now: datetime) -> Iterator[Finding]:
+    section = config.inspect
+    if section.clamd == "off":
+        yield Finding(
+            "weak",
+            "antivirus",
+            "clamd is off by configuration: known malware is told only by structure and rules",
+            'set inspect.clamd to "required"',
+        )
+        return
+    from gateway.inspect.scan_clamd import ClamdStream
+
+    # An empty stream asks everything that matters: the socket, the version, the signatures' age.
+    scan = ClamdStream.open(
+        section.clamd_address,
+        timeout=_CLAMD_SECONDS,
+        now=now,
+        max_age_days=section.clamd_max_signature_age_days or None,
+    ).finish()
+    required = section.clamd == "required"
+    if scan.outcome == "clean":
+        if not required:
+            yield Finding(
+                "note",
+                "antivirus",
+                f"{scan.version} answers, but is not required: what comes before it was first seen"
+                " passes without",
+                'set inspect.clamd to "required"',
+            )
+        return
+    yield Finding(
+        "problem" if required else "weak",
+        "antivirus",
+        f"clamd at {section.clamd_address}: {scan.outcome}, {scan.detail}"
+        + ("; every document waits" if required else ""),
+        "start clamd and freshclam, or set inspect.clamd_address",
+    )
+
+
+def _fences() -> Iterator[Finding]:
+    from gateway.inspect.jail import probe_fences
+
+    missing = sorted(name for name, there in probe_fences().items() if not there)
+    if missing:
+        yield Finding(
+            "weak",
+            "inspectors' jail",
+            f"this kernel lacks {', '.join(missing)}: a parser that is taken over is less confined",
+            "use a newer kernel (Landlock network: 6.7, scope: 6.12), or allow it in the container",
+        )
+
+
+def _versions() -> Iterator[Finding]:
+    python = sys.version_info[:3]
+    shown = ".".join(str(part) for part in python)
+    if python[:2] == _PYTHON_HEADERS[:2] and python < _PYTHON_HEADERS:
+        yield Finding(
+            "note",
+            f"Python {shown}",
+            "its e-mail library lets header injection through (CVE-2026-1299); the gateway puts no"
+            " stranger's text into a header",
+            "update to 3.11.15 or later",
+        )
+    if sqlite3.sqlite_version_info < _SQLITE_WAL:
+        yield Finding(
+            "note",
+            f"SQLite {sqlite3.sqlite_version}",
+            "two writing connections can corrupt it (fixed in 3.51.3); the gateway has one writer",
+            "never open the catalogue with another program while the gateway runs",
+        )
+    if ssl.OPENSSL_VERSION_INFO < (3, 0):
+        yield Finding(
+            "weak", ssl.OPENSSL_VERSION, "it gets no fixes any more", "update the system's OpenSSL"
+        )
+
+
+def _doors(config: Config) -> Iterator[Finding]:
+    host, _port = parse_listen(config.smtp.listen, "smtp.listen")
+    if not host.startswith(_LOOPBACK) and not config.smtp.tls_certificate:
+        yield Finding(
+            "weak",
+            "e-mail door",
+            f"it listens on {config.smtp.listen} without TLS: mail can be read on its way",
+            "set smtp.tls_certificate and smtp.tls_key, or listen on the loopback behind a relay",
+        )
+    for name in ("tls_certificate", "tls_key"):
+        value = getattr(config.smtp, name)
+        if value and not os.access(config.resolve(value), os.R_OK):
+            yield Finding(
+                "problem",
+                f"smtp.{name}",
+                f"expected a readable file at {config.resolve(value)}, found none",
+                "put it there, or correct the configuration",
+            )
+
+
+def _copies(config: Config) -> Iterator[Finding]:
+    if not config.keyring.copies:
+        yield Finding(
+            "weak",
+            "keyring copies",
+            "none is configured: if this disk dies, backups of documents can't be opened",
+            "add [[keyring.copies]] with a folder on another disk or machine",
+        )
+    for copy in config.keyring.copies:
+        folder = config.resolve(copy.directory)
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            yield Finding(
+                "problem",
+                f"keyring copy {copy.name}",
+                f"expected a folder to write to at {folder}, found none",
+                "make or mount it",
+            )
+        elif config.store_path.exists() and folder.stat().st_dev == config.store_path.stat().st_dev:
+            yield Finding(
+                "weak",
+                f"keyring copy {copy.name}",
+                "it lies on the store's own file system and would die with it",
+                "use a folder on another disk or machine",
+            )
+
+
+def _swap(swaps: Path, blocks: Path) -> Iterator[Finding]:
+    for line in swaps.read_text("utf-8").splitlines()[1:]:
+        device = Path(line.split()[0])
+        name = device.resolve().name if device.exists() else device.name
+        uuid = blocks / name / "dm" / "uuid"
+        encrypted = uuid.is_file() and uuid.read_text("utf-8").startswith("CRYPT-")
+        if not encrypted and not name.startswith("zram"):
+            yield Finding(
+                "weak",
+                f"swap {device}",
+                "it is not encrypted: keys and parts of documents can be written to it",
+                "encrypt it (crypttab with a random key), or turn it off (swapoff)",
+            )

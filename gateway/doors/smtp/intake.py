@@ -1,0 +1,155 @@
+"""The mail door's line to the core: recipients, and messages that are sealed while they arrive.
+
+Promises: `Incoming.commit` returns only after the core said Done, so 250 means durable. Whatever else
+happens to a message (an error, a refusal, the peer or the core gone), nothing of it is kept: it is
+abandoned, or the connection that began it is closed, which makes the core drop it.
+
+Leaves out: what the peer is told (`gateway.doors.smtp.session`).
+
+Rules: one connection to the core per SMTP connection, opened at the first recipient. A call that did not
+end with a reply leaves a connection on which replies and requests no longer match: it is closed at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from gateway.errors import Disconnected, GatewayError, Refusal, WireError
+from gateway.wire.channel import AsyncChannel
+from gateway.wire.messages import (
+    Abandon,
+    BeginMail,
+    Commit,
+    Done,
+    MailRecipient,
+    Message,
+    RecipientAnswer,
+    Writable,
+)
+from vault.sealed import SealedWriter, document_context
+
+CORE_PATIENCE: Final = 120.0  # seconds a reply may take: a commit syncs a file to a slow disk
+
+
+class Intake:
+    """The core, as one SMTP connection sees it."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+        self._channel: AsyncChannel | None = None
+
+    async def recipient(self, peer: str, sender: str, recipient: str) -> RecipientAnswer:
+        """Ask whether mail from `sender` may go to `recipient`.
+
+        Raises:
+            Refusal: the core can't say now. Disconnected, WireError: it is away, or confused.
+        """
+        reply, _ = await self.call(MailRecipient(peer, sender, recipient), RecipientAnswer)
+        assert isinstance(reply, RecipientAnswer)
+        return reply
+
+    async def begin(self, peer: str, sender: str, recipients: list[str]) -> Incoming:
+        """Begin a message for recipients accepted before (raises as `recipient`, and VaultError)."""
+        reply, descriptors = await self.call(BeginMail(peer, sender, recipients), Writable)
+        assert isinstance(reply, Writable)
+        if len(descriptors) != 1:
+            self.close()
+            raise WireError(f"message: expected one descriptor, found {len(descriptors)}")
+        try:
+            return Incoming(self, reply, descriptors[0])
+        except BaseException:
+            os.close(descriptors[0])
+            self.close()
+            raise
+
+    async def call(self, request: Message, expected: type[Message]) -> tuple[Any, list[int]]:
+        """One request and its reply (raises Refusal, Disconnected, WireError)."""
+        answered = False
+        try:
+            async with asyncio.timeout(CORE_PATIENCE):
+                if self._channel is None:
+                    self._channel = await AsyncChannel.connect(self._path)
+                reply, descriptors = await self._channel.call(request)
+            if not isinstance(reply, expected):
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                raise WireError(f"core: expected {expected.__name__}, found another reply")
+            answered = True
+        except Refusal:
+            answered = True
+            raise
+        except TimeoutError as error:
+            raise Disconnected(
+                f"core: expected a reply within {CORE_PATIENCE:.0f} s, found none"
+            ) from error
+        finally:
+            if not answered:
+                self.close()
+        return reply, descriptors
+
+    def close(self) -> None:
+        """End the connection; the core drops what was not committed on it."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+
+class Incoming:
+    """A message being received. Leaving its `with` block without `commit` keeps nothing of it."""
+
+    def __init__(self, intake: Intake, begun: Writable, descriptor: int) -> None:
+        self._intake = intake
+        self._descriptor = descriptor
+        self._settled = False
+        self._hash = hashlib.sha256()
+        self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
+        self.document_id = begun.document_id
+
+    @property
+    def open(self) -> bool:
+        """Whether bytes are still wanted."""
+        return not self._settled
+
+    def write(self, data: bytes) -> None:
+        """Seal and hash the next bytes (raises StorageFull, StorageFailed, VaultError)."""
+        self._writer.write(data)
+        self._hash.update(data)
+
+    async def commit(self) -> None:
+        """COMMIT POINT of the door: on return the message is durable (raises as `Intake`, VaultError)."""
+        size = self._writer.finish()
+        try:
+            await self._intake.call(Commit(self.document_id, size, self._hash.digest()), Done)
+        except Refusal:
+            self._settled = True  # the core has let go of it already
+            raise
+        self._settled = True
+
+    async def abandon(self) -> None:
+        """Give the message up now, so that its room and its key are free before the peer has finished."""
+        if self._settled:
+            return
+        self._settled = True
+        # A core that does not answer has dropped it with the connection, which `call` closed.
+        with contextlib.suppress(GatewayError):
+            await self._intake.call(Abandon(self.document_id), Done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        os.close(self._descriptor)
+        if not self._settled:
+            self._settled = True
+            self._intake.close()

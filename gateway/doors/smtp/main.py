@@ -1,0 +1,131 @@
+"""The mail door as a process: listen, serve, and stop without cutting off what is under way.
+
+Promises: a port in use is said with the key that names it; SIGTERM stops accepting at once and lets
+running transactions finish for `STOP_PATIENCE` seconds. One event loop serves all connections (uvloop if
+it is installed); the door holds no key but those of the messages it is receiving.
+
+Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md), DKIM, SPF and DMARC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from gateway import service
+from gateway.config import Config, parse_listen
+from gateway.doors.smtp.connections import Connections
+from gateway.doors.smtp.conversation import Terms
+from gateway.doors.smtp.session import DoorSession
+from gateway.errors import ConfigurationError
+
+BACKLOG: Final = 256
+STOP_PATIENCE: Final = 10.0
+
+log = structlog.get_logger("smtp")
+
+
+def run(config: Config) -> None:
+    """Accept connections until SIGTERM or SIGINT (raises ConfigurationError)."""
+    service.configure_logging(config, "smtp")
+    service.forbid_core_dumps()
+    # aiosmtpd logs whole commands, with addresses.
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
+    context = tls_context(config)
+    listener = listen(config.smtp.listen)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(config, listener, context))
+
+
+def listen(address: str) -> socket.socket:
+    """A listening TCP socket (raises ConfigurationError: a port in use, say)."""
+    host, port = parse_listen(address, "smtp.listen")
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"smtp.listen: expected to listen on {address}, found {error.strerror or error}"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """The TLS side of STARTTLS, or None without a certificate.
+
+    TLS 1.2 at least (RFC 8996); no client certificate is asked for.
+
+    Raises:
+        ConfigurationError: certificate or key can't be read, or they do not fit each other.
+    """
+    if not config.smtp.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    certificate = config.resolve(config.smtp.tls_certificate)
+    try:
+        context.load_cert_chain(certificate, config.resolve(config.smtp.tls_key))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"smtp.tls_certificate: expected a certificate chain at {certificate} and its key,"
+            f" found {error.strerror or type(error).__name__}"
+        ) from error
+    return context
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, or None for asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_report)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    connections = Connections(config.smtp.max_connections)
+    terms = Terms(
+        domain=config.smtp.domain,
+        limit=config.smtp.max_message_size,
+        timeout=config.smtp.timeout,
+        core_socket=config.socket("smtp"),
+        connections=connections,
+        tls=tls,
+    )
+    server = await loop.create_server(lambda: DoorSession(terms, loop), sock=listener)
+    watchdog = asyncio.create_task(_watchdog())
+    service.ready()
+    log.info("mail door listens", address=config.smtp.listen, tls=tls is not None)
+    await stop.wait()
+    service.notify("STOPPING=1")
+    log.info("mail door stops", connections=len(connections))
+    server.close()
+    await connections.close(STOP_PATIENCE)
+    watchdog.cancel()
+
+
+async def _watchdog() -> None:
+    """Tell the supervisor that the loop turns."""
+    interval = service.watchdog_interval()
+    while interval is not None:
+        service.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what nobody caught by its type only: its text could quote what a stranger sent."""
+    log.error("unforeseen failure", error=type(context.get("exception")).__name__)
