@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from gateway import service
 from gateway.errors import ConfigurationError
 
 START_PATIENCE: Final = 60.0
@@ -93,6 +94,7 @@ class Supervisor:
                     self._say(str(error))
                     return 2
                 if not self._stopping:
+                    service.ready()
                     on_ready()
                 while not self._stopping:
                     self._turn(selector)
@@ -137,7 +139,7 @@ class Supervisor:
         role.restart_at = None
         role.started = time.monotonic()
         role.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway.cli", role.name, "-c", str(self._config_path)],
+            [sys.executable, "-P", "-m", "gateway.cli", role.name, "-c", str(self._config_path)],
             env={
                 **os.environ,
                 "NOTIFY_SOCKET": self._address,

@@ -25,6 +25,7 @@ from vault.catalogue.schema import (
     wrappings,
 )
 from vault.certificate_verify import verify_certificate
+from vault.custody import HOUSE
 from vault.errors import VaultError
 from vault.ledger import commitment
 from vault.sealed import sealed_size
@@ -205,6 +206,14 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
 def _groups(store: Store, connection: Connection, report: Report, findings: list[Finding]) -> None:
     open_clients = list(
         connection.execute(select(clients.c.id).where(clients.c.state == "open")).scalars()
+    )
+    findings.extend(
+        Finding(
+            f"keyring {owner}",
+            "expected a client that is open, found none",
+            "if a backup of the catalogue was put back, it is older than this client; else remove it",
+        )
+        for owner in sorted(set(store.custody.owners()) - {HOUSE, *open_clients})
     )
     for client_id in open_clients:
         subject = f"keyring of client {client_id}"

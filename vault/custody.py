@@ -103,6 +103,10 @@ class Custody:
         copies.request(connection, self._targets, owner, now)
         return keyring.epoch
 
+    def owners(self) -> list[str]:
+        """Whose keyrings are on disk, the house's included."""
+        return self._store.owners()
+
     def stored(self, owner: str) -> Keyring:
         """The keyring as it is on disk now, for whoever verifies (raises as `keyring`)."""
         return self._store.load(owner)

@@ -175,6 +175,15 @@ class Store:
                 for owner in owners
                 for group_id in self.custody.reconcile(tx.connection, owner, now)
             ]
+            # A client is closed in one transaction and its keyring ended after it: finish that.
+            closed = set(
+                tx.connection.execute(
+                    select(clients.c.id).where(clients.c.state == "closed")
+                ).scalars()
+            )
+            for owner in closed.intersection(self.custody.owners()):
+                self.custody.end(tx.connection, owner, now)
+                done.append(f"keyring of client {owner}: ended, as the client is closed")
             self.custody.complete_copies(tx.connection, owners, now)
             return done
 

@@ -151,3 +151,21 @@ def test_a_lost_keyring_is_found_and_named(house):
         assert any(client in finding["subject"] for finding in found)
 
     run(journey())
+
+
+def test_a_keyring_of_nobody_is_found_and_one_of_a_closed_client_is_ended_at_the_next_start(house):
+    async def journey():
+        keyrings = house.folder / "vault/keyrings"
+        client = (await house.act("client.show", slug="other"))["id"]
+        kept = (keyrings / f"{client}.keyring").read_bytes()
+        await house.act("client.close", slug="other")
+        assert not (keyrings / f"{client}.keyring").exists()
+        # As a crash between the two steps of closing would leave it.
+        (keyrings / f"{client}.keyring").write_bytes(kept)
+        found = await findings(house)
+        assert [client in finding["subject"] for finding in found] == [True]
+        house.restart()
+        assert not (keyrings / f"{client}.keyring").exists()
+        assert await findings(house) == []
+
+    run(journey())
