@@ -173,3 +173,28 @@ def test_a_snapshot_is_whole_while_writing_goes_on(catalogue, tmp_path):
         assert copy.read(lambda c: len(c.execute(select(ledger_entries)).all())) == 20
     finally:
         copy.close()
+
+
+def test_a_work_given_up_by_its_asker_does_not_end_the_writing_thread(catalogue):
+    """A core that stops cancels what waits; whatever comes after is still written."""
+    gate = threading.Event()
+    started = threading.Event()
+
+    def slow(tx):
+        started.set()
+        gate.wait(10)
+        return put("slow")(tx)
+
+    running = catalogue.submit(slow)
+    waiting = catalogue.submit(put("given-up"))
+    started.wait(10)
+    last = catalogue.submit(put("last"))
+    assert not running.cancel()  # it has begun: its result will come
+    assert last.cancel()
+    gate.set()
+    running.result(10)
+    catalogue.write(put("after"))
+    found = keys(catalogue)
+    assert {"slow", "after"} <= found
+    assert "last" not in found
+    assert waiting.done()

@@ -191,6 +191,9 @@ class Catalogue:
     def _run_batch(self, batch: list[_Job]) -> None:
         inside: list[_Job] = []
         for job in batch:
+            # From here on nobody can cancel it; who did before wants nothing done.
+            if not job.future.set_running_or_notify_cancel():
+                continue
             if isinstance(job.work, _Outside):
                 self._commit_group(inside)
                 inside = []
