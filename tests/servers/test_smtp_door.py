@@ -629,7 +629,24 @@ def test_a_port_in_use_is_said_with_the_key_that_names_it(door, tmp_path):
         timeout=30,
     )
     assert ran.returncode != 0
-    assert f"smtp.listen: expected to listen on 127.0.0.1:{door.port}" in ran.stderr
+    assert ran.stderr.splitlines()[-1].endswith(
+        f"smtp.listen: expected to listen on 127.0.0.1:{door.port}, found Address already in use"
+    )
+
+
+def test_a_host_that_does_not_exist_is_said_with_the_key_too(tmp_path):
+    (tmp_path / "config.toml").write_text('[smtp]\nlisten = "nowhere.invalid:25"\n')
+    ran = subprocess.run(
+        [sys.executable, "-c", START, str(tmp_path / "config.toml")],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    last = ran.stderr.splitlines()[-1]
+    assert "smtp.listen: expected to listen on nowhere.invalid:25, found " in last
+    assert "Unknown error" not in last
 
 
 # ── TLS ──

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -51,8 +52,11 @@ def listen(address: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        # `create_server` repeats the address in its text; a resolver's numbers are no errno.
+        resolver = isinstance(error, socket.gaierror)
+        found = error.strerror if resolver or error.errno is None else os.strerror(error.errno)
         raise ConfigurationError(
-            f"smtp.listen: expected to listen on {address}, found {error.strerror or error}"
+            f"smtp.listen: expected to listen on {address}, found {found}"
         ) from error
     listener.setblocking(False)
     return listener

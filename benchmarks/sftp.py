@@ -1,0 +1,224 @@
+"""The sftp door against OpenSSH's sshd with internal-sftp, in the same run, with the same client.
+
+`python benchmarks/sftp.py [--rounds N] [--only WORD]`: needs sshd, ssh, sftp; prints medians of pairwise
+ratios (above 1 we are faster). Their side runs `put -f` (fsync at the end); ours is always durable, sealed
+and hashed. Both servers listen on loopback and use aes128-gcm and curve25519-sha256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.support.sftp import Gateway, free_port, make_template, until
+
+MIB = 1024 * 1024
+LARGE = 256 * MIB
+SMALL_FILES = 500
+SMALL = 40_000
+LOGINS = 12
+CRYPTO = ["-o", "Ciphers=aes128-gcm@openssh.com", "-o", "KexAlgorithms=curve25519-sha256"]
+
+
+class Peer:
+    """OpenSSH's server with internal-sftp, for the account's demo key."""
+
+    def __init__(self, folder: Path, key: Path) -> None:
+        self.folder = folder
+        self.key = key
+        self.port = free_port()
+        self.home = folder / "home"
+        self.home.mkdir()
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host")], check=True
+        )
+        shutil.copy(f"{key}.pub", folder / "authorized")
+        Path("/run/sshd").mkdir(exist_ok=True)
+        text = (
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\n"
+            f"AuthorizedKeysFile {folder / 'authorized'}\nStrictModes no\nUsePAM no\n"
+            f"PidFile none\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
+            f"MaxStartups 100\n"
+        )
+        # Newer servers would punish eight logins at once; older ones don't know the word.
+        for extra in ("PerSourcePenalties no\n", ""):
+            (folder / "config").write_text(text + extra)
+            check = ["/usr/sbin/sshd", "-t", "-f", str(folder / "config")]
+            if subprocess.run(check, capture_output=True, check=False).returncode == 0:
+                break
+        command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(folder / "config")]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        self.user = os.environ.get("USER") or "root"
+        until(lambda: self.sftp("pwd\n").returncode == 0, 10)
+
+    def command(self) -> list[str]:
+        return [
+            "sftp", "-q", "-F", "none", "-i", str(self.key), "-P", str(self.port),
+            "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={self.folder / 'known'}",
+            "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR", *CRYPTO,
+            "-b", "-", f"{self.user}@127.0.0.1",
+        ]  # fmt: skip
+
+    def sftp(self, batch: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(), input=batch, capture_output=True, text=True, check=False
+        )
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def succeed(done: subprocess.CompletedProcess) -> None:
+    if done.returncode:
+        raise SystemExit(f"a client failed: {done.stderr}")
+
+
+class Bench:
+    """Both servers and what is sent to them."""
+
+    def __init__(self, gateway: Gateway, peer: Peer, folder: Path) -> None:
+        self.gateway = gateway
+        self.peer = peer
+        self.folder = folder
+        self.large = folder / "large"
+        block = os.urandom(MIB)
+        with self.large.open("wb") as file:
+            for _ in range(LARGE // MIB):
+                file.write(block)
+        self.small = folder / "small"
+        self.small.mkdir()
+        for number in range(SMALL_FILES):
+            (self.small / f"{number:03}").write_bytes(os.urandom(SMALL))
+        self.count = 0
+
+    def ours(self, batch: str, user: str = "acme") -> None:
+        command = self.gateway.sftp_command(user, "-q", *CRYPTO)
+        succeed(subprocess.run(command, input=batch, capture_output=True, text=True, check=False))
+
+    def theirs(self, batch: str) -> None:
+        succeed(self.peer.sftp(batch))
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"f{self.count}"
+
+    def put(self) -> tuple[float, float]:
+        name = self.fresh()
+        ours = timed(lambda: self.ours(f"put {self.large} /inbox/{name}\n"))
+        theirs = timed(lambda: self.theirs(f"put -f {self.large} {self.peer.home}/{name}\n"))
+        (self.peer.home / name).unlink()
+        return theirs, ours
+
+    def get(self) -> tuple[float, float]:
+        if not (self.peer.home / "to-get").exists():
+            self.ours(f"put {self.large} /inbox/to-get\n")
+            self.gateway.file_received()
+            shutil.copy(self.large, self.peer.home / "to-get")
+        target = self.folder / "got"
+        path = "/clients/acme/2025/invoice/to-get"
+        ours = timed(lambda: self.ours(f"get {path} {target}\n", "accountant"))
+        theirs = timed(lambda: self.theirs(f"get {self.peer.home}/to-get {target}\n"))
+        target.unlink()
+        return theirs, ours
+
+    def put_four(self) -> tuple[float, float]:
+        names = [self.fresh() for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            ours = timed(
+                lambda: list(pool.map(lambda n: self.ours(f"put {self.large} /inbox/{n}\n"), names))
+            )
+            theirs = timed(
+                lambda: list(
+                    pool.map(
+                        lambda n: self.theirs(f"put -f {self.large} {self.peer.home}/{n}\n"), names
+                    )
+                )
+            )
+        for name in names:
+            (self.peer.home / name).unlink()
+        return theirs, ours
+
+    def put_small(self) -> tuple[float, float]:
+        name = self.fresh()
+        lines = [f"put {self.small}/{n:03} /inbox/{name}-{n}\n" for n in range(SMALL_FILES)]
+        ours = timed(lambda: self.ours("".join(lines)))
+        lines = [
+            f"put -f {self.small}/{n:03} {self.peer.home}/{name}-{n}\n" for n in range(SMALL_FILES)
+        ]
+        theirs = timed(lambda: self.theirs("".join(lines)))
+        for path in self.peer.home.glob(f"{name}-*"):
+            path.unlink()
+        return theirs, ours
+
+    def logins(self) -> tuple[float, float]:
+        ours = timed(lambda: [self.ours("pwd\n") for _ in range(LOGINS)])
+        theirs = timed(lambda: [self.theirs("pwd\n") for _ in range(LOGINS)])
+        return theirs, ours
+
+    def logins_eight(self) -> tuple[float, float]:
+        with ThreadPoolExecutor(8) as pool:
+            ours = timed(lambda: list(pool.map(lambda _: self.ours("pwd\n"), range(3 * LOGINS))))
+            theirs = timed(
+                lambda: list(pool.map(lambda _: self.theirs("pwd\n"), range(3 * LOGINS)))
+            )
+        return theirs, ours
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="")
+    chosen = parser.parse_args()
+    works = [
+        ("put 256 MiB, one client", Bench.put, LARGE / MIB, "MiB/s"),
+        ("get 256 MiB, one client", Bench.get, LARGE / MIB, "MiB/s"),
+        ("put 256 MiB, four clients at once", Bench.put_four, 4 * LARGE / MIB, "MiB/s"),
+        ("put 500 files of 40 kB", Bench.put_small, SMALL_FILES, "files/s"),
+        ("logins, one after another", Bench.logins, LOGINS, "logins/s"),
+        ("logins, eight at once", Bench.logins_eight, 3 * LOGINS, "logins/s"),
+    ]
+    template = make_template()
+    folder = Path(tempfile.mkdtemp(prefix="sr-b-"))
+    peer: Peer | None = None
+    try:
+        with Gateway(template) as gateway:
+            peer = Peer(folder, gateway.key("acme"))
+            bench = Bench(gateway, peer, folder)
+            for name, work, amount, unit in works:
+                if chosen.only not in name:
+                    continue
+                pairs = [work(bench) for _ in range(chosen.rounds)]
+                ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+                ours = amount / statistics.median(pair[1] for pair in pairs)
+                theirs = amount / statistics.median(pair[0] for pair in pairs)
+                print(
+                    f"{name:36} {ratio:5.2f}   ours {ours:7.1f} {unit}, theirs {theirs:7.1f}",
+                    flush=True,
+                )
+    finally:
+        if peer is not None:
+            peer.close()
+        shutil.rmtree(folder)
+        shutil.rmtree(template.parent)
+
+
+if __name__ == "__main__":
+    main()
