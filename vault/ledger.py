@@ -25,7 +25,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.errors import VaultError
-from vault.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash
+from vault.merkle import Frontier, inclusion_proof, leaf_hash
 from vault.note import Checkpoint, encode_proof, sign_note, verify_note
 
 VERSION: Final = 1
@@ -310,8 +310,3 @@ def verify(
     for leftover in wanted.values():
         findings.extend(f"{label}: expected its entries, found a gap" for label, _root in leftover)
     return LedgerReport(frontier.size, frontier.root().hex(), len(signed), tuple(findings))
-
-
-def consistency(connection: Connection, old: int, new: int) -> list[bytes]:
-    """The consistency proof between two sizes (RFC 6962, section 2.1.2)."""
-    return consistency_proof(old, new, lambda level, idx: _node(connection, level, idx))

@@ -88,7 +88,7 @@ class ErrandDesk:
                     target=row.target,
                 )
             else:
-                delay = min(timedelta(seconds=5) * 2 ** min(row.attempts, 20), LONGEST_DELAY)
+                delay = min(timedelta(seconds=1) * 2 ** min(row.attempts, 20), LONGEST_DELAY)
                 values = {
                     "attempts": row.attempts + 1,
                     "next_attempt_at": stamp(now + delay),

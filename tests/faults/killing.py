@@ -8,9 +8,9 @@ absent; nothing is both filed and destroyed; ledger, `check --read-data` and the
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -19,7 +19,11 @@ from pathlib import Path
 import pytest
 
 from gateway import setup
+from gateway.config import load
+from gateway.core.admin.desk import AdminSession
+from gateway.core.runtime import Core
 from gateway.errors import Disconnected, Refusal
+from gateway.wire.messages import AdminCall
 from tests.support.core_process import CoreProcess
 from tests.support.wire import Admin, Door, inspect_one, until
 from vault.certificate_verify import verify_certificate
@@ -164,9 +168,16 @@ def _check_outcome(journey: Journey, certificate: str) -> None:
 
 
 def _check_offline(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "check", "--read-data", "--json",
-         "-c", str(folder / "config.toml")],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    """`check --read-data` with no core running: the store is opened here, under its lock."""
+
+    async def check() -> list[dict]:
+        core = Core.open(load(folder / "config.toml"))
+        try:
+            answer, _ = await AdminSession(core, None).handle(
+                AdminCall("check", {"read_data": True})
+            )
+            return answer.data["findings"]
+        finally:
+            core.close()
+
+    assert asyncio.run(check()) == []

@@ -14,8 +14,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 
 from vault import ledger
-from vault.catalogue.schema import ledger_entries, metadata, settings
-from vault.catalogue.store import Catalogue, migrate
+from vault.catalogue.schema import metadata, settings
+from vault.catalogue.store import Catalogue
 from vault.errors import StoreExists, StoreMissing, VaultError
 from vault.note import verifier_key
 
@@ -41,15 +41,11 @@ def keys(catalogue):
     return set(catalogue.read(lambda c: c.execute(select(settings.c.key)).scalars().all()))
 
 
-def test_the_migrations_make_exactly_the_schema_of_the_code(tmp_path):
-    path = tmp_path / "c.sqlite3"
-    path.touch()
-    migrate(path)
-    from vault.catalogue.store import reading
+def test_the_migrations_make_exactly_the_schema_of_the_code(catalogue):
+    def difference(connection):
+        return compare_metadata(MigrationContext.configure(connection), metadata)
 
-    with reading(path) as connection:
-        context = MigrationContext.configure(connection)
-        assert compare_metadata(context, metadata) == []
+    assert catalogue.read(difference) == []
 
 
 def test_creating_never_replaces_and_opening_never_creates(tmp_path):
@@ -160,19 +156,6 @@ def test_after_truncating_the_journal_no_file_holds_what_was_overwritten(catalog
     catalogue.write(lambda tx: tx.connection.execute(settings.update().values(value="gone")))
     assert catalogue.truncate_journal()
     assert not any(secret.encode() in path.read_bytes() for path in files if path.exists())
-
-
-def test_a_snapshot_is_whole_while_writing_goes_on(catalogue, tmp_path):
-    for number in range(20):
-        catalogue.write(put(f"k{number}"))
-    catalogue.snapshot(tmp_path / "copy.sqlite3")
-    catalogue.write(put("later"))
-    copy = Catalogue.open(tmp_path / "copy.sqlite3")
-    try:
-        assert copy.ledger.size == 20
-        assert copy.read(lambda c: len(c.execute(select(ledger_entries)).all())) == 20
-    finally:
-        copy.close()
 
 
 def test_a_work_given_up_by_its_asker_does_not_end_the_writing_thread(catalogue):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, update
 
 from vault import ledger
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.catalogue.store import Catalogue
-from vault.merkle import leaf_hash, verify_consistency
-from vault.note import Checkpoint, verifier_key, verify_note, verify_proof
+from vault.merkle import leaf_hash
+from vault.note import verifier_key, verify_proof
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ORIGIN = "strongroom.invalid/test"
@@ -165,17 +164,6 @@ def test_every_entry_has_a_proof_that_verifies_offline_and_for_no_other_entry(ca
 def test_an_entry_no_checkpoint_covers_has_no_proof_yet(catalogue):
     with pytest.raises(ledger.LedgerError, match="entry 12"):
         catalogue.read(lambda c: ledger.proof_of(c, 12, VKEY))
-
-
-def test_checkpoints_are_consistent_with_one_another(catalogue):
-    sign(catalogue)
-    notes = catalogue.read(
-        lambda c: c.execute(select(checkpoints.c.note).order_by(checkpoints.c.size)).scalars().all()
-    )
-    points = [Checkpoint.parse(verify_note(note, VKEY)) for note in notes]
-    for old, new in itertools.pairwise(points):
-        proof = catalogue.read(lambda c, o=old, n=new: ledger.consistency(c, o.size, n.size))
-        assert verify_consistency(old.size, new.size, proof, old.root, new.root)
 
 
 def test_nothing_new_makes_no_new_checkpoint_and_a_restart_continues_the_tree(catalogue):

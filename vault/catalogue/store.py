@@ -14,11 +14,10 @@ the disk is full, else `StorageFailed`; nothing is retried.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib import resources
@@ -141,15 +140,6 @@ class Catalogue:
             return not busy
 
         return self._between_transactions(work)
-
-    def snapshot(self, target: Path) -> None:
-        """Write a consistent copy of the catalogue to `target` (VACUUM INTO; no deleted content)."""
-
-        def work() -> None:
-            target.touch(mode=0o600, exist_ok=False)
-            self._raw.execute("VACUUM INTO ?", (str(target),))  # type: ignore[union-attr]
-
-        self._between_transactions(work)
 
     def close(self) -> None:
         """Finish what is queued and close."""
@@ -342,14 +332,3 @@ def migrate(path: Path) -> None:
             ) from error
         finally:
             engine.dispose()
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[Connection]:
-    """A read-only connection to a catalogue that someone else may have open for writing."""
-    engine = _engine(path, read_only=True)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    finally:
-        engine.dispose()

@@ -55,7 +55,7 @@ from vault.certificate import (
 from vault.certificate_print import language_of, print_certificate
 from vault.ids import new_id
 
-COPY_PATIENCE: Final = 15.0  # seconds to wait for reachable keyring copies before certifying
+COPY_PATIENCE: Final = 5.0  # seconds to wait for reachable keyring copies before certifying
 RAW_SCAN_LIMIT: Final = (
     4 * 1024**3
 )  # bytes times patterns of the raw search, above it is not checked
