@@ -60,6 +60,7 @@ class Core:
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
         self.executing: set[str] = set()  # batches in execution now
+        self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
         self.checkpointed = -1  # ledger size at the last checkpoint job
 
     @classmethod
@@ -118,6 +119,11 @@ class Core:
             return None
         data = self.store.catalogue.read(lambda connection: ledger.entry(connection, size - 1))
         return datetime.fromisoformat(msgspec.json.decode(data, type=ledger.LedgerEntry).at)
+
+    def end_sessions(self, account_id: str) -> None:
+        """End the live SFTP sessions of an account: its rights have changed."""
+        for hang_up in tuple(self.live.get(account_id, ())):
+            hang_up()
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run a work on the writing thread; durable on return."""

@@ -119,6 +119,7 @@ class CoreServer:
 
     async def _run(self, role: Role, channel: AsyncChannel) -> None:
         session = self._factories[role]()
+        session.hang_up = channel.hang_up
         attach = getattr(session, "attach", None)
         if attach is not None:
             attach(channel.peer_credentials())

@@ -57,6 +57,7 @@ from gateway.wire.messages import (
     Verdict,
     Writable,
 )
+from vault.catalogue.store import Transaction
 from vault.errors import StorageFailed
 
 FAILURE_DELAY: Final = 0.2  # seconds a failed login waits: a guess costs more than a right answer
@@ -74,6 +75,7 @@ class Session(ABC):
         self.core = core
         self.uploads: dict[str, Upload] = {}
         self.undelivered = False  # the last answer never reached the peer
+        self.hang_up: Callable[[], None] = lambda: None  # ends the connection; the server's own
 
     @abstractmethod
     async def handle(self, request: Any) -> Answer:
@@ -111,6 +113,7 @@ class SftpSession(Session):
         self._session_id: bytes | None = None
         self._proof = Proof()
         self._view: View | None = None
+        self._account_id = ""
         self._peer = ""
 
     async def handle(self, request: Any) -> Answer:
@@ -170,6 +173,11 @@ class SftpSession(Session):
         return Done(), None
 
     async def close(self) -> None:
+        live = self.core.live.get(self._account_id)
+        if live is not None:
+            live.discard(self.hang_up)
+            if not live:
+                del self.core.live[self._account_id]
         for upload in list(self.uploads.values()):
             if not await receive.park(self.core, upload):
                 await receive.discard(self.core, upload)
@@ -249,11 +257,20 @@ class SftpSession(Session):
         view = view_for(self.core, account)
         now = self.core.now()
         method = str(self._proof.first_factor) + ("+code" if self._proof.code else "")
-        await self.core.write(
-            lambda tx: self.core.record(
+
+        def work(tx: Transaction) -> bool:
+            # Whoever disables the account does so before this, or finds the session among the live.
+            if identity.load_account(tx.connection, account.name) is None:
+                return False
+            self.core.record(
                 tx, "session.opened", account.id, account.id, now, door="sftp", method=method
             )
-        )
+            return True
+
+        self._account_id = account.id
+        self.core.live.setdefault(account.id, set()).add(self.hang_up)
+        if not await self.core.write(work):
+            return AuthenticationResult("failed")
         self._view = view
         log.info("login", account=account.id, role=account.role, method=method)
         return AuthenticationResult("granted", role=account.role)

@@ -28,6 +28,7 @@ import site
 import struct
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,11 +85,14 @@ class JailReport:
         return tuple(name for name, holds in self.fences.items() if not holds)
 
 
-def enter_jail(limits: JailLimits, parent: int) -> JailReport:
+def enter_jail(
+    limits: JailLimits, parent: int, readable: Sequence[Path] | None = None
+) -> JailReport:
     """Restrict this process for good.
 
     Args:
         parent: process id of the manager; if it is gone already, the process ends.
+        readable: files and folders that may still be read; None: `readable_folders()`.
 
     Raises:
         JailError: a fence that the kernel offers could not be raised.
@@ -99,7 +103,7 @@ def enter_jail(limits: JailLimits, parent: int) -> JailReport:
     _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
     fences = {"limits": True, "no_new_privs": True}
     fences["capabilities"] = _drop_capabilities()
-    fences["landlock"] = _landlock(readable_folders())
+    fences["landlock"] = _landlock(readable_folders() if readable is None else readable)
     fences["seccomp"] = _seccomp()
     return JailReport(fences)
 
@@ -219,7 +223,7 @@ def readable_folders() -> list[Path]:
     return sorted(folder for folder in folders if folder.exists())
 
 
-def _landlock(folders: list[Path]) -> bool:
+def _landlock(folders: Sequence[Path]) -> bool:
     abi = _landlock_abi()
     if abi == 0:
         return False

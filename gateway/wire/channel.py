@@ -273,6 +273,11 @@ class AsyncChannel:
             _close_all(descriptors)
         return unwrap(reply), descriptors
 
+    def hang_up(self) -> None:
+        """End the connection while someone waits on it: its `receive` raises Disconnected."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         self._assembler.close()
         self._socket.close()

@@ -643,3 +643,62 @@ def test_an_idle_session_ends(template):
         time.sleep(2.5)
         with pytest.raises((EOFError, OSError)):
             client.listdir("/")
+
+
+# ── what an administrator ends ──
+
+
+def keep_open(gateway: Gateway, user: str) -> paramiko.Transport:
+    key = paramiko.Ed25519Key.from_private_key_file(str(gateway.key(user)))
+    transport = paramiko.Transport(("127.0.0.1", gateway.port))
+    transport.connect(username=user, pkey=key)
+    client = paramiko.SFTPClient.from_transport(transport)
+    assert client is not None
+    assert client.listdir("/")
+    return transport
+
+
+@pytest.mark.parametrize(
+    ("user", "act", "arguments"),
+    [
+        ("auditor", "account.disable", {"name": "auditor"}),
+        ("accountant", "account.revoke", {"name": "accountant", "client": "acme"}),
+    ],
+)
+def test_taking_a_right_away_ends_live_sessions_within_two_seconds(template, user, act, arguments):
+    """Idle or not, and only the sessions of that account."""
+    with Gateway(template) as gateway:
+        ended, other = keep_open(gateway, user), keep_open(gateway, "acme")
+        try:
+            started = time.monotonic()
+            name = arguments.pop("name")
+            channel_act(gateway, act, {"name": name, **arguments})
+            ended.join(3)
+            assert not ended.is_alive()
+            assert time.monotonic() - started < 2
+            assert other.is_active()
+        finally:
+            ended.close()
+            other.close()
+        again = gateway.sftp("ls /\n", user)
+        assert (again.returncode == 0) == (act == "account.revoke")
+
+
+def channel_act(gateway: Gateway, act: str, arguments: dict) -> None:
+    from gateway.wire.channel import Channel
+    from gateway.wire.messages import AdminCall
+
+    channel = Channel.connect(gateway.folder / "run" / "admin.sock", timeout=30)
+    try:
+        channel.call(AdminCall(act, arguments))
+    finally:
+        channel.close()
+
+
+def test_a_core_that_goes_away_ends_idle_sessions(template):
+    with Gateway(template) as gateway:
+        ended = keep_open(gateway, "acme")
+        gateway.core.process.kill()
+        ended.join(3)
+        assert not ended.is_alive()
+        until(lambda: not gateway.children(), 5)

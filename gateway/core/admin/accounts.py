@@ -163,26 +163,27 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
 
 
 async def disable(context: Context, arguments: Named) -> dict[str, Any]:
-    """Disable an account: no further login."""
+    """Disable an account: no further login, and what is open ends."""
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
         tx.connection.execute(
             update(accounts).where(accounts.c.id == row.id).values(state="disabled")
         )
         context.core.record(tx, "account.disabled", row.id, context.actor, context.now)
+        return str(row.id)
 
-    await context.core.write(work)
+    context.core.end_sessions(await context.core.write(work))
     return {"name": arguments.name, "state": "disabled"}
 
 
 async def key(context: Context, arguments: Key) -> dict[str, Any]:
-    """Add a public key to an account, or remove one."""
+    """Add a public key to an account, or remove one (then its sessions end)."""
     if bool(arguments.add) == bool(arguments.remove):
         raise Refusal("invalid", "account key: expected one key to add or one to remove")
     added = _public(arguments.add) if arguments.add else None
 
-    def work(tx: Transaction) -> str:
+    def work(tx: Transaction) -> tuple[str, str]:
         row = account_row(tx.connection, arguments.name)
         if added is not None:
             mark = _add_key(tx, row.id, *added, context)
@@ -202,9 +203,12 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
                 raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
             kind = "account.key_removed"
         context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark)
-        return mark
+        return row.id, mark
 
-    return {"name": arguments.name, "fingerprint": await context.core.write(work)}
+    account_id, fingerprint = await context.core.write(work)
+    if arguments.remove:
+        context.core.end_sessions(account_id)
+    return {"name": arguments.name, "fingerprint": fingerprint}
 
 
 async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
@@ -236,9 +240,9 @@ async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
 
 
 async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
-    """Take a grant back."""
+    """Take a grant back; the account's sessions end, so that no open file outlives its right."""
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> str:
         account = account_row(tx.connection, arguments.name)
         client = client_row(tx.connection, arguments.client)
         tx.connection.execute(
@@ -247,8 +251,9 @@ async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
         context.core.record(
             tx, "access.revoked", account.id, context.actor, context.now, client=client.id
         )
+        return str(account.id)
 
-    await context.core.write(work)
+    context.core.end_sessions(await context.core.write(work))
     return {"name": arguments.name, "client": arguments.client, "granted": False}
 
 

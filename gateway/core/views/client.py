@@ -92,13 +92,18 @@ class ClientView(View):
             folder_id = self._folder_id(connection, tuple(parents))
             if self._find_folder(connection, folder_id, name) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
-            partial = connection.execute(
+            newest = connection.execute(
                 select(documents)
-                .where(*self._named(folder_id, name), documents.c.state == State.PARTIAL)
+                .where(
+                    *self._named(folder_id, name),
+                    documents.c.state.in_([*STORED, State.PARTIAL]),
+                )
                 .order_by(documents.c.id.desc())
                 .limit(1)
             ).one_or_none()
-            return folder_id, partial
+            # What a client sees of a name is its newest version: only that one can be continued.
+            partial = newest is not None and newest.state == State.PARTIAL
+            return folder_id, newest if partial else None
 
         folder_id, partial = await self.core.read(look)
         upload = {

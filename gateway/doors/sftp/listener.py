@@ -1,7 +1,7 @@
 """The listener of the sftp door: accepts, counts, forks one process per connection.
 
 The parent is single-threaded and touches no byte of a connection. Each child has its own interpreter
-lock, its own limits (address space, descriptors, no core dump) and its own connection to the core; one
+lock, its own limits, its own connection to the core and a fence (`fence`) that leaves it little else; one
 hostile client costs one process. Connections are capped in all and per source address. A login has a
 deadline that starts with the connection; an idle session ends.
 """
@@ -12,7 +12,7 @@ import contextlib
 import gc
 import ipaddress
 import os
-import resource
+import select
 import selectors
 import signal
 import socket
@@ -21,11 +21,11 @@ import threading
 import time
 from typing import Any, Final
 
-import paramiko
 import structlog
 
 from gateway import service
 from gateway.config import Config, parse_listen
+from gateway.doors.sftp.fence import missing_fences, raise_fence
 from gateway.doors.sftp.session import SftpSession
 from gateway.doors.sftp.transport import DoorServer, DoorTransport
 from gateway.errors import ConfigurationError, GatewayError
@@ -33,8 +33,9 @@ from gateway.wire.channel import Channel
 from gateway.wire.messages import Greet, Greeting
 
 BACKLOG: Final = 256
-DESCRIPTORS: Final = 256
 CORE_PATIENCE: Final = 5.0
+PATROL: Final = 1.0  # seconds between looks at a connection's clock
+PARKING: Final = 10.0  # seconds that putting open uploads away may take
 
 log = structlog.get_logger("sftp")
 
@@ -50,8 +51,10 @@ def listen(address: str, key: str) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        # Not its own text: `create_server` adds the address once more.
+        found = os.strerror(error.errno) if error.errno else error
         raise ConfigurationError(
-            f"{key}: expected to listen on {address}, found {error.strerror or error}"
+            f"{key}: expected to listen on {address}, found {found}"
         ) from error
     return listener
 
@@ -82,6 +85,9 @@ class Listener:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._listener.setblocking(False)
+        missing = missing_fences()
+        if missing:
+            log.warning("the kernel lacks fences for connections", missing=missing)
         # What is loaded now is shared with every child: collecting it would copy its pages.
         gc.collect()
         gc.freeze()
@@ -143,6 +149,7 @@ class Listener:
             log.warning("connection refused", why="too many connections from one source")
             connection.close()
             return
+        parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
@@ -157,7 +164,7 @@ class Listener:
         try:
             self._listener.close()
             signal.set_wakeup_fd(-1)
-            serve_connection(self._config, connection, str(address[0]))
+            serve_connection(self._config, connection, str(address[0]), parent)
             code = 0
         except BaseException as error:  # noqa: BLE001  a child ends here whatever happens
             log.error("connection failed", error=type(error).__name__)
@@ -180,13 +187,12 @@ def source_of(address: tuple[Any, ...]) -> str:
     return str(ip)
 
 
-def serve_connection(config: Config, connection: socket.socket, peer: str) -> None:
-    """One connection, in its own process: limits, core, key exchange, login, sessions."""
+def serve_connection(config: Config, connection: socket.socket, peer: str, parent: int) -> None:
+    """One connection, in its own process: core, fence, key exchange, login, sessions."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    service.die_with_parent()
-    _limit(config)
+    service.forbid_core_dumps()
     connection.setblocking(True)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -199,64 +205,31 @@ def serve_connection(config: Config, connection: socket.socket, peer: str) -> No
     greeting, _ = core.call(Greet(peer))
     core.settimeout(None)
     assert isinstance(greeting, Greeting)
-    transport = DoorTransport(connection, core, greeting.host_keys)
-    transport.daemon = True
+    raise_fence(config, parent)  # from here on nothing of the client is trusted
+
+    def start() -> SftpSession:
+        return SftpSession(core, config.sftp.max_document_size)
+
+    transport = DoorTransport(connection, core, greeting.host_keys, start)
     deadline = time.monotonic() + greeting.login_grace
-    touched = [time.monotonic()]
-    sessions: list[threading.Thread] = []
-
-    def touch() -> None:
-        touched[0] = time.monotonic()
-
-    def start(channel: paramiko.Channel) -> None:
-        touch()
-        session = SftpSession(channel, core, config.sftp.max_document_size, touch)
-
-        def serve() -> None:
-            try:
-                session.run()
-            finally:
-                channel.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        sessions.append(thread)
-
-    server = SubsystemServer(transport, start)
-    transport.start_server(event=threading.Event(), server=server)
-    while transport.is_active():
+    transport.start_server(event=threading.Event(), server=DoorServer(transport))
+    watch = select.poll()
+    watch.register(transport.ended, select.POLLHUP)
+    watch.register(core.fileno(), select.POLLRDHUP)
+    while transport.is_alive():
         now = time.monotonic()
-        if not transport.is_authenticated() and now > deadline:
-            log.info("login took too long")
+        if transport.is_authenticated():
+            left = transport.packetizer.heard + config.sftp.idle_timeout - now
+            why = "idle session ended"
+        else:
+            left = deadline - now
+            why = "login took too long"
+        if left <= 0:
+            log.info(why)
             break
-        if now - touched[0] > config.sftp.idle_timeout and transport.is_authenticated():
-            log.info("idle session ended")
-            break
-        transport.join(0.2)
-    transport.close()
-    for thread in sessions:
-        thread.join(10)  # open uploads are parked before the process ends
+        # A login is granted within the time left for it: look again soon after.
+        if watch.poll(min(left, PATROL) * 1000):
+            break  # the connection is over, or the core has ended it
+    transport.hang_up()
+    transport.join(PARKING)  # open uploads are parked before the process ends
     core.close()
-
-
-class SubsystemServer(DoorServer):
-    """Starts a session where the client asks for the subsystem sftp, and refuses everything else."""
-
-    def __init__(self, transport: DoorTransport, start: Any) -> None:
-        super().__init__(transport)
-        self._start = start
-        self._started: set[int] = set()
-
-    def check_channel_subsystem_request(self, channel: paramiko.Channel, name: str) -> bool:
-        if name != "sftp" or channel.get_id() in self._started:
-            return False
-        self._started.add(channel.get_id())
-        self._start(channel)
-        return True
-
-
-def _limit(config: Config) -> None:
-    """What one connection may use."""
-    resource.setrlimit(resource.RLIMIT_AS, (config.sftp.memory_limit, config.sftp.memory_limit))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

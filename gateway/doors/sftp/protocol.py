@@ -11,7 +11,6 @@ import stat
 import struct
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from gateway.errors import GatewayError
@@ -168,32 +167,52 @@ def pack_limits(request: int, handles: int) -> bytes:
     return packet(EXTENDED_REPLY, body)
 
 
-@dataclass
 class Assembler:
-    """Cuts whole packets out of received bytes."""
+    """Cuts whole packets out of received bytes, without copying them again."""
 
-    _buffer: bytearray
+    def __init__(self, capacity: int = 2 * (MAX_PACKET + 4)) -> None:
+        """`capacity`: bytes it can hold, at least one packet of `MAX_PACKET` and its length."""
+        self._buffer = memoryview(bytearray(capacity))
+        self._start = self._end = 0
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and not yet taken."""
+        return self._end - self._start
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Add bytes; returns the packets (type and body) that are whole now.
+    def feed(self, data: memoryview | bytes) -> None:
+        """Add bytes. Packets taken before are no longer valid.
 
         Raises:
-            PacketError: a packet is empty or longer than `MAX_PACKET`.
+            RuntimeError: there is no room for them.
         """
-        buffer = self._buffer
-        buffer += data
-        packets: list[bytes] = []
-        position = 0
-        while len(buffer) - position >= 4:
-            (length,) = struct.unpack_from(">I", buffer, position)
-            if not 1 <= length <= MAX_PACKET:
-                raise PacketError(f"packet: expected 1 to {MAX_PACKET} bytes, found {length}")
-            if len(buffer) - position - 4 < length:
-                break
-            packets.append(bytes(memoryview(buffer)[position + 4 : position + 4 + length]))
-            position += 4 + length
-        del buffer[:position]
-        return packets
+        if self._end + len(data) > len(self._buffer):
+            held = self.held
+            self._buffer[:held] = bytes(self._buffer[self._start : self._end])
+            self._start, self._end = 0, held
+        end = self._end + len(data)
+        if end > len(self._buffer):
+            raise RuntimeError(f"packets: expected at most {len(self._buffer)} bytes, found {end}")
+        self._buffer[self._end : end] = data
+        self._end = end
+
+    def next(self) -> memoryview | None:
+        """The next packet (type and body) that is whole, valid until more is fed; None: not yet.
+
+        Raises:
+            PacketError: it is empty or longer than `MAX_PACKET`.
+        """
+        held = self._end - self._start
+        if held < 4:
+            return None
+        (length,) = struct.unpack_from(">I", self._buffer, self._start)
+        if not 1 <= length <= MAX_PACKET:
+            raise PacketError(f"packet: expected 1 to {MAX_PACKET} bytes, found {length}")
+        if held - 4 < length:
+            return None
+        begin = self._start + 4
+        self._start = begin + length
+        packet = self._buffer[begin : self._start]
+        if self._start == self._end:
+            self._start = self._end = 0
+        return packet

@@ -1,22 +1,22 @@
 """The SFTP packet loop of one channel: requests in, replies out, the core decides.
 
-It runs on anything with `recv` and `sendall`. Every request is answered once, with the sentence that
-explains a refusal. What is not implemented is answered "unsupported" and is not advertised; `check-file`,
-which stock paramiko advertises and loops on, is not here. On the end of the connection open uploads are
-given up, keeping whole chunks for a resume: only CLOSE commits.
+It is given whole packets and gives back replies; who carries them is not its business. Every request is
+answered once, with the sentence that explains a refusal. What is not implemented is answered "unsupported"
+and is not advertised; `check-file`, which stock paramiko advertises and loops on, is not here. On the end
+of the connection open uploads are given up, keeping whole chunks for a resume: only CLOSE commits.
 """
 
 from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
 from gateway.doors.sftp import protocol as p
 from gateway.doors.sftp.files import Download, Upload
-from gateway.errors import Disconnected, Refusal
+from gateway.errors import Refusal
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Attributes,
@@ -33,7 +33,6 @@ from gateway.wire.messages import (
 from vault.errors import VaultError
 
 MAX_HANDLES: Final = 64
-RECEIVE: Final = 1024 * 1024
 NAMES_AT_ONCE: Final = 100
 FAILED: Final = "The gateway could not do this now. Its administrator has been told."
 
@@ -47,16 +46,6 @@ STATUS_OF: Final[dict[str, int]] = {
 T = TypeVar("T", Upload, Download, "Folder")
 
 log = structlog.get_logger("sftp")
-
-
-class Stream(Protocol):
-    """What the loop talks through."""
-
-    def recv(self, nbytes: int, /) -> bytes:
-        """Up to `nbytes` bytes; empty at the end."""
-
-    def sendall(self, data: bytes, /) -> None:
-        """Send everything."""
 
 
 class Folder:
@@ -90,35 +79,16 @@ class Folder:
 class SftpSession:
     """One SFTP session on one channel."""
 
-    def __init__(
-        self, stream: Stream, core: Channel, max_size: int, touched: Callable[[], None]
-    ) -> None:
-        self._stream = stream
+    def __init__(self, core: Channel, max_size: int) -> None:
+        """`max_size`: bytes a document may have."""
         self._core = core
         self._max_size = max_size
-        self._touched = touched
         self._handles: dict[bytes, Upload | Download | Folder] = {}
         self._next_handle = 0
         self._greeted = False
 
-    def run(self) -> None:
-        """Serve until the channel ends."""
-        assembler = p.Assembler()
-        try:
-            while data := self._stream.recv(RECEIVE):
-                self._touched()
-                for packet in assembler.feed(data):
-                    self._handle(packet)
-        except p.PacketError as error:
-            log.warning("session ended", error=str(error))
-        except Disconnected:
-            log.warning("session ended", error="the core went away")
-        except OSError:
-            pass  # the channel is closed: the client has gone
-        finally:
-            self._end()
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The connection has ended: open uploads are given up, keeping whole chunks."""
         for handle in self._handles.values():
             if isinstance(handle, Upload):
                 handle.abandon(keep=True)
@@ -126,28 +96,32 @@ class SftpSession:
                 handle.close()
         self._handles.clear()
 
-    def _handle(self, packet: bytes) -> None:
+    def answer(self, packet: memoryview) -> bytes:
+        """The reply to one packet (type and body), whole with its length.
+
+        Raises:
+            PacketError: it is no SFTP, or not at its place; the session is over.
+            Disconnected: the core went away; so is the session.
+        """
         kind = packet[0]
-        fields = p.Reader(memoryview(packet)[1:])
+        fields = p.Reader(packet[1:])
         if not self._greeted:
             if kind != p.INIT:
                 raise p.PacketError(f"packet: expected INIT first, found type {kind}")
             fields.u32()
             self._greeted = True
-            self._stream.sendall(p.pack_version())
-            return
+            return p.pack_version()
         request = fields.u32()
         try:
-            reply = self._answer(kind, request, fields)
+            return self._answer(kind, request, fields)
         except Refusal as refusal:
             code = STATUS_OF.get(refusal.code, p.FAILURE)
-            reply = p.pack_status(request, code, refusal.message)
+            return p.pack_status(request, code, refusal.message)
         except VaultError as error:
             log.error("request failed", type=kind, error=type(error).__name__)
-            reply = p.pack_status(request, p.FAILURE, FAILED)
+            return p.pack_status(request, p.FAILURE, FAILED)
         except p.PacketError as error:
-            reply = p.pack_status(request, p.BAD_MESSAGE, str(error))
-        self._stream.sendall(reply)
+            return p.pack_status(request, p.BAD_MESSAGE, str(error))
 
     def _answer(self, kind: int, request: int, fields: p.Reader) -> bytes:
         done = p.pack_status(request, p.OK, "")

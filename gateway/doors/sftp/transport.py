@@ -1,39 +1,56 @@
 """SSH transport and authentication: paramiko's, with what it leaves open closed.
 
 Closed here (each was found by reading or running paramiko 5.1):
-- packets longer than OpenSSH's 256 KiB are refused before anything is allocated for them;
+- packets are our own (`packets`): none longer than OpenSSH's 256 KiB is allocated for;
 - only strong algorithms are offered; certificate algorithms are neither offered nor accepted;
 - a user authentication request is parsed strictly; unknown methods and `none` fail, never fall through;
 - an answer to a query that was not asked ends the connection, and its count is checked before any loop;
 - a factor counts only when the core, which verifies user signatures itself, says so;
-- channels are counted, only sessions with the subsystem `sftp` are served.
+- extension notices, whose count is the client's word, are passed over;
+- channels are our own (`channels`), counted, and serve only sessions with the subsystem `sftp`.
 
 The host key is not here: `RemoteHostKey` asks the core to sign the exchange hash.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from paramiko import PKey, ServerInterface, Transport
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     AUTH_FAILED,
+    AUTH_PARTIALLY_SUCCESSFUL,
     AUTH_SUCCESSFUL,
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_OPEN_FAILURE,
+    MSG_CHANNEL_OPEN_SUCCESS,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_SUCCESS,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_EXT_INFO,
+    MSG_REQUEST_FAILURE,
     MSG_SERVICE_REQUEST,
     MSG_USERAUTH_INFO_RESPONSE,
     MSG_USERAUTH_REQUEST,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_RESOURCE_SHORTAGE,
-    OPEN_SUCCEEDED,
     cMSG_USERAUTH_INFO_REQUEST,
     cMSG_USERAUTH_PK_OK,
 )
 from paramiko.message import Message
-from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
+from gateway.doors.sftp.channels import PACKET, WINDOW, DoorChannel, Session
+from gateway.doors.sftp.packets import DoorPacketizer
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     AuthenticateCode,
@@ -45,24 +62,11 @@ from gateway.wire.messages import (
     SignExchange,
 )
 
-MAX_PACKET: Final = 256 * 1024  # OpenSSH's PACKET_MAX_SIZE
 MAX_CHANNELS: Final = 10  # OpenSSH's MaxSessions
 MAX_TEXT: Final = 1024  # user names, passwords, codes
-WINDOW: Final = 512 * 1024  # measured: larger windows cost paramiko a shift of its whole buffer
-PACKET: Final = 32 * 1024
 IDENT: Final = "Strongroom"
 _CERTIFICATE: Final = "-cert-v01@openssh.com"
-
-
-class CappedPacketizer(Packetizer):
-    """A packetizer that allocates for no packet longer than `MAX_PACKET`."""
-
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """Read `n` bytes; a length announced beyond the cap, or below zero, ends the connection."""
-        if not 0 <= n <= MAX_PACKET + 64:
-            raise SSHException(f"packet: expected at most {MAX_PACKET} bytes, found {n}")
-        data: bytes = super().read_all(n, check_rekey)
-        return data
+_PARAMIKO: Final[Any] = Transport  # as it is, with what its type stubs leave out
 
 
 class RemoteHostKey(PKey):
@@ -93,6 +97,9 @@ class StrictAuthHandler(AuthHandler):
     """User authentication (RFC 4252, RFC 4256), parsed strictly and decided by the core."""
 
     transport: DoorTransport
+    # paramiko's own, left out of its type stubs:
+    _parse_service_request: Callable[[Message], None]
+    _send_auth_result: Callable[[str | None, str, int], None]
 
     def __init__(self, transport: DoorTransport) -> None:
         super().__init__(transport)
@@ -175,8 +182,6 @@ class StrictAuthHandler(AuthHandler):
             return
         if result.outcome == "partial":
             self._methods = result.methods
-            from paramiko.common import AUTH_PARTIALLY_SUCCESSFUL
-
             self._send_auth_result(self.auth_username, method, AUTH_PARTIALLY_SUCCESSFUL)
             return
         self._send_auth_result(self.auth_username, method, AUTH_FAILED)
@@ -199,27 +204,65 @@ def _text(message: Message, what: str) -> str:
 
 
 class DoorTransport(Transport):
-    """A server transport with strong algorithms only."""
+    """A server transport with strong algorithms only, and channels of our own."""
+
+    packetizer: DoorPacketizer
+    # paramiko's own, left out of its type stubs:
+    _channels: Any
+    _handler_table: dict[int, Callable[[Message], None]]
+    _next_channel: Callable[[], int]
+    _send_message: Callable[[Message], None]
 
     _CLIENT_ID: ClassVar[str] = IDENT
+    # RFC 8731 names what libssh had introduced under its own domain.
+    _kex_info: ClassVar[dict[str, Any]] = {
+        **_PARAMIKO._kex_info,
+        "curve25519-sha256": _PARAMIKO._kex_info["curve25519-sha256@libssh.org"],
+    }
+    _preferred_kex = (
+        "mlkem768x25519-sha256",
+        "curve25519-sha256",
+        "curve25519-sha256@libssh.org",
+    )
     _preferred_ciphers = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "aes256-ctr")
     _preferred_macs = ("hmac-sha2-512-etm@openssh.com", "hmac-sha2-256-etm@openssh.com")
     _preferred_keys = ("ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256")
-    _preferred_kex = tuple(
-        name
-        for name in ("mlkem768x25519-sha256", "curve25519-sha256@libssh.org")
-        if name in Transport._preferred_kex
-    )
+    _channel_handler_table: ClassVar[dict[int, Any]] = {
+        MSG_CHANNEL_REQUEST: DoorChannel.request,
+        MSG_CHANNEL_DATA: DoorChannel.data,
+        MSG_CHANNEL_EXTENDED_DATA: DoorChannel.extended_data,
+        MSG_CHANNEL_WINDOW_ADJUST: DoorChannel.adjust,
+        MSG_CHANNEL_EOF: DoorChannel.eof,
+        MSG_CHANNEL_CLOSE: DoorChannel.close,
+        MSG_CHANNEL_SUCCESS: DoorChannel.reply_to_us,
+        MSG_CHANNEL_FAILURE: DoorChannel.reply_to_us,
+    }
 
-    def __init__(self, connection: socket.socket, core: Channel, host_keys: list[HostKey]) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        core: Channel,
+        host_keys: list[HostKey],
+        start: Callable[[], Session],
+    ) -> None:
+        """`start` makes the session of a channel whose client asked for sftp."""
         super().__init__(
             connection,
             default_window_size=WINDOW,
             default_max_packet_size=PACKET,
-            packetizer_class=CappedPacketizer,
+            packetizer_class=DoorPacketizer,
         )
+        # paramiko looks ten times a second whether it was closed; our packetizer wakes its reader.
+        connection.settimeout(None)
         self.core = core
         self.role = ""
+        self._start = start
+        self._open: dict[int, DoorChannel] = {}
+        self.ended, self._ended = os.pipe()  # readable at its end: when the connection is over
+        self._held: list[bytes] = []
+        self._handler_table[MSG_EXT_INFO] = _pass_over
+        for number in (MSG_CHANNEL_OPEN_SUCCESS, MSG_CHANNEL_OPEN_FAILURE):
+            self._handler_table[number] = _pass_over  # we open no channel
         for key in host_keys:
             remote = RemoteHostKey(core, key)
             if key.algorithm == "ssh-rsa":
@@ -229,22 +272,101 @@ class DoorTransport(Transport):
                 self.server_key_dict[key.algorithm] = remote
 
     @property
+    def preferred_kex(self) -> tuple[str, ...]:
+        """Key exchanges that the installed cryptography library offers."""
+        return tuple(name for name in super().preferred_kex if name in self._kex_info)
+
+    @property
     def preferred_keys(self) -> tuple[str, ...]:
         """Host key algorithms, certificate variants left out: there is no such key here."""
         return tuple(name for name in super().preferred_keys if not name.endswith(_CERTIFICATE))
 
+    # ── what channels need ──
+
+    @property
+    def may_send(self) -> bool:
+        """False while keys are being renewed."""
+        return self.clear_to_send.is_set()
+
+    def emit(self, payload: bytes) -> None:
+        """Send a message, or keep it until the keys have been renewed."""
+        if self.may_send:
+            self.packetizer.send_message(payload)
+        else:
+            self._held.append(payload)
+
+    def cork(self) -> None:
+        """Gather what is sent."""
+        self.packetizer.cork()
+
+    def uncork(self) -> None:
+        """Send what was gathered."""
+        self.packetizer.uncork()
+
+    def forget(self, number: int) -> None:
+        """A channel is gone; its number may be used again."""
+        self._open.pop(number, None)
+        self._channels.delete(number)
+
+    def run(self) -> None:
+        """Serve the connection (this is the thread's own)."""
+        try:
+            super().run()
+        finally:
+            os.close(self._ended)
+
+    def hang_up(self) -> None:
+        """End the connection from another thread."""
+        self.packetizer.close()
+
+    # ── messages ──
+
     def _parse_newkeys(self, message: Message) -> None:
         if self.auth_handler is None:
             self.auth_handler = StrictAuthHandler(self)
-        super()._parse_newkeys(message)
+        _PARAMIKO._parse_newkeys(self, message)
+        held, self._held = self._held, []
+        for payload in held:
+            self.emit(payload)
+        for channel in list(self._open.values()):
+            channel.work()
+
+    def _parse_global_request(self, message: Message) -> None:
+        """Nothing global is served; asked for a reply (a keep-alive, say), the answer is no."""
+        message.get_binary()
+        if message.get_boolean():
+            self.emit(bytes((MSG_REQUEST_FAILURE,)))
+
+    def _parse_channel_open(self, message: Message) -> None:
+        kind, remote = message.get_binary(), message.get_int()
+        window, packet = message.get_int(), message.get_int()
+        reason = 0
+        if kind != b"session":
+            reason = OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        elif len(self._open) >= MAX_CHANNELS:
+            reason = OPEN_FAILED_RESOURCE_SHORTAGE
+        if reason:
+            empty = struct.pack(">II", 0, 0)  # no text, no language
+            self.emit(struct.pack(">BII", MSG_CHANNEL_OPEN_FAILURE, remote, reason) + empty)
+            return
+        local = self._next_channel()
+        channel = DoorChannel(self, local, remote, window, packet, self._start)
+        self._open[local] = channel  # paramiko's own map holds it weakly
+        self._channels.put(local, channel)
+        self.channels_seen[local] = True
+        self.emit(struct.pack(">BIIII", MSG_CHANNEL_OPEN_SUCCESS, remote, local, WINDOW, PACKET))
+
+
+def _pass_over(message: Message) -> None:
+    """A message that changes nothing here."""
+    del message
 
 
 class DoorServer(ServerInterface):
-    """What may be asked of an authenticated connection: sessions with the subsystem sftp."""
+    """The little that paramiko still asks: which methods can go on."""
 
     def __init__(self, transport: DoorTransport) -> None:
         self._transport = transport
-        self._channels = 0
 
     def get_allowed_auths(self, username: str) -> str:
         del username
@@ -254,12 +376,3 @@ class DoorServer(ServerInterface):
     def check_auth_none(self, username: str) -> int:
         del username
         return AUTH_FAILED
-
-    def check_channel_request(self, kind: str, chanid: int) -> int:
-        del chanid
-        if kind != "session":
-            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-        if self._channels >= MAX_CHANNELS:
-            return OPEN_FAILED_RESOURCE_SHORTAGE
-        self._channels += 1
-        return OPEN_SUCCEEDED
