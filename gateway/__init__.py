@@ -8,6 +8,7 @@
                  `journey` moves documents, `views` show them, `admin` serves the command line
 - `doors.sftp`, `doors.smtp`   the processes that face the network
 - `inspect`      the jailed processes that open hostile files
+- `jail`         what they, and the sftp door's processes, lock themselves into
 - `courier`      the process that carries sealed things elsewhere
 
 Below it lie two packages that know nothing of it: `vault` (sealed store, keys, catalogue, ledger,

@@ -302,20 +302,16 @@ class Custody:
             connection.execute(update(documents).where(documents.c.id == row.id).values(columns))
         return Renewal(old_id, group.id)
 
-    def end_groups(
-        self, connection: Connection, client_id: str, group_ids: Iterable[str], now: datetime
-    ) -> int:
-        """Drop group keys for good: the keyring is rewritten whole under a new epoch key.
+    def end_groups(self, connection: Connection, group_ids: Iterable[str], now: datetime) -> None:
+        """Record that groups have ended; their keys go with `drop_keys`, once this is committed.
 
-        Returns:
-            The keyring's epoch without them.
+        In between, what this transaction shares with others (documents moving out) may still be rolled
+        back, and then needs the keys.
 
         Raises:
             RuntimeError: a living document is still wrapped under one of them.
         """
-        ids = list(group_ids)
-        keyring = self.keyring(client_id)
-        for part in _slices(ids):
+        for part in _slices(list(group_ids)):
             left = connection.execute(
                 select(documents.c.id).where(documents.c.group_id.in_(part)).limit(1)
             ).scalar()
@@ -326,12 +322,37 @@ class Custody:
                 .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
                 .values(ended_at=now.isoformat(timespec="microseconds"))
             )
+
+    def drop_keys(
+        self, connection: Connection, client_id: str, group_ids: Iterable[str], now: datetime
+    ) -> None:
+        """Drop the keys of groups whose end is committed: the keyring is rewritten under a new epoch key.
+
+        Run in a transaction of its own, after that of `end_groups`. Safe to repeat: the copies are asked to
+        follow each time, because a crash may have lost the request.
+
+        Raises:
+            RuntimeError: one of them has not ended.
+        """
+        ids = list(group_ids)
+        for part in _slices(ids):
+            alive = connection.execute(
+                select(groups.c.id)
+                .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
+                .limit(1)
+            ).scalar()
+            if alive is not None:
+                raise RuntimeError(
+                    f"group {alive}: expected its end to be recorded, found it alive"
+                )
+        keyring = self.keyring(client_id)
         present = [group_id for group_id in ids if group_id in keyring.groups]
         if present:
             for group_id in present:
                 keyring.drop_group(group_id)
             self.save(connection, client_id, now)
-        return keyring.epoch
+        else:
+            copies.request(connection, self._targets, client_id, now)
 
     def empty_intake_groups(self, connection: Connection, today: str) -> list[tuple[str, str]]:
         """(client id, group id) of past intake groups that nothing lives in any more."""

@@ -318,7 +318,7 @@ def _clamd(config: Config, now: datetime) -> Iterator[Finding]:
 
 
 def _fences() -> Iterator[Finding]:
-    from gateway.inspect.jail import probe_fences
+    from gateway.jail.jail import probe_fences
 
     missing = sorted(name for name, there in probe_fences().items() if not there)
     if missing:

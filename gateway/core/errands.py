@@ -17,7 +17,7 @@ from sqlalchemy import Row, func, select, update
 
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.wire.messages import Errand, ErrandReport
-from vault.catalogue.schema import errands
+from vault.catalogue.schema import clients, errands
 from vault.catalogue.store import Transaction
 from vault.copies import SUFFIX
 from vault.errors import VaultError
@@ -59,12 +59,26 @@ class ErrandDesk:
             except TimeoutError:
                 continue
 
-    async def _errand(self, row: Row[Any]) -> Errand:
+    async def _errand(self, row: Row[Any]) -> Errand | None:
         owner = row.name.removesuffix(SUFFIX)
+        ended = await self._core.read(
+            lambda connection: connection.execute(
+                select(clients.c.id).where(clients.c.id == owner, clients.c.state == "closed")
+            ).scalar()
+        )
+        if ended is not None:
+            return Errand(row.id, row.target, row.name, None)  # so must its copies
         try:
             content = await asyncio.to_thread(self._core.store.custody.sealed_file, owner)
-        except (VaultError, FileNotFoundError):
-            content = None  # the keyring has ended: so must its copies
+        except (VaultError, OSError) as error:
+            # A keyring that should be there and is not: its copies are the last ones. Touch nothing.
+            log.critical("keyring can't be read", owner=owner, error=type(error).__name__)
+            await self.report(
+                ErrandReport(
+                    row.id, False, f"keyring {owner}: expected it in the store, found none"
+                )
+            )
+            return None
         return Errand(row.id, row.target, row.name, content)
 
     async def report(self, report: ErrandReport) -> None:

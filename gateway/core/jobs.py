@@ -53,15 +53,22 @@ async def housekeeping(core: Core) -> None:
     today = now.date().isoformat()
     custody = core.store.custody
 
-    def end_empty(tx: Transaction) -> None:
+    def end_empty(tx: Transaction) -> dict[str, list[str]]:
         by_client: dict[str, list[str]] = {}
         for client_id, group_id in custody.empty_intake_groups(tx.connection, today):
             by_client.setdefault(client_id, []).append(group_id)
         for client_id, ids in by_client.items():
-            custody.end_groups(tx.connection, client_id, ids, now)
+            custody.end_groups(tx.connection, ids, now)
             core.record(tx, "groups.ended", client_id, ACTOR_CORE, now, groups=ids)
+        return by_client
 
-    await core.write(end_empty)
+    ended = await core.write(end_empty)
+
+    def drop(tx: Transaction) -> None:
+        for client_id, ids in ended.items():
+            custody.drop_keys(tx.connection, client_id, ids, now)
+
+    await core.write(drop)
 
 
 async def resume_disposal(core: Core) -> None:

@@ -59,6 +59,7 @@ class Core:
         self._started_boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
+        self.resuming: set[str] = set()  # partial uploads in someone's hands
         self.executing: set[str] = set()  # batches in execution now
         self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
         self.checkpointed = -1  # ledger size at the last checkpoint job

@@ -87,6 +87,13 @@ class Session(ABC):
             await receive.discard(self.core, upload)
         self.uploads.clear()
 
+    def _check_room(self, staged: int = 0) -> None:
+        """Each open upload costs the core a descriptor."""
+        if len(self.uploads) >= MAX_OPEN_UPLOADS:
+            raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
+        if len(self.uploads) + staged >= self.core.config.inspect.max_parts + MAX_OPEN_UPLOADS:
+            raise Refusal("full", "parts: expected fewer")
+
     def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:
         self.uploads[upload.document_id] = upload
         reply = Writable(upload.document_id, upload.key, resumed_size)
@@ -146,10 +153,7 @@ class SftpSession(Session):
                 opened = await view.open_read(split(request.path))
                 return opened.reply, opened.descriptor
             case BeginUpload():
-                if len(self.uploads) >= MAX_OPEN_UPLOADS:
-                    raise Refusal(
-                        "busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing."
-                    )
+                self._check_room()
                 upload, resumed = await view.begin_upload(
                     split(request.path), resume=request.resume
                 )
@@ -301,6 +305,7 @@ class SmtpSession(Session):
                     )
                 client = accepted.pop()
                 assert client is not None
+                self._check_room()
                 return self._writable(await mail.begin(self.core, client, request))
             case Commit():
                 return await self._commit(request)
@@ -335,6 +340,7 @@ class InspectSession(Session):
             raise WireError(f"inspect: expected a claim first, found {type(request).__name__}")
         match request:
             case BeginPart():
+                self._check_room(len(claimed.parts))
                 return self._writable(await self._desk.begin_part(claimed, request.name))
             case Commit():
                 upload = self._upload(request.document_id)
@@ -348,7 +354,7 @@ class InspectSession(Session):
                 self._claimed, fixity, self._fixity = None, self._fixity, None
                 try:
                     await self._desk.verdict(claimed, request, fixity)
-                except StorageFailed:
+                except (StorageFailed, asyncio.CancelledError):
                     raise  # what is recorded is not known now: the next start looks
                 except BaseException:
                     await self._desk.lost(claimed, None, seen=True)

@@ -27,9 +27,9 @@ import structlog
 
 from gateway.inspect import classify, media, scan_pdf
 from gateway.inspect.document import MIB, Limits
-from gateway.inspect.jail import JailLimits, probe_fences
 from gateway.inspect.scan_yara import RuleSet
 from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, WorkerSettings, serve_one
+from gateway.jail.jail import JailLimits, probe_fences
 
 _PAUSE_FIRST: Final = 0.1
 _PAUSE_MOST: Final = 10.0

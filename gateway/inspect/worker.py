@@ -23,9 +23,9 @@ from typing import Final, NoReturn
 from gateway.errors import Disconnected, Refusal, WireError
 from gateway.inspect import inspection
 from gateway.inspect.document import MIB, Document, Limits
-from gateway.inspect.jail import JailError, JailLimits, enter_jail
 from gateway.inspect.scan_clamd import ClamdStream
 from gateway.inspect.scan_yara import RuleSet
+from gateway.jail.jail import JailError, JailLimits, enter_jail
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Abandon,

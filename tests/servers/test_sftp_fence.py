@@ -11,7 +11,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from gateway.inspect.jail import probe_fences
+from gateway.jail.jail import probe_fences
 from tests.support.core_process import CoreProcess
 from tests.support.sftp import Gateway, make_template
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.inspect import jail, seccomp
+from gateway.jail import jail, seccomp
 
 SCRIPT = Path(__file__).with_name("jail_attempt.py")
 FENCES = jail.probe_fences()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import pyotp
 from msgspec import Meta
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core import identity, ssh_keys
@@ -75,6 +75,8 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
     if arguments.password and len(arguments.password) < PASSWORD_MINIMUM:
         raise Refusal("invalid", f"password: expected at least {PASSWORD_MINIMUM} characters")
     keys = [_public(line) for line in arguments.keys]
+    if arguments.role == "officer":
+        await _check_officer_makers(context)
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
@@ -182,6 +184,9 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
     if bool(arguments.add) == bool(arguments.remove):
         raise Refusal("invalid", "account key: expected one key to add or one to remove")
     added = _public(arguments.add) if arguments.add else None
+    row = await context.core.read(lambda c: account_row(c, arguments.name))
+    if added is not None and row.role == "officer":
+        await _check_officer_makers(context)
 
     def work(tx: Transaction) -> tuple[str, str]:
         row = account_row(tx.connection, arguments.name)
@@ -255,6 +260,29 @@ async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
 
     context.core.end_sessions(await context.core.write(work))
     return {"name": arguments.name, "client": arguments.client, "granted": False}
+
+
+async def _check_officer_makers(context: Context) -> None:
+    """Dual control must not fall to whoever holds the console.
+
+    The first officers are made by the console, as many as a disposal needs; from then on a new officer, or
+    a new key for one, takes the signature of an officer.
+    """
+    if context.account is not None and context.account.role == "officer":
+        return
+    wanted = context.core.config.disposal.approvals + 1
+    active = await context.core.read(
+        lambda c: c.execute(
+            select(func.count())
+            .select_from(accounts)
+            .where(accounts.c.role == "officer", accounts.c.state == "active")
+        ).scalar_one()
+    )
+    if active >= wanted:
+        raise Refusal(
+            "denied",
+            f"officer: expected the signature of one, as there are {active}; sign it as an officer",
+        )
 
 
 def _public(line: str) -> tuple[str, bytes]:

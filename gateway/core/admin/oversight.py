@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 from gateway.core import errands
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
-from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
+from gateway.core.journey.inspect import SETTING_CLAMD_SEEN, NotRead
 from gateway.core.journey.lifecycle import STORED, State
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -180,6 +180,11 @@ async def _read_everything(context: Context) -> tuple[int, list[vault_check.Find
                     whole = await context.desk.fixity(row)
                 else:
                     whole = await asyncio.to_thread(_read_here, context, row)
+            except NotRead as error:
+                findings.append(
+                    vault_check.Finding(f"document {row.id}", str(error), "run the check again")
+                )
+                return
             except VaultError as error:
                 findings.append(
                     vault_check.Finding(f"document {row.id}", str(error), vault_check.RESTORE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import mmap
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -159,8 +160,13 @@ def _raw_search(core: Core, wrapped: list[bytes]) -> Check:
         return Check(name=CHECK_WRAPPED, result="not_checked", detail=f"{why} the raw search")
     found = 0
     for path in files:
-        data = path.read_bytes()
-        found += sum(pattern in data for pattern in wrapped)
+        if path.stat().st_size == 0:
+            continue
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            found += sum(data.find(pattern) >= 0 for pattern in wrapped)
     return _check(
         CHECK_WRAPPED,
         found == 0,

@@ -28,7 +28,14 @@ from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault.catalogue.schema import approvals, batches, documents, tombstones
+from vault.catalogue.schema import (
+    account_keys,
+    accounts,
+    approvals,
+    batches,
+    documents,
+    tombstones,
+)
 from vault.catalogue.store import Transaction
 
 TRUNCATE_ATTEMPTS: Final = 20
@@ -60,6 +67,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
                 select(approvals.c.account_id).where(approvals.c.batch_id == batch_id)
             ).scalars()
         )
+        _check_approvers(core, tx, batch_id)
         if account.id in signers:
             raise Refusal(
                 "denied",
@@ -82,9 +90,39 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         )
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(register))
 
-    with step("dispose.start"):
-        await core.write(start)
-    return await finish(core, batch_id)
+    core.executing.add(batch_id)  # before it is recorded: the job that resumes must not take it too
+    try:
+        with step("dispose.start"):
+            await core.write(start)
+        return await _finish(core, batch_id)
+    finally:
+        core.executing.discard(batch_id)
+
+
+def _check_approvers(core: Core, tx: Transaction, batch_id: str) -> None:
+    """The approvals still stand: enough of them by officers who are active, with keys not taken back."""
+    standing = tx.connection.execute(
+        select(approvals.c.account_id)
+        .join(accounts, accounts.c.id == approvals.c.account_id)
+        .join(
+            account_keys,
+            (account_keys.c.account_id == approvals.c.account_id)
+            & (account_keys.c.blob == approvals.c.key),
+        )
+        .where(
+            approvals.c.batch_id == batch_id,
+            approvals.c.decision == "approve",
+            accounts.c.state == "active",
+            account_keys.c.removed_at.is_(None),
+        )
+    ).all()
+    wanted = core.config.disposal.approvals
+    if len(standing) < wanted:
+        raise Refusal(
+            "locked",
+            f"batch {batch_id}: expected {wanted} approvals by active officers, found {len(standing)};"
+            " reject it and propose again",
+        )
 
 
 async def recover(core: Core) -> list[str]:
@@ -135,9 +173,10 @@ async def _finish(core: Core, batch_id: str) -> str:
     # 3. The keys: after this no key that ever wrapped them exists in the keyring.
     progress = await core.read(lambda connection: progress_of(connection, batch_id))
     with step("dispose.end-keys"):
+        await core.write(lambda tx: custody.end_groups(tx.connection, progress.groups, now))
 
         def end(tx: Transaction) -> None:
-            custody.end_groups(tx.connection, batch.client_id, progress.groups, now)
+            custody.drop_keys(tx.connection, batch.client_id, progress.groups, now)
             core.record(tx, "groups.ended", batch_id, ACTOR_CORE, now, groups=list(progress.groups))
 
         await core.write(end)

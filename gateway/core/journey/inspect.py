@@ -21,7 +21,13 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.journey import filing, receive
-from gateway.core.journey.judgement import UNJUDGED, Circumstances, Judgement, judge
+from gateway.core.journey.judgement import (
+    UNJUDGED,
+    Circumstances,
+    Judgement,
+    code_text,
+    judge,
+)
 from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.receive import Upload
 from gateway.core.journey.steps import step
@@ -41,6 +47,10 @@ SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PERSISTENT_SCANS: Final = 16
 FACTS_LIMIT: Final = 64
 FACT_LIMIT: Final = 2000
+
+
+class NotRead(VaultError):
+    """A document was not read to its end: nothing is known about it, run the check again."""
 
 
 @dataclass
@@ -195,7 +205,9 @@ class InspectionDesk:
         self._busy.discard(claimed.row.id)
         if fixity is not None:
             if not fixity.result.done():
-                fixity.result.set_result(False)
+                fixity.result.set_exception(
+                    NotRead(f"document {claimed.row.id}: expected it read, found its reader ended")
+                )
             return
         await self.drop_parts(claimed)
         if seen:
@@ -230,7 +242,11 @@ class InspectionDesk:
         for upload, size, digest in claimed.parts.values():
             receive.record(core, tx, upload, size, digest, now)
         scans = [
-            {"scanner": scan.scanner, "outcome": scan.outcome, "version": scan.version[:64]}
+            {
+                "scanner": code_text(scan.scanner),
+                "outcome": scan.outcome,
+                "version": code_text(scan.version),
+            }
             for scan in verdict.scans[:PERSISTENT_SCANS]
         ]
         key = core.store.custody.document_key(row)

@@ -74,7 +74,7 @@ def judge(verdict: Verdict, around: Circumstances) -> Judgement:
     if missing is not None:
         return missing
     if verdict.unreadable:
-        return Judgement(Event.QUESTION, f"{UNJUDGED}{verdict.unreadable}")
+        return Judgement(Event.QUESTION, UNJUDGED + code_text(verdict.unreadable))
     for scan in verdict.scans:
         if scan.outcome == "suspect":
             return Judgement(Event.QUESTION, UNJUDGED + _code("suspect", scan))
@@ -84,7 +84,12 @@ def judge(verdict: Verdict, around: Circumstances) -> Judgement:
 def _code(what: str, scan: Scan) -> str:
     """A reason code. It goes into the ledger: whatever an inspector says, no text of a document may."""
     code = f"{what}:{scan.scanner}" + (f":{scan.detail}" if scan.detail else "")
-    return _NOT_A_CODE.sub("_", code)[:REASON_LIMIT]
+    return code_text(code)
+
+
+def code_text(text: str) -> str:
+    """What an inspector says, as a short code: nothing it has read gets further than this."""
+    return _NOT_A_CODE.sub("_", text)[:REASON_LIMIT]
 
 
 def _missing(scans: list[Scan], around: Circumstances) -> Judgement | None:

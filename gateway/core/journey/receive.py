@@ -20,6 +20,7 @@ import contextlib
 import functools
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -31,7 +32,7 @@ from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
-from vault.catalogue.schema import documents
+from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
 from vault.errors import StorageFailed, StorageFull, VaultError
@@ -65,12 +66,15 @@ class Upload:
     parent_id: str | None = None
     depth: int = 0
     resumed: bool = False
+    resumed_size: int = 0
+    release: Callable[[], None] = lambda: None  # ends the claim on a partial
     facts: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+        self.release()
 
 
 def name_index(core: Core, client_id: str, name: str) -> bytes:
@@ -151,7 +155,12 @@ async def unstage(core: Core, upload: Upload) -> None:
 def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
-    """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry."""
+    """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
+    state = tx.connection.execute(
+        select(clients.c.state).where(clients.c.id == upload.client_id)
+    ).scalar_one()
+    if state != "open":
+        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
     salt = secrets.token_bytes(COMMITMENT_SALT)
     metadata = DocumentMetadata(
         name=upload.name,
@@ -238,7 +247,7 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
         except StorageFull as error:
             await unstage(core, upload)
             raise Refusal("full", FULL) from error
-        except VaultError:
+        except Exception:
             await unstage(core, upload)
             raise
     await settle(core, upload)
@@ -277,7 +286,7 @@ async def park(core: Core, upload: Upload) -> bool:
         if upload.resumed:
             tx.connection.execute(
                 update(documents)
-                .where(documents.c.id == upload.document_id)
+                .where(documents.c.id == upload.document_id, documents.c.state == State.PARTIAL)
                 .values(size=size, state_since=stamp(now))
             )
             return
@@ -310,7 +319,24 @@ async def park(core: Core, upload: Upload) -> bool:
 
 
 async def resume(core: Core, row: Any, **upload: Any) -> Upload:
-    """Continue a PARTIAL document (raises Refusal if its bytes are gone)."""
+    """Continue a PARTIAL document; one connection at a time.
+
+    What counts is the file: an upload that a crash cut off may have more whole chunks than were recorded.
+
+    Raises:
+        Refusal: its bytes are gone or torn (then it expires), or someone else is continuing it.
+    """
+    if row.id in core.resuming:
+        raise Refusal("busy", "This upload is being continued by another connection.")
+    core.resuming.add(row.id)
+    try:
+        return await _resume(core, row, upload)
+    except BaseException:
+        core.resuming.discard(row.id)
+        raise
+
+
+async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
     key = core.store.custody.document_key(row)
     try:
         descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
@@ -318,7 +344,21 @@ async def resume(core: Core, row: Any, **upload: Any) -> Upload:
         raise Refusal(
             "not_found", "The interrupted upload is no longer there; send it anew."
         ) from error
-    return Upload(document_id=row.id, key=key, descriptor=descriptor, resumed=True, **upload)
+    chunks = whole_chunks(os.fstat(descriptor).st_size)
+    if not chunks:
+        os.close(descriptor)
+        await core.write(functools.partial(_expire_one, core, row.id, core.now()))
+        await asyncio.to_thread(core.store.blobs.discard, row.id)
+        raise Refusal("not_found", "The interrupted upload was torn; send it anew.")
+    return Upload(
+        document_id=row.id,
+        key=key,
+        descriptor=descriptor,
+        resumed=True,
+        resumed_size=chunks * CHUNK,
+        release=lambda: core.resuming.discard(row.id),
+        **upload,
+    )
 
 
 def _expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
@@ -327,7 +367,7 @@ def _expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) ->
 
 def _expire(core: Core, tx: Transaction, document_id: str, now: datetime) -> None:
     next_state(State.PARTIAL, Event.EXPIRE)
-    tx.connection.execute(
+    changed = tx.connection.execute(
         update(documents)
         .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
         .values(
@@ -339,7 +379,8 @@ def _expire(core: Core, tx: Transaction, document_id: str, now: datetime) -> Non
             name_index=None,
         )
     )
-    core.record(tx, "document.expired", document_id, ACTOR_CORE, now)
+    if changed.rowcount:
+        core.record(tx, "document.expired", document_id, ACTOR_CORE, now)
 
 
 async def expire_partials(core: Core, now: datetime) -> int:
@@ -355,6 +396,8 @@ async def expire_partials(core: Core, now: datetime) -> int:
         )
     )
     for document_id in due:
+        if document_id in core.resuming:
+            continue
         await core.write(functools.partial(_expire_one, core, document_id, now))
         await asyncio.to_thread(core.store.blobs.discard, document_id)
     return len(due)
@@ -366,12 +409,34 @@ def _state_of(document_id: str, connection: Connection) -> str | None:
     ).scalar()
 
 
+def _sweep_partial(core: Core, document_id: str) -> int:
+    """Bring a PARTIAL row and its file into step; one that was finished or torn can't be continued."""
+    blobs = core.store.blobs
+    descriptor = blobs.reopen(document_id)
+    chunks = whole_chunks(os.fstat(descriptor).st_size)
+    os.close(descriptor)
+    if chunks and not blobs.exists(document_id):
+        core.store.catalogue.write(
+            lambda tx: tx.connection.execute(
+                update(documents)
+                .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
+                .values(size=chunks * CHUNK)
+            )
+        )
+        return 0
+    core.store.catalogue.write(functools.partial(_expire_one, core, document_id, core.now()))
+    blobs.remove(document_id)
+    blobs.discard(document_id)
+    return 1
+
+
 def sweep(core: Core) -> int:
     """At start: put right what a crash left in the spool; returns how many files were touched."""
     touched = 0
     for document_id in list(core.store.blobs.spooled()):
         state = core.store.catalogue.read(functools.partial(_state_of, document_id))
         if state == State.PARTIAL:
+            touched += _sweep_partial(core, document_id)
             continue
         touched += 1
         if state in {None, State.EXPIRED}:

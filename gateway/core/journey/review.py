@@ -18,6 +18,7 @@ from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.journey.lifecycle import Event, IllegalTransition, State, next_state
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
+from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
@@ -54,6 +55,15 @@ def _day(row: Row[Any]) -> date | None:
     return date.fromisoformat(row.document_date) if row.document_date else None
 
 
+def _ends_earlier(before: Decision, after: Decision) -> bool:
+    """Whether a document could go earlier than it could before."""
+    if after.status == "permanent":
+        return False
+    if before.status == "permanent" or before.eligible_at is None:
+        return True  # what never went, or not yet, now has a date
+    return after.eligible_at is None or after.eligible_at < before.eligible_at
+
+
 async def reclassify(
     core: Core,
     document_id: str,
@@ -83,8 +93,21 @@ async def reclassify(
                 "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
             )
         before = filing.stored_decision(row)
+        after = filing.evaluate(
+            core,
+            tx.connection,
+            row,
+            record_class=record_class,
+            fiscal_year=fiscal_year,
+            confirmed=True,
+        )
+        if before is not None and not as_officer and _ends_earlier(before, after):
+            raise Refusal(
+                "denied",
+                "This class would be kept for a shorter time; an officer has to decide that.",
+            )
         try:
-            after = filing.file(
+            filing.file(
                 core,
                 tx,
                 row,
@@ -99,13 +122,6 @@ async def reclassify(
             )
         except IllegalTransition as error:
             raise Refusal("invalid", f"document {row.id}: {error}") from error
-        if before is not None and before.eligible_at is not None and not as_officer:
-            shorter = after.eligible_at is not None and after.eligible_at < before.eligible_at
-            if after.status == "no_rule" or (shorter and after.status != "permanent"):
-                raise Refusal(
-                    "denied",
-                    "This class would be kept for a shorter time; an officer has to decide that.",
-                )
         return State(
             tx.connection.execute(
                 select(documents.c.state).where(documents.c.id == document_id)

@@ -115,7 +115,8 @@ class ClientView(View):
             "submitter": self.account.id,
         }
         if resume and partial is not None:
-            return await receive.resume(self.core, partial, **upload), partial.size
+            resumed = await receive.resume(self.core, partial, **upload)
+            return resumed, resumed.resumed_size
         return await receive.begin(self.core, self.core.now(), **upload), 0
 
     async def make_folder(self, path: tuple[str, ...]) -> None:

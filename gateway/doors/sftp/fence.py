@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.config import Config
-from gateway.inspect.jail import JailLimits, JailReport, enter_jail, probe_fences
+from gateway.jail.jail import JailLimits, JailReport, enter_jail, probe_fences
 from vault.sealed import sealed_size
 
 DESCRIPTORS: Final = 256

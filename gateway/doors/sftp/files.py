@@ -54,6 +54,9 @@ class Upload:
         except VaultError:
             self.abandon(keep=False)
             raise
+        if self._writer.plain_written != reply.resumed_size:
+            self.abandon(keep=False)
+            raise Refusal("failed", "The interrupted upload is not what it was; send it anew.")
         self._position = reply.resumed_size
 
     @property

@@ -34,8 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError
-from gateway.inspect.document import MIB
-from gateway.inspect.seccomp import seccomp_program
+from gateway.jail.seccomp import seccomp_program
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -54,6 +53,9 @@ _LAST_CAPABILITY: Final = 63
 
 class JailError(GatewayError):
     """A fence that this kernel offers could not be raised: the worker must not go on."""
+
+
+MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

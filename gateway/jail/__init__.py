@@ -1,0 +1,1 @@
+"""The jail a process locks itself into before it touches what a stranger sent."""
