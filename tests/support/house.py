@@ -76,7 +76,14 @@ class House:
         """(Re)open the store, as a restart does. The clock's plausibility starts anew."""
         root = FileRootKey.load(self.folder / "root.key")
         rules = load_rulebook(self.config.retention.packs)
-        self.core = Core(self.config, Store.open(self.folder / "vault", root), rules, self.clock)
+        self.core = Core(
+            self.config,
+            Store.open(
+                self.folder / "vault", root, [copy.name for copy in self.config.keyring.copies]
+            ),
+            rules,
+            self.clock,
+        )
         self.desk = InspectionDesk(self.core)
 
     def restart(self) -> None:

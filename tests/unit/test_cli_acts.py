@@ -110,10 +110,10 @@ def test_keys_are_added_and_removed_and_one_key_is_one_person_s(
     key = public_key(tmp_path / "k.pub")
     added = program.json("account", "key", "auditor", "--add", key)
     assert added["fingerprint"] == sshsig.fingerprint(key.read_text().splitlines()[-1])
-    assert "in use" in program("account", "key", "officer1", "--add", key).one_line(1)
+    assert "in use" in program("account", "key", "accountant", "--add", key).one_line(1)
     assert program("account", "key", "auditor", "--remove", added["fingerprint"]).code == 0
     program("account", "key", "auditor", "--remove", added["fingerprint"]).one_line(1)
-    assert program("account", "key", "officer1", "--add", key).code == 0
+    assert program("account", "key", "accountant", "--add", key).code == 0
 
 
 def test_grants_are_given_and_taken_back(program: Program) -> None:
