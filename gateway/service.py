@@ -41,7 +41,8 @@ def configure_logging(config: Config, role: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[config.log.level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # Looked up for each logger: a stream that was replaced since is not written to.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
