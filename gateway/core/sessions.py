@@ -87,12 +87,10 @@ class Session(ABC):
             await receive.discard(self.core, upload)
         self.uploads.clear()
 
-    def _check_room(self, staged: int = 0) -> None:
+    def _check_room(self) -> None:
         """Each open upload costs the core a descriptor."""
         if len(self.uploads) >= MAX_OPEN_UPLOADS:
             raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
-        if len(self.uploads) + staged >= self.core.config.inspect.max_parts + MAX_OPEN_UPLOADS:
-            raise Refusal("full", "parts: expected fewer")
 
     def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:
         self.uploads[upload.document_id] = upload
@@ -340,7 +338,7 @@ class InspectSession(Session):
             raise WireError(f"inspect: expected a claim first, found {type(request).__name__}")
         match request:
             case BeginPart():
-                self._check_room(len(claimed.parts))
+                self._check_room()
                 return self._writable(await self._desk.begin_part(claimed, request.name))
             case Commit():
                 upload = self._upload(request.document_id)

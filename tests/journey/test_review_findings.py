@@ -278,3 +278,17 @@ def test_a_core_that_stops_during_a_verdict_deletes_no_part_that_was_recorded(ho
         assert house.core.store.blobs.exists(part.document_id)
 
     run(journey())
+
+
+def test_a_second_execution_is_refused_and_does_not_take_the_first_ones_claim_away(house):
+    async def journey():
+        await house.filed("note.txt", record_class="demonstration-note")
+        (batch,) = await house.act("disposal.propose")
+        await house.approve(batch["id"], "officer1")
+        await house.approve(batch["id"], "officer2")
+        house.core.executing.add(batch["id"])  # the first, still under way
+        refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch["id"]))
+        assert "in hand" in refusal.message
+        assert batch["id"] in house.core.executing
+
+    run(journey())

@@ -14,7 +14,9 @@ so that recovery after a crash is the same call:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -90,11 +92,22 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         )
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(register))
 
-    core.executing.add(batch_id)  # before it is recorded: the job that resumes must not take it too
-    try:
+    with _in_hand(
+        core, batch_id
+    ):  # before it is recorded: the job that resumes must not take it too
         with step("dispose.start"):
             await core.write(start)
         return await _finish(core, batch_id)
+
+
+@contextlib.contextmanager
+def _in_hand(core: Core, batch_id: str) -> Iterator[None]:
+    """One execution of a batch at a time; whoever comes second is refused and takes nothing away."""
+    if batch_id in core.executing:
+        raise Refusal("locked", f"batch {batch_id}: expected nobody executing it, found it in hand")
+    core.executing.add(batch_id)
+    try:
+        yield
     finally:
         core.executing.discard(batch_id)
 
@@ -137,20 +150,13 @@ async def recover(core: Core) -> list[str]:
         if batch_id in core.executing:
             continue
         log.warning("disposal resumed", batch=batch_id)
-        done.append(await finish(core, batch_id))
+        with _in_hand(core, batch_id):
+            done.append(await _finish(core, batch_id))
     return done
 
 
-async def finish(core: Core, batch_id: str) -> str:
-    """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
-    core.executing.add(batch_id)
-    try:
-        return await _finish(core, batch_id)
-    finally:
-        core.executing.discard(batch_id)
-
-
 async def _finish(core: Core, batch_id: str) -> str:
+    """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
     batch = await core.read(lambda connection: load_batch(connection, batch_id))
     register = decode_register(batch.register)
     ids = [entry.document_id for entry in register]
