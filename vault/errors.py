@@ -62,6 +62,13 @@ class RootKeyRefused(VaultError):
     """The root key file is there, but its type, owner, mode or content is not acceptable."""
 
 
+class TokenFailed(VaultError):
+    """The token that holds the root key does not answer, or answered with an error.
+
+    Retryable: the next operation opens a new session. It never means that a key is gone.
+    """
+
+
 class BlobMissing(VaultError):
     """No blob of that id is stored (or spooled). Final for a destroyed document."""
 
@@ -91,3 +98,14 @@ class StorageFailed(VaultError):
     After a failed fsync the kernel may have dropped the data and may report success the next
     time, so nothing that shares the descriptor can be trusted any more.
     """
+
+
+class PlaceError(VaultError):
+    """A place outside the store can't be reached, refuses, is full, or is not what was expected.
+
+    Retryable: the same operation may succeed later.
+    """
+
+
+class PlaceMissing(VaultError):
+    """The place answered, and has nothing of that name."""

@@ -205,6 +205,7 @@ batches = Table(
     metadata,
     Column("id", ID, primary_key=True),
     Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("scope", String(16), nullable=False, server_default="documents"),  # or client: its end
     Column("state", String(16), nullable=False),
     Column("proposed_at", TIME, nullable=False),
     Column("proposed_by", String(64), nullable=False),
@@ -239,9 +240,25 @@ certificates = Table(
     Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
     Column("issued_at", TIME, nullable=False),
     Column("level", String(2), nullable=False),
+    Column("follows", ID),  # the certificate whose claim this one raises
     Column("document", LargeBinary, nullable=False),  # the JSON certificate
     Column("printed", LargeBinary, nullable=False),  # the same as PDF
     Index("ix_certificates_batch", "batch_id"),
+)
+
+# Media that a person reports sanitised, for claim level L3: an officer's signed statement.
+sanitisations = Table(
+    "sanitisations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("batch_id", ID, ForeignKey("batches.id"), nullable=False),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("recorded_at", TIME, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON: medium, serial, method, day, place
+    Column("statement", LargeBinary, nullable=False),  # the text that was signed
+    Column("signature", Text, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Index("ix_sanitisations_batch", "batch_id"),
 )
 
 # What a restore replays before anything is served.
@@ -293,4 +310,136 @@ errands = Table(
     Column("failure", Text, nullable=False),
     Index("ix_errands_open", "delivered_at", "next_attempt_at"),
     sqlite_autoincrement=True,
+)
+
+# Places that hold copies of keyrings, and those that did: one taken out of the configuration stays here
+# until it is settled, because what lies there still opens what it held.
+copy_places = Table(
+    "copy_places",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("place", Text, nullable=False),  # folder or address, as configured
+    Column("keeps_days", Integer, nullable=False),  # how long the place keeps what was replaced
+    Column("registered_at", TIME, nullable=False),
+    Column("withdrawn_at", TIME),  # taken out of the configuration
+    Column("settled_at", TIME),  # a person says that nothing is left there
+    Column("settled_by", String(64)),
+    Column("statement", LargeBinary),  # what that person said, sealed under the house's keyring
+)
+
+# What each place was seen to hold: a row a delivery, the last one is how it is now.
+copy_states = Table(
+    "copy_states",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("target", String(64), nullable=False),
+    Column("owner", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),  # 0: removed there
+    Column("digest", String(64), nullable=False),  # SHA-256 of the sealed file
+    Column("delivered_at", TIME, nullable=False),
+    Index("ix_copy_states_target", "target", "owner", "id"),
+    sqlite_autoincrement=True,
+)
+
+# Backups: one row a run.
+backups = Table(
+    "backups",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("target", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # running | done | failed | removed
+    Column("started_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    Column("ledger_size", Integer, nullable=False),
+    Column("documents", Integer, nullable=False),  # stored documents it covers
+    Column("blobs", Integer, nullable=False),  # sealed files copied by this run
+    Column("bytes", Integer, nullable=False),
+    Column("manifest_digest", String(64), nullable=False),
+    Column("verified_at", TIME),
+    Column("failure", Text, nullable=False),
+    Index("ix_backups_target", "target", "id"),
+)
+
+# Sealed files that a backup target holds, with the digest of their sealed bytes.
+backup_blobs = Table(
+    "backup_blobs",
+    metadata,
+    Column("target", String(64), nullable=False),
+    Column("document_id", ID, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("stored_at", TIME, nullable=False),
+    PrimaryKeyConstraint("target", "document_id"),
+)
+
+# What a backup must be told after it was made: groups that ended since, so that survivors' new wrappings
+# and the tombstones reach it.
+backup_amendments = Table(
+    "backup_amendments",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("target", String(64), nullable=False),
+    Column("created_at", TIME, nullable=False),
+    Column("groups", Text, nullable=False),  # JSON list of group ids
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", TIME),
+    Column("delivered_at", TIME),
+    Column("failure", Text, nullable=False),
+    Index("ix_backup_amendments_open", "delivered_at", "next_attempt_at"),
+    sqlite_autoincrement=True,
+)
+
+# Rotations of keys: what is to be re-wrapped, and how far it has come.
+rotations = Table(
+    "rotations",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("kind", String(8), nullable=False),  # groups | root | ledger
+    Column("client_id", ID),  # groups: of one client only
+    Column("cutoff", TIME, nullable=False),  # groups made before this
+    Column("state", String(16), nullable=False),  # running | done
+    Column("started_by", String(64), nullable=False),
+    Column("started_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    Column("moved", Integer, nullable=False),  # keys re-wrapped
+    Index("ix_rotations_state", "state"),
+)
+
+# The ledger's verifier keys in their order; each but the first was introduced by the one before it.
+ledger_keys = Table(
+    "ledger_keys",
+    metadata,
+    Column("since", Integer, primary_key=True, autoincrement=False),  # checkpoints above this size
+    Column("vkey", Text, nullable=False),
+    Column("handover", Text, nullable=False),  # signed note of the key before; empty for the first
+    Column("added_at", TIME, nullable=False),
+)
+
+# Scheduled reading of a share of the store.
+fixity_runs = Table(
+    "fixity_runs",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("started_at", TIME, nullable=False),
+    Column("finished_at", TIME),
+    Column(
+        "upto", String(26), nullable=False
+    ),  # the last document it came to: the next run goes on
+    Column("documents_read", Integer, nullable=False),
+    Column("bytes_read", Integer, nullable=False),
+    Column("findings", Text, nullable=False),  # JSON list of subject, problem, action
+)
+
+# How far the checkpoints that go to other places have come.
+checkpoint_places = Table(
+    "checkpoint_places",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),  # of the checkpoint that the place was seen to hold
+    Column("tiles", Integer, nullable=False),  # entries that its tiles cover
+    Column("delivered_at", TIME),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", TIME),
+    Column("failure", Text, nullable=False),
+    Column("alarmed_at", TIME),  # since when it holds what is not of our history
 )

@@ -101,6 +101,11 @@ class Catalogue:
         migrate(path)
         return cls(path)
 
+    @property
+    def failed(self) -> bool:
+        """Whether a sync has failed: nothing more is written, and what is on disk is not known."""
+        return self._failed is not None
+
     def submit(self, work: Work[T]) -> Future[T]:
         """Queue a work; its result arrives once the transaction around it is durable.
 
@@ -145,9 +150,10 @@ class Catalogue:
         """Finish what is queued and close."""
         self._queue.put(None)
         self._thread.join()
+        # The writing connection last: whoever closes last folds the journal into the file and removes it.
+        self._readers.dispose()
         self._connection.close()
         self._writer.dispose()
-        self._readers.dispose()
 
     # ── the writing thread ──
 
