@@ -4,7 +4,7 @@ What it promises: when a function here returns, what it did survives a power cut
 file system and the device keep their word about `fsync`. When it raises, the old content is
 still in place, with one exception that is named at `write_durably`.
 
-What it leaves out: locking (the vault has one writing process) and streaming writes (a sealed
+What it leaves out: locking (the vault has one writing process) and the store's own blobs (a sealed
 blob is written by `vault.sealed` and made durable by `publish`).
 
 Rules:
@@ -15,7 +15,8 @@ Rules:
    readable to others.
 4. Temporary files are called `.<name>.<16 hex digits>.tmp` and lie beside their target. A crash
    can leave one behind, and it holds what was to be written; `clear_leftovers` removes them, and
-   whoever must be able to say that a key is gone calls it.
+   whoever must be able to say that a key is gone calls it. `StreamedFile` always takes the same digits
+   (zeros), so that the next one for that name replaces what a crash left, without a listing.
 5. Every `OSError` leaves here as `StorageFull`, `StorageFailed`, `StoreMissing` (a directory that
    should be there is not) or `StoreExists`.
 """
@@ -85,6 +86,57 @@ def create_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     finally:
         _drop(temporary)
     sync_directory(path.parent)
+
+
+class StreamedFile:
+    """A file that is replaced whole by pieces whose number is not known before.
+
+    `write` as often as needed, then `commit`; `discard` afterwards in any case (it does nothing after a
+    commit). Until `commit` the old content stays; one writer per path.
+    """
+
+    def __init__(self, path: Path, mode: int = 0o600) -> None:
+        """Raises StorageFull, StorageFailed, StoreMissing (no such directory)."""
+        self._path = path
+        self._temporary = streamed_temporary(path)
+        self._size = 0
+        try:
+            self._temporary.unlink(missing_ok=True)  # what a crash left
+            self._fd: int | None = os.open(self._temporary, _CREATE, mode)
+        except OSError as error:
+            raise storage_error(error, "create", self._temporary) from error
+
+    def write(self, piece: bytes) -> None:
+        """Append `piece` (raises StorageFull, StorageFailed)."""
+        if self._fd is None:
+            raise RuntimeError(f"{self._path}: written to after commit or discard")
+        self._size = write_all(self._fd, [piece], self._size, str(self._temporary))
+
+    def commit(self) -> None:
+        """Make what was written the content of the path, durably (errors as `write_durably`)."""
+        if self._fd is None:
+            raise RuntimeError(f"{self._path}: committed after commit or discard")
+        sync_descriptor(self._fd)
+        os.close(self._fd)
+        self._fd = None
+        try:
+            self._temporary.replace(self._path)  # The commit point, as in `write_durably`.
+        except OSError as error:
+            _drop(self._temporary)
+            raise storage_error(error, "rename onto", self._path) from error
+        sync_directory(self._path.parent)
+
+    def discard(self) -> None:
+        """Drop what was not committed."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            _drop(self._temporary)
+
+
+def streamed_temporary(path: Path) -> Path:
+    """The temporary name that `StreamedFile` uses for `path`."""
+    return path.with_name(f".{path.name}.{'0' * 16}.tmp")
 
 
 def sync_descriptor(fd: int) -> None:

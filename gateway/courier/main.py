@@ -1,8 +1,9 @@
 """The courier: the one role that carries things elsewhere, sealed things only.
 
-It claims errands from the core and writes sealed keyring files to the registered directories
-(`[[keyring.copies]]`), durably: temporary file, sync, rename, sync of the folder. A copy is read back and
-compared before it is reported. What fails is reported and comes again; the courier keeps nothing.
+It claims errands from the core and delivers sealed keyring files to the registered places
+(`[[keyring.copies]]`): folders, SFTP hosts, S3 buckets. A copy is read back before it is reported. What
+fails is reported and comes again; the courier keeps nothing, and lets go of connections when there is nothing
+to carry. Backups go beside that, in threads of their own (`backup`).
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from __future__ import annotations
 import re
 import signal
 import threading
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from gateway import service
 from gateway.config import Config
+from gateway.courier import backup, copies
+from gateway.courier.places import open_place
 from gateway.errors import Disconnected, GatewayError
 from gateway.wire.channel import Channel
 from gateway.wire.messages import ClaimErrand, Errand, ErrandReport
-from vault.durable import remove_durably, write_durably
 from vault.errors import VaultError
+from vault.places import Place
 
 RECONNECT_SECONDS: Final = 1.0
-_NAME: Final = re.compile(r"[0-9A-Za-z_-]{1,64}\.keyring")
+_OWNER: Final = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,63}")
+_DETAIL: Final = 300
 
 log = structlog.get_logger("courier")
 
@@ -42,14 +45,17 @@ def run(config: Config) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask_to_stop)
-    targets = {copy.name: config.resolve(copy.directory) for copy in config.keyring.copies}
+    places = {
+        section.name: open_place(section, config.resolve) for section in config.keyring.copies
+    }
+    backup.serve(config, stop)
     service.ready()
     try:
         while not stop.is_set():
             try:
                 channel = Channel.connect(config.socket("courier"))
                 current[:] = [channel]
-                _carry(channel, targets)
+                _carry(channel, places)
             except Disconnected:
                 stop.wait(RECONNECT_SECONDS)
             except GatewayError as error:
@@ -63,33 +69,29 @@ def run(config: Config) -> None:
         log.info("courier stops")
 
 
-def _carry(channel: Channel, targets: dict[str, Path]) -> None:
+def _carry(channel: Channel, places: dict[str, Place]) -> None:
     """Serve errands on one connection until it ends."""
     while True:
         service.notify("WATCHDOG=1")
         errand, _ = channel.call(ClaimErrand())
-        if not isinstance(errand, Errand):
+        if isinstance(errand, Errand):
+            channel.call(attempt(errand, places))
             continue
-        try:
-            deliver(errand, targets)
-        except (VaultError, OSError) as error:
-            detail = str(error) if isinstance(error, VaultError) else str(error.strerror)
-            channel.call(ErrandReport(errand.errand_id, False, f"{errand.target}: {detail}"[:200]))
-        else:
-            channel.call(ErrandReport(errand.errand_id, True))
+        for place in places.values():
+            place.close()  # a connection that idles is one that breaks unseen
 
 
-def deliver(errand: Errand, targets: dict[str, Path]) -> None:
-    """Write or remove one copy, and see that it is so (raises VaultError, OSError)."""
-    folder = targets.get(errand.target)
-    if folder is None:
-        raise VaultError(f"target {errand.target}: expected one of the configuration, found none")
-    if not _NAME.fullmatch(errand.name):
-        raise VaultError(f"copy {errand.name}: expected the name of a keyring file, found another")
-    path = folder / errand.name
-    if errand.content is None:
-        remove_durably(path)
-        return
-    write_durably(path, errand.content)
-    if path.read_bytes() != errand.content:
-        raise VaultError(f"copy {path}: expected the bytes just written, found others")
+def attempt(errand: Errand, places: dict[str, Place]) -> ErrandReport:
+    """Deliver one errand; every failure is in the report."""
+    try:
+        place = places.get(errand.target)
+        if place is None:
+            raise VaultError(
+                f"target {errand.target}: expected one of the configuration, found none"
+            )
+        if not _OWNER.fullmatch(errand.owner):
+            raise VaultError("errand: expected the owner of a keyring, found another name")
+        return copies.deliver(errand, place)
+    except (VaultError, OSError) as error:
+        detail = str(error) if isinstance(error, VaultError) else str(error.strerror)
+        return ErrandReport(errand.errand_id, False, f"{errand.target}: {detail}"[:_DETAIL])

@@ -1,0 +1,58 @@
+"""`strongroom keys copies` and `keys settle`: where copies of keyrings are, and what became of old ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli import output, signing
+from gateway.cli.connection import ask
+from gateway.cli.options import As, ConfigPath, Json, Key
+from gateway.cli.output import Column
+
+_PLACES = (
+    Column("name", "NAME"),
+    Column("state", "STATE"),
+    Column("delivered_at", "LAST SEEN", output.moment),
+    Column("waiting", "WAITING", right=True),
+    Column("behind_since", "BEHIND SINCE", output.moment),
+    Column("failure", "WHY"),
+    Column("place", "PLACE"),
+)
+
+
+def list_copies(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List every place that holds or held copies of the keyrings, and what is behind, since when and why."""
+    data = ask(config, "keys.copies").data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.table(data, _PLACES, "No copies are registered ([[keyring.copies]]).")
+
+
+def settle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The place, as `keys copies` names it.")
+    ],
+    statement: Annotated[
+        str, typer.Option("--statement", help="What became of the copies there, and how you know.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State that nothing is left at a place that was taken out of the configuration (an officer's act)."""
+    arguments = {"name": name, "statement": statement}
+    data = ask(config, "keys.settle", arguments, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.say(f"Place {data['name']} settled: certificates list it as destroyed from now on.")
+
+
+def add_to(keys: typer.Typer) -> None:
+    """Give the group `keys` these commands."""
+    keys.command("copies")(list_copies)
+    keys.command("settle")(settle)
