@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -107,8 +107,11 @@ class KeyringStore:
     One process uses it. Everything returned from `create`, `save` and `destroy` is durable.
     """
 
-    def __init__(self, directory: Path, root: RootKey) -> None:
+    def __init__(self, directory: Path, root: RootKey, others: Iterable[RootKey] = ()) -> None:
         """Open the existing store in `directory` and clear what crashed writes left in it.
+
+        `root` wraps what is saved; `others` can still open what they have wrapped: while the root key
+        is being replaced, some keyrings are under the old one and some under the new one.
 
         Raises StoreMissing if there is none, StorageFailed.
         """
@@ -116,7 +119,55 @@ class KeyringStore:
             raise StoreMissing(f"keyring store {directory}: expected a directory, found none")
         clear_leftovers(directory)
         self._directory = directory
+        self._roots = {each.id: each for each in (*others, root)}
         self._root = root
+
+    @property
+    def root(self) -> RootKey:
+        """The root key under which keyrings are saved."""
+        return self._root
+
+    def use_root(self, root: RootKey) -> None:
+        """Save under `root` from here on; what others have wrapped still opens."""
+        self._roots[root.id] = root
+        self._root = root
+
+    def drop_root(self, root_id: str) -> None:
+        """Stop opening what another root key has wrapped. Raises RuntimeError for the present one."""
+        if root_id == self._root.id:
+            raise RuntimeError(f"root key {root_id}: expected one that was replaced")
+        self._roots.pop(root_id, None)
+
+    def root_of(self, owner: str) -> str:
+        """The id of the root key that the stored keyring is under (raises as `load`)."""
+        return _split(_read(self.path(owner), owner), owner)[0].root
+
+    def epoch_of(self, owner: str) -> int:
+        """The epoch of the stored keyring, from its clear head (raises as `load`)."""
+        return _split(_read(self.path(owner), owner), owner)[0].epoch
+
+    def epochs_left(self, owner: str) -> tuple[int, ...] | None:
+        """The epochs of a keyring that can still be opened by whoever has the file of then.
+
+        None: all of them, because the root key is one that can't forget.
+        """
+        found: set[int] = set()
+        for root in self._roots.values():
+            subjects = root.subjects(_PURPOSE, owner)
+            if subjects is None:
+                return None
+            found.update(_epoch(subject) for subject in subjects)
+        return tuple(sorted(found))
+
+    def _forget(self, owner: str, *, but: bytes | None = None, below: int | None = None) -> None:
+        """Make epochs impossible to open, where a root key can (`RootKey.forget`).
+
+        `but`: the one wrapping that is to stay. `below`: only earlier epochs.
+        """
+        for root in tuple(self._roots.values()):
+            for subject in root.subjects(_PURPOSE, owner) or ():
+                if below is None or _epoch(subject) < below:
+                    root.forget(purpose=_PURPOSE, subject=subject, but=but)
 
     def path(self, owner: str) -> Path:
         """Return where the keyring of `owner` lies.
@@ -134,17 +185,31 @@ class KeyringStore:
         Raises StoreExists if `owner` has one, StorageFull, StorageFailed.
         """
         keyring = Keyring(owner, 1, {}, dict(secrets))
-        create_durably(self.path(owner), _encode(keyring, 1, self._root))
+        create_durably(self.path(owner), _encode(keyring, 1, self._root)[0])
         return keyring
 
     def load(self, owner: str) -> Keyring:
-        """Return the stored keyring.
+        """Return the stored keyring; what a crash left of its former epochs on a token is forgotten.
 
-        Raises KeyUnavailable if there is none, WrongRootKey if it was wrapped with another root
-        key, IntegrityError if it was changed, StorageFailed.
+        Raises KeyUnavailable if there is none or its epoch key was forgotten, WrongRootKey if it was
+        wrapped with another root key, IntegrityError if it was changed, TokenFailed, StorageFailed.
         """
         path = self.path(owner)
-        return _decode(_read(path, owner), owner, self._root)
+        content = _read(path, owner)
+        while True:
+            try:
+                keyring = _decode(content, owner, self._roots, self._root)
+                break
+            except KeyUnavailable:
+                # Since it was read, it may have been replaced and its epoch key forgotten.
+                again = _read(path, owner)
+                if again == content:
+                    raise
+                content = again
+        # Earlier epochs only, and only once this one has opened: if someone put an older file in this
+        # one's place, the key of the newer epoch is what a copy of the newer file needs.
+        self._forget(owner, below=keyring.epoch)
+        return keyring
 
     def save(self, keyring: Keyring) -> None:
         """Store `keyring` as the next epoch, under a fresh epoch key, in place of the last one.
@@ -161,16 +226,22 @@ class KeyringStore:
                 f"keyring {keyring.owner}: expected to replace epoch {keyring.epoch}, "
                 f"found epoch {stored} stored"
             )
-        write_durably(path, _encode(keyring, stored + 1, self._root))
+        content, wrapped = _encode(keyring, stored + 1, self._root)
+        write_durably(path, content)
         keyring.epoch = stored + 1
+        # Only now, with the new file durable: a crash before this leaves the old epoch's key on the
+        # token, and the next save or load takes it. The key of a save that never got here goes, too.
+        self._forget(keyring.owner, but=wrapped)
 
     def destroy(self, owner: str) -> None:
         """Remove the keyring durably, leftovers of crashed writes included.
 
-        Does nothing more if it is gone already. Raises StorageFailed.
+        Does nothing more if it is gone already. Raises StorageFailed, TokenFailed.
         """
         path = self.path(owner)
-        # Leftovers first: once the keyring is seen to be gone, nothing of it is left.
+        # Keys on a token first: whoever finds the file (a crash may come, the token may not answer) ends
+        # it again, and once it is seen to be gone nothing of it is left, leftovers of writes included.
+        self._forget(owner)
         clear_leftovers(self._directory, path.name)
         remove_durably(path)
 
@@ -182,6 +253,14 @@ class KeyringStore:
             raise storage_error(error, "list", self._directory) from error
         stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return sorted(stem for stem in stems if _OWNER.fullmatch(stem))
+
+
+def sealed_epoch(content: bytes, owner: str) -> int:
+    """The epoch in the clear head of a sealed keyring file, without any key.
+
+    Raises IntegrityError if it is not a keyring file of `owner`.
+    """
+    return _split(content, owner)[0].epoch
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -211,7 +290,8 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
-def _encode(keyring: Keyring, epoch: int, root: RootKey) -> bytes:
+def _encode(keyring: Keyring, epoch: int, root: RootKey) -> tuple[bytes, bytes]:
+    """The file, and the wrapped epoch key in it."""
     epoch_key = new_key()
     wrapped = root.wrap(epoch_key, purpose=_PURPOSE, subject=_subject(keyring.owner, epoch))
     header = _Header(epoch=epoch, key=wrapped, owner=keyring.owner, root=root.id)
@@ -224,7 +304,7 @@ def _encode(keyring: Keyring, epoch: int, root: RootKey) -> bytes:
     ]
     body = _encode_json(_Body(groups=groups, secrets=keyring.secrets))
     nonce = secrets.token_bytes(NONCE)
-    return head + nonce + AESGCM(epoch_key).encrypt(nonce, body, head)
+    return head + nonce + AESGCM(epoch_key).encrypt(nonce, body, head), wrapped
 
 
 def _split(content: bytes, owner: str) -> tuple[_Header, bytes, bytes]:
@@ -238,7 +318,7 @@ def _split(content: bytes, owner: str) -> tuple[_Header, bytes, bytes]:
     line = head[len(_MAGIC) : -1]
     try:
         header = _decode_header(line)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise IntegrityError(
             f"keyring {owner}: expected a keyring header, found other text", kind="format"
         ) from error
@@ -258,11 +338,12 @@ def _split(content: bytes, owner: str) -> tuple[_Header, bytes, bytes]:
     return header, head, sealed
 
 
-def _decode(content: bytes, owner: str, root: RootKey) -> Keyring:
+def _decode(content: bytes, owner: str, roots: Mapping[str, RootKey], present: RootKey) -> Keyring:
     header, head, sealed = _split(content, owner)
-    if header.root != root.id:
+    root = roots.get(header.root)
+    if root is None:
         raise WrongRootKey(
-            f"keyring {owner}: expected root key {header.root}, found root key {root.id}"
+            f"keyring {owner}: expected root key {header.root}, found root key {present.id}"
         )
     epoch_key = root.unwrap(header.key, purpose=_PURPOSE, subject=_subject(owner, header.epoch))
     try:
@@ -274,7 +355,7 @@ def _decode(content: bytes, owner: str, root: RootKey) -> Keyring:
         ) from error
     try:
         body = _decode_body(plain)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         # No cause is attached: the decoder quotes what it read.
         raise IntegrityError(
             f"keyring {owner}: expected groups and secrets, found other content", kind="format"
@@ -293,6 +374,10 @@ def _decode(content: bytes, owner: str, root: RootKey) -> Keyring:
 
 def _subject(owner: str, epoch: int) -> str:
     return f"{owner}/{epoch}"
+
+
+def _epoch(subject: str) -> int:
+    return int(subject.rpartition("/")[2])
 
 
 def _read(path: Path, owner: str) -> bytes:

@@ -16,7 +16,7 @@ Rules:
    0400 or 0440 and an access list for the service; others must have no access, and nobody may
    write to it but its owner.
 4. What is wrapped is bound to purpose and subject, and the wrapping key is derived, so that a
-   hardware-backed root key can replace this one behind the same `RootKey`.
+   root key on a token (`vault.root_pkcs11`) can stand behind the same `RootKey`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from vault.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
 CREDENTIAL = "strongroom.root-key"
 """Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=)."""
 
+PKCS11 = "pkcs11:"
+"""How the address of a root key on a token begins (RFC 7512)."""
+
 _MAGIC = "strongroom-root-key-v1"
 _MAX_FILE = 4096
 _GROUP_AND_OTHERS = 0o077
@@ -45,7 +48,8 @@ _NOT_FOR_CREDENTIALS = 0o037
 class RootKey(Protocol):
     """Something that can wrap keys and that only the core can reach.
 
-    Calls are deterministic in effect, have no side effects, and may be made from any thread.
+    Calls may be made from any thread. `wrap` may leave an object behind in a token, which `forget`
+    removes; nothing else has a side effect.
     """
 
     @property
@@ -58,15 +62,34 @@ class RootKey(Protocol):
         ...
 
     def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
+        """Return what `wrap` wrapped with the same arguments.
+
+        Raises IntegrityError: it was changed or is bound to something else. KeyUnavailable: it was
+        forgotten. TokenFailed: nobody can say, for the token does not answer.
+        """
+        ...
+
+    def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
+        """Make everything wrapped with these arguments impossible to unwrap, if this provider can.
+
+        A key in a file can't: what it has wrapped can be unwrapped for as long as the key exists.
+        May be repeated. `but`: the one wrapping of them that is to stay. Raises TokenFailed.
+        """
+        ...
+
+    def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
+        """The subjects whose wrappings can still be undone; None: this provider can't forget.
+
+        `below`: only this subject and those that continue it by one `/` and a part without one.
+        Raises TokenFailed.
+        """
         ...
 
 
 class FileRootKey:
     """A root key held in a file that only its owner can read."""
 
-    _forbidden = _GROUP_AND_OTHERS
-    _allowed = "0600 or 0400"
+    _credential = False
 
     def __init__(self, key: bytes) -> None:
         """Use `key`, 32 uniformly random bytes. Raises RuntimeError for another size."""
@@ -85,6 +108,14 @@ class FileRootKey:
     def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
         """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
         return unwrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
+
+    def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
+        """Do nothing: see `RootKey`."""
+
+    def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
+        """None: see `RootKey`."""
+        del purpose, below
+        return None
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -106,49 +137,13 @@ class FileRootKey:
         Raises KeyUnavailable if there is none, RootKeyRefused for a file of the wrong type,
         owner, mode or content, StorageFailed if it cannot be read.
         """
-        return cls(_parse(path, cls._read(path)))
-
-    @classmethod
-    def _read(cls, path: Path) -> bytes:
-        # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags)
-        except FileNotFoundError as error:
-            raise KeyUnavailable(f"root key {path}: expected a file, found none") from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RootKeyRefused(
-                    f"root key {path}: expected a regular file, found a symbolic link"
-                ) from error
-            raise storage_error(error, "open the root key", path) from error
-        try:
-            status = os.fstat(fd)
-            cls._check(path, status)
-            return os.read(fd, _MAX_FILE + 1)
-        except OSError as error:
-            raise storage_error(error, "read the root key", path) from error
-        finally:
-            os.close(fd)
-
-    @classmethod
-    def _check(cls, path: Path, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise RootKeyRefused(f"root key {path}: expected a regular file, found another kind")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & cls._forbidden:
-            raise RootKeyRefused(f"root key {path}: expected mode {cls._allowed}, found {mode:04o}")
-        if status.st_uid not in {os.geteuid(), 0}:
-            raise RootKeyRefused(
-                f"root key {path}: expected owner {os.geteuid()} or 0, found {status.st_uid}"
-            )
+        return cls(_parse(path, read_secret(path, "root key", credential=cls._credential)))
 
 
 class CredentialRootKey(FileRootKey):
     """A root key that systemd handed to the service as the credential `strongroom.root-key`."""
 
-    _forbidden = _NOT_FOR_CREDENTIALS
-    _allowed = "0400 or 0440"
+    _credential = True
 
     @classmethod
     def create(cls, path: Path) -> Self:
@@ -156,16 +151,22 @@ class CredentialRootKey(FileRootKey):
         raise RuntimeError(f"root key {path}: expected systemd to provide it, found a create call")
 
 
-def load_root_key(path: Path | None) -> RootKey:
-    """Return the root key of the file `path`, or the service's credential if `path` is None.
+def load_root_key(where: str) -> RootKey:
+    """Return the root key of a file, of a token (`pkcs11:…`, RFC 7512), or of the service (empty).
 
-    A path inside $CREDENTIALS_DIRECTORY is treated as a credential.
+    Empty means the systemd credential; a path inside $CREDENTIALS_DIRECTORY is one, too.
 
     Raises KeyUnavailable if there is none (or no path and no credential directory), and as
-    `FileRootKey.load`.
+    `FileRootKey.load` and `vault.root_pkcs11.load`.
     """
+    if where.startswith(PKCS11):
+        # The library of a token is loaded only where there is one.
+        from vault import root_pkcs11
+
+        return root_pkcs11.load(where)
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if path is None:
+    path = Path(where)
+    if not where:
         if not directory:
             raise KeyUnavailable(
                 f"root key: expected a configured file or the systemd credential {CREDENTIAL}, "
@@ -175,6 +176,75 @@ def load_root_key(path: Path | None) -> RootKey:
     if directory and path.parent == Path(directory):
         return CredentialRootKey.load(path)
     return FileRootKey.load(path)
+
+
+def create_root_key(where: str) -> RootKey:
+    """Make a root key in a new file, or as a new object of a token (`pkcs11:…`), and return it.
+
+    Raises StoreExists if there is one, and as `FileRootKey.create` and `vault.root_pkcs11.create`.
+    """
+    if where.startswith(PKCS11):
+        from vault import root_pkcs11
+
+        return root_pkcs11.create(where)
+    return FileRootKey.create(Path(where))
+
+
+def discard_root_key(root: RootKey) -> None:
+    """Take back what `create_root_key` made on a token, and everything under it; files stay.
+
+    For an installation that failed. Raises TokenFailed.
+    """
+    if not isinstance(root, FileRootKey):
+        from vault.root_pkcs11 import TokenRootKey
+
+        if isinstance(root, TokenRootKey):
+            root.destroy()
+
+
+def read_secret(path: Path, what: str, *, credential: bool) -> bytes:
+    """The content of a file that nobody but its owner could have read (at most 4097 bytes of it).
+
+    Args:
+        what: how messages call it ("root key").
+        credential: whether systemd provided it (rule 3); else rule 2 is for it.
+
+    Raises:
+        KeyUnavailable: there is none. RootKeyRefused: type, owner or mode are not acceptable.
+        StorageFailed: it can't be read.
+    """
+    # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise KeyUnavailable(f"{what} {path}: expected a file, found none") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RootKeyRefused(
+                f"{what} {path}: expected a regular file, found a symbolic link"
+            ) from error
+        raise storage_error(error, f"open the {what}", path) from error
+    try:
+        _check_secret(path, what, os.fstat(fd), credential=credential)
+        return os.read(fd, _MAX_FILE + 1)
+    except OSError as error:
+        raise storage_error(error, f"read the {what}", path) from error
+    finally:
+        os.close(fd)
+
+
+def _check_secret(path: Path, what: str, status: os.stat_result, *, credential: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RootKeyRefused(f"{what} {path}: expected a regular file, found another kind")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (_NOT_FOR_CREDENTIALS if credential else _GROUP_AND_OTHERS):
+        allowed = "0400 or 0440" if credential else "0600 or 0400"
+        raise RootKeyRefused(f"{what} {path}: expected mode {allowed}, found {mode:04o}")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise RootKeyRefused(
+            f"{what} {path}: expected owner {os.geteuid()} or 0, found {status.st_uid}"
+        )
 
 
 def _parse(path: Path, content: bytes) -> bytes:

@@ -79,6 +79,34 @@ def wrap_key(wrapping_key: bytes, key: bytes, *, purpose: str, subject: str, gro
     return _seal(wrapping_key, key, _WRAPPED, (purpose, subject, group))
 
 
+def wrapped_form(nonce: bytes, sealed: bytes) -> bytes:
+    """A wrapped key from what another AES-GCM made with `associated_data`: a token's, say.
+
+    Raises RuntimeError for other sizes than 12 and 48 bytes.
+    """
+    if (len(nonce), len(sealed)) != (NONCE, KEY + TAG):
+        raise RuntimeError(
+            f"wrapped key: expected 12 and 48 bytes, found {len(nonce), len(sealed)}"
+        )
+    return _WRAPPED + nonce + sealed
+
+
+def split_wrapped(wrapped: bytes, purpose: str) -> tuple[bytes, bytes]:
+    """Nonce and ciphertext with tag of a wrapped key. Raises IntegrityError as `unwrap_key`."""
+    if len(wrapped) != WRAPPED_KEY or wrapped[:1] != _WRAPPED:
+        raise IntegrityError(
+            f"wrapped key ({purpose}): expected version {_WRAPPED[0]} and {WRAPPED_KEY} bytes, found"
+            f" another form of {len(wrapped)} bytes",
+            kind="format" if len(wrapped) == WRAPPED_KEY else "length",
+        )
+    return wrapped[1 : 1 + NONCE], wrapped[1 + NONCE :]
+
+
+def associated_data(*, purpose: str, subject: str, group: str) -> bytes:
+    """What a wrapped key is bound to, encoded (FORMAT.md, section 3)."""
+    return _WRAPPED + _fields(purpose, subject, group)
+
+
 def unwrap_key(
     wrapping_key: bytes, wrapped: bytes, *, purpose: str, subject: str, group: str
 ) -> bytes:
@@ -94,6 +122,43 @@ def unwrap_key(
             kind="length",
         )
     return _open(wrapping_key, wrapped, _WRAPPED, (purpose, subject, group))
+
+
+class KeyWrapper:
+    """`wrap_key` and `unwrap_key` for many keys under one wrapping key: its cipher is set up once."""
+
+    def __init__(self, wrapping_key: bytes, *, purpose: str, group: str) -> None:
+        """`wrapping_key`: 32 bytes; `purpose` and `group` as in `wrap_key`. Raises RuntimeError."""
+        _check_key(wrapping_key)
+        self._cipher = AESGCM(wrapping_key)
+        self._purpose = purpose
+        self._before = _WRAPPED + _fields(purpose)
+        self._after = _fields(group)
+
+    def wrap(self, key: bytes, subject: str) -> bytes:
+        """As `wrap_key`."""
+        _check_key(key)
+        nonce = secrets.token_bytes(NONCE)
+        bound = self._before + _fields(subject) + self._after
+        return _WRAPPED + nonce + self._cipher.encrypt(nonce, key, bound)
+
+    def unwrap(self, wrapped: bytes, subject: str) -> bytes:
+        """As `unwrap_key`. Raises IntegrityError."""
+        if len(wrapped) != WRAPPED_KEY or wrapped[:1] != _WRAPPED:
+            raise IntegrityError(
+                f"wrapped key ({self._purpose}): expected version {_WRAPPED[0]} and {WRAPPED_KEY}"
+                f" bytes, found another form of {len(wrapped)} bytes",
+                kind="format" if len(wrapped) == WRAPPED_KEY else "length",
+            )
+        bound = self._before + _fields(subject) + self._after
+        try:
+            return self._cipher.decrypt(wrapped[1 : 1 + NONCE], wrapped[1 + NONCE :], bound)
+        except InvalidTag as error:
+            raise IntegrityError(
+                f"sealed value ({self._purpose}): expected it to open with this key for this"
+                " subject, found that its tag does not fit",
+                kind="chunk",
+            ) from error
 
 
 def seal_record(key: bytes, data: bytes, *, purpose: str, subject: str) -> bytes:

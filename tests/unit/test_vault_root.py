@@ -164,11 +164,11 @@ def test_a_systemd_credential_may_be_readable_by_its_group(tmp_path, monkeypatch
     path.write_bytes(GOOD)
     path.chmod(mode)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert load_root_key(None).id == load_root_key(path).id == FileRootKey(bytes(range(32))).id
+    assert load_root_key("").id == load_root_key(str(path)).id == FileRootKey(bytes(range(32))).id
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     if mode == 0o440:
         with pytest.raises(RootKeyRefused):
-            load_root_key(path)
+            load_root_key(str(path))
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o460, 0o404, 0o441])
@@ -179,16 +179,16 @@ def test_a_credential_open_to_others_or_writable_by_a_group_is_refused(tmp_path,
     path.chmod(mode)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(RootKeyRefused, match="0440"):
-        load_root_key(None)
+        load_root_key("")
 
 
 def test_without_a_path_and_without_a_credential_there_is_no_root_key(tmp_path, monkeypatch):
     """Nothing is invented or searched for."""
     with pytest.raises(KeyUnavailable):
-        load_root_key(None)
+        load_root_key("")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     with pytest.raises(KeyUnavailable):
-        load_root_key(None)
+        load_root_key("")
     with pytest.raises(RuntimeError):
         CredentialRootKey.create(tmp_path / CREDENTIAL)
     assert list(tmp_path.iterdir()) == []
