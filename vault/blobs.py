@@ -25,7 +25,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -100,6 +100,14 @@ class BlobStore(Protocol):
 
     def remove(self, blob_id: str) -> bool:
         """Remove a published blob durably; False if there was none."""
+        ...
+
+    def remove_all(self, blob_ids: Iterable[str]) -> None:
+        """Remove many blobs and spooled files durably, whether they are there or not."""
+        ...
+
+    def is_spooled(self, blob_id: str) -> bool:
+        """Whether a spooled file has this id."""
         ...
 
     def exists(self, blob_id: str) -> bool:
@@ -222,6 +230,26 @@ class LocalBlobStore:
             # Not even its shard directory is there: never published, unless the store is gone.
             self._require_store()
             return False
+
+    def remove_all(self, blob_ids: Iterable[str]) -> None:
+        """Remove blobs and spooled files durably; see `BlobStore`."""
+        touched: set[Path] = set()
+        for blob_id in blob_ids:
+            for path in (self._object(blob_id), self._spooled(blob_id)):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise storage_error(error, "unlink", path) from error
+                touched.add(path.parent)
+        self._require_store()
+        for directory in sorted(touched):
+            # Synced even where nothing was found: an earlier attempt may have died before its sync.
+            if directory.is_dir():
+                sync_directory(directory)
+
+    def is_spooled(self, blob_id: str) -> bool:
+        """Whether a spooled file has this id; see `BlobStore`."""
+        return os.path.lexists(self._spooled(blob_id))
 
     def exists(self, blob_id: str) -> bool:
         """Whether the blob is published; see `BlobStore`."""

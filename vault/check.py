@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from vault import ledger
+from vault import ledger, ledger_verify
 from vault.catalogue.schema import (
     certificates,
     clients,
@@ -60,13 +60,23 @@ RESTORE: Final = "restore it from a backup; do not destroy the backup"
 TELL: Final = "keep the store as it is and find out who changed it"
 
 
+CHANGED: Final = "find out who or what changed it; restore a backup, or go on with `strongroom check --acknowledge`"
+
+
 def check(store: Store) -> Report:
     """Check everything but the documents' bytes, in numbered steps."""
     report = Report(findings=[])
     findings = report.findings
     assert findings is not None
+    # 0. The catalogue's file as it was closed last, and as SQLite sees it.
+    if store.changed_at_rest is not None:
+        findings.append(Finding("catalogue", store.changed_at_rest, CHANGED))
+    findings.extend(
+        Finding("catalogue", f"expected a whole database, found: {problem}", RESTORE)
+        for problem in store.catalogue.read(_integrity)
+    )
     # 1. The ledger, whole.
-    result = store.catalogue.read(lambda c: ledger.verify(c, store.vkey, store.origin))
+    result = ledger_verify.verify_store(store)
     report.ledger_entries = result.size
     findings.extend(Finding("ledger", finding, TELL) for finding in result.findings)
     # 2. Each document: row, key, metadata, sealed file, its first ledger entry.
@@ -106,13 +116,19 @@ def check(store: Store) -> Report:
         lambda c: c.execute(select(certificates.c.id, certificates.c.document)).all()
     ):
         report.certificates += 1
-        verified = verify_certificate(bytes(row.document), store.vkey, origin=store.origin)
+        verified = verify_certificate(bytes(row.document), store.vkeys, origin=store.origin)
         if not verified.passed:
             failed = next(step for step in verified.steps if not step.passed)
             findings.append(
                 Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
             )
     return report
+
+
+def _integrity(connection: Connection) -> list[str]:
+    """What SQLite itself finds wrong (PRAGMA integrity_check), a line each."""
+    rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").all()
+    return [str(row[0]) for row in rows if row[0] != "ok"]
 
 
 def _received(connection: Connection) -> dict[str, str]:
@@ -124,7 +140,7 @@ def _received(connection: Connection) -> dict[str, str]:
                 entry = msgspec.json.decode(data, type=ledger.LedgerEntry)
                 if entry.kind == "document.received":
                     found[entry.subject] = str(entry.facts.get("commitment", ""))
-    except (ledger.LedgerError, msgspec.DecodeError):
+    except (ledger.LedgerError, msgspec.DecodeError, UnicodeDecodeError):
         return found  # step 1 has said so
     return found
 
@@ -205,7 +221,7 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
 
 def _groups(store: Store, connection: Connection, report: Report, findings: list[Finding]) -> None:
     open_clients = list(
-        connection.execute(select(clients.c.id).where(clients.c.state == "open")).scalars()
+        connection.execute(select(clients.c.id).where(clients.c.state != "closed")).scalars()
     )
     findings.extend(
         Finding(

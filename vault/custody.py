@@ -14,24 +14,31 @@ race and every change sees the one before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault import copies
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.errors import IntegrityError, KeyUnavailable
 from vault.keyring import GroupKey, Keyring, KeyringStore
-from vault.wrapping import open_record, seal_record, unwrap_key, wrap_key
+from vault.wrapping import KEY, KeyWrapper, open_record, seal_record, unwrap_key, wrap_key
 
 HOUSE: Final = "house"
 PURPOSE_DOCUMENT: Final = "document"
 PURPOSE_METADATA: Final = "document-metadata"
+MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
+
+_MOVE: Final = (
+    update(documents)
+    .where(documents.c.id == bindparam("document"))
+    .values(group_id=bindparam("group"), wrapped_key=bindparam("wrapped"))
+)
 
 
 class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,21 +59,42 @@ _encode = msgspec.msgpack.encode
 _decode_metadata = msgspec.msgpack.Decoder(DocumentMetadata).decode
 
 
-@dataclass(frozen=True)
-class Renewal:
-    """A group to be ended and the group that takes over its survivors (None: there are none)."""
+class Rewrapping:
+    """Moves wrapped document keys from one group to another, and sees that each opens again.
 
-    old: str
-    new: str | None
+    Every key of a large group passes here, so the two ciphers are set up once.
+    """
+
+    def __init__(self, source: GroupKey, target: GroupKey) -> None:
+        self._source = KeyWrapper(source.key, purpose=PURPOSE_DOCUMENT, group=source.id)
+        self._target = KeyWrapper(target.key, purpose=PURPOSE_DOCUMENT, group=target.id)
+
+    def __call__(self, document_id: str, wrapped: bytes) -> bytes:
+        """The key of `document_id`, wrapped anew (raises IntegrityError)."""
+        key = self._source.unwrap(wrapped, document_id)
+        again = self._target.wrap(key, document_id)
+        if self._target.unwrap(again, document_id) != key:
+            raise IntegrityError(f"document {document_id}: expected its key back", kind="format")
+        return again
 
 
 class Custody:
     """The keyrings of a store, open in memory."""
 
-    def __init__(self, keyrings: KeyringStore, targets: Sequence[str] = ()) -> None:
-        """`targets`: names of the registered copies, which must follow every change."""
+    def __init__(
+        self,
+        keyrings: KeyringStore,
+        targets: Sequence[str] = (),
+        reread: Callable[[str], Row[Any] | None] | None = None,
+    ) -> None:
+        """`targets`: names of the registered copies, which must follow every change.
+
+        `reread` gives a document's row as it is now: between a reader's look at the row and its use of the
+        key the document may have moved to another group, and the old one ended.
+        """
         self._store = keyrings
         self._targets = tuple(targets)
+        self._reread = reread
         self._open: dict[str, Keyring] = {}
 
     def keyring(self, owner: str) -> Keyring:
@@ -103,6 +131,25 @@ class Custody:
         copies.request(connection, self._targets, owner, now)
         return keyring.epoch
 
+    def ensure_secret(self, connection: Connection, owner: str, name: str, now: datetime) -> bytes:
+        """The secret `name` of a keyring, made (32 bytes) and saved if it is not there yet."""
+        return self.ensure(connection, owner, name, lambda: secrets.token_bytes(KEY), now)
+
+    def ensure(
+        self,
+        connection: Connection,
+        owner: str,
+        name: str,
+        make: Callable[[], bytes],
+        now: datetime,
+    ) -> bytes:
+        """The secret `name` of a keyring, made by `make` and saved if it is not there yet."""
+        keyring = self.keyring(owner)
+        if name not in keyring.secrets:
+            keyring.secrets[name] = make()
+            self.save(connection, owner, now)
+        return keyring.secrets[name]
+
     def owners(self) -> list[str]:
         """Whose keyrings are on disk, the house's included."""
         return self._store.owners()
@@ -110,6 +157,15 @@ class Custody:
     def stored(self, owner: str) -> Keyring:
         """The keyring as it is on disk now, for whoever verifies (raises as `keyring`)."""
         return self._store.load(owner)
+
+    @property
+    def keyrings(self) -> KeyringStore:
+        """The keyring files, for whoever replaces the root key."""
+        return self._store
+
+    def epochs_left(self, owner: str) -> tuple[int, ...] | None:
+        """See `KeyringStore.epochs_left`."""
+        return self._store.epochs_left(owner)
 
     def end(self, connection: Connection, owner: str, now: datetime) -> None:
         """Destroy a keyring for good: everything of its owner is noise from here on."""
@@ -219,13 +275,20 @@ class Custody:
         """
         if row.wrapped_key is None or row.group_id is None:
             raise KeyUnavailable(f"document {row.id}: expected a key, found none (destroyed)")
-        group = self.keyring(row.client_id).group(row.group_id)
+        try:
+            group = self.keyring(row.client_id).group(row.group_id)
+        except KeyUnavailable:
+            now = self._reread(row.id) if self._reread is not None else None
+            if now is None or now.wrapped_key is None or now.group_id == row.group_id:
+                raise
+            row = now
+            group = self.keyring(row.client_id).group(row.group_id)
         return unwrap_key(
             group.key,
             row.wrapped_key,
             purpose=PURPOSE_DOCUMENT,
             subject=row.id,
-            group=row.group_id,
+            group=group.id,
         )
 
     def seal_metadata(self, key: bytes, document_id: str, metadata: DocumentMetadata) -> bytes:
@@ -265,42 +328,60 @@ class Custody:
             )
         return sorted(found)
 
-    def renew(
-        self, connection: Connection, client_id: str, old_id: str, leaving: set[str], now: datetime
-    ) -> Renewal:
-        """Move everything that stays out of a group that is to end, verifying each new wrapping.
-
-        Args:
-            leaving: documents that do not move, because they end with the group.
-
-        The old group takes nothing more from here on. It stays in the keyring until `end_groups`, so that
-        a crash in between loses nothing.
-        """
-        old = connection.execute(select(groups).where(groups.c.id == old_id)).one()
+    def close_group(self, connection: Connection, group_id: str, now: datetime) -> None:
+        """The group takes nothing more from here on: it is about to end."""
         connection.execute(
             update(groups)
-            .where(groups.c.id == old_id, groups.c.closed_at.is_(None))
+            .where(groups.c.id == group_id, groups.c.closed_at.is_(None))
             .values(closed_at=now.isoformat(timespec="microseconds"))
         )
-        survivors = [
-            row
-            for row in connection.execute(
-                select(
-                    documents.c.id,
-                    documents.c.client_id,
-                    documents.c.group_id,
-                    documents.c.wrapped_key,
-                ).where(documents.c.group_id == old_id)
-            )
-            if row.id not in leaving
+
+    def move_survivors(
+        self, connection: Connection, group_id: str, now: datetime, *, leaving: str = ""
+    ) -> int:
+        """Move up to `MOVE_PAGE` documents out of a closed group, verifying each new wrapping.
+
+        They go to the open group of the same kind and label, which is made if need be. Call it, one
+        transaction each, until it returns 0. The old group stays in the keyring until `drop_keys`, so that a
+        crash in between loses nothing.
+
+        Args:
+            leaving: a batch whose documents do not move, because they end with the group.
+
+        Returns:
+            How many were moved; 0: nothing stays in the group that is to survive it.
+
+        Raises:
+            RuntimeError: the group is open, so that documents would come in behind the mover.
+        """
+        old = connection.execute(select(groups).where(groups.c.id == group_id)).one()
+        if old.closed_at is None:
+            raise RuntimeError(f"group {group_id}: expected it closed, found it open")
+        wanted = [documents.c.group_id == group_id]
+        if leaving:
+            wanted.append(documents.c.batch_id.is_(None) | (documents.c.batch_id != leaving))
+        rows = connection.execute(
+            select(documents.c.id, documents.c.wrapped_key).where(*wanted).limit(MOVE_PAGE)
+        ).all()
+        if not rows:
+            return 0
+        source = self.keyring(old.client_id).group(group_id)
+        target = self._group(connection, old.client_id, old.kind, old.label, now)
+        stamp = now.isoformat(timespec="microseconds")
+        rewrap = Rewrapping(source, target)
+        moved = [
+            {"document": row.id, "group": target.id, "wrapped": rewrap(row.id, row.wrapped_key)}
+            for row in rows
         ]
-        if not survivors:
-            return Renewal(old_id, None)
-        group = self._new_group(connection, client_id, old.kind, old.label, now)
-        for row in survivors:
-            columns = self.move(connection, cast("Row[Any]", row), group, now)
-            connection.execute(update(documents).where(documents.c.id == row.id).values(columns))
-        return Renewal(old_id, group.id)
+        connection.execute(
+            insert_or(wrappings).on_conflict_do_nothing(),
+            [
+                {"document_id": each["document"], "group_id": target.id, "wrapped_at": stamp}
+                for each in moved
+            ],
+        )
+        connection.execute(_MOVE, moved)
+        return len(moved)
 
     def end_groups(self, connection: Connection, group_ids: Iterable[str], now: datetime) -> None:
         """Record that groups have ended; their keys go with `drop_keys`, once this is committed.

@@ -14,7 +14,7 @@ plain digest, and a commitment's salt dies with the document.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -25,13 +25,16 @@ from sqlalchemy import Connection, func, insert, select
 
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.errors import VaultError
-from vault.merkle import Frontier, inclusion_proof, leaf_hash
-from vault.note import Checkpoint, encode_proof, sign_note, verify_note
+from vault.ledger_keys import verify_by_any
+from vault.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash
+from vault.note import Checkpoint, cosign_note, encode_proof, sign_note
+from vault.tiles import HEIGHT, MAX_ENTRY, Tile, bundle
 
 VERSION: Final = 1
 COMMITMENT_SALT: Final = 32
 
-_encode = msgspec.json.Encoder(order="sorted").encode
+encode_entry = msgspec.json.Encoder(order="sorted").encode
+"""The one form of an entry: the leaf data of the tree."""
 Facts = Mapping[str, str | int | bool | list[str] | None]
 
 
@@ -49,6 +52,17 @@ class LedgerEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seq: int
     subject: str
     v: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an entry is to say; its index is given when it is appended."""
+
+    kind: str
+    subject: str
+    actor: str
+    at: datetime
+    facts: Facts
 
 
 def commitment(salt: bytes, digest: bytes) -> str:
@@ -72,7 +86,7 @@ class Ledger:
         Raises:
             LedgerError: entries and nodes do not fit together.
         """
-        size = _size(connection)
+        size = size_of(connection)
         frontier = Frontier.from_nodes(size, lambda level, idx: _node(connection, level, idx))
         return cls(frontier)
 
@@ -110,30 +124,55 @@ class Ledger:
         Returns:
             The entry's index in the tree.
         """
-        seq = self._frontier.size
-        entry = _encode(
-            LedgerEntry(
-                actor=actor,
-                at=at.isoformat(timespec="microseconds"),
-                facts=dict(facts or {}),
-                kind=kind,
-                seq=seq,
-                subject=subject,
-                v=VERSION,
+        return self.append_all(connection, [Draft(kind, subject, actor, at, facts or {})])[0]
+
+    def append_all(self, connection: Connection, drafts: Sequence[Draft]) -> range:
+        """Append entries in the running transaction, in order; returns their indices in the tree.
+
+        Raises:
+            LedgerError: an entry would be longer than a bundle of entries can hold (`vault.tiles`).
+        """
+        first = self._frontier.size
+        rows: list[dict[str, Any]] = []
+        nodes: list[dict[str, Any]] = []
+        for seq, draft in enumerate(drafts, first):
+            entry = encode_entry(
+                LedgerEntry(
+                    actor=draft.actor,
+                    at=draft.at.isoformat(timespec="microseconds"),
+                    facts=dict(draft.facts),
+                    kind=draft.kind,
+                    seq=seq,
+                    subject=draft.subject,
+                    v=VERSION,
+                )
             )
-        )
-        nodes = self._frontier.append(leaf_hash(entry))
-        connection.execute(insert(ledger_entries), {"seq": seq, "entry": entry})
-        connection.execute(
-            insert(ledger_nodes),
-            [{"level": level, "idx": idx, "hash": value} for level, idx, value in nodes],
-        )
-        return seq
+            if len(entry) > MAX_ENTRY:
+                raise LedgerError(
+                    f"entry {draft.kind} of {draft.subject}: expected at most {MAX_ENTRY} bytes,"
+                    f" found {len(entry)}"
+                )
+            rows.append({"seq": seq, "entry": entry})
+            nodes += (
+                {"level": level, "idx": idx, "hash": value}
+                for level, idx, value in self._frontier.append(leaf_hash(entry))
+            )
+        if rows:
+            connection.execute(insert(ledger_entries), rows)
+            connection.execute(insert(ledger_nodes), nodes)
+        return range(first, self._frontier.size)
 
     def sign_checkpoint(
-        self, connection: Connection, origin: str, key: Ed25519PrivateKey, at: datetime
+        self,
+        connection: Connection,
+        origin: str,
+        key: Ed25519PrivateKey,
+        at: datetime,
+        successor: Ed25519PrivateKey | None = None,
     ) -> str | None:
         """Sign and store a checkpoint of the present tree, unless one of this size is there.
+
+        `successor` signs too: the checkpoint over a hand-over's entry.
 
         Returns:
             The signed note, or None if nothing came since the last.
@@ -146,6 +185,8 @@ class Ledger:
             raise LedgerError(f"ledger: expected at least {newest} entries, found {size}")
         text = Checkpoint(origin, size, self._frontier.root(), ()).encode()
         note = sign_note(text, origin, key)
+        if successor is not None:
+            note = cosign_note(note, origin, successor)
         connection.execute(
             insert(checkpoints),
             {"size": size, "signed_at": at.isoformat(timespec="microseconds"), "note": note},
@@ -156,7 +197,8 @@ class Ledger:
 # ── reading ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _size(connection: Connection) -> int:
+def size_of(connection: Connection) -> int:
+    """How many entries the ledger has, as this connection sees it."""
     newest = connection.execute(select(func.max(ledger_entries.c.seq))).scalar()
     return 0 if newest is None else int(newest) + 1
 
@@ -211,102 +253,73 @@ def latest_checkpoint(connection: Connection, at_least: int = 0) -> str | None:
     return None if value is None else str(value)
 
 
-def proof_of(connection: Connection, seq: int, vkey: str) -> str:
+def proof_of(connection: Connection, seq: int, vkeys: Sequence[str]) -> tuple[str, str]:
     """An offline inclusion proof of entry `seq` (C2SP tlog-proof) under the newest checkpoint.
 
+    Returns:
+        The proof, and which of `vkeys` has signed its checkpoint.
+
     Raises:
-        LedgerError: no checkpoint covers the entry yet.
+        LedgerError: no checkpoint covers the entry yet. NoteError: none of `vkeys` has signed it.
     """
     note = latest_checkpoint(connection, at_least=seq + 1)
     if note is None:
         raise LedgerError(f"ledger: expected a checkpoint over entry {seq}, found none yet")
-    size = Checkpoint.parse(verify_note(note, vkey)).size
+    text, vkey = verify_by_any(note, vkeys)
+    size = Checkpoint.parse(text).size
     path = inclusion_proof(seq, size, lambda level, idx: _node(connection, level, idx))
-    return encode_proof(seq, path, note, None)
+    return encode_proof(seq, path, note, None), vkey
 
 
-@dataclass(frozen=True)
-class LedgerReport:
-    """What `verify` found: entries read, checkpoints checked, and every contradiction in words."""
+def consistency_of(connection: Connection, old: int, new: int) -> list[bytes]:
+    """The proof that the tree of `old` entries is a prefix of that of `new` (RFC 6962, 2.1.2).
 
-    size: int
-    root: str
-    checkpoints: int
-    findings: tuple[str, ...]
-
-
-def verify(
-    connection: Connection, vkey: str, origin: str, against: tuple[str, ...] = ()
-) -> LedgerReport:
-    """Recompute the whole tree from its entries and hold it against every checkpoint.
-
-    Args:
-        vkey: the ledger's verifier key.
-        origin: the ledger's name in its checkpoints.
-        against: signed checkpoints kept elsewhere.
-
-    The steps: (1) every entry is there, canonical, and states its own index; (2) the stored nodes are
-    those of the entries; (3) every checkpoint is signed and its root is the root of its prefix;
-    (4) so are those kept elsewhere, and none is larger than the ledger.
+    Raises:
+        LedgerError: the ledger has fewer than `new` entries, or `old` is larger than `new`.
     """
-    findings: list[str] = []
-    wanted: dict[int, list[tuple[str, bytes]]] = {}
-    total = _size(connection)
+    size = size_of(connection)
+    if not 0 <= old <= new <= size:
+        raise LedgerError(f"ledger: expected sizes up to {size}, found {old} and {new}")
+    return consistency_proof(old, new, lambda level, idx: _node(connection, level, idx))
 
-    def expect(label: str, note: str) -> None:
-        try:
-            checkpoint = Checkpoint.parse(verify_note(note, vkey))
-        except VaultError as error:
-            findings.append(f"{label}: expected a checkpoint signed by the ledger's key: {error}")
-            return
-        if checkpoint.origin != origin:
-            findings.append(f"{label}: expected origin {origin}, found {checkpoint.origin}")
-        elif checkpoint.size > total:
-            findings.append(
-                f"{label}: expected at least {checkpoint.size} entries, found {total}:"
-                " the ledger was cut or restored from an older copy"
+
+def root_at(connection: Connection, size: int) -> bytes:
+    """The root of the first `size` entries, from the stored nodes: a number logarithmic in `size`.
+
+    Raises:
+        LedgerError: the ledger has fewer entries.
+    """
+    if size > size_of(connection):
+        raise LedgerError(f"ledger: expected {size} entries, found {size_of(connection)}")
+    return Frontier.from_nodes(size, lambda level, idx: _node(connection, level, idx)).root()
+
+
+def tile_bytes(connection: Connection, tile: Tile) -> bytes:
+    """The bytes of a tile or bundle (`vault.tiles`).
+
+    Raises:
+        LedgerError: the ledger has fewer entries, or one that no bundle can hold.
+    """
+    if tile.level is not None:
+        level = HEIGHT * tile.level
+        rows = connection.execute(
+            select(ledger_nodes.c.hash)
+            .where(
+                ledger_nodes.c.level == level,
+                ledger_nodes.c.idx >= tile.first,
+                ledger_nodes.c.idx < tile.first + tile.width,
             )
-        else:
-            wanted.setdefault(checkpoint.size, []).append((label, checkpoint.root))
-
-    signed = connection.execute(
-        select(checkpoints.c.size, checkpoints.c.note).order_by(checkpoints.c.size)
-    ).all()
-    for size, note in signed:
-        expect(f"checkpoint {size}", note)
-    for number, note in enumerate(against, 1):
-        expect(f"checkpoint given ({number})", note)
-
-    frontier = Frontier()
-    stored_nodes = connection.execute(select(func.count()).select_from(ledger_nodes)).scalar_one()
-    seen_nodes = 0
-    try:
-        for data in entries(connection):
-            seq = frontier.size
-            try:
-                decoded = msgspec.json.decode(data, type=LedgerEntry)
-            except msgspec.DecodeError:
-                findings.append(f"entry {seq}: expected canonical JSON, found something else")
-            else:
-                if decoded.seq != seq or _encode(decoded) != data:
-                    findings.append(f"entry {seq}: expected its own index in canonical form")
-            nodes = frontier.append(leaf_hash(data))
-            seen_nodes += len(nodes)
-            for level, idx, value in nodes:
-                stored = connection.execute(
-                    select(ledger_nodes.c.hash).where(
-                        ledger_nodes.c.level == level, ledger_nodes.c.idx == idx
-                    )
-                ).scalar()
-                if stored is None or bytes(stored) != value:
-                    findings.append(f"entry {seq}: expected tree node {level}/{idx} of its content")
-            for label, root in wanted.pop(frontier.size, ()):
-                if frontier.root() != root:
-                    findings.append(f"{label}: expected the root of the entries before it")
-    except LedgerError as error:
-        findings.append(str(error))
-    if seen_nodes != stored_nodes:
-        findings.append(f"tree: expected {seen_nodes} nodes, found {stored_nodes}")
-    for leftover in wanted.values():
-        findings.extend(f"{label}: expected its entries, found a gap" for label, _root in leftover)
-    return LedgerReport(frontier.size, frontier.root().hex(), len(signed), tuple(findings))
+            .order_by(ledger_nodes.c.idx)
+        ).scalars()
+        found = [bytes(value) for value in rows]
+    else:
+        found = list(entries(connection, tile.first, tile.first + tile.width))
+    if len(found) != tile.width:
+        raise LedgerError(
+            f"{tile.path}: expected {tile.width} nodes or entries, found {len(found)}"
+        )
+    if tile.level is not None:
+        return b"".join(found)
+    if any(len(each) > MAX_ENTRY for each in found):
+        raise LedgerError(f"{tile.path}: expected entries of at most {MAX_ENTRY} bytes, found more")
+    return bundle(found)

@@ -73,6 +73,12 @@ def sign_note(text: str, name: str, private_key: Ed25519PrivateKey) -> str:
     return f"{text}\n{_DASH} {name} {_base64(signature)}\n"
 
 
+def cosign_note(note: str, name: str, private_key: Ed25519PrivateKey) -> str:
+    """Add a signature line by another key to a note. Raises NoteError as `sign_note`."""
+    text, _ = _split_note(note)
+    return note + sign_note(text, name, private_key).rpartition("\n\n")[2]
+
+
 def verify_note(note: str, vkey: str) -> str:
     """Return the text of `note` once the key `vkey` is known to have signed it.
 

@@ -6,6 +6,8 @@ opener and a wrong root key, each with one sentence. Nothing here decides anythi
 Layout below the store's folder (all 0700/0600):
     lock                 held (flock) by the one process that has the store open
     catalogue.sqlite3    vault/catalogue
+    catalogue.at-rest    its seal while nobody has the store open (vault/atrest.py)
+    changed-at-rest      what was found changed then, until someone acknowledges it
     keyrings/            one sealed file per client, and `house`
     blobs/               sealed documents (vault/blobs.py)
 """
@@ -18,39 +20,64 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import insert, select
+from sqlalchemy import Row, insert, select
 
+from vault import atrest, ledger_keys
 from vault.blobs import LocalBlobStore
-from vault.catalogue.schema import clients, settings
+from vault.catalogue.schema import clients, documents, settings
 from vault.catalogue.store import Catalogue, Transaction
 from vault.custody import HOUSE, Custody
-from vault.durable import make_directory
-from vault.errors import StoreExists, StoreLocked, StoreMissing, VaultError, WrongRootKey
+from vault.durable import make_directory, remove_durably, write_durably
+from vault.errors import (
+    KeyUnavailable,
+    StoreExists,
+    StoreLocked,
+    StoreMissing,
+    VaultError,
+    WrongRootKey,
+)
 from vault.ids import new_id
 from vault.keyring import KeyringStore
 from vault.note import verifier_key
 from vault.root import RootKey
+from vault.wrapping import derive_key
 
 FORMAT_VERSION: Final = "1"
 SECRET_LEDGER: Final = "ledger-signing-key"  # noqa: S105  the name of a secret, not one
+SECRET_NEXT_LEDGER: Final = "ledger-signing-key.next"  # noqa: S105  the name of a secret, not one
 SECRET_ACCOUNTS: Final = "accounts"  # noqa: S105  the name of a secret, not one
 SECRET_INDEX: Final = "index"  # noqa: S105  the name of a secret, not one
 SECRET_PROFILE: Final = "profile"  # noqa: S105  the name of a secret, not one
 _LOCK: Final = "lock"
 _CATALOGUE: Final = "catalogue.sqlite3"
+_SEAL: Final = "catalogue.at-rest"
+_CHANGED: Final = "changed-at-rest"
 _KEYRINGS: Final = "keyrings"
 _BLOBS: Final = "blobs"
 
 
 class Store:
-    """An open store. Attributes: `catalogue`, `custody`, `blobs`, `origin`, `vkey`, `ledger_key`."""
+    """An open store. Attributes: `catalogue`, `custody`, `blobs`, `origin`, `vkeys` (oldest first)."""
 
-    def __init__(self, path: Path, lock: int, root: RootKey, copies: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: int,
+        root: RootKey,
+        copies: Sequence[str] = (),
+        next_root: RootKey | None = None,
+    ) -> None:
         self.path = path
         self._lock = lock
+        # While the root key is being replaced, keyrings are under either of the two.
+        roots = {each.id: each for each in (root, next_root) if each is not None}
+        keyrings = KeyringStore(path / _KEYRINGS, root, roots.values())
+        # Before SQLite gets to write to the file.
+        self._seal_key = _seal_key(keyrings)
+        self._look_at_rest()
         self.catalogue = Catalogue.open(path / _CATALOGUE)
         try:
             facts = self.catalogue.read(
@@ -63,19 +90,84 @@ class Store:
                     f"{path}: expected a store of format {FORMAT_VERSION},"
                     f" found {facts.get('format', 'none')}"
                 )
-            if facts["root_key_id"] != root.id:
+            present = roots.get(facts["root_key_id"])
+            if present is None:
                 raise WrongRootKey(
                     f"{path}: expected root key {facts['root_key_id']}, found {root.id}"
                 )
+            self.next_root = next((each for each in roots.values() if each is not present), None)
             self.origin: str = facts["origin"]
             self.blobs = LocalBlobStore(path / _BLOBS)
-            self.custody = Custody(KeyringStore(path / _KEYRINGS, root), copies)
-            house = self.custody.keyring(HOUSE)
-            self.ledger_key = Ed25519PrivateKey.from_private_bytes(house.secrets[SECRET_LEDGER])
-            self.vkey = verifier_key(self.origin, self.ledger_key.public_key())
+            keyrings.use_root(present)
+            self.custody = Custody(keyrings, copies, self._document)
+            self.custody.keyring(HOUSE)
+            self.refresh_ledger_keys()
         except BaseException:
             self.catalogue.close()
             raise
+
+    def _look_at_rest(self) -> None:
+        """Whether the catalogue is as it was closed; a finding stays until someone acknowledges it."""
+        if self._seal_key is None:
+            return
+        found = atrest.changes(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
+        if found is not None:
+            write_durably(self.path / _CHANGED, f"{found}\n".encode())
+        atrest.unseal(self.path / _SEAL)
+
+    @property
+    def changed_at_rest(self) -> str | None:
+        """What was found changed although nobody had the store open, until it is acknowledged."""
+        try:
+            return (self.path / _CHANGED).read_text("utf-8", "replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def acknowledge_change(self) -> bool:
+        """Someone has seen it, and answers for going on; whether there was anything."""
+        return remove_durably(self.path / _CHANGED)
+
+    def refresh_ledger_keys(self) -> None:
+        """Take note of which keys have signed the ledger: after opening, and after a hand-over."""
+        known = self.catalogue.read(ledger_keys.load)
+        house = self.custody.keyring(HOUSE)
+        first = Ed25519PrivateKey.from_private_bytes(house.secrets[SECRET_LEDGER])
+        vkeys = [key.vkey for key in known]
+        if not vkeys:
+            vkeys = [verifier_key(self.origin, first.public_key())]
+        self.vkeys: tuple[str, ...] = tuple(vkeys)
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key of the ledger's present signing key."""
+        return self.vkeys[-1]
+
+    @property
+    def ledger_key(self) -> Ed25519PrivateKey:
+        """The ledger's present signing key.
+
+        During a change of keys both lie in the house's keyring; the ledger says which one counts.
+
+        Raises:
+            KeyUnavailable: the keyring holds neither.
+        """
+        house = self.custody.keyring(HOUSE)
+        for name in (SECRET_LEDGER, SECRET_NEXT_LEDGER):
+            if name in house.secrets:
+                key = Ed25519PrivateKey.from_private_bytes(house.secrets[name])
+                if verifier_key(self.origin, key.public_key()) == self.vkey:
+                    return key
+        raise KeyUnavailable(
+            f"{self.path}: expected the signing key {self.vkey} in the house's keyring, found none"
+        )
+
+    def _document(self, document_id: str) -> Row[Any] | None:
+        """A document's row as it is committed now."""
+        return self.catalogue.read(
+            lambda connection: connection.execute(
+                select(documents).where(documents.c.id == document_id)
+            ).one_or_none()
+        )
 
     @classmethod
     def create(
@@ -137,11 +229,18 @@ class Store:
             raise
 
     @classmethod
-    def open(cls, path: Path, root: RootKey, copies: Sequence[str] = ()) -> Store:
+    def open(
+        cls,
+        path: Path,
+        root: RootKey,
+        copies: Sequence[str] = (),
+        next_root: RootKey | None = None,
+    ) -> Store:
         """Open the store at `path`.
 
         Args:
             copies: names of the registered copies of keyrings.
+            next_root: the root key that is to replace `root`, or has done so already.
 
         Raises:
             StoreMissing, StoreLocked, WrongRootKey: what each says.
@@ -150,7 +249,7 @@ class Store:
             raise StoreMissing(f"{path}: expected a store, found none; `strongroom init` makes one")
         lock = _acquire(path)
         try:
-            return cls(path, lock, root, copies)
+            return cls(path, lock, root, copies, next_root)
         except BaseException:
             os.close(lock)
             raise
@@ -190,9 +289,25 @@ class Store:
         return self.catalogue.write(work)
 
     def close(self) -> None:
-        """Close the catalogue and let go of the lock."""
-        self.catalogue.close()
-        os.close(self._lock)
+        """Close the catalogue, seal it as it lies, and let go of the lock."""
+        try:
+            self.catalogue.close()
+            # A journal that is left (a reader was still at it) holds what the file does not.
+            journal = self.path / f"{_CATALOGUE}-wal"
+            folded = not journal.exists() or journal.stat().st_size == 0
+            if self._seal_key is not None and folded and not self.catalogue.failed:
+                atrest.seal(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
+        finally:
+            os.close(self._lock)
+
+
+def _seal_key(keyrings: KeyringStore) -> bytes | None:
+    """The key of the seal at rest; None: the house's keyring does not open, which opening will say."""
+    try:
+        house = keyrings.load(HOUSE)
+    except VaultError:
+        return None
+    return derive_key(house.secrets[SECRET_ACCOUNTS], "catalogue/at-rest")
 
 
 def _acquire(path: Path) -> int:

@@ -6,7 +6,7 @@ call opens the file anew, so offsets are not shared.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vault.blobs import ID
@@ -55,6 +55,15 @@ class MemoryBlobStore:
 
     def remove(self, blob_id: str) -> bool:
         return self._drop(self._objects, blob_id)
+
+    def remove_all(self, blob_ids: Iterable[str]) -> None:
+        for blob_id in blob_ids:
+            self.remove(blob_id)
+            self.discard(blob_id)
+
+    def is_spooled(self, blob_id: str) -> bool:
+        self._check(blob_id)
+        return blob_id in self._spool
 
     def exists(self, blob_id: str) -> bool:
         self._check(blob_id)

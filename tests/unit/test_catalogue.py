@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 
-from vault import ledger
+from vault import ledger, ledger_verify
 from vault.catalogue.schema import metadata, settings
 from vault.catalogue.store import Catalogue
 from vault.errors import StoreExists, StoreMissing, VaultError
@@ -100,7 +100,7 @@ def test_a_work_that_raises_takes_back_its_own_changes_and_nobody_elses(catalogu
     assert catalogue.ledger.size == 2
     origin, key = "o", _key()
     report = catalogue.read(
-        lambda c: ledger.verify(c, verifier_key(origin, key.public_key()), origin)
+        lambda c: ledger_verify.verify(c, verifier_key(origin, key.public_key()), origin)
     )
     assert report.findings == ()
 

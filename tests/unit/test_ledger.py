@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, insert, update
 
-from vault import ledger
+from vault import ledger, ledger_verify
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.catalogue.store import Catalogue
 from vault.merkle import leaf_hash
@@ -41,7 +41,7 @@ def sign(catalogue):
 
 
 def verify(catalogue, *against, vkey=VKEY):
-    return catalogue.read(lambda c: ledger.verify(c, vkey, ORIGIN, against))
+    return catalogue.read(lambda c: ledger_verify.verify(c, vkey, ORIGIN, against))
 
 
 def test_an_honest_ledger_verifies(catalogue):
@@ -153,7 +153,8 @@ def test_another_key_verifies_nothing(catalogue):
 def test_every_entry_has_a_proof_that_verifies_offline_and_for_no_other_entry(catalogue):
     sign(catalogue)
     for seq in range(13):
-        text = catalogue.read(lambda c, s=seq: ledger.proof_of(c, s, VKEY))
+        text, signer = catalogue.read(lambda c, s=seq: ledger.proof_of(c, s, [VKEY]))
+        assert signer == VKEY
         data = catalogue.read(lambda c, s=seq: ledger.entry(c, s))
         found = verify_proof(text, leaf_hash(data), VKEY, ORIGIN)
         assert (found.index, found.checkpoint.size) == (seq, 13)
@@ -163,7 +164,7 @@ def test_every_entry_has_a_proof_that_verifies_offline_and_for_no_other_entry(ca
 
 def test_an_entry_no_checkpoint_covers_has_no_proof_yet(catalogue):
     with pytest.raises(ledger.LedgerError, match="entry 12"):
-        catalogue.read(lambda c: ledger.proof_of(c, 12, VKEY))
+        catalogue.read(lambda c: ledger.proof_of(c, 12, [VKEY]))
 
 
 def test_nothing_new_makes_no_new_checkpoint_and_a_restart_continues_the_tree(catalogue):
