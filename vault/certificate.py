@@ -3,7 +3,8 @@
 What it promises: a certificate has one byte-exact JSON form; whatever reads it reads the same, and
 any change shows. Its body is bound to the ledger by its digest, which the entry `disposal.certified`
 holds, and the entry is bound to a signed checkpoint by a C2SP tlog-proof. Approvals are the approvers'
-own SSH signatures over a statement that names the batch and the digest of the register they saw.
+own SSH signatures over a statement that names the batch and the digest of the register they saw
+(`certificate_statements`).
 
 What it leaves out: verification (`certificate_verify`), print (`certificate_pdf`), and anything it
 could not know: a certificate proves the procedure, the authority and the stated checks. It never
@@ -14,11 +15,15 @@ Rules:
    with offset (`Z` for UTC). Digests are SHA-256 over it, lower-case hex.
 2. The file is the canonical form of the whole, indented by two spaces, and a newline. Any other
    bytes are refused: nothing in a file can be there for one reader and not for another.
+   `json_schema` is the form in JSON Schema (draft 2020-12), published as docs/certificate.schema.json.
 3. No name of a person, client or document, and no plain digest of one: identifiers, classes, sizes,
    dates, and a salted commitment whose salt was destroyed with the document.
-4. A claim is never above what the checks and copies carry (`claim_for`).
+4. A claim is never above what checks, copies and statements of persons carry (`claim_for`).
+5. A follow-up (`follows`) repeats what was done unchanged (`SAME`). It adds what was established since:
+   a higher claim, a witness, a sanitised medium; it takes nothing back.
 
-Source: NIST SP 800-88 (certificate of sanitization, fields), Order 79 art. 18 (fields of the register).
+Source: NIST SP 800-88 (certificate of sanitization, fields), Order 79 art. 18 (fields of the register,
+witnesses of electronic records).
 """
 
 from __future__ import annotations
@@ -35,8 +40,6 @@ from msgspec import Meta
 from vault.errors import VaultError
 
 FORMAT: Final = "strongroom-certificate-v1"
-APPROVAL_NAMESPACE: Final = "strongroom-approval-v1"
-"""The SSHSIG namespace of approvals: `ssh-keygen -Y sign -n strongroom-approval-v1`."""
 CERTIFIED: Final = "disposal.certified"
 """The kind of the ledger entry that holds a certificate's digest."""
 DIGEST_FIELD: Final = "certificate_digest"
@@ -45,6 +48,8 @@ KEY_ABSENT: Final = "live-key-absent"
 CIPHERTEXT_ABSENT: Final = "ciphertext-absent"
 REQUIRED_CHECKS: Final = (KEY_ABSENT, CIPHERTEXT_ABSENT)
 """The checks that must have passed for any claim above L0."""
+BACKUP_UNREADABLE: Final = "backup-sample-unreadable"
+"""The check that a sample from a backup could not be read: a copy without keys needs it for L2."""
 MAX_CERTIFICATE: Final = 64 << 20
 """Bytes of the longest certificate that is read."""
 
@@ -52,10 +57,12 @@ MAX_CERTIFICATE: Final = 64 << 20
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Name = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z._@:/+-]{0,127}\Z")]
 Words = Annotated[str, Meta(max_length=2000)]
+Line = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]+\Z")]
+Armored = Annotated[str, Meta(max_length=16 * 1024)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Level = Literal["L0", "L1", "L2"]
-LEVELS: Final[tuple[Level, ...]] = ("L0", "L1", "L2")
+Level = Literal["L0", "L1", "L2", "L3"]
+LEVELS: Final[tuple[Level, ...]] = ("L0", "L1", "L2", "L3")
 
 
 class CertificateError(VaultError):
@@ -123,7 +130,7 @@ class Outcome(_Part, frozen=True, kw_only=True):
     result: Literal["destroyed", "withdrawn"]
     destroyed_at: Moment | None
     ledger_index: Count | None
-    reason: Words = ""
+    reason: Words | Text = ""
 
 
 class Approval(_Part, frozen=True, kw_only=True):
@@ -139,7 +146,40 @@ class Approval(_Part, frozen=True, kw_only=True):
     signed_at: Moment
     fingerprint: Name
     statement: Words
-    signature: Annotated[str, Meta(max_length=16 * 1024)]
+    signature: Armored
+
+
+class Witness(_Part, frozen=True, kw_only=True):
+    """One who watched the destruction (监销人) and signed afterwards that register and items agreed.
+
+    As in an approval: `statement` is `witness_statement`'s, in the namespace WITNESS_NAMESPACE.
+    """
+
+    account: Name
+    role: Name
+    signed_at: Moment
+    fingerprint: Name
+    statement: Words
+    signature: Armored
+
+
+class Sanitisation(_Part, frozen=True, kw_only=True):
+    """A person's word that a storage medium was sanitised; the gateway cannot check it.
+
+    `method` names the standard and the technique ("NIST SP 800-88 Purge", "IEEE 2883 Purge").
+    `statement` is `sanitisation_statement`'s, in the namespace SANITISATION_NAMESPACE.
+    """
+
+    medium: Line
+    serial: Line
+    method: Line
+    performed_on: date
+    place: Line
+    recorded_at: Moment
+    account: Name
+    fingerprint: Name
+    statement: Words
+    signature: Armored
 
 
 class Executor(_Part, frozen=True, kw_only=True):
@@ -153,40 +193,49 @@ class Copy(_Part, frozen=True, kw_only=True):
     """One known copy of a key or of sealed bytes, and what state it is in.
 
     `place` and `kind` are the operator's words (a path or address, `keyring`, `backup`, …); `expires`
-    is the day on which a copy that still lives will be gone.
+    is the day on which a copy that still lives will be gone, None for one that has to be reached
+    first. `keyless`: sealed bytes without any key, as in a backup; it opens nothing.
     """
 
     place: Words
     kind: Name
-    state: Literal["destroyed", "expired", "live", "unknown"]
+    state: Literal["destroyed", "expired", "live", "keyless", "unknown"]
     expires: date | None
 
 
 class Check(_Part, frozen=True, kw_only=True):
-    """One check that was due after execution; `not_checked` is a result like any other."""
+    """One check that was due after execution; `not_checked` is a result like any other.
+
+    `detail` is what was seen: in both languages, or as it was reported.
+    """
 
     name: Name
     result: Literal["passed", "failed", "not_checked"]
-    detail: Words
+    detail: Words | Text
 
 
 class Body(_Part, frozen=True, kw_only=True):
     """Everything the certificate states; its canonical form is what the ledger commits to.
 
     `executed_at` is when execution began, after the last approval; `groups_ended` are the key groups
-    whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order.
+    whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order. `scope`
+    is `client` where all that was held for the client went, its keyring included. `follows` is the
+    certificate that this one supplements (rule 5).
     """
 
     certificate_id: Name
+    follows: Name | None
     issued_at: Moment
     gateway: Gateway
     client: Name
     batch_id: Name
+    scope: Literal["documents", "client"]
     claim: Claim
     register: tuple[RegisterEntry, ...]
     register_digest: Digest
     outcomes: tuple[Outcome, ...]
     approvals: tuple[Approval, ...]
+    witnesses: tuple[Witness, ...]
     executor: Executor
     proposed_by: Name
     proposed_at: Moment
@@ -194,6 +243,7 @@ class Body(_Part, frozen=True, kw_only=True):
     groups_ended: tuple[Name, ...]
     copies: tuple[Copy, ...]
     checks: tuple[Check, ...]
+    sanitisations: tuple[Sanitisation, ...]
     limits: Text
 
 
@@ -219,6 +269,20 @@ class Certificate(_Part, frozen=True, kw_only=True):
     ledger: LedgerProof
 
 
+SAME: Final = (
+    "client", "batch_id", "scope", "register", "register_digest", "outcomes", "approvals",
+    "executor", "proposed_by", "proposed_at", "executed_at", "groups_ended",
+)  # fmt: skip
+"""Fields of a body that a follow-up repeats unchanged."""
+
+_GONE: Final = Text(
+    en="The documents' keys and sealed bytes were removed, and were looked for and not found; every "
+    "known copy of the keys has been destroyed or has expired. A copy listed as keyless holds sealed "
+    "bytes and no key that opens them; a sample from it was tried and could not be read.",
+    zh="所列文件的密钥与密文已清除，并经查找未再发现；已知的全部密钥副本均已销毁或失效。"
+    "列为“无密钥”的副本仅存密文，不含可将其打开的密钥，并经抽样试读，无法读取。",
+)
+
 CLAIMS: Final[Mapping[Level, Text]] = MappingProxyType(
     {
         "L0": Text(
@@ -227,14 +291,20 @@ CLAIMS: Final[Mapping[Level, Text]] = MappingProxyType(
         ),
         "L1": Text(
             en="The documents' live keys and sealed bytes were removed, and were looked for and not "
-            "found. Where a listed copy is live, it holds a copy of a key until the day stated.",
-            zh="所列文件的在用密钥与密文已清除，并经查找未再发现；所列副本中尚存者，"
-            "在所注日期之前仍含密钥副本。",
+            "found. A copy listed as live holds a copy of a key until the day stated or, where none "
+            "is stated, until it has been reached and replaced. A copy listed as keyless holds "
+            "sealed bytes and no key that opens them.",
+            zh="所列文件的在用密钥与密文已清除，并经查找未再发现。列为“尚存”的副本，在所注日期之前"
+            "仍含密钥副本；未注日期的，在联系到该处并完成更新之前仍含密钥副本。"
+            "列为“无密钥”的副本仅存密文，不含可将其打开的密钥。",
         ),
-        "L2": Text(
-            en="The documents' keys and sealed bytes were removed, and were looked for and not found; "
-            "every known copy of the keys has been destroyed or has expired.",
-            zh="所列文件的密钥与密文已清除，并经查找未再发现；已知的全部密钥副本均已销毁或失效。",
+        "L2": _GONE,
+        "L3": Text(
+            en=_GONE.en
+            + " In addition, a person states that the media listed were sanitised by the "
+            "method named; this was signed by that person and not checked by the gateway.",
+            zh=_GONE.zh + "此外，有关人员声明所列介质已按所注方法清除；"
+            "该声明由其本人签名，本系统未予查验。",
         ),
     }
 )
@@ -243,10 +313,12 @@ LIMITS: Final = Text(
     en="This certificate attests the procedure, the authority and the checks stated, no more. It cannot "
     "prove absence: remains of a key may survive in spare cells of a storage medium. Copies held by "
     "clients, by mail providers or in exports are outside its scope. It makes no claim about any "
-    "copy that is not listed, and none about the sanitisation of a medium.",
+    "copy that is not listed. Where the sanitisation of a medium is listed, it repeats what the "
+    "person named has signed; otherwise it makes no claim about one.",
     zh="本证明书仅证明所列程序、授权与查验，不证明其他事项。不存在之事实无法证明：存储介质的"
     "备用单元中可能残留密钥。委托人、邮件服务商持有的副本以及已导出的副本不在证明范围之内。"
-    "对未列明的副本以及介质的清除，本证明书不作任何声明。",
+    "对未列明的副本，本证明书不作任何声明。列有介质清除的，仅转述所列人员签名的声明；"
+    "未列的，不作任何声明。",
 )
 
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
@@ -267,48 +339,22 @@ def register_digest(register: Sequence[RegisterEntry]) -> str:
     return hashlib.sha256(canonical(tuple(register))).hexdigest()
 
 
-def approval_statement(
-    *,
-    batch_id: str,
-    client: str,
-    register_digest: str,
-    items: int,
-    decision: Literal["approve", "reject"],
-    account: str,
-    role: str,
-) -> str:
-    """The text an approver signs, line by line readable, ending in a newline.
+def claim_for(
+    checks: Sequence[Check], copies: Sequence[Copy], sanitisations: Sequence[Sanitisation] = ()
+) -> Level:
+    """The highest level that these carry.
 
-    It depends on nothing but its arguments, so whoever checks a signature rebuilds it and compares.
-    """
-    return (
-        "strongroom approval v1\n"
-        f"batch: {batch_id}\n"
-        f"client: {client}\n"
-        f"register: sha256:{register_digest}\n"
-        f"items: {items}\n"
-        f"account: {account}\n"
-        f"role: {role}\n"
-        f"decision: {decision}\n"
-        f"I {decision} the destruction of the items in this register.\n"
-    )
-
-
-def claim_for(checks: Sequence[Check], copies: Sequence[Copy]) -> Level:
-    """The highest level that `checks` and `copies` carry.
-
-    L1 needs REQUIRED_CHECKS passed, no check failed, and a day of expiry for every copy that lives;
-    L2 also that no known copy lives. A copy of unknown state carries nothing above L0.
+    L1 needs REQUIRED_CHECKS passed, no check failed, and no copy of unknown state; L2 also that no
+    known copy lives, and BACKUP_UNREADABLE passed if any copy is keyless; L3 also a sanitisation.
     """
     passed = {check.name for check in checks if check.result == "passed"}
     failed = any(check.result == "failed" for check in checks)
-    if failed or not passed.issuperset(REQUIRED_CHECKS):
+    states = {copy.state for copy in copies}
+    if failed or not passed.issuperset(REQUIRED_CHECKS) or "unknown" in states:
         return "L0"
-    open_copies = [copy for copy in copies if copy.state not in {"destroyed", "expired"}]
-    if not open_copies:
-        return "L2"
-    dated = all(copy.state == "live" and copy.expires is not None for copy in open_copies)
-    return "L1" if dated else "L0"
+    if "live" in states or ("keyless" in states and BACKUP_UNREADABLE not in passed):
+        return "L1"
+    return "L3" if sanitisations else "L2"
 
 
 def make_claim(level: Level) -> Claim:
@@ -322,12 +368,15 @@ def certificate_to_json(certificate: Certificate) -> bytes:
     Raises RuntimeError for a certificate that no reader would accept, so that none is issued: values
     are not checked when a part is made, only when one is read.
     """
-    data = _encode(certificate)
     try:
-        msgspec.json.decode(data, type=Certificate)
+        msgspec.json.decode(_encode(certificate), type=Certificate)
     except msgspec.ValidationError as error:
         raise RuntimeError(f"certificate: expected values of their types: {error}") from error
-    return msgspec.json.format(data, indent=2) + b"\n"
+    return _file_form(certificate)
+
+
+def _file_form(certificate: Certificate) -> bytes:
+    return msgspec.json.format(_encode(certificate), indent=2) + b"\n"
 
 
 def parse_certificate(data: bytes) -> Certificate:
@@ -345,7 +394,7 @@ def parse_certificate(data: bytes) -> Certificate:
         if kind != FORMAT:
             raise CertificateError(f"certificate: expected {FORMAT}, found another format")
         certificate = msgspec.json.decode(data, type=Certificate)
-        again = certificate_to_json(certificate)
+        again = _file_form(certificate)
     except msgspec.ValidationError as error:
         raise CertificateError(f"certificate: expected format {FORMAT}: {error}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
@@ -359,3 +408,19 @@ class _Kind(msgspec.Struct):
     """Only what says which format the rest is in."""
 
     format: Any = None
+
+
+def json_schema() -> bytes:
+    """The form of a certificate file in JSON Schema (draft 2020-12), indented, with a newline.
+
+    What a schema cannot say (the one canonical form, digests, signatures) is left to verification.
+    """
+    schema = msgspec.json.schema(Certificate)
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Certificate of destruction, " + FORMAT,
+        **schema,
+    }
+    # \\Z is Python's; in the regular expressions of JSON Schema (ECMA 262), $ is the very end.
+    text = _encode(schema).replace(rb"\\Z", b"$")
+    return msgspec.json.format(text, indent=2) + b"\n"

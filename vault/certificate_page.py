@@ -1,49 +1,40 @@
 """The sheet a certificate is printed on: fonts, languages, and the shapes text can take.
 
 What it promises: A4 pages with a running foot, in English, Chinese or both, from a few shapes
-(section, paragraph, pairs, table, listing). With embedded fonts the file is PDF/A-3 (ISO 19005-3,
-level U), the archival form that may carry attachments.
+(section, paragraph, panel, pairs, table, listing, seal). With embedded fonts the file is PDF/A-3
+(ISO 19005-3, level U), the archival form that may carry attachments.
 
 What it leaves out: what is said (`certificate_pdf`).
 
 Rules:
-1. Chinese needs fonts that have it; they are embedded as a subset. They are those given, else those
-   of the package `pylopdf_fonts_zh_cn` (Noto, SIL OFL 1.1), else where distributions put Noto CJK.
+1. Chinese needs fonts that have it (`certificate_fonts`); they are embedded as a subset.
 2. Without any, the print is English only, in the PDF core fonts; what these cannot show appears as
    [...]. Nothing is dropped silently.
-3. Text from outside is shown as text: no markup is read in it, and no control or invisible
+3. A listing is placed line by line, its words measured once: ten thousand lines take a second or two,
+   and tables that wrap would take half a minute.
+4. Text from outside is shown as text: no markup is read in it, and no control or invisible
    character of it reaches the page.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from datetime import UTC, datetime, timezone
 from typing import Final, Literal
 from xml.sax.saxutils import escape
 
 import msgspec
 from fpdf import FPDF
-from fpdf.enums import DocumentCompliance, WrapMode, XPos, YPos
+from fpdf.enums import DocumentCompliance, XPos, YPos
 from fpdf.fonts import FontFace
 
 from vault.certificate import Text
+from vault.certificate_fonts import COLLECTION_FACE, Fonts
 from vault.errors import VaultError
 
 Language = Literal["en", "zh", "both"]
-
-_FONT_PACKAGE: Final = "pylopdf_fonts_zh_cn"
-_INSTALLED: Final = (
-    "/usr/share/fonts/opentype/noto/Noto{style}CJK-Regular.ttc",
-    "/usr/share/fonts/google-noto-{folder}-cjk-fonts/Noto{style}CJK-Regular.ttc",
-    "/usr/share/fonts/noto-cjk/Noto{style}CJK-Regular.ttc",
-)
-# The face with the forms used in mainland China, in every Noto CJK collection.
-_COLLECTION_FACE: Final = 2
 
 # ISO 19005-3, 6.6: part and level of conformance, and the same facts as the information dictionary.
 _XMP: Final = """\
@@ -74,46 +65,33 @@ MARGIN: Final = 18.0
 """Left and right, in mm."""
 WIDTH: Final = 210.0 - 2 * MARGIN
 """Of the text, in mm."""
-# Columns of a register: width in mm, alignment. They add up to WIDTH.
-_LIST: Final = (
-    (8, "R"),
-    (39, "L"),
-    (31, "L"),
-    (9, "L"),
-    (17, "L"),
-    (16, "R"),
-    (8, "C"),
-    (33, "L"),
-    (13, "R"),
+# No line begins with a closing mark or ends with an opening one (避头尾), and no Latin word is cut.
+_OPEN: Final = "（《〈“‘「『【"
+_CLOSE: Final = "，。、；：！？）》〉”’」』】…"
+_UNIT: Final = re.compile(
+    rf"[{_OPEN}]*(?:[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef{_OPEN}{_CLOSE}]+[年月日份]?|.)[{_CLOSE}]*",
+    re.DOTALL,
 )
-_LIST_LINE: Final = 4.4
+_KEEP: Final = 40.0  # mm of a paragraph that is moved to the next page rather than torn
+_LEADING: Final = 0.53  # mm between lines for each point of type
+_LIST_SIZE: Final = 6.8
+_LIST_SMALLEST: Final = 4.6
+_LIST_LINE: Final = 4.6
+_FITTED: Final = 4096  # measured words that are remembered
+_GAP: Final = 0.8
+"""Millimetres between a column's text and its edge."""
 
 
 class PrintError(VaultError):
     """The certificate cannot be printed: a font is missing, unreadable or not embeddable."""
 
 
-class Fonts(msgspec.Struct, frozen=True):
-    """Font files with Chinese and Latin glyphs (OTF, TTF, or a Noto CJK collection)."""
+class Column(msgspec.Struct, frozen=True):
+    """One column of a listing: its head, its width in mm, and the side its text is set to."""
 
-    serif: Path
-    sans: Path
-
-
-def find_fonts() -> Fonts | None:
-    """The fonts of rule 1 that this system has, or None."""
-    spec = importlib.util.find_spec(_FONT_PACKAGE)
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent
-        fonts = Fonts(folder / "NotoSerifSC-Regular.otf", folder / "NotoSansSC-Regular.otf")
-        if fonts.serif.is_file() and fonts.sans.is_file():
-            return fonts
-    for pattern in _INSTALLED:
-        pair = [Path(pattern.format(style=it, folder=it.lower())) for it in ("Serif", "Sans")]
-        present = [path for path in pair if path.is_file()]
-        if present:
-            return Fonts(present[0], present[-1])
-    return None
+    head: str
+    width: float
+    align: Literal["L", "R", "C"] = "L"
 
 
 class _Page(FPDF):
@@ -142,8 +120,9 @@ class Sheet:
     names of its two families. Raises PrintError for a font that cannot be used.
     """
 
-    def __init__(self, language: Language, fonts: Fonts | None, foot: str) -> None:
-        """Begin a document whose every page carries the line `foot`."""
+    def __init__(self, language: Language, fonts: Fonts | None, foot: str, zone: timezone) -> None:
+        """Begin a document whose every page carries the line `foot` and shows times in `zone`."""
+        self.zone = zone
         self.language: Language = language if fonts is not None else "en"
         self._unicode = fonts is not None
         self.serif, self.sans = ("serif", "sans") if fonts else ("times", "helvetica")
@@ -151,7 +130,7 @@ class Sheet:
         self.pdf = _Page(self.plain(foot), self.sans, compliance)
         if fonts is not None:
             for family, path in (("serif", fonts.serif), ("sans", fonts.sans)):
-                face = _COLLECTION_FACE if path.suffix in {".ttc", ".otc"} else 0
+                face = COLLECTION_FACE if path.suffix in {".ttc", ".otc"} else 0
                 try:
                     self.pdf.add_font(family, "", path, collection_font_number=face)
                 except Exception as error:
@@ -187,7 +166,17 @@ class Sheet:
         """As `say`, of a text that has both."""
         if self.language == "en":
             return text.en
-        return text.zh if self.language == "zh" else f"{text.en} {text.zh}"
+        if self.language == "zh" or text.en == text.zh:
+            return text.zh
+        return f"{text.en} {text.zh}"
+
+    def told(self, text: str | Text) -> str:
+        """As `pick`, of words that may be there in one language only."""
+        return text if isinstance(text, str) else self.pick(text)
+
+    def when(self, moment: datetime) -> str:
+        """Date and time to the second, in the zone of the print; the JSON has fractions."""
+        return f"{moment.astimezone(self.zone):%Y-%m-%d %H:%M:%S}"
 
     def plain(self, text: str) -> str:
         """`text` as it may appear (rules 2 and 3)."""
@@ -210,24 +199,119 @@ class Sheet:
         pdf.line(MARGIN, pdf.get_y(), MARGIN + WIDTH, pdf.get_y())
         pdf.ln(1.5)
 
-    def words(self, text: Text) -> None:
-        """Running text, in one language or in both, one after the other."""
-        if self.language != "zh":
-            self.paragraph(text.en, WrapMode.WORD)
-        if self.language != "en":
-            # Chinese has no spaces to break at.
-            self.paragraph(text.zh, WrapMode.CHAR)
+    def keep(self, height: float) -> None:
+        """Begin a new page unless `height` mm are left on this one."""
+        if self.pdf.will_page_break(height):
+            self.pdf.add_page()
 
-    def paragraph(self, text: str, wrap: WrapMode, size: float = 9.2) -> None:
+    def words(self, text: Text, size: float = 9.2) -> None:
+        """Running text, in one language or in both, one after the other; `size` in points."""
+        if self.language != "zh":
+            self.paragraph(text.en, size)
+        if self.language != "en":
+            self.paragraph(text.zh, size)
+
+    def paragraph(self, text: str, size: float = 9.2) -> None:
         """One paragraph; `size` in points."""
         pdf = self.pdf
         pdf.set_font(self.serif, size=size)
+        lines = self._break(self.plain(text), WIDTH)
+        height = len(lines) * size * _LEADING
+        if height < _KEEP and pdf.will_page_break(height):
+            pdf.add_page()
         pdf.set_text_color(*_INK)
-        pdf.multi_cell(
-            WIDTH, 4.9, self.plain(text), align="L", wrapmode=wrap,
-            new_x=XPos.LMARGIN, new_y=YPos.NEXT,
-        )  # fmt: skip
+        self._set(lines, WIDTH, size * _LEADING)
         pdf.ln(1)
+
+    def panel(self, badge: str, head: Text, text: Text) -> None:
+        """A shaded box: a badge at the left, a headline, and what it says exactly."""
+        pdf = self.pdf
+        left = MARGIN + 20
+        width = WIDTH - 24
+        runs: list[tuple[list[str], float, bool]] = []
+        for part, size in ((head, 11.5), (text, 8.8)):
+            pdf.set_font(self.serif, size=size)
+            shown = [part.en] if self.language != "zh" else []
+            shown += [part.zh] if self.language != "en" else []
+            runs.extend((self._break(self.plain(it), width), size, part is head) for it in shown)
+        height = sum(len(lines) * size * _LEADING + 1.2 for lines, size, _ in runs) + 6
+        if pdf.will_page_break(height):
+            pdf.add_page()
+        top = pdf.get_y()
+        pdf.set_fill_color(*_SHADE)
+        pdf.rect(MARGIN, top, WIDTH, height, style="F")
+        pdf.set_fill_color(*DEEP)
+        pdf.rect(MARGIN, top, 1.6, height, style="F")
+        pdf.set_font(self.serif, size=24)
+        pdf.set_text_color(*DEEP)
+        pdf.text(MARGIN + 5, top + 12, badge)
+        pdf.set_y(top + 3.6)
+        for lines, size, is_head in runs:
+            pdf.set_font(self.serif, size=size)
+            pdf.set_text_color(*(DEEP if is_head else _INK))
+            pdf.set_x(left)
+            self._set(lines, width, size * _LEADING)
+            pdf.set_y(pdf.get_y() + 1.2)
+        pdf.set_y(top + height)
+        pdf.ln(4)
+
+    def _set(self, lines: list[str], width: float, leading: float) -> None:
+        """Set lines that were broken to `width`, from the place the pen is at."""
+        self.pdf.multi_cell(
+            width, leading, "\n".join(lines), align="L", new_x=XPos.LEFT, new_y=YPos.NEXT
+        )
+
+    def _break(self, text: str, width: float) -> list[str]:
+        """Break `text` into lines of `width` mm in the current font."""
+        room = width - 2 * self.pdf.c_margin - 0.1
+        lines: list[str] = []
+        for paragraph in text.split("\n"):
+            line, filled = "", 0.0
+            for unit in _UNIT.findall(paragraph):
+                size = self.pdf.get_string_width(unit)
+                if filled + size > room and line:
+                    lines.append(line.rstrip())
+                    line, filled = "", 0.0
+                while size > room and len(unit) > 1:
+                    # One word longer than a line is cut where it has to be.
+                    fits = max(1, int(len(unit) * room / size))
+                    while fits > 1 and self.pdf.get_string_width(unit[:fits]) > room:
+                        fits -= 1
+                    lines.append(unit[:fits])
+                    unit = unit[fits:]
+                    size = self.pdf.get_string_width(unit)
+                if line or not unit.isspace():
+                    line += unit
+                    filled += size
+            lines.append(line.rstrip())
+        return lines
+
+    def seal(self, lines: Sequence[str]) -> tuple[int, tuple[int, int, int, int]]:
+        """A framed block at the end, for a signature to be placed over.
+
+        Returns the page (from zero) and the box in points from the page's lower left corner.
+        """
+        pdf = self.pdf
+        height = 5.0 * len(lines) + 5
+        if pdf.will_page_break(height + 3):
+            pdf.add_page()
+        pdf.ln(3)
+        top = pdf.get_y()
+        pdf.set_draw_color(*DEEP)
+        pdf.set_line_width(0.4)
+        pdf.rect(MARGIN, top, WIDTH, height)
+        pdf.set_line_width(0.2)
+        for number, line in enumerate(lines):
+            pdf.set_font(
+                self.serif if number == 0 else self.sans, size=10.5 if number == 0 else 7.6
+            )
+            pdf.set_text_color(*(DEEP if number == 0 else _INK))
+            pdf.text(MARGIN + 4, top + 6 + 5.0 * number, self.plain(line))
+        pdf.set_y(top + height)
+        scale = pdf.k
+        box = (MARGIN, pdf.h - top - height, MARGIN + WIDTH, pdf.h - top)
+        x0, y0, x1, y1 = (round(side * scale) for side in box)
+        return pdf.page_no() - 1, (x0, y0, x1, y1)
 
     def note(self, text: str) -> None:
         """A remark about the print itself, set apart from what is certified."""
@@ -252,37 +336,82 @@ class Sheet:
             pdf.cell(label_width, 5.2, self.plain(label))
             pdf.set_text_color(*_INK)
             pdf.set_xy(MARGIN + label_width, top)
-            pdf.multi_cell(
-                WIDTH - label_width, 5.2, self.plain(value), align="L", wrapmode=WrapMode.CHAR,
-                new_x=XPos.LMARGIN, new_y=YPos.NEXT,
-            )  # fmt: skip
+            lines = self._break(self.plain(value), WIDTH - label_width)
+            self._set(lines, WIDTH - label_width, 5.2)
+            pdf.set_x(MARGIN)
         pdf.ln(1)
 
-    def listing(self, heads: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        """The lines of a register, thousands if need be: each cut to its columns, never wrapped.
+    def listing(self, columns: Sequence[Column], lines: Iterable[Sequence[str]]) -> None:
+        """The lines of a register, thousands if need be: each fitted to its columns, never wrapped.
 
-        Nine cells to a line, in the columns of _LIST.
+        The columns' widths add up to WIDTH.
         """
         pdf = self.pdf
-        self._list_line(heads, head=True)
+        heads = [column.head for column in columns]
+        fitted: dict[tuple[int, str], tuple[str, float, float]] = {}
+        if pdf.will_page_break(3 * _LIST_LINE):
+            pdf.add_page()
+        self._list_line(columns, heads, fitted, head=True)
         for number, line in enumerate(lines):
             if pdf.will_page_break(_LIST_LINE):
                 pdf.add_page()
-                self._list_line(heads, head=True)
-            self._list_line(line, shade=number % 2 == 1)
+                self._list_line(columns, heads, fitted, head=True)
+            self._list_line(columns, line, fitted, shade=number % 2 == 1)
         pdf.ln(2)
 
-    def _list_line(self, line: Sequence[str], *, head: bool = False, shade: bool = False) -> None:
+    def _list_line(
+        self,
+        columns: Sequence[Column],
+        line: Sequence[str],
+        fitted: dict[tuple[int, str], tuple[str, float, float]],
+        *,
+        head: bool = False,
+        shade: bool = False,
+    ) -> None:
         pdf = self.pdf
-        pdf.set_font(self.sans, size=6.6)
+        top = pdf.get_y()
+        if head or shade:
+            pdf.set_fill_color(*_SHADE)
+            pdf.rect(MARGIN, top, WIDTH, _LIST_LINE, style="F")
+        pdf.set_font(self.sans, size=_LIST_SIZE)
+        # Text in the colour of fills is placed without a change of state for each word.
         pdf.set_text_color(*(DEEP if head else _INK))
-        pdf.set_fill_color(*_SHADE)
-        for (width, align), text in zip(_LIST, line, strict=True):
-            shown = self.plain(text)
-            while len(shown) > 1 and pdf.get_string_width(shown) > width - 1.6:
-                shown = shown[:-2] + "~"
-            pdf.cell(width, _LIST_LINE, shown, align=align, fill=head or shade)
-        pdf.ln(_LIST_LINE)
+        pdf.set_fill_color(*(DEEP if head else _INK))
+        x = MARGIN
+        for index, text in enumerate(line):
+            column = columns[index]
+            at = (index, text)
+            if at not in fitted:
+                if len(fitted) > _FITTED:
+                    fitted.clear()
+                fitted[at] = self._fit(column, text)
+            shown, offset, size = fitted[at]
+            if shown:
+                pdf.set_font_size(size)
+                pdf.text(x + offset, top + _LIST_LINE * 0.7, shown)
+            x += column.width
+        pdf.set_y(top + _LIST_LINE)
+
+    def _fit(self, column: Column, text: str) -> tuple[str, float, float]:
+        """What of `text` fits a column, how far from its left edge it begins in mm, and its size.
+
+        What is too wide is set smaller, as far as it stays readable, before it is cut.
+        """
+        room = column.width - 2 * _GAP
+        shown = self.plain(text)
+        size = _LIST_SIZE
+        self.pdf.set_font_size(size)
+        width = self.pdf.get_string_width(shown)
+        if width > room:
+            size = max(_LIST_SMALLEST, size * room / width)
+            self.pdf.set_font_size(size)
+            width = self.pdf.get_string_width(shown)
+        # Font sizes are kept to a hundredth of a point.
+        while len(shown) > 1 and width > room + 0.1:
+            shown = shown[:-2] + "~"
+            width = self.pdf.get_string_width(shown)
+        free = {"L": 0.0, "C": (room - width) / 2, "R": room - width}[column.align]
+        return shown, _GAP + free, size
 
     def table(
         self,
@@ -294,7 +423,7 @@ class Sheet:
         """A table whose cells wrap; column `widths` in mm, type `size` in points."""
         pdf = self.pdf
         if not rows:
-            self.paragraph(self.say("None.", "无。"), WrapMode.CHAR)
+            self.paragraph(self.say("None.", "无。"))
             return
         pdf.set_font(self.sans, size=size)
         pdf.set_text_color(*_INK)
@@ -317,8 +446,3 @@ class Sheet:
                 for cell in line:
                     row.cell(self.plain(cell))
         pdf.ln(2)
-
-
-def when(moment: datetime) -> str:
-    """Date, time to the second and offset; the JSON has fractions."""
-    return moment.isoformat(sep=" ", timespec="seconds")

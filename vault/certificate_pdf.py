@@ -1,14 +1,16 @@
 """The destruction certificate for people: what is printed, section by section.
 
-What it promises: the print says what the certificate says, and the JSON file itself is attached, so
-that what is read can be verified. The same certificate gives the same bytes.
+What it promises: a first page that says in plain words who destroyed what, when, on whose approval, and
+what that means; then everything the certificate says, in the client's language; and the JSON file
+itself, attached, so that what is read can be verified. The same certificate gives the same bytes.
 
 What it leaves out: the signed statements, signatures, commitments and the ledger proof, which are
-for machines and are in the attached file; a PAdES signature, which is the business of whoever holds a
-signing certificate. Print proves nothing; the attached file does, and the last section says how.
+for machines and are in the attached file. Print proves nothing; the attached file does, and the last
+section says how. The electronic signature on the print (`certificate_seal`) shows who printed it.
 
-Rules: those of the sheet (`certificate_page`); and every section is printed, with "None." where there
-is nothing to say, so that a missing one shows.
+Rules: those of the sheet (`certificate_page`); every section is printed, with "None." where there
+is nothing to say, so that a missing one shows; the register, which can be long, comes after what was
+decided and found.
 """
 
 from __future__ import annotations
@@ -16,43 +18,52 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from fpdf.enums import WrapMode, XPos, YPos
+from fpdf.enums import XPos, YPos
 from fpdf.errors import FPDFException
 
-from vault.certificate import Certificate, Text, certificate_to_json, digest
+from vault.certificate import (
+    Approval,
+    Body,
+    Certificate,
+    Text,
+    Witness,
+    certificate_to_json,
+    digest,
+)
+from vault.certificate_fonts import Fonts, find_fonts
 from vault.certificate_page import (
     DEEP,
     MARGIN,
     WIDTH,
-    Fonts,
     Language,
     PrintError,
     Sheet,
-    find_fonts,
-    when,
+)
+from vault.certificate_register import register
+from vault.certificate_seal import Seal, sealed
+from vault.certificate_words import (
+    MEANING,
+    headline,
+    known,
+    summary,
+    word,
+    zone_name,
+    zone_of,
 )
 
 ATTACHMENT: Final = "certificate.json"
 """Name of the attached file."""
-
-_WORDS: Final = {
-    "passed": "通过",
-    "failed": "未通过",
-    "not_checked": "未查验",
-    "destroyed": "已销毁",
-    "withdrawn": "已撤出",
-    "expired": "已失效",
-    "live": "尚存",
-    "unknown": "不明",
-    "approve": "同意",
-    "reject": "否决",
-}
+_GROUPS_SHOWN: Final = 40
 
 
 def render_pdf(
-    certificate: Certificate, language: Language = "both", *, fonts: Fonts | None = None
+    certificate: Certificate,
+    language: Language = "both",
+    *,
+    fonts: Fonts | None = None,
+    seal: Seal | None = None,
 ) -> bytes:
-    """Print `certificate`, with its JSON attached as `certificate.json`.
+    """Print `certificate`, with its JSON attached as `certificate.json`, signed through `seal` if given.
 
     `fonts` overrides what `find_fonts` finds. Without any font, `both` and `zh` are printed in
     English, and the document says why.
@@ -60,9 +71,10 @@ def render_pdf(
     Raises PrintError: a font given or found is unreadable or cannot be embedded.
     """
     body = certificate.body
+    zone = zone_of(body)
     try:
-        foot = f"{body.certificate_id}  \u00b7  sha256:{digest(body)}"
-        sheet = Sheet(language, fonts or find_fonts(), foot)
+        foot = f"{body.certificate_id}  \u00b7  sha256:{digest(body)}  \u00b7  {zone_name(zone)}"
+        sheet = Sheet(language, fonts or find_fonts(), foot, zone)
         pdf = sheet.pdf
         sheet.describe(
             sheet.say("Certificate of destruction", "销毁证明书"),
@@ -73,14 +85,17 @@ def render_pdf(
         _head(sheet, certificate, language)
         for section in (
             _claim,
-            _register,
-            _approvals,
+            _facts,
+            _authority,
             _keys_and_copies,
             _checks,
+            _media,
             _limits,
+            register,
             _proof,
         ):
             section(sheet, certificate)
+        page, box = _signature(sheet, body, seal)
         pdf.embed_file(
             bytes=certificate_to_json(certificate),
             basename=ATTACHMENT,
@@ -91,19 +106,17 @@ def render_pdf(
             associated_file_relationship="Source",
             compress=True,
         )
-        return bytes(pdf.output())
+        printed = bytes(pdf.output())
     except FPDFException as error:
         raise PrintError(
             f"certificate {body.certificate_id}: expected printable content, "
             f"found {type(error).__name__}"
         ) from error
-
-
-def _word(sheet: Sheet, word: str) -> str:
-    return sheet.say(word.replace("_", " "), _WORDS[word])
+    return printed if seal is None else sealed(printed, seal, body.issued_at, page, box)
 
 
 def _head(sheet: Sheet, certificate: Certificate, wanted: Language) -> None:
+    """The title, and the whole story in one paragraph."""
     pdf, body = sheet.pdf, certificate.body
     pdf.set_draw_color(*DEEP)
     pdf.set_line_width(0.8)
@@ -119,151 +132,113 @@ def _head(sheet: Sheet, certificate: Certificate, wanted: Language) -> None:
         pdf.set_font(sheet.serif, size=21 if sheet.language == "en" else 14)
         title = "Certificate of Destruction"
         pdf.cell(WIDTH, 9, title, align="C", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    pdf.ln(4)
+    pdf.ln(5)
     if wanted != sheet.language:
         sheet.note(
             "No font with Chinese characters was available to this gateway. This print is in "
             "English only, and other text appears as [...]; the attached file has all of it."
         )
-    destroyed = [item for item in body.outcomes if item.result == "destroyed"]
-    gone = {item.document_id for item in destroyed}
-    size = sum(item.size for item in body.register if item.document_id in gone)
-    withdrawn = len(body.outcomes) - len(destroyed)
+    sheet.words(summary(body), 11)
+    pdf.ln(2)
+
+
+def _claim(sheet: Sheet, certificate: Certificate) -> None:
+    body = certificate.body
+    sheet.panel(body.claim.level, headline(body), body.claim.sentence)
+    sheet.words(MEANING)
+
+
+def _facts(sheet: Sheet, certificate: Certificate) -> None:
+    body = certificate.body
+    destroyed = {item.document_id for item in body.outcomes if item.result == "destroyed"}
+    size = sum(item.size for item in body.register if item.document_id in destroyed)
+    results = [item.result for item in body.checks]
+    sheet.section("At a glance", "要目")
     sheet.pairs(
         [
             (sheet.say("Certificate", "证明书编号"), body.certificate_id),
-            (sheet.say("Issued", "签发时间"), when(body.issued_at)),
-            (sheet.say("Client", "委托人"), body.client),
-            (sheet.say("Batch", "销毁批次"), body.batch_id),
+            *(
+                [(sheet.say("Follows", "承接证明书"), body.follows)]
+                if body.follows is not None
+                else []
+            ),
+            (
+                sheet.say("Issued", "签发时间"),
+                f"{sheet.when(body.issued_at)} ({zone_name(sheet.zone)})",
+            ),
             (
                 sheet.say("Issued by", "签发系统"),
                 f"{body.gateway.origin} ({body.gateway.software} {body.gateway.version})",
             ),
+            (sheet.say("Client", "委托人"), body.client),
+            (sheet.say("Batch", "销毁批次"), body.batch_id),
+            (
+                sheet.say("Scope", "范围"),
+                sheet.say("all that was held for the client", "为该委托人保管的全部文件")
+                if body.scope == "client"
+                else sheet.say("the documents of the register", "清册所列文件"),
+            ),
             (
                 sheet.say("Documents destroyed", "已销毁文件"),
-                f"{len(destroyed)} ({size:,} bytes)",
+                f"{len(destroyed)} ({size:,} {sheet.say('bytes', '字节')})",
             ),
-            (sheet.say("Withdrawn after approval", "批准后撤出"), str(withdrawn)),
-            (sheet.say("Register digest", "清册摘要"), f"sha256:{body.register_digest}"),
+            (
+                sheet.say("Withdrawn after approval", "批准后撤出"),
+                str(len(body.outcomes) - len(destroyed)),
+            ),
+            (
+                sheet.say("Checks", "查验结果"),
+                "  \u00b7  ".join(
+                    f"{results.count(result)} {sheet.pick(word(result))}"
+                    for result in ("passed", "failed", "not_checked")
+                ),
+            ),
         ]
     )
 
 
-def _claim(sheet: Sheet, certificate: Certificate) -> None:
-    claim = certificate.body.claim
-    sheet.section("What is claimed", "声明级别与内容")
-    sheet.pdf.set_font(sheet.serif, size=15)
-    sheet.pdf.set_text_color(*DEEP)
-    sheet.pdf.cell(WIDTH, 8, claim.level, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-    sheet.words(claim.sentence)
-
-
-def _register(sheet: Sheet, certificate: Certificate) -> None:
-    """The rules first, numbered, then one line for each document that refers to them.
-
-    A register can have thousands of lines: what repeats is printed once.
-    """
+def _authority(sheet: Sheet, certificate: Certificate) -> None:
     body = certificate.body
-    sheet.section("Register of documents", "销毁清册")
-    grounds: dict[tuple[str, ...], int] = {}
-    references: list[int] = []
-    for item in body.register:
-        ground = (
-            f"{item.record_class}\n{sheet.pick(item.title)}",
-            f"{item.rule}\n{item.legal_basis}",
-            f"{item.trigger} {item.trigger_on.isoformat()} + {item.period}",
-            when(item.eligible_at),
-        )
-        references.append(grounds.setdefault(ground, len(grounds) + 1))
-    sheet.table(
-        [
-            "§",
-            sheet.say("Record class", "档案类别"),
-            sheet.say("Rule and legal basis", "规则与法律依据"),
-            sheet.say("Period", "保管期限"),
-            sheet.say("Eligible from", "可销毁起始"),
-        ],
-        [[str(number), *ground] for ground, number in grounds.items()],
-        (7, 37, 62, 45, 23),
-        size=6.8,
-    )
-
-    outcomes = {item.document_id: item for item in body.outcomes}
-    lines: list[list[str]] = []
-    for number, (item, reference) in enumerate(
-        zip(body.register, references, strict=True), start=1
-    ):
-        outcome = outcomes.get(item.document_id)
-        result = entry = ""
-        if outcome is not None and outcome.destroyed_at is not None:
-            result, entry = when(outcome.destroyed_at), str(outcome.ledger_index)
-        elif outcome is not None:
-            result = _word(sheet, outcome.result)
-        lines.append(
-            [
-                str(number),
-                item.document_id,
-                item.record_class,
-                "" if item.fiscal_year is None else str(item.fiscal_year),
-                item.received_on.isoformat(),
-                f"{item.size:,}",
-                str(reference),
-                result,
-                entry,
-            ]
-        )
-    sheet.listing(
-        [
-            "#",
-            sheet.say("Document", "文件"),
-            sheet.say("Class", "类别"),
-            sheet.say("Year", "年度") if sheet.language != "both" else "年度",
-            sheet.say("Received", "收到"),
-            sheet.say("Bytes", "字节"),
-            "§",
-            sheet.say("Destroyed", "销毁时间"),
-            sheet.say("Entry", "账目"),
-        ],
-        lines,
-    )
-    for outcome in body.outcomes:
-        if outcome.result == "withdrawn":
-            word = _word(sheet, outcome.result)
-            sheet.paragraph(f"{outcome.document_id}, {word}: {outcome.reason}", WrapMode.CHAR, 8)
-
-
-def _approvals(sheet: Sheet, certificate: Certificate) -> None:
-    body = certificate.body
-    sheet.section("Authority and execution", "批准与执行")
+    sheet.section("Authority, execution and witnesses", "批准、执行与监销")
+    people: list[tuple[Approval | Witness, Text]] = [
+        *((item, word(item.decision)) for item in body.approvals),
+        *((item, Text(en="witnessed", zh="监销")) for item in body.witnesses),
+    ]
     sheet.table(
         [
             sheet.say("Account", "账号"),
             sheet.say("Role", "角色"),
-            sheet.say("Decision", "决定"),
+            sheet.say("Decision", "意见"),
             sheet.say("Signed", "签署时间"),
             sheet.say("Signing key", "签名密钥"),
         ],
         [
             [
                 item.account,
-                item.role,
-                _word(sheet, item.decision),
-                when(item.signed_at),
+                sheet.pick(word(item.role)),
+                sheet.pick(decision),
+                sheet.when(item.signed_at),
                 item.fingerprint,
             ]
-            for item in body.approvals
+            for item, decision in people
         ],
-        (26, 18, 17, 30, 83),
+        (28, 18, 17, 30, 81),
     )
+    witnesses = ", ".join(item.account for item in body.witnesses)
+    executor = sheet.pick(word(body.executor.role))
     sheet.pairs(
         [
             (
                 sheet.say("Proposed", "提请"),
-                f"{body.proposed_by}, {when(body.proposed_at)}",
+                f"{body.proposed_by}, {sheet.when(body.proposed_at)}",
             ),
             (
                 sheet.say("Executed", "执行"),
-                f"{body.executor.account} ({body.executor.role}), {when(body.executed_at)}",
+                f"{body.executor.account} ({executor}), {sheet.when(body.executed_at)}",
+            ),
+            (
+                sheet.say("Witnesses", "监销人"),
+                witnesses or sheet.say("none is recorded", "无记载"),
             ),
         ]
     )
@@ -271,9 +246,7 @@ def _approvals(sheet: Sheet, certificate: Certificate) -> None:
 
 def _keys_and_copies(sheet: Sheet, certificate: Certificate) -> None:
     body = certificate.body
-    sheet.section("Key groups ended and known copies", "已终止的密钥组与已知副本")
-    ended = ", ".join(body.groups_ended) or sheet.say("none", "无")
-    sheet.pairs([(sheet.say("Key groups ended", "已终止的密钥组"), ended)])
+    sheet.section("Known copies, and key groups ended", "已知副本与已终止的密钥组")
     sheet.table(
         [
             sheet.say("Place", "位置"),
@@ -284,37 +257,93 @@ def _keys_and_copies(sheet: Sheet, certificate: Certificate) -> None:
         [
             [
                 item.place,
-                item.kind,
-                _word(sheet, item.state),
-                item.expires.isoformat() if item.expires else "",
+                sheet.pick(word(item.kind)),
+                sheet.pick(word(item.state)),
+                item.expires.isoformat()
+                if item.expires
+                else (sheet.say("once reached", "联系到后") if item.state == "live" else ""),
             ]
             for item in body.copies
         ],
-        (94, 28, 26, 26),
+        (88, 36, 24, 26),
     )
+    ended = body.groups_ended
+    shown = ", ".join(ended[:_GROUPS_SHOWN]) or sheet.say("none", "无")
+    if len(ended) > _GROUPS_SHOWN:
+        shown += sheet.say(
+            f" and {len(ended) - _GROUPS_SHOWN} more, in the attached file",
+            f" 等 {len(ended)} 个，详见所附文件",
+        )
+    sheet.pairs([(sheet.say("Key groups ended", "已终止的密钥组"), shown)])
 
 
 def _checks(sheet: Sheet, certificate: Certificate) -> None:
-    sheet.section("Checks", "查验")
+    sheet.section("What was looked for, and what was found", "查验项目与结果")
     sheet.table(
         [
             sheet.say("Check", "查验项目"),
             sheet.say("Result", "结果"),
             sheet.say("Detail", "说明"),
         ],
-        [[item.name, _word(sheet, item.result), item.detail] for item in certificate.body.checks],
-        (44, 24, 106),
+        [
+            [
+                f"{sheet.pick(word(item.name))}\n{item.name}" if known(item.name) else item.name,
+                sheet.pick(word(item.result)),
+                sheet.told(item.detail),
+            ]
+            for item in certificate.body.checks
+        ],
+        (62, 22, 90),
+    )
+
+
+def _media(sheet: Sheet, certificate: Certificate) -> None:
+    sheet.section("Storage media stated to be sanitised", "介质清除声明")
+    sheet.table(
+        [
+            sheet.say("Medium", "介质"),
+            sheet.say("Serial number", "序列号"),
+            sheet.say("Method", "方法"),
+            sheet.say("Day and place", "日期与地点"),
+            sheet.say("Stated by", "声明人"),
+        ],
+        [
+            [
+                item.medium,
+                item.serial,
+                item.method,
+                f"{item.performed_on.isoformat()}\n{item.place}",
+                f"{item.account}, {sheet.when(item.recorded_at)}\n{item.fingerprint}",
+            ]
+            for item in certificate.body.sanitisations
+        ],
+        (32, 30, 32, 28, 52),
+        size=6.8,
     )
 
 
 def _limits(sheet: Sheet, certificate: Certificate) -> None:
-    sheet.section("Limits of this certificate", "本证明书的限度")
+    sheet.section("What this certificate does not say", "本证明书的限度")
     sheet.words(certificate.body.limits)
 
 
 def _proof(sheet: Sheet, certificate: Certificate) -> None:
     ledger = certificate.ledger
-    sheet.section("Ledger record and verification", "账本记录与核验")
+    sheet.section("How to verify this", "核验方法")
+    sheet.words(
+        Text(
+            en=f"The file {ATTACHMENT} attached to this document is the certificate itself, with "
+            "the statements and signatures of the people named and the ledger's proof. It can be verified "
+            "without this gateway: strongroom certificate verify, or the short program in the "
+            "documentation (verify_certificate.py), given the ledger's key from a "
+            "source of your own. The signatures are OpenSSH's (ssh-keygen -Y verify), the proof "
+            "is a C2SP tlog-proof.",
+            zh=f"本文件所附 {ATTACHMENT} 即证明书本身，载有所列人员的声明与签名以及账本的证明。"
+            "核验无需本系统运行：持自行取得的账本公钥，执行 strongroom certificate verify，"
+            "或使用文档中的短程序 verify_certificate.py。"
+            "签名为 OpenSSH 格式（ssh-keygen -Y verify），账本证明为 C2SP tlog-proof 格式。",
+        )
+    )
     index = re.search(r"^index ([0-9]+)$", ledger.proof, re.MULTILINE)
     sheet.pairs(
         [
@@ -322,17 +351,35 @@ def _proof(sheet: Sheet, certificate: Certificate) -> None:
             (sheet.say("Entry", "账目序号"), index.group(1) if index else ""),
             (sheet.say("Ledger key", "账本公钥"), ledger.vkey),
             (sheet.say("Certificate digest", "证明书摘要"), f"sha256:{digest(certificate.body)}"),
+            (
+                sheet.say("Register digest", "清册摘要"),
+                f"sha256:{certificate.body.register_digest}",
+            ),
         ]
     )
-    sheet.words(
-        Text(
-            en=f"The file {ATTACHMENT} attached to this document is the certificate itself, with "
-            "the approvers' statements and signatures and the ledger's proof. It can be verified "
-            "without this gateway: strongroom certificate verify, given the ledger's key from a "
-            "source of your own. The signatures are OpenSSH's (ssh-keygen -Y verify), the proof "
-            "is a C2SP tlog-proof.",
-            zh=f"本文件所附 {ATTACHMENT} 即证明书本身，载有批准人的声明与签名以及账本的证明。"
-            "核验无需本系统运行：持自行取得的账本公钥执行 strongroom certificate verify 即可。"
-            "签名为 OpenSSH 格式（ssh-keygen -Y verify），账本证明为 C2SP tlog-proof 格式。",
+
+
+def _signature(
+    sheet: Sheet, body: Body, seal: Seal | None
+) -> tuple[int, tuple[int, int, int, int]]:
+    """The block the electronic signature stands on, or one that says there is none."""
+    if seal is None:
+        return sheet.seal(
+            [sheet.say("This print is not signed electronically.", "本打印件未加电子签名。")]
         )
+    if sheet.language == "both":
+        title = "Signed electronically by the gateway 本系统电子签名"
+    else:
+        title = sheet.say("Signed electronically by the gateway", "本系统电子签名")
+    return sheet.seal(
+        [
+            title,
+            f"{sheet.say('Signer', '签名者')}: {seal.name}",
+            f"{sheet.say('Certificate', '签名证书')} SHA-256: {seal.fingerprint}",
+            f"{sheet.say('Time', '签名时间')}: {sheet.when(body.issued_at)} ({zone_name(sheet.zone)})",
+            sheet.say(
+                "PAdES-B-B; any later change of this file breaks the signature.",
+                "PAdES-B-B；签名后对本文件的任何改动均使签名失效。",
+            ),
+        ]
     )

@@ -7,35 +7,49 @@ What it leaves out: whether the approvers' keys are those of the right people (t
 reported, to be compared with a list kept elsewhere), whether the checkpoint is the newest, and whether
 what is stated is true; it establishes that it was stated, approved and recorded, unchanged since.
 
-Steps: 1 format · 2 ledger entry · 3 checkpoint · 4 inclusion · 5 register · 6 approvers · 7 signatures ·
-8 dates · 9 claim. The order goes from the bytes to what they say.
+Steps: 1 format · 2 ledger entry · 3 checkpoint · 4 inclusion · 5 register · 6 people · 7 signatures ·
+8 dates · 9 claim · 10 succession. The order goes from the bytes to what they say.
+
+A ledger's key can have rotated, and a note can carry several signatures: any of the keys that the verifier
+trusts will do, and the key that the file names must have signed as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
 
 from vault.certificate import (
-    APPROVAL_NAMESPACE,
     CERTIFIED,
     CLAIMS,
     DIGEST_FIELD,
     LEVELS,
+    LIMITS,
+    SAME,
+    Approval,
     Body,
     Certificate,
     CertificateError,
-    approval_statement,
+    Witness,
     claim_for,
     digest,
     parse_certificate,
     register_digest,
 )
+from vault.certificate_statements import (
+    APPROVAL_NAMESPACE,
+    SANITISATION_NAMESPACE,
+    WITNESS_NAMESPACE,
+    approval_statement,
+    sanitisation_statement,
+    witness_statement,
+)
 from vault.errors import VaultError
 from vault.merkle import leaf_hash, verify_inclusion
-from vault.note import Checkpoint, parse_proof, verify_note
+from vault.note import Checkpoint, NoteError, parse_proof, verify_note
 from vault.sshsig import fingerprint, verify
 
 MIN_APPROVERS: Final = 2
@@ -68,22 +82,33 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 class _Context(msgspec.Struct, frozen=True):
-    """What the steps look at: the certificate, and what the verifier trusts."""
+    """What the steps look at: the certificate, what the verifier trusts, and the one before."""
 
     certificate: Certificate
-    vkey: str
+    vkeys: tuple[str, ...]
     origin: str | None
+    earlier: bytes | None
+    register_digest: str
+    """Recomputed: a signature must cover the register that is here, not a stated digest."""
 
     @property
     def body(self) -> Body:
         return self.certificate.body
 
 
-def verify_certificate(data: bytes, vkey: str, *, origin: str | None = None) -> VerificationReport:
-    """Verify the certificate file `data` against the ledger key `vkey` (C2SP signed-note form).
+def verify_certificate(
+    data: bytes,
+    vkeys: str | Sequence[str],
+    *,
+    origin: str | None = None,
+    earlier: bytes | None = None,
+) -> VerificationReport:
+    """Verify the certificate file `data` against the ledger's keys (C2SP signed-note form).
 
-    `vkey` is the verifier's own copy, not the one in the file. `origin` is the ledger's name if it
-    differs from the key's. Never raises for whatever is wrong with `data` or `vkey`.
+    `vkeys` are the verifier's own copies, not the one in the file: one, or all that the ledger has had.
+    `origin` is the ledger's name if it differs from the key's. `earlier` is the certificate that this
+    one follows, where it is at hand; it is compared, and is to be verified for itself. Never raises for
+    whatever is wrong with `data`, `vkeys` or `earlier`.
     """
     try:
         certificate = parse_certificate(data)
@@ -91,7 +116,8 @@ def verify_certificate(data: bytes, vkey: str, *, origin: str | None = None) -> 
         return VerificationReport(None, (Step(1, "format", False, str(error)),), False)
     body = certificate.body
     steps = [Step(1, "format", True, f"certificate {body.certificate_id}, in its canonical form")]
-    context = _Context(certificate, vkey, origin)
+    trusted = (vkeys,) if isinstance(vkeys, str) else tuple(vkeys)
+    context = _Context(certificate, trusted, origin, earlier, register_digest(body.register))
     for number, (name, run) in enumerate(_STEPS, start=2):
         try:
             steps.append(Step(number, name, True, run(context)))
@@ -120,24 +146,36 @@ def _ledger_entry(context: _Context) -> str:
     return f"entry {entry.seq} holds the digest of this certificate"
 
 
+def _signed_tree(context: _Context) -> tuple[str, Checkpoint]:
+    """The verifier's key that signed the proof's checkpoint, and what is signed."""
+    note = parse_proof(context.certificate.ledger.proof).note
+    refused: VaultError = NoteError("ledger key: expected one to verify with, found none")
+    for vkey in context.vkeys:
+        try:
+            return vkey, Checkpoint.parse(verify_note(note, vkey))
+        except VaultError as error:
+            refused = error
+    raise refused
+
+
 def _checkpoint(context: _Context) -> str:
     ledger = context.certificate.ledger
-    _expect("ledger key", context.vkey, ledger.vkey)
-    note = parse_proof(ledger.proof).note
-    checkpoint = Checkpoint.parse(verify_note(note, context.vkey))
+    vkey, tree = _signed_tree(context)
+    # What the file says of its key must be true of the note too, whether or not it is trusted.
+    verify_note(parse_proof(ledger.proof).note, ledger.vkey)
     # A log's key carries its origin as its name unless the verifier knows otherwise.
-    origin = context.vkey.partition("+")[0] if context.origin is None else context.origin
-    _expect("checkpoint origin", origin, checkpoint.origin)
+    origin = vkey.partition("+")[0] if context.origin is None else context.origin
+    _expect("checkpoint origin", origin, tree.origin)
     _expect("certificate origin", origin, ledger.origin)
     _expect("gateway origin", origin, context.body.gateway.origin)
-    return f"checkpoint of {checkpoint.size} entries, signed by {origin}"
+    return f"checkpoint of {tree.size} entries, signed by {origin}"
 
 
 def _inclusion(context: _Context) -> str:
     ledger = context.certificate.ledger
     proof = parse_proof(ledger.proof)
     # The signature is step 3's; verified again, so that this step never rests on unsigned text.
-    tree = Checkpoint.parse(verify_note(proof.note, context.vkey))
+    _, tree = _signed_tree(context)
     leaf = leaf_hash(ledger.entry)
     if not verify_inclusion(leaf, proof.index, tree.size, proof.hashes, tree.root):
         raise CertificateError(
@@ -152,7 +190,7 @@ def _register(context: _Context) -> str:
     body = context.body
     if not body.register:
         raise CertificateError("register: expected at least one item, found none")
-    _expect("register digest", register_digest(body.register), body.register_digest)
+    _expect("register digest", context.register_digest, body.register_digest)
     approved = [item.document_id for item in body.register]
     if len(set(approved)) != len(approved):
         raise CertificateError("register: expected each document once, found one twice")
@@ -186,45 +224,70 @@ def _register(context: _Context) -> str:
     return f"{len(used)} of {len(approved)} items destroyed, {len(approved) - len(used)} withdrawn"
 
 
-def _approvers(context: _Context) -> str:
+def _people(context: _Context) -> str:
+    """Who decided, who executed and who watched are different people."""
     body = context.body
-    accounts = {item.account for item in body.approvals}
-    keys = {item.fingerprint for item in body.approvals}
     if any(item.decision != "approve" for item in body.approvals):
         raise CertificateError("approvals: expected no rejection, found one")
-    if len(accounts) != len(body.approvals) or len(keys) != len(body.approvals):
-        raise CertificateError("approvals: expected distinct people with distinct keys, found not")
-    if len(accounts) < MIN_APPROVERS:
+    signed: tuple[Approval | Witness, ...] = (*body.approvals, *body.witnesses)
+    accounts = {item.account for item in signed}
+    if len(accounts) != len(signed) or len({item.fingerprint for item in signed}) != len(signed):
         raise CertificateError(
-            f"approvals: expected at least {MIN_APPROVERS}, found {len(accounts)}"
+            "approvals and witnesses: expected distinct people with distinct keys, found not"
+        )
+    if len(body.approvals) < MIN_APPROVERS:
+        raise CertificateError(
+            f"approvals: expected at least {MIN_APPROVERS}, found {len(body.approvals)}"
         )
     if body.executor.account in accounts:
-        raise CertificateError("executor: expected none of the approvers, found one of them")
-    return f"approved by {', '.join(sorted(accounts))}; executed by {body.executor.account}"
+        raise CertificateError(
+            "executor: expected none of the approvers and witnesses, found one of them"
+        )
+    approved = ", ".join(sorted(item.account for item in body.approvals))
+    watched = ", ".join(sorted(item.account for item in body.witnesses)) or "nobody"
+    return f"approved by {approved}; executed by {body.executor.account}; witnessed by {watched}"
 
 
 def _signatures(context: _Context) -> str:
     body = context.body
     seen: list[str] = []
-    for item in body.approvals:
-        statement = approval_statement(
-            batch_id=body.batch_id,
-            client=body.client,
-            # Recomputed: a signature must cover the register that is here, not a stated digest.
-            register_digest=register_digest(body.register),
-            items=len(body.register),
-            decision=item.decision,
-            account=item.account,
-            role=item.role,
-        )
-        if item.statement != statement:
+
+    def check(
+        account: str, found: str, expected: str, signature: str, stated: str, namespace: str
+    ) -> None:
+        if found != expected:
             raise CertificateError(
-                f"statement of {item.account}: expected one for this batch and register, "
-                "found another"
+                f"statement of {account}: expected one for this batch and register, found another"
             )
-        key = verify(item.signature, item.statement.encode(), APPROVAL_NAMESPACE)
-        _expect(f"key of {item.account}", item.fingerprint, fingerprint(key))
-        seen.append(f"{item.account} {item.fingerprint}")
+        key = verify(signature, found.encode(), namespace)
+        _expect(f"key of {account}", stated, fingerprint(key))
+        seen.append(f"{account} {stated}")
+
+    batch: dict[str, Any] = {"batch_id": body.batch_id, "client": body.client}
+    what = {**batch, "register_digest": context.register_digest, "items": len(body.register)}
+    for item in body.approvals:
+        expected = approval_statement(
+            **what, scope=body.scope, decision=item.decision, account=item.account, role=item.role
+        )
+        check(
+            item.account, item.statement, expected, item.signature, item.fingerprint,
+            APPROVAL_NAMESPACE,
+        )  # fmt: skip
+    for witness in body.witnesses:
+        expected = witness_statement(**what, account=witness.account, role=witness.role)
+        check(
+            witness.account, witness.statement, expected, witness.signature, witness.fingerprint,
+            WITNESS_NAMESPACE,
+        )  # fmt: skip
+    for word in body.sanitisations:
+        expected = sanitisation_statement(
+            **batch, medium=word.medium, serial=word.serial, method=word.method,
+            performed_on=word.performed_on, place=word.place, account=word.account,
+        )  # fmt: skip
+        check(
+            word.account, word.statement, expected, word.signature, word.fingerprint,
+            SANITISATION_NAMESPACE,
+        )  # fmt: skip
     if not seen:
         raise CertificateError("signatures: expected at least one, found none")
     return "; ".join(seen)
@@ -264,6 +327,24 @@ def _dates(context: _Context) -> str:
                 f"approval of {approval.account}: expected between {body.proposed_at} and "
                 f"{body.executed_at}, found {approval.signed_at}"
             )
+    for witness in body.witnesses:
+        if not body.executed_at <= witness.signed_at <= body.issued_at:
+            raise CertificateError(
+                f"witness {witness.account}: expected between {body.executed_at} and "
+                f"{body.issued_at}, found {witness.signed_at}"
+            )
+    for word in body.sanitisations:
+        # A day has no zone: anywhere on earth it begins and ends within a day of UTC's.
+        first = (body.executed_at - timedelta(days=1)).date()
+        last = (word.recorded_at + timedelta(days=1)).date()
+        if not (
+            first <= word.performed_on <= last
+            and body.executed_at <= word.recorded_at <= body.issued_at
+        ):
+            raise CertificateError(
+                f"sanitisation stated by {word.account}: expected between execution and issue, "
+                f"found {word.performed_on}, recorded {word.recorded_at}"
+            )
     if not body.executed_at <= body.issued_at:
         raise CertificateError(f"issue: expected after {body.executed_at}, found {body.issued_at}")
     return "nothing was proposed or destroyed before it was eligible, or executed unapproved"
@@ -271,12 +352,51 @@ def _dates(context: _Context) -> str:
 
 def _claim(context: _Context) -> str:
     body = context.body
-    carried = claim_for(body.checks, body.copies)
+    carried = claim_for(body.checks, body.copies, body.sanitisations)
     if LEVELS.index(body.claim.level) > LEVELS.index(carried):
         raise CertificateError(f"claim: expected at most {carried}, found {body.claim.level}")
     if body.claim.sentence != CLAIMS[body.claim.level]:
         raise CertificateError(f"claim: expected the sentence of {body.claim.level}, found another")
+    if body.limits != LIMITS:
+        raise CertificateError("limits: expected those of this format, found others")
     return f"{body.claim.level}, and the checks and copies listed carry {carried}"
+
+
+def _succession(context: _Context) -> str:
+    """A follow-up adds to a certificate and changes nothing of what was done."""
+    body, earlier = context.body, context.earlier
+    if body.follows is None:
+        if earlier is not None:
+            raise CertificateError("follows: expected the earlier certificate, found none named")
+        return "it follows no other certificate"
+    attested = len(body.witnesses) + len(body.sanitisations)
+    if body.follows == body.certificate_id or (body.claim.level == LEVELS[0] and not attested):
+        raise CertificateError(
+            "follows: expected another certificate and something to add, found none"
+        )
+    if earlier is None:
+        return f"it follows {body.follows}, which was not at hand to compare"
+    before = parse_certificate(earlier).body
+    _expect("earlier certificate", body.follows, before.certificate_id)
+    _expect("gateway origin", before.gateway.origin, body.gateway.origin)
+    for name in SAME:
+        if getattr(body, name) != getattr(before, name):
+            raise CertificateError(f"{name}: expected as in {body.follows}, found otherwise")
+    for name in ("witnesses", "sanitisations"):
+        if not set(getattr(body, name)) >= set(getattr(before, name)):
+            raise CertificateError(f"{name}: expected all of {body.follows}, found fewer")
+    if body.issued_at < before.issued_at:
+        raise CertificateError(f"issue: expected after {before.issued_at}, found {body.issued_at}")
+    old, new = (LEVELS.index(each.claim.level) for each in (before, body))
+    added = attested - len(before.witnesses) - len(before.sanitisations)
+    if new < old or (new == old and not added):
+        raise CertificateError(
+            f"claim: expected above {before.claim.level}, or a statement more, "
+            f"found {body.claim.level} and {added} more"
+        )
+    return (
+        f"{before.claim.level} in {body.follows}, {body.claim.level} here, {added} statements more"
+    )
 
 
 _STEPS: Final[tuple[tuple[str, Callable[[_Context], str]], ...]] = (
@@ -284,8 +404,9 @@ _STEPS: Final[tuple[tuple[str, Callable[[_Context], str]], ...]] = (
     ("checkpoint", _checkpoint),
     ("inclusion", _inclusion),
     ("register", _register),
-    ("approvers", _approvers),
+    ("people", _people),
     ("signatures", _signatures),
     ("dates", _dates),
     ("claim", _claim),
+    ("succession", _succession),
 )

@@ -1,8 +1,9 @@
-"""`strongroom certificate`: list, show, verify.
+"""`strongroom certificate`: list, show, verify, keys, schema.
 
-Verification is offline: the file and the ledger's key are enough. Where the key comes from decides what a
+Verification is offline: the file and the ledger's keys are enough. Where the keys come from decides what a
 verification is worth, so it is always said: given with `--vkey`, taken from the store here, or taken from
-the certificate itself, and then it only shows that the file agrees with itself.
+the certificate itself, and then it only shows that the file agrees with itself. Of several files, one that
+follows another is compared with it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.cli.options import ConfigPath, Json, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError
-from vault.certificate import MAX_CERTIFICATE, Certificate, parse_certificate
+from vault.certificate import MAX_CERTIFICATE, Certificate, json_schema, parse_certificate
 from vault.certificate_verify import VerificationReport, verify_certificate
 from vault.errors import VaultError
 
@@ -84,6 +85,7 @@ def _show(certificate: Certificate, vkey: str) -> None:
             "certificate": body.certificate_id,
             "client": body.client,
             "batch": body.batch_id,
+            "follows": body.follows,
             "issued_at": body.issued_at.isoformat(),
             "destroyed": f"{destroyed} of {len(body.register)} documents",
             "claim": f"{body.claim.level}: {body.claim.sentence.en}",
@@ -93,32 +95,80 @@ def _show(certificate: Certificate, vkey: str) -> None:
                 for item in body.approvals
             ],
             "executed_by": f"{body.executor.account} ({body.executor.role})",
+            "witnessed_by": [f"{item.account} ({item.role})" for item in body.witnesses],
             "checks": [f"{item.result}: {item.name}" for item in body.checks],
             "copies": [f"{item.state}: {item.kind} at {item.place}" for item in body.copies],
+            "media": [
+                f"{item.medium} {item.serial}: {item.method}, {item.performed_on}, "
+                f"stated by {item.account}"
+                for item in body.sanitisations
+            ],
             "ledger": f"{certificate.ledger.origin}, key {vkey}",
         },
         {"issued_at": output.moment},
     )
 
 
+@group.command("keys")
+def keys(
+    signer: Annotated[
+        Path | None,
+        typer.Option("--signer", metavar="FILE", help="Write what to trust the prints by (PEM)."),
+    ] = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Show what others verify certificates with: the ledger's keys, and who signs the prints."""
+    data = ask(config, "certificate.keys").data
+    if signer is not None:
+        if not data["signer"]:
+            raise GatewayError("signing certificate: expected one, found no print made yet")
+        output.write_new(signer, data["signer"].encode())
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(
+        {
+            "ledger_keys": data["vkeys"],
+            "signer_sha256": data["fingerprint"] or "none yet: it is made with the first print",
+        }
+    )
+    if signer is not None:
+        output.say(f"Written: {signer}")
+
+
+@group.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a certificate file."""
+    output.say(json_schema().decode().rstrip())
+
+
 @group.command("verify")
 def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
     vkey: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            "--vkey", metavar="KEY|FILE", help="The ledger's key as you know it, or a file with it."
+            "--vkey",
+            metavar="KEY|FILE",
+            help="A key of the ledger as you know it, or a file of keys.",
         ),
-    ] = "",
+    ] = None,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
-    key, source = _trusted_key(vkey, config)
+    known, source = _trusted_keys(vkey or [], config)
+    given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
+    by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
     results = []
-    for path in files:
-        data = output.read_file(path, MAX_CERTIFICATE)
-        report = verify_certificate(data, key or _own_key(data))
+    for path, data in given.items():
+        follows = _body_of(data, "follows")
+        report = verify_certificate(
+            data,
+            _own_key(data) if known is None else known,
+            earlier=by_id.get(follows) if follows else None,
+        )
         results.append({"file": str(path), "key_source": source, **msgspec.to_builtins(report)})
         if not as_json:
             _print_report(path, report, source)
@@ -144,24 +194,27 @@ def _print_report(path: Path, report: VerificationReport, source: str) -> None:
         output.say("Verified.")
 
 
-def _trusted_key(given: str, config: Path | None) -> tuple[str, str]:
-    """The ledger's key that is not the certificate's own, and where it is from.
+def _trusted_keys(given: list[str], config: Path | None) -> tuple[tuple[str, ...] | None, str]:
+    """The ledger's keys that are not the certificate's own, or None, and where they are from.
 
     Without `--vkey` and `--config`, an installation that can't be asked is as good as none.
     """
     if given:
-        path = Path(given)
-        if not path.is_file():
-            return given.strip(), "--vkey"
-        return output.read_text(path, _VKEY_LIMIT).strip(), f"{path}"
+        found: list[str] = []
+        for each in given:
+            path = Path(each)
+            text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
+            found.extend(line.strip() for line in text.splitlines() if line.strip())
+        files = [each for each in given if Path(each).is_file()]
+        return tuple(found), ", ".join(files) or "--vkey"
     try:
         with at_desk(load(config)) as desk:
-            data: dict[str, Any] = desk.act("ledger.export", {"start": 0, "limit": 1}).data
+            data: dict[str, Any] = desk.act("certificate.keys", {}).data
     except (GatewayError, VaultError):
         if config is not None:
             raise
-        return "", OWN_WORD
-    return str(data["vkey"]), "the store of this installation"
+        return None, OWN_WORD
+    return tuple(str(each) for each in data["vkeys"]), "the store of this installation"
 
 
 def _own_key(data: bytes) -> str:
@@ -169,3 +222,12 @@ def _own_key(data: bytes) -> str:
         return parse_certificate(data).ledger.vkey
     except VaultError:
         return ""  # step 1 will say why
+
+
+def _body_of(data: bytes, field: str) -> str | None:
+    """One identifier of a certificate's body, or None where step 1 will say why."""
+    try:
+        found: str | None = getattr(parse_certificate(data).body, field)
+    except VaultError:
+        return None
+    return found

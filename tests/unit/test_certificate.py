@@ -21,14 +21,17 @@ from tests.unit.test_certificate_sample import (
     ORIGIN,
     PROPOSED,
     VKEY,
+    WITNESS_KEY,
     approval,
     issue,
     make_body,
     outcomes,
     register,
+    sanitisation,
+    witness,
 )
 from vault.certificate import (
-    APPROVAL_NAMESPACE,
+    BACKUP_UNREADABLE,
     CIPHERTEXT_ABSENT,
     CLAIMS,
     KEY_ABSENT,
@@ -39,17 +42,19 @@ from vault.certificate import (
     Copy,
     Executor,
     Outcome,
-    approval_statement,
+    Text,
     canonical,
     certificate_to_json,
     claim_for,
     digest,
+    json_schema,
     make_claim,
     parse_certificate,
     register_digest,
 )
+from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
 from vault.certificate_verify import VerificationReport, verify_certificate
-from vault.note import verifier_key
+from vault.note import sign_note, verifier_key
 from vault.sshsig import sign
 
 BODY = make_body()
@@ -123,7 +128,7 @@ def test_the_same_content_in_another_form_is_refused(spoil: Callable[[str], str]
         ('"client": "acme",', ""),
         ('"client": "acme"', '"client": "acme\\n"'),
         ('"client": "acme"', '"client": "Acme Ltd, Dongguan"'),
-        ('"level": "L1"', '"level": "L3"'),
+        ('"level": "L1"', '"level": "L4"'),
         ('"size": 48211', '"size": -1'),
         ('"size": 48211', '"size": true'),
         ("2056-02-01T07:00:00Z", "2056-02-01T07:00:00"),
@@ -317,27 +322,27 @@ def test_an_item_withdrawn_with_its_reason_is_an_honest_outcome() -> None:
 
 
 def test_one_approver_is_not_enough_and_none_certainly_not() -> None:
-    assert failed(reissued(approvals=BODY.approvals[:1])) == ["approvers"]
-    assert failed(reissued(approvals=())) == ["approvers", "signatures"]
+    assert failed(reissued(approvals=BODY.approvals[:1])) == ["people"]
+    assert failed(reissued(approvals=())) == ["people", "signatures"]
 
 
 def test_one_person_with_two_accounts_or_two_keys_does_not_count_twice() -> None:
     entries = BODY.register
     chen = BODY.approvals[0]
     same_key = approval("officer-li", entries, key=OFFICERS["officer-chen"])
-    assert failed(reissued(approvals=(chen, same_key))) == ["approvers"]
+    assert failed(reissued(approvals=(chen, same_key))) == ["people"]
     same_account = approval("officer-chen", entries, key=OFFICERS["officer-li"])
-    assert failed(reissued(approvals=(chen, same_account))) == ["approvers"]
+    assert failed(reissued(approvals=(chen, same_account))) == ["people"]
 
 
 def test_the_executor_is_none_of_the_approvers() -> None:
     executor = Executor(account="officer-li", role="archivist")
-    assert failed(reissued(executor=executor)) == ["approvers"]
+    assert failed(reissued(executor=executor)) == ["people"]
 
 
 def test_a_rejection_among_the_approvals_fails() -> None:
     rejection = approval("officer-li", BODY.register, decision="reject")
-    assert failed(reissued(approvals=(BODY.approvals[0], rejection))) == ["approvers"]
+    assert failed(reissued(approvals=(BODY.approvals[0], rejection))) == ["people"]
 
 
 def test_a_signature_over_another_batch_role_or_purpose_fails() -> None:
@@ -348,6 +353,7 @@ def test_a_signature_over_another_batch_role_or_purpose_fails() -> None:
         "client": BODY.client,
         "register_digest": BODY.register_digest,
         "items": 3,
+        "scope": "documents",
         "decision": "approve",
         "account": "officer-chen",
         "role": "officer",
@@ -357,6 +363,7 @@ def test_a_signature_over_another_batch_role_or_purpose_fails() -> None:
         {"batch_id": "B-2056-0002"},
         {"client": "other"},
         {"items": 2},
+        {"scope": "client"},
         {"account": "officer-li"},
         {"role": "admin"},
         {"decision": "reject"},
@@ -425,6 +432,8 @@ def test_an_item_eligible_before_its_period_had_run_fails() -> None:
 # --- claims ----------------------------------------------------------------------------------------
 
 LIVE = COPIES[2]
+KEYLESS = Copy(place="s3://copies/strongroom", kind="backup", state="keyless", expires=None)
+SAMPLED = Check(name=BACKUP_UNREADABLE, result="passed", detail="1 of 3 documents tried")
 
 
 @pytest.mark.parametrize(
@@ -438,7 +447,13 @@ LIVE = COPIES[2]
             (Copy(place="p", kind="backup", state="expired", expires=date(2056, 1, 1)),),
             "L2",
         ),
-        (CHECKS, (msgspec.structs.replace(LIVE, expires=None),), "L0"),
+        (CHECKS, (msgspec.structs.replace(LIVE, expires=None),), "L1"),
+        (CHECKS, (LIVE, msgspec.structs.replace(LIVE, state="unknown")), "L0"),
+        (CHECKS, (KEYLESS,), "L1"),
+        ((*CHECKS, SAMPLED), (KEYLESS,), "L2"),
+        ((*CHECKS, msgspec.structs.replace(SAMPLED, result="not_checked")), (KEYLESS,), "L1"),
+        ((*CHECKS, msgspec.structs.replace(SAMPLED, result="failed")), (KEYLESS,), "L0"),
+        ((*CHECKS, SAMPLED), (KEYLESS, LIVE), "L1"),
         (CHECKS, (msgspec.structs.replace(LIVE, state="unknown"),), "L0"),
         (CHECKS[1:], (), "L0"),
         (CHECKS[:1], (), "L0"),
@@ -456,13 +471,231 @@ def test_a_claim_reaches_as_far_as_the_checks_and_copies_carry_it(
 
 def test_a_claim_above_what_was_checked_fails_and_one_below_does_not() -> None:
     assert failed(reissued(claim=make_claim("L2"))) == ["claim"]
+    assert failed(reissued(claim=make_claim("L3"))) == ["claim"]
     assert failed(reissued(claim=make_claim("L0"))) == []
     assert failed(reissued(checks=())) == ["claim"]
 
 
 def test_a_claim_in_other_words_than_its_level_fails() -> None:
+    limits = Text(en="None.", zh="无。")
+    assert failed(reissued(limits=limits)) == ["claim"]
     praise = msgspec.structs.replace(make_claim("L1"), sentence=CLAIMS["L2"])
     assert failed(reissued(claim=praise)) == ["claim"]
+
+
+def test_a_sanitised_medium_raises_the_claim_only_where_no_copy_lives() -> None:
+    media = (sanitisation(),)
+    assert claim_for(CHECKS, COPIES[:2], media) == "L3"
+    assert claim_for(CHECKS, COPIES, media) == "L1"
+    assert claim_for(CHECKS[1:], COPIES[:2], media) == "L0"
+    body = make_body(copies=COPIES[:2], sanitisations=media)
+    assert body.claim.level == "L3"
+    report = verify_certificate(certificate_to_json(issue(body)), VKEY)
+    assert failed(report) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serial": "S6Z1NX0T999999"},
+        {"method": "IEEE 2883 Destruct"},
+        {"account": "officer-li"},
+        {"fingerprint": "SHA256:" + "A" * 43},
+        {"signature": ""},
+    ],
+)
+def test_a_sanitisation_other_than_the_one_signed_fails(change: dict[str, Any]) -> None:
+    forged = msgspec.structs.replace(sanitisation(), **change)
+    body = make_body(copies=COPIES[:2], sanitisations=(forged,))
+    assert failed(verify_certificate(certificate_to_json(issue(body)), VKEY)) == ["signatures"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"performed_on": date(2056, 1, 30)},
+        {"performed_on": date(2056, 2, 3)},
+        {"recorded_at": PROPOSED},
+        {"recorded_at": PROPOSED + timedelta(hours=7)},
+    ],
+)
+def test_a_medium_sanitised_before_the_destruction_or_recorded_after_the_issue_fails(
+    change: dict[str, Any],
+) -> None:
+    body = make_body(copies=COPIES[:2], sanitisations=(sanitisation(**change),))
+    assert failed(verify_certificate(certificate_to_json(issue(body)), VKEY)) == ["dates"]
+
+
+def test_a_line_break_in_a_mediums_name_is_refused_before_it_can_pass_for_another_line() -> None:
+    forged = sanitisation(medium="SSD\nserial: X")
+    with pytest.raises(RuntimeError, match="expected values of their types"):
+        certificate_to_json(issue(make_body(copies=COPIES[:2], sanitisations=(forged,))))
+
+
+# --- witnesses ---------------------------------------------------------------------------------------
+
+
+def test_a_witness_who_signed_after_the_destruction_is_reported() -> None:
+    report = reissued(witnesses=(witness(BODY.register),))
+    assert failed(report) == []
+    assert "witnessed by auditor-zhao" in report.steps[5].detail
+    assert "auditor-zhao SHA256:" in report.steps[6].detail
+
+
+def test_a_witness_is_none_of_those_who_approved_or_executed() -> None:
+    for account in ("officer-chen", "archivist-wang"):
+        watched = witness(BODY.register, account=account)
+        assert failed(reissued(witnesses=(watched,))) == ["people"]
+    same_key = witness(BODY.register, key=OFFICERS["officer-chen"])
+    assert failed(reissued(witnesses=(same_key,))) == ["people"]
+    assert failed(reissued(witnesses=(witness(BODY.register),) * 2)) == ["people"]
+
+
+def test_a_witness_of_another_register_or_purpose_or_time_fails() -> None:
+    other = witness(register(4))
+    assert failed(reissued(witnesses=(other,))) == ["signatures"]
+    good = witness(BODY.register)
+    elsewhere = sign(WITNESS_KEY, good.statement.encode(), APPROVAL_NAMESPACE)
+    changed = msgspec.structs.replace(good, signature=elsewhere)
+    assert failed(reissued(witnesses=(changed,))) == ["signatures"]
+    for moment in (BODY.executed_at - timedelta(seconds=1), BODY.issued_at + timedelta(seconds=1)):
+        moved = msgspec.structs.replace(good, signed_at=moment)
+        assert failed(reissued(witnesses=(moved,))) == ["dates"]
+
+
+# --- follow-ups --------------------------------------------------------------------------------------
+
+RAISED = msgspec.structs.replace(
+    BODY,
+    certificate_id="C-2056-0002",
+    follows=BODY.certificate_id,
+    issued_at=BODY.issued_at + timedelta(days=90),
+    copies=(*COPIES[:2], msgspec.structs.replace(LIVE, state="expired")),
+    claim=make_claim("L2"),
+)
+
+
+def follow_up(earlier: bytes | None = DATA, **changes: Any) -> VerificationReport:
+    body = msgspec.structs.replace(RAISED, **changes)
+    return verify_certificate(certificate_to_json(issue(body)), VKEY, earlier=earlier)
+
+
+def test_a_follow_up_verifies_alone_and_beside_the_certificate_it_raises() -> None:
+    assert failed(follow_up()) == []
+    assert follow_up().steps[-1].detail == "L1 in C-2056-0001, L2 here, 0 statements more"
+    assert failed(follow_up(None)) == []
+    assert "not at hand" in follow_up(None).steps[-1].detail
+
+
+def test_a_follow_up_of_itself_or_without_a_claim_fails_even_alone() -> None:
+    assert failed(follow_up(None, certificate_id=BODY.certificate_id)) == ["succession"]
+    assert failed(follow_up(None, claim=make_claim("L0"))) == ["succession"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"follows": "C-2056-0009"},
+        {"follows": None},
+        {"groups_ended": ("G01",)},
+        {"proposed_by": "somebody"},
+        {"issued_at": BODY.issued_at - timedelta(minutes=1)},
+        {"claim": make_claim("L1")},
+        {"executor": Executor(account="archivist-xu", role="archivist")},
+    ],
+)
+def test_a_follow_up_that_changes_what_was_done_or_raises_nothing_fails(
+    change: dict[str, Any],
+) -> None:
+    # What approvers signed for is in their statements, too.
+    assert failed(follow_up(**change))[-1] == "succession"
+
+
+def test_a_scope_wider_than_the_one_approved_fails_in_a_follow_up_or_not() -> None:
+    assert failed(reissued(scope="client")) == ["signatures"]
+    assert failed(follow_up(scope="client")) == ["signatures", "succession"]
+
+
+def test_a_follow_up_may_add_a_witness_and_may_not_drop_one() -> None:
+    watched = (witness(BODY.register),)
+    assert failed(follow_up(witnesses=watched)) == []
+    # A witness is enough to follow with, whatever the level.
+    same = {"copies": COPIES, "claim": make_claim("L1")}
+    assert failed(follow_up(witnesses=watched, **same)) == []
+    lowered = make_claim("L0")
+    assert failed(follow_up(None, witnesses=watched, claim=lowered)) == []
+    assert failed(follow_up(witnesses=watched, claim=lowered)) == ["succession"]
+    before = msgspec.structs.replace(BODY, witnesses=watched)
+    assert failed(follow_up(certificate_to_json(issue(before)))) == ["succession"]
+
+
+def test_an_earlier_certificate_that_is_none_fails_and_does_not_raise() -> None:
+    assert failed(follow_up(b"")) == ["succession"]
+
+
+# --- keys that rotate --------------------------------------------------------------------------------
+
+
+def test_any_of_the_keys_that_a_ledger_has_had_is_enough() -> None:
+    newer = verifier_key(
+        ORIGIN, ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32).public_key()
+    )
+    assert failed(verify_certificate(DATA, [newer, VKEY])) == []
+    assert failed(verify_certificate(DATA, (VKEY, newer))) == []
+    assert failed(verify_certificate(DATA, [newer])) == ["checkpoint", "inclusion"]
+    assert failed(verify_certificate(DATA, [])) == ["checkpoint", "inclusion"]
+
+
+def test_a_note_that_two_keys_have_signed_verifies_with_either() -> None:
+    other = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    text = GOOD.ledger.proof.partition("\n\n")[2].rpartition("\n\n")[0] + "\n"
+    second = sign_note(text, ORIGIN, other).rpartition("\n\n")[2]
+    ledger = msgspec.structs.replace(GOOD.ledger, proof=GOOD.ledger.proof + second)
+    data = certificate_to_json(msgspec.structs.replace(GOOD, ledger=ledger))
+    for key in (LOG_KEY, other):
+        assert failed(verify_certificate(data, verifier_key(ORIGIN, key.public_key()))) == []
+
+
+def test_the_key_that_the_file_names_must_have_signed_even_beside_a_trusted_one() -> None:
+    other = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    named = verifier_key(ORIGIN, other.public_key())
+    ledger = msgspec.structs.replace(GOOD.ledger, vkey=named)
+    data = certificate_to_json(msgspec.structs.replace(GOOD, ledger=ledger))
+    assert failed(verify_certificate(data, [VKEY, named])) == ["checkpoint"]
+
+
+# --- the published schema ----------------------------------------------------------------------------
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "certificate.schema.json"
+
+
+def test_the_published_schema_is_the_one_of_this_format() -> None:
+    """To renew it: `strongroom certificate schema > docs/certificate.schema.json`."""
+    assert PUBLISHED.read_bytes() == json_schema()
+
+
+def test_a_json_schema_validator_accepts_certificates_and_refuses_what_is_none() -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="no JSON Schema validator is installed")
+    schema = json.loads(PUBLISHED.read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    check = jsonschema.Draft202012Validator(schema)
+    everything = msgspec.structs.replace(
+        RAISED, witnesses=(witness(BODY.register),), sanitisations=(sanitisation(),)
+    )
+    for body in (BODY, everything):
+        assert check.is_valid(json.loads(certificate_to_json(issue(body))))
+    for spoil in (
+        lambda whole: whole.update(format="other"),
+        lambda whole: whole["body"].pop("limits"),
+        lambda whole: whole["body"].update(name="Acme Ltd"),
+        lambda whole: whole["body"].update(register_digest="0" * 63),
+        lambda whole: whole["body"]["claim"].update(level="L4"),
+        lambda whole: whole["body"]["copies"][0].update(state="gone"),
+        lambda whole: whole["body"]["register"][0].update(size=-1),
+    ):
+        whole = json.loads(DATA)
+        spoil(whole)
+        assert not check.is_valid(whole)
 
 
 def test_no_claim_or_limit_says_that_anything_is_irrecoverable() -> None:

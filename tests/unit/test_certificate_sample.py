@@ -12,7 +12,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from vault.certificate import (
-    APPROVAL_NAMESPACE,
     CERTIFIED,
     CIPHERTEXT_ABSENT,
     DIGEST_FIELD,
@@ -29,13 +28,22 @@ from vault.certificate import (
     LedgerProof,
     Outcome,
     RegisterEntry,
+    Sanitisation,
     Text,
-    approval_statement,
+    Witness,
     certificate_to_json,
     claim_for,
     digest,
     make_claim,
     register_digest,
+)
+from vault.certificate_statements import (
+    APPROVAL_NAMESPACE,
+    SANITISATION_NAMESPACE,
+    WITNESS_NAMESPACE,
+    approval_statement,
+    sanitisation_statement,
+    witness_statement,
 )
 from vault.certificate_verify import verify_certificate
 from vault.merkle import Frontier, inclusion_proof, leaf_hash
@@ -82,7 +90,7 @@ def outcomes(entries: tuple[RegisterEntry, ...]) -> tuple[Outcome, ...]:
         Outcome(
             document_id=item.document_id,
             result="destroyed",
-            destroyed_at=PROPOSED + timedelta(hours=5, seconds=number),
+            destroyed_at=PROPOSED + timedelta(hours=5, seconds=number % 1800),
             ledger_index=40 + number,
         )
         for number, item in enumerate(entries)
@@ -102,6 +110,7 @@ def approval(
         client="acme",
         register_digest=register_digest(entries),
         items=len(entries),
+        scope="documents",
         decision=decision,
         account=account,
         role="officer",
@@ -117,6 +126,54 @@ def approval(
         "signature": sign(key, statement.encode(), APPROVAL_NAMESPACE),
     }
     return Approval(**{**base, **changes})
+
+
+WITNESS_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x03" * 32)
+
+
+def witness(entries: tuple[RegisterEntry, ...], **changes: Any) -> Witness:
+    """A person who watched, and signed half an hour after the destruction."""
+    facts: dict[str, Any] = {"account": "auditor-zhao", "role": "auditor"}
+    facts.update({key: changes.pop(key) for key in ("account", "role") if key in changes})
+    statement = witness_statement(
+        batch_id="B-2056-0001",
+        client="acme",
+        register_digest=register_digest(entries),
+        items=len(entries),
+        **facts,
+    )
+    key = changes.pop("key", WITNESS_KEY)
+    base: dict[str, Any] = {
+        **facts,
+        "signed_at": PROPOSED + timedelta(hours=5, minutes=30),
+        "fingerprint": fingerprint(public_line(key)),
+        "statement": statement,
+        "signature": sign(key, statement.encode(), WITNESS_NAMESPACE),
+    }
+    return Witness(**{**base, **changes})
+
+
+def sanitisation(**changes: Any) -> Sanitisation:
+    """An officer's word that a disk was purged on the day of the destruction."""
+    facts: dict[str, Any] = {
+        "medium": "NVMe SSD, 2 TB",
+        "serial": "S6Z1NX0T123456",
+        "method": "IEEE 2883 Purge (cryptographic erase)",
+        "performed_on": date(2056, 2, 1),
+        "place": "Shanghai, room 3",
+        "account": "officer-chen",
+    }
+    facts.update({key: changes.pop(key) for key in tuple(facts) if key in changes})
+    key = changes.pop("key", OFFICERS["officer-chen"])
+    statement = sanitisation_statement(batch_id="B-2056-0001", client="acme", **facts)
+    base: dict[str, Any] = {
+        **facts,
+        "recorded_at": PROPOSED + timedelta(hours=5, minutes=45),
+        "fingerprint": fingerprint(public_line(key)),
+        "statement": statement,
+        "signature": sign(key, statement.encode(), SANITISATION_NAMESPACE),
+    }
+    return Sanitisation(**{**base, **changes})
 
 
 CHECKS = (
@@ -135,17 +192,21 @@ COPIES = (
 def make_body(count: int = 3, **changes: Any) -> Body:
     entries = changes.get("register", register(count))
     checks, copies = changes.get("checks", CHECKS), changes.get("copies", COPIES)
+    media = changes.get("sanitisations", ())
     base: dict[str, Any] = {
         "certificate_id": "C-2056-0001",
+        "follows": None,
         "issued_at": PROPOSED + timedelta(hours=6),
         "gateway": Gateway(origin=ORIGIN, software="strongroom", version="0.1.0"),
         "client": "acme",
         "batch_id": "B-2056-0001",
-        "claim": make_claim(claim_for(checks, copies)),
+        "scope": "documents",
+        "claim": make_claim(claim_for(checks, copies, media)),
         "register": entries,
         "register_digest": register_digest(entries),
         "outcomes": outcomes(entries),
         "approvals": tuple(approval(account, entries) for account in OFFICERS),
+        "witnesses": (),
         "executor": Executor(account="archivist-wang", role="archivist"),
         "proposed_by": "retention",
         "proposed_at": PROPOSED,
@@ -153,6 +214,7 @@ def make_body(count: int = 3, **changes: Any) -> Body:
         "groups_ended": ("G01", "G02"),
         "copies": copies,
         "checks": checks,
+        "sanitisations": media,
         "limits": LIMITS,
     }
     return Body(**{**base, **changes})
@@ -190,7 +252,7 @@ def issue(body: Body, **changes: Any) -> Certificate:
 def test_the_sample_passes_every_step_of_verification() -> None:
     report = verify_certificate(certificate_to_json(issue(make_body())), VKEY)
     assert [(step.number, step.passed) for step in report.steps] == [
-        (number, True) for number in range(1, 10)
+        (number, True) for number in range(1, 11)
     ]
     assert report.passed
     assert report.certificate_id == "C-2056-0001"
