@@ -1,0 +1,77 @@
+"""Acts on backups: make one, list them, prove one. Restoring needs no core and is not an act."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import Connection, select
+
+from gateway.core import backup_proof, backups
+from gateway.core.admin.context import Context
+from gateway.wire.messages import AdminAnswer
+from vault.catalogue import schema
+
+LISTED = 200
+
+
+class Run(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `backup.run`: the target's name ("" for the only one); `fresh`: it is a new place."""
+
+    target: str = ""
+    fresh: bool = False
+
+
+class Verify(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `backup.verify`: target, backup ("" for the newest), per cent to read back."""
+
+    target: str = ""
+    backup: str = ""
+    sample: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+async def run(context: Context, arguments: Run) -> AdminAnswer:
+    """Make a backup now; exit code 1 if a document's sealed file is missing in the store."""
+    made = await backups.run(context.core, arguments.target, context.actor, fresh=arguments.fresh)
+    return AdminAnswer(made, 1 if made["missing"] else 0)
+
+
+async def verify(context: Context, arguments: Verify) -> AdminAnswer:
+    """Prove that a backup can be restored; exit code 1 if anything is found."""
+    proof = await backup_proof.verify(
+        context.core, arguments.target, context.actor, arguments.backup, arguments.sample
+    )
+    return AdminAnswer(msgspec.to_builtins(proof), 1 if proof.found else 0)
+
+
+async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
+    """The targets and their newest runs, the newest last."""
+    del arguments
+    core = context.core
+    table = schema.backups
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        rows = connection.execute(
+            select(
+                table.c.id,
+                table.c.target,
+                table.c.state,
+                table.c.started_at,
+                table.c.finished_at,
+                table.c.ledger_size,
+                table.c.documents,
+                table.c.blobs,
+                table.c.bytes,
+                table.c.verified_at,
+                table.c.failure,
+            )
+            .order_by(table.c.id.desc())
+            .limit(LISTED)
+        ).all()
+        return [dict(row._mapping) for row in reversed(rows)]
+
+    return {"targets": backups.status(core)["targets"], "backups": await core.read(look)}

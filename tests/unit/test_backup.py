@@ -1,0 +1,379 @@
+"""What lies in a backup: names, sealed objects, manifests, amendments; and the way there through a courier."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sqlite3
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import create_engine, insert, select
+
+from gateway.config import BackupSection, BackupTarget, Config, decode
+from gateway.core.backup_place import Listing
+from gateway.core.carriage import Carriage
+from gateway.courier.backup import PROBE, Places, perform
+from gateway.errors import ConfigurationError
+from gateway.wire.messages import Carry, CarryReport
+from vault import amendments, backup
+from vault.catalogue.schema import backup_amendments, backups, metadata
+from vault.errors import IntegrityError, PlaceError, PlaceMissing
+from vault.note import verifier_key
+from vault.places import check_name
+from vault.sealed import CHUNK
+
+NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
+STORE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+BACKUP = "01M8149YW8X55Y79XADRANZ0F7"
+SECRET = bytes(range(32))
+ORIGIN = f"strongroom.invalid/{STORE.lower()}"
+
+
+def sealed(data: bytes, name: str = "amendments/000000000001", store: str = STORE) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        writer = backup.ObjectWriter(file.fileno(), SECRET, store, name)
+        writer.write(data)
+        size = writer.finish()
+        found = os.pread(file.fileno(), size + 1, 0)
+    assert len(found) == size
+    return found
+
+
+def opened(
+    data: bytes,
+    name: str = "amendments/000000000001",
+    store: str = STORE,
+    secret: bytes = SECRET,
+) -> bytes:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with backup.open_object(file.fileno(), secret, store, name) as reader:
+            return reader.readall()
+
+
+# ── names ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_name_of_a_backup_is_one_that_a_place_takes():
+    for name in (
+        backup.MARKER,
+        backup.blob_name(STORE),
+        backup.catalogue_name(BACKUP),
+        backup.manifest_name(BACKUP),
+        backup.amendment_name(10**12 - 1),
+    ):
+        assert check_name(name) == name
+    assert backup.blob_name(STORE).split("/")[1] == hashlib.sha256(STORE.encode()).hexdigest()[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("amendments/000000000007", 7),
+        ("amendments/7", None),
+        ("amendments/0000000000007", None),
+        ("amendments/00000000000x", None),
+        ("blobs/000000000007", None),
+        ("amendments/000000000007/x", None),
+    ],
+)
+def test_only_twelve_digits_are_an_amendment_s_number(name, number):
+    assert backup.amendment_number(name) == number
+
+
+def test_only_what_has_a_manifest_is_a_backup_and_the_oldest_comes_first():
+    names = [
+        f"snapshots/{BACKUP}/manifest",
+        f"snapshots/{BACKUP}/catalogue",
+        f"snapshots/{STORE}/manifest",
+        "snapshots/01M8149YW8X55Y79XADRANZ0F8/catalogue",
+        "snapshots/not-an-id/manifest",
+        "blobs/aa/manifest",
+    ]
+    assert backup.backups_in(names) == [STORE, BACKUP]
+
+
+# ── sealed objects ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 16 * CHUNK, 40 * CHUNK + 5])
+def test_an_object_opens_to_the_bytes_it_was_given(size):
+    data = os.urandom(size)
+    assert opened(sealed(data)) == data
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "amendments/000000000002"},
+        {"name": f"snapshots/{BACKUP}/catalogue"},
+        {"store": BACKUP},
+        {"secret": bytes(32)},
+    ],
+)
+def test_an_object_does_not_open_under_another_name_store_or_secret(change):
+    with pytest.raises(IntegrityError):
+        opened(sealed(b"x" * 100), **change)
+
+
+def test_no_byte_of_an_object_can_be_changed_cut_or_added():
+    whole = sealed(b"some lines")
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        with pytest.raises(IntegrityError):
+            opened(changed)
+    for length in range(len(whole)):
+        with pytest.raises(IntegrityError):
+            opened(whole[:length])
+    with pytest.raises(IntegrityError):
+        opened(whole + b"\0")
+
+
+# ── manifests ────────────────────────────────────────────────────────────────────────────────────
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+VKEY = verifier_key(ORIGIN, KEY.public_key())
+MANIFEST = backup.Manifest(
+    backup=BACKUP, catalogue_sha256="00" * 32, catalogue_size=5, checkpoint="c\n",
+    created_at=NOW.isoformat(), documents=3, late=(backup.Late(STORE, 9, "11" * 32),), ledger_size=7,
+    store=STORE, target="disk", vkey=VKEY,
+)  # fmt: skip
+
+
+def read(data: bytes, **change) -> backup.Manifest:
+    given = {"secret": SECRET, "vkey": VKEY, "store_id": STORE, "backup_id": BACKUP, **change}
+    return backup.read_manifest(data, **given)
+
+
+def test_a_manifest_comes_back_as_it_was_signed():
+    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    assert msgspec.structs.replace(read(data), tag="") == MANIFEST
+    assert data.startswith(b"strongroom-backup-v1\n")
+
+
+def test_no_byte_of_a_manifest_can_be_changed_cut_or_added():
+    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    for at in range(len(data)):
+        with pytest.raises(IntegrityError):
+            read(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(IntegrityError):
+            read(data[:at])
+    with pytest.raises(IntegrityError):
+        read(data + b"x\n")
+
+
+@pytest.mark.parametrize(
+    "change", [{"store_id": BACKUP}, {"backup_id": STORE}, {"secret": bytes(32)}]
+)
+def test_a_manifest_is_of_one_store_backup_and_keyring(change):
+    with pytest.raises(IntegrityError):
+        read(backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY), **change)
+
+
+def test_after_a_change_of_the_ledger_s_key_the_keyring_vouches_for_the_old_one_and_nobody_else_can():
+    present = verifier_key(ORIGIN, Ed25519PrivateKey.generate().public_key())
+    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    assert read(data, vkey=present).vkey == VKEY
+    # A stranger's key in a manifest of their own making, without the keyring's secret.
+    stranger = Ed25519PrivateKey.generate()
+    own = msgspec.structs.replace(MANIFEST, vkey=verifier_key(ORIGIN, stranger.public_key()))
+    with pytest.raises(IntegrityError):
+        read(backup.sign_manifest(own, bytes(32), ORIGIN, stranger))
+
+
+# ── amendments ───────────────────────────────────────────────────────────────────────────────────
+
+HEAD = amendments.Head(1, 0, STORE, "disk", NOW.isoformat(), 5)
+_line = msgspec.json.Encoder(order="sorted").encode
+
+
+def lines_of(data: bytes, number: int = 1) -> list[amendments.Line]:
+    name = backup.amendment_name(number)
+    with tempfile.TemporaryFile() as file:
+        file.write(sealed(data, name))
+        file.flush()
+        with backup.open_object(file.fileno(), SECRET, STORE, name) as reader:
+            return list(amendments.read(reader, number, STORE))
+
+
+def test_an_amendment_is_read_line_by_line():
+    wrapping = amendments.Wrapping(STORE, "0" * 32, bytes(61))
+    stone = amendments.Tombstone(BACKUP, STORE, STORE, NOW.isoformat())
+    closing = amendments.Closing(STORE)
+    given = [HEAD, *[wrapping, stone] * 9000, closing]
+    assert lines_of(b"".join(_line(each) + b"\n" for each in given)) == given
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}\n",
+        _line(HEAD),  # a last line without its end
+        _line(amendments.Closing(STORE)) + b"\n",  # no head
+        (_line(HEAD) + b"\n") * 2,
+        _line(msgspec.structs.replace(HEAD, number=2)) + b"\n",
+        _line(msgspec.structs.replace(HEAD, store=BACKUP)) + b"\n",
+        _line(HEAD) + b"\n" + b'{"type":"wrapping"}\n',
+        _line(HEAD) + b"\n" + b" " * 10_000,
+    ],
+)
+def test_what_is_no_amendment_is_refused(data):
+    with pytest.raises(IntegrityError):
+        lines_of(data)
+
+
+def test_only_targets_with_a_backup_made_or_under_way_are_told():
+    engine = create_engine("sqlite://")
+    metadata.create_all(engine)
+    row = {
+        "started_at": "", "ledger_size": 0, "documents": 0, "blobs": 0, "bytes": 0,
+        "manifest_digest": "", "failure": "",
+    }  # fmt: skip
+    with engine.begin() as connection:
+        for number, (target, state) in enumerate(
+            [("a", "done"), ("a", "done"), ("b", "running"), ("c", "failed"), ("d", "removed"), ("e", "done")]
+        ):  # fmt: skip
+            connection.execute(
+                insert(backups), {"id": str(number), "target": target, "state": state, **row}
+            )
+        told = backup.request_amendment(
+            connection, ["a", "b", "c", "d", "f"], ["g2", "g1", "g1"], NOW
+        )
+        assert told == 2
+        rows = connection.execute(select(backup_amendments)).all()
+    assert {(each.target, each.groups) for each in rows} == {
+        ("a", '["g1","g2"]'),
+        ("b", '["g1","g2"]'),
+    }
+
+
+# ── snapshots ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_snapshot_is_of_one_moment_plain_once_and_without_a_journal(tmp_path):
+    source = sqlite3.connect(tmp_path / "catalogue.sqlite3")
+    source.execute("PRAGMA journal_mode=WAL")
+    source.execute("CREATE TABLE t (x)")
+    source.execute("INSERT INTO t VALUES (1)")
+    source.commit()
+    copy = tmp_path / "catalogue.sqlite3.backup-x"
+    backup.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
+    source.execute("INSERT INTO t VALUES (2)")
+    source.commit()
+    with backup.snapshot_connection(copy) as connection:
+        assert connection.exec_driver_sql("SELECT x FROM t").scalars().all() == [1]
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in tmp_path.glob("*.backup-x*")} == {copy.name}
+    with pytest.raises(FileExistsError):
+        backup.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
+    source.close()
+
+
+# ── the way there ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def places(tmp_path):
+    (tmp_path / "place").mkdir()
+    target = BackupTarget(name="disk", directory=str(tmp_path / "place"))
+    opened = Places(Config(backup=BackupSection(targets=[target])))
+    yield opened
+    opened.close()
+
+
+def do(places: Places, verb: str, name: str, content: bytes = b"") -> tuple[CarryReport, bytes]:
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        report = perform(Carry(1, "disk", verb, name), file.fileno(), places)  # type: ignore[arg-type]
+        return report, os.pread(file.fileno(), 1 << 24, 0)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 1, PROBE - 1, PROBE, PROBE + 1, 2 * PROBE, 3 * PROBE + 7, 1 << 21]
+)
+def test_a_probe_has_the_whole_size_and_digest_and_both_ends_at_their_places(places, size):
+    data = os.urandom(size)
+    put, _ = do(places, "put", "blobs/aa/x", data)
+    assert (put.outcome, put.size, put.sha256) == ("done", size, hashlib.sha256(data).digest())
+    got, found = do(places, "get", "blobs/aa/x")
+    assert (got.size, got.sha256, found) == (size, put.sha256, data)
+    probe, found = do(places, "probe", "blobs/aa/x")
+    assert (probe.size, probe.sha256) == (size, put.sha256)
+    assert len(found) == size
+    assert found[:PROBE] == data[:PROBE]
+    assert found[-PROBE:] == data[-PROBE:]
+
+
+def test_a_carry_that_can_t_be_done_says_which_way(places, tmp_path):
+    assert do(places, "get", "blobs/aa/x")[0].outcome == "missing"
+    assert do(places, "remove", "blobs/aa/x")[0].outcome == "done"
+    unknown = perform(Carry(1, "nobody", "remove", "a"), None, places)
+    assert (unknown.outcome, "nobody" in unknown.detail) == ("failed", True)
+    (tmp_path / "place").rmdir()
+    assert do(places, "names", "blobs")[0].outcome == "failed"
+
+
+def test_a_listing_finds_sizes_by_name_and_keeps_order(places):
+    for number in (3, 1, 2):
+        do(places, "put", f"blobs/aa/{number}", b"x" * number)
+    do(places, "put", "other", b"")
+    with tempfile.TemporaryFile() as file:
+        perform(Carry(1, "disk", "names", "blobs"), file.fileno(), places)
+        found = Listing(file)
+    assert list(found.names()) == ["blobs/aa/1", "blobs/aa/2", "blobs/aa/3"]
+    assert [found.size(f"blobs/aa/{number}") for number in (1, 2, 3, 4)] == [1, 2, 3, None]
+    found.close()
+
+
+def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
+    async def journey():
+        carriage = Carriage(patience=0.05)
+        with pytest.raises(PlaceError, match="courier"):
+            await carriage.carry("disk", "remove", "a")
+        # Claimed, it may take longer than anyone waits to be claimed; then the courier is gone.
+        carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
+        claimed = await carriage.claim()
+        assert claimed is not None
+        await asyncio.sleep(0.2)
+        assert not carrying.done()
+        carriage.lost(claimed[0].carry_id)
+        with pytest.raises(PlaceError, match="courier gone"):
+            await carrying
+        # A report that nobody waits for changes nothing; "missing" is an answer of its own.
+        carriage.report(CarryReport(claimed[0].carry_id, "done"))
+        carrying = asyncio.create_task(carriage.carry("disk", "get", "a", 0))
+        claimed = await carriage.claim()
+        assert claimed is not None
+        assert claimed[1] is not None
+        os.close(claimed[1])
+        carriage.report(CarryReport(claimed[0].carry_id, "missing"))
+        with pytest.raises(PlaceMissing):
+            await carrying
+        assert await carriage.claim(wait=0.01) is None
+
+    asyncio.run(journey())
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[[backup.targets]]\nname='a'\n", "exactly one of"),
+        ("[[backup.targets]]\nname='a'\ndirectory='x'\ns3='s3://bucket'\n", "exactly one of"),
+        ("[[backup.targets]]\nname='a'\ndirectory='x'\nkeep_days=0\n", "keep_days"),
+        ("[[backup.targets]]\nname='a'\ndirectory='x'\nevery_hours=-1\n", "every_hours"),
+        ("[backup]\nverify_percent=0\n", "verify_percent"),
+        ("[[backup.targets]]\nname='a'\ndirectory='x'\n" * 2, "distinct names"),
+    ],
+)
+def test_a_wrong_target_is_told_with_its_key(text, word):
+    with pytest.raises(ConfigurationError, match=word):
+        decode(text.encode(), Path("config.toml"))
