@@ -7,10 +7,12 @@ every key with its unit, its default and what changing it would let an attacker 
 
 from __future__ import annotations
 
+import base64
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -23,6 +25,24 @@ SOCKET_PATH_LIMIT: Final = 107  # sun_path of sockaddr_un(7) less its terminatin
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
+# No password, query or fragment: what opens a place lies in a file of its own.
+_SFTP: Final = re.compile(
+    r"sftp://(?P<user>[0-9A-Za-z._-]+)@(?:\[(?P<six>[0-9a-fA-F:]+)\]|(?P<host>[0-9A-Za-z.-]+))"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^\x00-\x1f?#]*)"
+)
+_S3: Final = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[0-9A-Za-z._-]+(?:/[0-9A-Za-z._-]+)*))?/?"
+)
+_HOST_KEY: Final = re.compile(r"([a-z0-9@.-]+) ([A-Za-z0-9+/]{40,}={0,2})(?: .*)?")
+_ENDPOINT: Final = re.compile(
+    r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?/?"
+)
+_PLACE_KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    # kind: (keys it needs, keys it may have)
+    "sftp": (("host_key", "key"), ()),
+    "s3": (("credentials",), ("endpoint", "region")),
+}
+
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every section: immutable, unknown keys refused."""
@@ -33,6 +53,7 @@ class StoreSection(_Section, frozen=True):
 
     path: str = "vault"
     root_key: str = "root.key"
+    next_root_key: str = ""
     minimum_free: Annotated[int, Meta(ge=0)] = 256 * 1024 * 1024
 
 
@@ -102,17 +123,155 @@ class DisposalSection(_Section, frozen=True):
     max_batch: Positive = 10_000
 
 
-class KeyringCopy(_Section, frozen=True):
-    """`[[keyring.copies]]`"""
+class SftpAddress(NamedTuple):
+    """The parts of `sftp://user@host:port/path`; `path` is absolute, or relative to the login's folder."""
+
+    user: str
+    host: str
+    port: int
+    path: str
+
+
+class S3Address(NamedTuple):
+    """The parts of `s3://bucket/prefix`; `prefix` may be empty."""
+
+    bucket: str
+    prefix: str
+
+
+class PlaceSection(_Section, frozen=True, kw_only=True):
+    """What every section that names a place outside the store has in common.
+
+    Exactly one of `directory`, `sftp` and `s3` is set (`fault` says what is wrong).
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    directory: str
+    directory: str = ""
+    sftp: str = ""
+    host_key: str = ""
+    key: str = ""
+    s3: str = ""
+    endpoint: str = ""
+    region: str = ""
+    credentials: str = ""
+
+    def place(self, resolve: Callable[[str], Path]) -> str:
+        """The place in words, as certificates and status show it: a folder or an address."""
+        if self.directory:
+            return str(resolve(self.directory))
+        if self.sftp:
+            return self.sftp
+        return f"{self.s3} at {self.endpoint}" if self.endpoint else self.s3
+
+    def sftp_address(self) -> SftpAddress:
+        """The parts of `sftp` (raises ConfigurationError)."""
+        match = _SFTP.fullmatch(self.sftp)
+        port = int(match["port"] or 22) if match else 0
+        if match is None or not 0 < port < 65536:
+            raise ConfigurationError(
+                f"key sftp: expected sftp://user@host:port/path, found {self.sftp!r}"
+            )
+        path = match["path"]
+        # As in curl's addresses: /~/ begins at the login's own folder.
+        path = path[3:] or "." if path.startswith("/~/") else path
+        return SftpAddress(match["user"], match["six"] or match["host"], port, path)
+
+    def s3_address(self) -> S3Address:
+        """The parts of `s3` (raises ConfigurationError)."""
+        match = _S3.fullmatch(self.s3)
+        if match is None:
+            raise ConfigurationError(f"key s3: expected s3://bucket/prefix, found {self.s3!r}")
+        return S3Address(match["bucket"], match["prefix"] or "")
+
+    def fault(self) -> str | None:
+        """What the types can't say: which key is wrong, what was expected and what was found."""
+        kinds = [name for name in ("directory", "sftp", "s3") if getattr(self, name)]
+        if len(kinds) != 1:
+            return (
+                "expected exactly one of directory, sftp and s3,"
+                f" found {' and '.join(kinds) or 'none'}"
+            )
+        (kind,) = kinds
+        for other, (needed, allowed) in _PLACE_KEYS.items():
+            for name in (*needed, *allowed):
+                value = getattr(self, name)
+                if other != kind and value:
+                    return f"expected {name} together with {other} only, found it with {kind}"
+                if other == kind and name in needed and not value:
+                    return f"expected {name} together with {kind}, found none"
+        try:
+            if self.sftp:
+                self.sftp_address()
+            if self.s3:
+                self.s3_address()
+        except ConfigurationError as error:
+            return str(error)
+        if self.host_key and not _is_host_key(self.host_key):
+            return "key host_key: expected a line like `ssh-ed25519 AAAA…`, found another"
+        if self.endpoint and not _ENDPOINT.fullmatch(self.endpoint):
+            return (
+                "key endpoint: expected https://host (http:// on this machine only),"
+                f" found {self.endpoint!r}"
+            )
+        return None
+
+
+class KeyringCopy(PlaceSection, frozen=True, kw_only=True):
+    """`[[keyring.copies]]`"""
+
+    keeps_days: Annotated[int, Meta(ge=0, le=36500)] = 0
 
 
 class KeyringSection(_Section, frozen=True):
     """`[keyring]`"""
 
     copies: list[KeyringCopy] = field(default_factory=list)
+
+
+class BackupTarget(PlaceSection, frozen=True, kw_only=True):
+    """`[[backup.targets]]`"""
+
+    every_hours: Annotated[int, Meta(ge=0, le=24 * 366)] = 24
+    keep_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+
+
+class BackupSection(_Section, frozen=True):
+    """`[backup]`"""
+
+    verify_percent: Annotated[float, Meta(gt=0, le=100)] = 5.0
+    targets: list[BackupTarget] = field(default_factory=list)
+
+
+class LedgerPlace(PlaceSection, frozen=True, kw_only=True):
+    """`[[ledger.places]]`"""
+
+    tiles: bool = False
+    every_seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = 60
+
+    @property
+    def target(self) -> str:
+        """What the courier's carries call it: no backup target can have that name."""
+        return f"ledger:{self.name}"
+
+
+class LedgerSection(_Section, frozen=True):
+    """`[ledger]`"""
+
+    places: list[LedgerPlace] = field(default_factory=list)
+
+
+class KeysSection(_Section, frozen=True):
+    """`[keys]`"""
+
+    max_group_age_days: Annotated[int, Meta(ge=0)] = 365
+    max_ledger_age_days: Annotated[int, Meta(ge=0)] = 730
+    max_root_age_days: Annotated[int, Meta(ge=0)] = 730
+
+
+class FixitySection(_Section, frozen=True):
+    """`[fixity]`"""
+
+    share_per_day: Annotated[float, Meta(ge=0, le=1)] = 0.01
 
 
 class LogSection(_Section, frozen=True):
@@ -131,6 +290,10 @@ class _File(_Section, frozen=True):
     retention: RetentionSection = field(default_factory=RetentionSection)
     disposal: DisposalSection = DisposalSection()
     keyring: KeyringSection = field(default_factory=KeyringSection)
+    keys: KeysSection = KeysSection()
+    fixity: FixitySection = FixitySection()
+    backup: BackupSection = field(default_factory=BackupSection)
+    ledger: LedgerSection = field(default_factory=LedgerSection)
     log: LogSection = LogSection()
 
 
@@ -149,9 +312,17 @@ class Config(_File, frozen=True):
         return self.resolve(self.store.path)
 
     @property
-    def root_key_path(self) -> Path | None:
-        """The root key's file; None: the credential that systemd hands over."""
-        return self.resolve(self.store.root_key) if self.store.root_key else None
+    def root_key(self) -> str:
+        """The root key: a file's path, a `pkcs11:` address; empty: the credential systemd hands over."""
+        return self._key(self.store.root_key)
+
+    @property
+    def next_root_key(self) -> str:
+        """The root key that is to replace it, in the same form; empty: none."""
+        return self._key(self.store.next_root_key)
+
+    def _key(self, value: str) -> str:
+        return str(self.resolve(value)) if value and not value.startswith("pkcs11:") else value
 
     def socket(self, role: str) -> Path:
         """Where the core listens for a role."""
@@ -234,11 +405,32 @@ def _check(config: Config) -> None:
             f"{config.source}: key smtp.tls_certificate: expected it together with smtp.tls_key,"
             " found one of the two"
         )
-    names = [copy.name for copy in config.keyring.copies]
+    check_places(config.source, "keyring.copies", config.keyring.copies)
+    check_places(config.source, "backup.targets", config.backup.targets)
+    check_places(config.source, "ledger.places", config.ledger.places)
+
+
+def check_places(source: Path, key: str, sections: Sequence[PlaceSection]) -> None:
+    """Distinct names, and places that make sense (raises ConfigurationError)."""
+    names = [section.name for section in sections]
     if len(set(names)) != len(names):
-        raise ConfigurationError(
-            f"{config.source}: key keyring.copies: expected distinct names, found {names}"
-        )
+        raise ConfigurationError(f"{source}: key {key}: expected distinct names, found {names}")
+    for section in sections:
+        if fault := section.fault():
+            raise ConfigurationError(f"{source}: key {key} ({section.name}): {fault}")
+
+
+def _is_host_key(line: str) -> bool:
+    """Whether `line` is a public key of OpenSSH's: type, base64 that names the same type, comment."""
+    match = _HOST_KEY.fullmatch(line)
+    if match is None:
+        return False
+    try:
+        blob = base64.b64decode(match[2], validate=True)
+    except ValueError:
+        return False
+    name = match[1].encode()
+    return blob.startswith(len(name).to_bytes(4, "big") + name)
 
 
 def parse_listen(value: str, subject: str) -> tuple[str, int]:

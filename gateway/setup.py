@@ -35,7 +35,7 @@ from vault import sshsig
 from vault.custody import HOUSE
 from vault.durable import create_durably, make_directory, sync_directory, write_durably
 from vault.errors import VaultError
-from vault.root import FileRootKey
+from vault.root import PKCS11, RootKey, create_root_key, discard_root_key
 from vault.store import Store
 
 CONFIG: Final = "config.toml"
@@ -79,12 +79,13 @@ clamd = "auto"
 """
 
 
-def create(folder: Path, now: datetime, *, demo: bool = False) -> Path:
+def create(folder: Path, now: datetime, *, demo: bool = False, root_key: str = "") -> Path:
     """Make an installation in `folder`, which may exist without one.
 
     Args:
         now: aware time of its creation.
         demo: with the demonstration.
+        root_key: the address on a token (`pkcs11:…`) to make the root key at; empty: a file beside it.
 
     Returns:
         The path of its configuration.
@@ -97,16 +98,22 @@ def create(folder: Path, now: datetime, *, demo: bool = False) -> Path:
         if (folder / name).exists() or (folder / name).is_symlink():
             raise ConfigurationError(f"{folder}: expected no installation, found {name}")
     # Refused now rather than when the roles can't make their sockets.
-    config = decode(_TEXT.encode(), folder / CONFIG)
+    if root_key and not root_key.startswith(PKCS11):
+        raise ConfigurationError(
+            "root key: expected an address pkcs11:…, or none for a file in the folder, found another"
+        )
+    text = configuration(root_key) if root_key else _TEXT
+    config = decode(text.encode(), folder / CONFIG)
     made = _make_folder(folder)
     moved: list[Path] = []
     staging: Path | None = None
+    root: RootKey | None = None
     try:
         # 1. Everything beside its place, durably.
         staging = Path(tempfile.mkdtemp(prefix=".init-", dir=folder))
-        root = FileRootKey.create(staging / ROOT_KEY)
+        root = create_root_key(root_key or str(staging / ROOT_KEY))
         Store.create(staging / STORE, root, now, ssh_keys.new_host_keys()).close()
-        create_durably(staging / CONFIG, _TEXT.encode())
+        create_durably(staging / CONFIG, text.encode())
         if demo:
             _demonstrate(
                 msgspec.structs.replace(config, base=staging, source=staging / CONFIG), now
@@ -115,7 +122,8 @@ def create(folder: Path, now: datetime, *, demo: bool = False) -> Path:
         if not (folder / SOCKETS).exists():
             make_directory(folder / SOCKETS)
             moved.append(folder / SOCKETS)
-        for name in (STORE, ROOT_KEY, *([demonstration.FOLDER] if demo else []), CONFIG):
+        key_file = [] if root_key else [ROOT_KEY]
+        for name in (STORE, *key_file, *([demonstration.FOLDER] if demo else []), CONFIG):
             (staging / name).rename(folder / name)
             moved.append(folder / name)
         sync_directory(folder)
@@ -124,6 +132,10 @@ def create(folder: Path, now: datetime, *, demo: bool = False) -> Path:
             _remove(path)
         if staging is not None:
             _remove(staging)
+        if root is not None:
+            # What would stay of a failed attempt on a token; should that fail, too, the first reason counts.
+            with contextlib.suppress(VaultError):
+                discard_root_key(root)
         with contextlib.suppress(OSError):
             for path in made:
                 path.rmdir()
@@ -134,6 +146,12 @@ def create(folder: Path, now: datetime, *, demo: bool = False) -> Path:
         raise
     staging.rmdir()
     return folder / CONFIG
+
+
+def configuration(root_key: str) -> str:
+    """The text of a configuration whose root key lies at `root_key` (relative to it, or absolute)."""
+    line = f'root_key = "{ROOT_KEY}"'
+    return _TEXT.replace(line, f"root_key = {msgspec.json.encode(root_key).decode()}")
 
 
 def add_demo(folder: Path, now: datetime) -> None:

@@ -18,11 +18,13 @@ import typer
 
 from gateway.cli import (
     accounts,
+    backup,
     certificates,
     clients,
     disposal,
     doctor,
     documents,
+    keys,
     output,
     oversight,
     retention,
@@ -84,7 +86,9 @@ app.add_typer(documents.holds, name="hold")
 app.add_typer(retention.group, name="retention")
 app.add_typer(disposal.group, name="disposal")
 app.add_typer(certificates.group, name="certificate")
+app.add_typer(backup.group, name="backup")
 oversight.add_to(app)
+keys.add_to(app)
 app.command("doctor")(doctor.doctor)
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -27,8 +27,13 @@ from gateway.wire.channel import Channel
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer, Readable
 from vault.errors import KeyUnavailable
 
+if TYPE_CHECKING:
+    from gateway.core.runtime import Core
+
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 _Call: TypeAlias = Callable[[Challenge | AdminCall], tuple[Any, list[int]]]
+Beside: TypeAlias = Callable[["Core", Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+"""How an act is run where no core runs: with what else has to go on beside it in this process."""
 
 
 class Desk:
@@ -96,7 +101,7 @@ def ask(
 
 
 @contextmanager
-def at_desk(config: Config) -> Iterator[Desk]:
+def at_desk(config: Config, beside: Beside | None = None) -> Iterator[Desk]:
     """A desk for some acts (raises as `ask`)."""
     channel = connect(config)
     if channel is not None:
@@ -105,7 +110,7 @@ def at_desk(config: Config) -> Iterator[Desk]:
         finally:
             channel.close()
         return
-    with _own_core(config) as call:
+    with _own_core(config, beside) as call:
         yield Desk(call)
 
 
@@ -120,9 +125,10 @@ def connect(config: Config) -> Channel | None:
 
 
 @contextmanager
-def _own_core(config: Config) -> Iterator[_Call]:
+def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The desk in this process, under the store's lock."""
     from gateway import service
+    from gateway.core import errands
     from gateway.core.admin.desk import AdminSession
     from gateway.core.runtime import Core
 
@@ -142,12 +148,16 @@ def _own_core(config: Config) -> Iterator[_Call]:
     except KeyUnavailable as error:
         raise ConfigurationError(str(error)) from error
     try:
+        errands.prepare(core)
         with asyncio.Runner() as runner:
             session = AdminSession(core, None)
             session.attach((os.getpid(), os.getuid(), os.getgid()))
 
             def call(request: Challenge | AdminCall) -> tuple[Any, list[int]]:
-                reply, descriptor = runner.run(session.handle(request))
+                handling = session.handle(request)
+                reply, descriptor = runner.run(
+                    handling if beside is None else beside(core, handling)
+                )
                 if isinstance(reply, AdminAnswer):
                     # As over the socket: plain data, whatever the act returned.
                     reply = msgspec.msgpack.decode(msgspec.msgpack.encode(reply), type=AdminAnswer)

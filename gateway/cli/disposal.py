@@ -61,6 +61,17 @@ def propose(
     client: Annotated[
         str, typer.Option("--client", metavar="SLUG", help="Only of this client.")
     ] = "",
+    document: Annotated[
+        list[str] | None,
+        typer.Option("--document", metavar="ID", help="Only these documents; repeatable."),
+    ] = None,
+    whole_client: Annotated[
+        bool,
+        typer.Option(
+            "--whole-client",
+            help="The end of --client: every document of it, and its keyring with them.",
+        ),
+    ] = False,
     config: ConfigPath = None,
     as_name: As = "",
     key: Key = None,
@@ -68,7 +79,12 @@ def propose(
 ) -> None:
     """Propose what is due now, one batch per client."""
     person = signing.person(as_name, key)
-    data = ask(config, "disposal.propose", {"client": client}, person).data
+    arguments = {
+        "client": client,
+        "documents": [each.upper() for each in document or []],
+        "whole_client": whole_client,
+    }
+    data = ask(config, "disposal.propose", arguments, person).data
     if as_json:
         output.json_document(data)
     else:
@@ -199,3 +215,62 @@ def execute(
         output.say(
             f"Batch {data['id']} is {data['state']}; its certificate is {data['certificate']}."
         )
+
+
+@group.command("witness")
+def witness(
+    batch: Batch,
+    as_name: As = "",
+    key: Key = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Sign, after an execution you watched, that register and items agreed (监销)."""
+    _attest({"id": batch, "kind": "witness"}, as_name, key, config, as_json)
+
+
+@group.command("sanitised")
+def sanitised(
+    batch: Batch,
+    medium: Annotated[str, typer.Option("--medium", help="What was sanitised: make and model.")],
+    serial: Annotated[str, typer.Option("--serial", help="Its serial number.")],
+    method: Annotated[
+        str, typer.Option("--method", help="Standard and technique: NIST SP 800-88 Purge, say.")
+    ],
+    performed_on: Annotated[
+        str, typer.Option("--performed-on", metavar="YYYY-MM-DD", help="On which day.")
+    ],
+    place: Annotated[str, typer.Option("--place", help="Where.")],
+    as_name: As = "",
+    key: Key = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """State, with your signature, that a medium that held a batch was sanitised (claim level L3)."""
+    facts = {
+        "medium": medium,
+        "serial": serial,
+        "method": method,
+        "performed_on": performed_on,
+        "place": place,
+    }
+    _attest({"id": batch, "kind": "sanitised", **facts}, as_name, key, config, as_json)
+
+
+def _attest(
+    what: dict[str, Any], name: str, key: Path | None, config: Path | None, as_json: bool
+) -> None:
+    signing.required(name, key)
+    assert key is not None
+    arguments = {**what, "account": name}
+    with at_desk(load(config)) as desk:
+        asked = desk.act("disposal.attestation", arguments).data
+        if not as_json:
+            output.heading("You sign:")
+            output.say("\n".join(output.plain(line) for line in asked["statement"].splitlines()))
+        armored = signing.sign(key, asked["statement"].encode(), asked["namespace"])
+        data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.say(f"Recorded. A follow-up certificate says so: {data['certificate']}.")

@@ -32,7 +32,7 @@ from gateway.cli.options import ConfigPath, Json
 from gateway.config import Config, load, parse_listen
 from gateway.errors import GatewayError
 from vault.errors import StoreLocked, VaultError
-from vault.root import load_root_key
+from vault.root import PKCS11, load_root_key
 from vault.sshsig import SignatureError, fingerprint
 
 PROBLEM: Final = "problem"
@@ -96,6 +96,9 @@ def examine(config: Config, now: datetime) -> list[Finding]:
     return sorted(found, key=lambda finding: order.index(finding.level))
 
 
+_MEND_PKCS11: Final = "see that the module loads, the token answers and the PIN is right"
+
+
 def _configuration(config: Config) -> Iterator[Finding]:
     status = config.source.stat()
     if status.st_mode & 0o022:
@@ -109,8 +112,16 @@ def _configuration(config: Config) -> Iterator[Finding]:
 
 
 def _root_key(config: Config) -> Iterator[Finding]:
-    path = config.root_key_path
-    if path is None:
+    following = config.next_root_key
+    if following.startswith(PKCS11):
+        from vault import root_pkcs11
+
+        try:
+            root_pkcs11.exists(following)
+        except VaultError as error:
+            yield Finding("problem", "next root key", str(error), _MEND_PKCS11)
+    where = config.root_key
+    if not where:
         if not os.environ.get("CREDENTIALS_DIRECTORY"):
             yield Finding(
                 "note",
@@ -120,15 +131,20 @@ def _root_key(config: Config) -> Iterator[Finding]:
             )
         return
     try:
-        load_root_key(path)
+        load_root_key(where)
     except VaultError as error:
         yield Finding(
             "problem",
             "root key",
             str(error),
-            f"chmod 0600 {path}; put the right file back from its safe copy if it is another",
+            _MEND_PKCS11
+            if where.startswith(PKCS11)
+            else f"chmod 0600 {where}; put the right file back from its safe copy if it is another",
         )
         return
+    if where.startswith(PKCS11):
+        return
+    path = Path(where)
     if config.store_path.exists() and path.stat().st_dev == config.store_path.stat().st_dev:
         yield Finding(
             "weak",
@@ -185,7 +201,9 @@ def _inside(config: Config, now: datetime) -> Iterator[Finding]:
         with at_desk(config) as desk:
             yield from _clock(desk, now)
             yield from _demonstration(config, desk)
-            behind = desk.act("keys.status").data["copies_behind"]
+            yield from _places(desk)
+            yield from _ages(desk)
+            yield from _backups(desk)
     except StoreLocked as error:
         yield Finding(
             "note", "core", f"{error}; some checks were left out", "try again in a moment"
@@ -196,13 +214,61 @@ def _inside(config: Config, now: datetime) -> Iterator[Finding]:
             "problem", "installation", str(error), "mend what it says; no core can start before"
         )
         return
-    if behind:
+
+
+def _places(desk: Desk) -> Iterator[Finding]:
+    """Copies of keyrings that are behind, and former ones that nobody has settled."""
+    for place in desk.act("keys.copies").data:
+        subject = f"keyring copies at {place['name']}"
+        if place["state"] == "behind":
+            yield Finding(
+                "weak",
+                subject,
+                f"behind since {output.moment(place['behind_since'])} ({place['waiting']} files):"
+                f" {place['failure'] or 'not carried yet'}; no certificate can claim more until it follows",
+                "see that the place can be reached and written to, and that the courier runs",
+            )
+        elif place["state"] == "withdrawn":
+            yield Finding(
+                "weak",
+                subject,
+                f"taken out of the configuration {output.moment(place['withdrawn_at'])}; what lies at"
+                f" {place['place']} still opens what it held, and every certificate says so",
+                f"destroy the copies there, then `strongroom keys settle {place['name']}`",
+            )
+
+
+def _ages(desk: Desk) -> Iterator[Finding]:
+    """Keys that are over their age limit. All but the root key are replaced by a job."""
+    for age in desk.act("keys.status").data["ages"]:
+        if age["over"]:
+            yield Finding(
+                "weak",
+                f"{age['what']} key" if age["what"] != "groups" else "group keys",
+                f"{age['days']} days old, {age['limit_days']} allowed",
+                f"strongroom keys rotate {age['what']}"
+                + ("; keep a copy of the new one in a safe place" if age["what"] == "root" else ""),
+            )
+
+
+def _backups(desk: Desk) -> Iterator[Finding]:
+    """Backups that are late or failed, and an installation without any."""
+    targets = desk.act("status").data["backups"]["targets"]
+    if not targets:
         yield Finding(
             "weak",
-            "keyring copies",
-            f"behind: {output.plain(behind)}; no certificate can claim more until they follow",
-            "see that their folders can be written to, and that the courier runs",
+            "backup",
+            "no target is configured: a dead disk ends every document",
+            "add [[backup.targets]], as config.example.toml shows",
         )
+    for target in targets:
+        if target["overdue"] or target["failure"]:
+            yield Finding(
+                "problem",
+                f"backup target {target['name']}",
+                target["failure"] or "the newest backup is older than it may be",
+                "see that the place can be reached and written to; `strongroom backup run`",
+            )
 
 
 def _clock(desk: Desk, now: datetime) -> Iterator[Finding]:
@@ -383,21 +449,44 @@ def _copies(config: Config) -> Iterator[Finding]:
             "add [[keyring.copies]] with a folder on another disk or machine",
         )
     for copy in config.keyring.copies:
+        subject = f"keyring copy {copy.name}"
+        if secret := copy.key or copy.credentials:
+            # The courier reads it; whoever asks may not be allowed to, and the mode is what matters.
+            yield from _secret(subject, config.resolve(secret))
+        if not copy.directory:
+            continue
         folder = config.resolve(copy.directory)
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             yield Finding(
                 "problem",
-                f"keyring copy {copy.name}",
+                subject,
                 f"expected a folder to write to at {folder}, found none",
                 "make or mount it",
             )
         elif config.store_path.exists() and folder.stat().st_dev == config.store_path.stat().st_dev:
             yield Finding(
                 "weak",
-                f"keyring copy {copy.name}",
+                subject,
                 "it lies on the store's own file system and would die with it",
                 "use a folder on another disk or machine",
             )
+
+
+def _secret(subject: str, path: Path) -> Iterator[Finding]:
+    """A file that opens a place and that others can read, or that is not there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        what = f"expected a readable file at {path}, found {error.strerror}"
+        yield Finding("problem", subject, what, "put it there, or correct the configuration")
+        return
+    if mode & _OTHERS:
+        yield Finding(
+            "problem",
+            subject,
+            f"others can read {path} (mode {stat.S_IMODE(mode):04o}): the courier refuses it",
+            f"chmod 0600 {path}",
+        )
 
 
 def _swap(swaps: Path, blocks: Path) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""`strongroom status`, `check`, `ledger …` and `keys status`: what is there, and whether it is whole."""
+"""`strongroom status`, `check` and `ledger …`: what is there, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -8,22 +8,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli import output
+from gateway.cli import output, signing
 from gateway.cli.connection import Desk, ask, at_desk
-from gateway.cli.options import ConfigPath, Json, new_group
+from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 
 ledger = new_group("The ledger: every act, tamper-evident.")
-keys = new_group("Keys: keyrings, their ages and copies.")
 
 _LEDGER_PAGE: Final = 2000
-_KEYRINGS = (
-    Column("client", "CLIENT"),
-    Column("epoch", "EPOCH", right=True),
-    Column("groups", "GROUPS", right=True),
-    Column("oldest_group", "OLDEST GROUP", output.moment),
-)
 _FINDINGS = (
     Column("subject", "SUBJECT"),
     Column("problem", "PROBLEM"),
@@ -47,6 +40,8 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "holds": data["holds"],
             "clients": data["clients"],
             "antivirus": _antivirus(data["clamd"]),
+            "backups": _backups(data["backups"]),
+            "fixity": _fixity(data["fixity"]),
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
             "free_space": output.size(data["free_bytes"]),
@@ -57,6 +52,38 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _backups(state: dict[str, Any]) -> list[str]:
+    """A line for each target, and one for a restore."""
+    lines = []
+    for target in state["targets"]:
+        made = output.moment(target["made_at"]) if target["made_at"] else "none yet"
+        notes = [f"{target['name']}: {made}"]
+        if target["overdue"]:
+            notes.append("OVERDUE")
+        if target["failure"]:
+            notes.append(f"last run failed: {target['failure']}")
+        if target["amendments_behind"]:
+            notes.append(f"{target['amendments_behind']} amendments behind since"
+                         f" {output.moment(target['behind_since'])}")  # fmt: skip
+        lines.append(", ".join(notes))
+    if state["restored_at_size"] is not None:
+        lines.append(
+            f"this store was restored from a backup of {state['restored_at_size']} entries"
+        )
+    return lines or ["none configured"]
+
+
+def _fixity(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "nothing read yet"
+    found = run["findings"]
+    return (
+        f"{run['documents']} documents ({output.size(run['bytes'])}) read"
+        f" {output.moment(run['at'])}, "
+        + ("all as received" if not found else f"{len(found)} FINDINGS: run `strongroom check`")
+    )
 
 
 def _antivirus(clamd: dict[str, Any]) -> str:
@@ -72,11 +99,21 @@ def check(
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Also decrypt and re-hash every document.")
     ] = False,
+    acknowledge: Annotated[
+        bool,
+        typer.Option(
+            "--acknowledge",
+            help="Answer, as an officer, for a change of the catalogue's file while it was closed.",
+        ),
+    ] = False,
+    as_name: As = "",
+    key: Key = None,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
     """Check every invariant of the store; exit code 1 if anything is found."""
-    answer = ask(config, "check", {"read_data": read_data})
+    arguments = {"read_data": read_data, "acknowledge": acknowledge}
+    answer = ask(config, "check", arguments, signing.person(as_name, key))
     data = answer.data
     if as_json:
         output.json_document(data)
@@ -144,21 +181,8 @@ def export(
         output.say(f"{count} entries written to {file}.")
 
 
-@keys.command("status")
-def keys_status(config: ConfigPath = None, as_json: Json = False) -> None:
-    """Show the keyrings, their epochs and ages, and copies that are behind."""
-    data = ask(config, "keys.status").data
-    if as_json:
-        output.json_document(data)
-        return
-    output.details({name: value for name, value in data.items() if name != "keyrings"})
-    output.say()
-    output.table(data["keyrings"], _KEYRINGS, "No client has a keyring yet.")
-
-
 def add_to(app: typer.Typer) -> None:
     """Give the program these commands."""
     app.command("status")(status)
     app.command("check")(check)
     app.add_typer(ledger, name="ledger")
-    app.add_typer(keys, name="keys")

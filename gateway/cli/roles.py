@@ -113,15 +113,23 @@ def init(
         bool,
         typer.Option("--demo", help="With a demonstration client, accounts, keys and samples."),
     ] = False,
+    root_key: Annotated[
+        str,
+        typer.Option(
+            "--root-key",
+            metavar="pkcs11:…",
+            help="Make the root key on a token (RFC 7512); else it is a file in DIR.",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Make an installation: configuration, root key, empty vault."""
     from gateway import demonstration, setup
 
-    path = setup.create(folder, datetime.now(UTC), demo=demo)
+    path = setup.create(folder, datetime.now(UTC), demo=demo, root_key=root_key)
     data = {
         "configuration": str(path),
-        "root_key": str(folder / setup.ROOT_KEY),
+        "root_key": root_key or str(folder / setup.ROOT_KEY),
         "store": str(folder / setup.STORE),
         "demonstration": str(folder / demonstration.FOLDER) if demo else None,
     }
@@ -131,7 +139,9 @@ def init(
     output.details({name: value for name, value in data.items() if value is not None})
     output.say()
     output.say(
-        "Copy the root key to a safe place now: without it nothing in the store can be read."
+        "The root key is on the token: if that is lost, nothing in the store can be read."
+        if root_key
+        else "Copy the root key to a safe place now: without it nothing in the store can be read."
     )
     output.say(f"Next: {tour.program()} run -c {tour.shown(path)}")
 

@@ -13,7 +13,9 @@ from typing import Any, Final
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from gateway.core.journey import destroy, dispose, receive
+from gateway.core import amending, backups, fixity
+from gateway.core.journey import certify, destroy, dispose, receive, rotate
+from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
 from vault.catalogue.store import Transaction
@@ -22,6 +24,11 @@ from vault.errors import VaultError
 CHECKPOINT_SECONDS: Final = 1.0
 HOUSEKEEPING_SECONDS: Final = 600.0
 RESUME_SECONDS: Final = 60.0
+ROTATION_SECONDS: Final = 3600.0
+FOLLOW_UP_SECONDS: Final = 60.0
+FIXITY_SECONDS: Final = 900.0
+AMENDMENT_SECONDS: Final = 1.0
+BACKUP_SECONDS: Final = 60.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -52,23 +59,36 @@ async def housekeeping(core: Core) -> None:
     await receive.expire_partials(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
+    async with core.keys_lock:
+        empty: dict[str, list[str]] = {}
+        for client_id, group_id in await core.read(
+            lambda connection: custody.empty_intake_groups(connection, today)
+        ):
+            empty.setdefault(client_id, []).append(group_id)
+        for client_id, ids in empty.items():
+            await rotate.finish_group_end(core, client_id, ids, now, client_id)
 
-    def end_empty(tx: Transaction) -> dict[str, list[str]]:
-        by_client: dict[str, list[str]] = {}
-        for client_id, group_id in custody.empty_intake_groups(tx.connection, today):
-            by_client.setdefault(client_id, []).append(group_id)
-        for client_id, ids in by_client.items():
-            custody.end_groups(tx.connection, ids, now)
-            core.record(tx, "groups.ended", client_id, ACTOR_CORE, now, groups=ids)
-        return by_client
 
-    ended = await core.write(end_empty)
+async def rotate_keys(core: Core) -> None:
+    """Go on with rotations that were begun, and begin those that are due by age."""
+    await rotate.resume(core)
+    for kind in await rotate.due(core):
+        await rotate.run(core, await rotate.start(core, kind, ACTOR_CORE))
 
-    def drop(tx: Transaction) -> None:
-        for client_id, ids in ended.items():
-            custody.drop_keys(tx.connection, client_id, ids, now)
 
-    await core.write(drop)
+async def back_up(core: Core) -> None:
+    """Run the backups that are due."""
+    await backups.due(core)
+
+
+async def amend_backups(core: Core) -> None:
+    """Tell backups of groups that have ended since they were made."""
+    await amending.deliver(core)
+
+
+async def follow_up(core: Core) -> None:
+    """Certify anew where a claim has risen."""
+    await certify.follow_up(core)
 
 
 async def resume_disposal(core: Core) -> None:
@@ -76,8 +96,12 @@ async def resume_disposal(core: Core) -> None:
     await destroy.recover(core)
 
 
-def start(core: Core) -> AsyncIOScheduler:
+def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     """Start the ticks on the running loop."""
+
+    async def read_share(core: Core) -> None:
+        await fixity.daily(core, desk)
+
     scheduler = AsyncIOScheduler(
         timezone="UTC",
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -97,6 +121,12 @@ def start(core: Core) -> AsyncIOScheduler:
     add(propose, core.config.retention.propose_interval, at_once=True)
     add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True)
     add(resume_disposal, RESUME_SECONDS, at_once=True)
+    add(rotate_keys, ROTATION_SECONDS, at_once=True)
+    add(follow_up, FOLLOW_UP_SECONDS, at_once=True)
+    add(read_share, FIXITY_SECONDS)
+    if core.config.backup.targets:
+        add(amend_backups, AMENDMENT_SECONDS)
+        add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(
         lambda event: log.error("job missed or failed", job=event.job_id),
         EVENT_JOB_MISSED | EVENT_JOB_ERROR,

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from gateway import service
 from gateway.config import Config
-from gateway.core import jobs, ssh_keys
+from gateway.core import backup_place, errands, jobs, ssh_keys
 from gateway.core.admin.desk import AdminSession
 from gateway.core.errands import ErrandDesk
 from gateway.core.journey import receive, steps
@@ -49,7 +49,12 @@ async def _serve(core: Core) -> None:
     now = core.now()
     for line in await asyncio.to_thread(core.store.recover, now):
         log.warning("recovered", what=line)
+    await asyncio.to_thread(errands.prepare, core)
     await asyncio.to_thread(receive.sweep, core)
+    await asyncio.to_thread(backup_place.sweep, core)
+    if core.store.changed_at_rest is not None:
+        log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
+        await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))
     store_id = core.store.origin.rpartition("/")[2]
     await core.write(lambda tx: core.record(tx, "core.started", store_id, "core", now))
 
@@ -79,7 +84,7 @@ async def _serve(core: Core) -> None:
     server = CoreServer(listeners, factories, own_sockets=not given)
 
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
-    scheduler = jobs.start(core)
+    scheduler = jobs.start(core, inspection)
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

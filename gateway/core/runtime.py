@@ -8,9 +8,11 @@ must not make anything fall due.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -18,13 +20,15 @@ import structlog
 from sqlalchemy import Connection
 
 from gateway.config import Config
+from gateway.core.carriage import Carriage
 from gateway.errors import ConfigurationError, Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.model import RuleBook
 from retention_rules.parser import load_rulebook
 from vault import ledger
 from vault.catalogue.store import Transaction
-from vault.root import load_root_key
+from vault.durable import sync_directory
+from vault.root import PKCS11, create_root_key, load_root_key
 from vault.store import Store
 
 T = TypeVar("T")
@@ -33,6 +37,23 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=10)
 ACTOR_CORE: Final = "core"
 
 log = structlog.get_logger("core")
+
+
+def _sibling(root_key: str) -> str | None:
+    """Where the file of the next root key lies while it replaces the one in a file; None: no file."""
+    if not root_key or root_key.startswith(PKCS11):
+        return None
+    if Path(root_key).parent == Path(os.environ.get("CREDENTIALS_DIRECTORY", "/dev/null")):
+        return None
+    return f"{root_key}.next"
+
+
+def _exists(root_key: str) -> bool:
+    if root_key.startswith(PKCS11):
+        from vault import root_pkcs11
+
+        return root_pkcs11.exists(root_key)
+    return Path(root_key).exists()
 
 
 def utc_now() -> datetime:
@@ -61,7 +82,18 @@ class Core:
         self.errand_work = asyncio.Event()
         self.resuming: set[str] = set()  # partial uploads in someone's hands
         self.executing: set[str] = set()  # batches in execution now
+        self.rotating: set[str] = set()  # rotations in hand now
+        self.background: set[asyncio.Future[Any]] = set()  # begun for someone who may go away
         self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
+        # Whoever ends key groups, or needs them to stand still, holds it: destruction, rotation, backup.
+        self.keys_lock = asyncio.Lock()
+        self.carriage = Carriage()
+        self.amending = asyncio.Lock()  # one delivery of amendments at a time
+        self.backing_up: set[str] = set()  # backup targets in use by a run or a verification
+        self.backups_tried: dict[
+            str, float
+        ] = {}  # batch id → when its backups were last looked into
+        self.certifying = asyncio.Lock()  # one follow-up certificate at a time
         self.checkpointed = -1  # ledger size at the last checkpoint job
 
     @classmethod
@@ -78,9 +110,59 @@ class Core:
             )
         except RetentionError as error:
             raise ConfigurationError(str(error)) from error
-        root = load_root_key(config.root_key_path)
+        root = load_root_key(config.root_key)
+        following = config.next_root_key or _sibling(config.root_key)
+        new = load_root_key(following) if following and _exists(following) else None
         copies = [copy.name for copy in config.keyring.copies]
-        return cls(config, Store.open(config.store_path, root, copies), rules, clock)
+        core = cls(config, Store.open(config.store_path, root, copies, new), rules, clock)
+        if new is not None and core.store.custody.keyrings.root.id == new.id:
+            # A crash came between the change of the root key and the change of its file.
+            core.adopt_next_root()
+        return core
+
+    def prepare_next_root(self) -> None:
+        """Have the root key ready that is to replace the present one.
+
+        Raises:
+            Refusal: none is configured, and the present one is not a file beside which one can be made.
+            VaultError: it can't be made or loaded.
+        """
+        if self.store.next_root is not None:
+            return
+        present = self.config.root_key
+        if self.config.next_root_key:
+            following: str = self.config.next_root_key
+        else:
+            sibling = _sibling(present)
+            if sibling is None:
+                raise Refusal(
+                    "invalid",
+                    "root key: expected store.next_root_key in the configuration, found none;"
+                    " only a root key in a file can be replaced without",
+                )
+            following = sibling
+        if not _exists(following):
+            create_root_key(following)
+        new = load_root_key(following)
+        if new.id == self.store.custody.keyrings.root.id:
+            raise Refusal(
+                "invalid", "root key: expected another one to change to, found the present one"
+            )
+        self.store.next_root = new
+
+    def adopt_next_root(self) -> None:
+        """Put the file of the new root key in the place of the old one, once everything is under it."""
+        self.store.next_root = None
+        sibling = _sibling(self.config.root_key)
+        if self.config.next_root_key or sibling is None or not Path(sibling).exists():
+            log.warning(
+                "root key changed: set store.root_key to the value of store.next_root_key",
+                root=self.store.custody.keyrings.root.id,
+            )
+            return
+        path = Path(self.config.root_key)
+        Path(sibling).replace(path)
+        sync_directory(path.parent)
 
     def close(self) -> None:
         self.store.close()

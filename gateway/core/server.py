@@ -155,7 +155,7 @@ class CoreServer:
     ) -> tuple[Message, int | None]:
         try:
             request = REQUEST_DECODERS[role].decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise WireError(f"{role}: expected a request of this socket, found another") from error
         try:
             return await session.handle(request)

@@ -35,7 +35,9 @@ from gateway.wire.messages import (
     BeginMail,
     BeginPart,
     BeginUpload,
+    CarryReport,
     Claim,
+    ClaimCarry,
     ClaimErrand,
     Commit,
     Done,
@@ -375,15 +377,31 @@ class CourierSession(Session):
     def __init__(self, core: Core, desk: ErrandDesk) -> None:
         super().__init__(core)
         self._desk = desk
+        self._carry: int | None = None  # what this connection carries for a backup
 
     async def handle(self, request: Any) -> Answer:
         match request:
+            case ClaimCarry():
+                claimed = await self.core.carriage.claim()
+                if claimed is None:
+                    return NoWork(), None
+                self._carry = claimed[0].carry_id
+                return claimed
+            case CarryReport():
+                self._carry = None
+                self.core.carriage.report(request)
+                return Done(), None
             case ClaimErrand():
                 return await self._desk.claim() or NoWork(), None
             case ErrandReport():
                 await self._desk.report(request)
                 return Done(), None
         raise WireError(f"courier: expected an errand, found {type(request).__name__}")
+
+    async def close(self) -> None:
+        await super().close()
+        if self._carry is not None:
+            self.core.carriage.lost(self._carry)
 
 
 SessionFactory = Callable[[], Session]

@@ -102,7 +102,7 @@ class _Assembler:
 def _reply(body: bytes) -> Any:
     try:
         return _decode_reply(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(f"reply: expected a message of the protocol, found {error}") from error
 
 

@@ -49,8 +49,9 @@ def _short_folder() -> str:
 class Journey:
     """The whole journey as acts that can be repeated until they have happened."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rotating: bool = False) -> None:
         self.folder = folder
+        self.rotating = rotating
         self.sockets = folder / "run"
         self.admin = Admin(self.sockets / "admin.sock", folder / "demo")
         self.acknowledged: dict[str, bytes] = {}
@@ -96,10 +97,31 @@ class Journey:
         )
         return finished["certificate"]
 
+    def rotate(self) -> None:
+        """Change every kind of key; what a crash interrupted goes on by itself."""
+        for what in ("groups", "ledger", "root"):
+            states = self.rotations(what)
+            if not states:
+                self.admin.call("keys.rotate", what=what)
+            assert until(lambda kind=what: self.rotations(kind) == {"done"}, 60)
+
+    def rotations(self, what: str) -> set[str]:
+        shown = self.admin.call("keys.status")["rotations"]
+        return {rotation["state"] for rotation in shown if rotation["what"] == what}
+
+    def read_kept(self) -> bytes:
+        door = Door(self.sockets / "sftp.sock", "accountant", self.folder / "demo" / "accountant")
+        try:
+            return door.read("/clients/acme/2026/demonstration-statement/kept.txt")
+        finally:
+            door.close()
+
     def run(self) -> str:
         self.send("note.txt", NOTE)
         self.send("kept.txt", KEPT)
         self.inspect_all()
+        if self.rotating:
+            self.rotate()
         return self.dispose()
 
 
@@ -108,7 +130,7 @@ def dies_and_recovers(template: Path, step: str, phase: str) -> None:
     home = Path(_short_folder())
     folder = home / "i"
     shutil.copytree(template, folder, symlinks=True)
-    journey = Journey(folder)
+    journey = Journey(folder, rotating=step.startswith("rotate."))
     try:
         # 1. Go until the core dies where it is told to.
         victim = CoreProcess(
@@ -133,6 +155,9 @@ def dies_and_recovers(template: Path, step: str, phase: str) -> None:
                 ), (name, found)
             verified = journey.admin.call("ledger.verify")
             assert verified["findings"] == []
+            if journey.rotating:
+                # At once, whether the rotation has been taken up again or not.
+                assert journey.read_kept() == KEPT
             # 3. Finish the journey.
             certificate = journey.run()
             _check_outcome(journey, certificate)
@@ -151,10 +176,10 @@ def _check_outcome(journey: Journey, certificate: str) -> None:
     # A client that was cut off after the commit point sends again: then there are two.
     assert 1 <= len(kept) <= 2
     assert {document["state"] for document in kept} == {"FILED"}
+    assert journey.read_kept() == KEPT
     reader = Door(
         journey.sockets / "sftp.sock", "accountant", journey.folder / "demo" / "accountant"
     )
-    assert reader.read("/clients/acme/2026/demonstration-statement/kept.txt") == KEPT
     with pytest.raises(Refusal):
         reader.read("/clients/acme/2026/demonstration-note/note.txt")
     reader.close()

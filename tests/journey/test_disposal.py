@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -298,7 +299,16 @@ def test_the_wrapped_keys_are_not_left_in_any_file_of_the_catalogue(house):
         files = list((house.folder / "vault").glob("catalogue.sqlite3*"))
         assert not any(wrapped in path.read_bytes() for path in files)
         shown = await house.act("certificate.show", id=certificate)
-        assert '"wrapped-keys-absent-from-catalogue-files"' in shown["json"]
+        checks = {
+            check["name"]: check["result"] for check in json.loads(shown["json"])["body"]["checks"]
+        }
+        assert checks == {
+            "live-key-absent": "passed",
+            "ciphertext-absent": "passed",
+            "decryption-fails": "passed",
+            "write-ahead-log-emptied": "passed",
+            "key-bytes-absent-from-files": "passed",
+        }
 
     run(journey())
 

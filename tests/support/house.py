@@ -10,8 +10,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.config import Config, InspectSection, RetentionSection
-from gateway.core import identity
+from gateway.config import Config, InspectSection, RetentionSection, StoreSection
+from gateway.core import errands, identity
 from gateway.core.admin.desk import NAMESPACE, AdminSession, act_statement
 from gateway.core.journey import receive
 from gateway.core.journey.inspect import InspectionDesk
@@ -22,7 +22,7 @@ from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
 from retention_rules.parser import load_rulebook
 from vault import sshsig
-from vault.root import FileRootKey
+from vault.root import PKCS11, create_root_key, load_root_key
 from vault.sealed import SealedReader, SealedWriter, document_context
 from vault.store import Store
 
@@ -53,18 +53,23 @@ class Clock:
         self.now += timedelta(**delta)
 
 
+def _place(folder: Path, root_key: str) -> str:
+    return root_key if root_key.startswith(PKCS11) else str(folder / root_key)
+
+
 class House:
     """An open core with two clients and an account of each role. `accountant` sees acme only."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, root_key: str = "root.key", **settings: Any) -> None:
         self.folder = folder
         self.clock = Clock()
         self.keys: dict[str, Ed25519PrivateKey] = {}
-        root = FileRootKey.create(folder / "root.key")
+        root = create_root_key(_place(folder, root_key))
         Store.create(folder / "vault", root, self.clock(), {}).close()
         self.config = Config(
             retention=RetentionSection(packs=["cn", "demo"]),
             inspect=InspectSection(clamd="off"),
+            store=StoreSection(root_key=root_key),
             base=folder,
             source=folder / "config.toml",
         )
@@ -74,7 +79,7 @@ class House:
 
     def open(self) -> None:
         """(Re)open the store, as a restart does. The clock's plausibility starts anew."""
-        root = FileRootKey.load(self.folder / "root.key")
+        root = load_root_key(self.config.root_key)
         rules = load_rulebook(self.config.retention.packs)
         self.core = Core(
             self.config,
@@ -84,6 +89,7 @@ class House:
             rules,
             self.clock,
         )
+        errands.prepare(self.core)
         self.desk = InspectionDesk(self.core)
 
     def restart(self) -> None:

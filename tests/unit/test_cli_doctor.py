@@ -176,6 +176,45 @@ def test_copies_are_looked_at_where_they_are_to_go(made) -> None:
     assert about(findings, "keyring copy gone") == ["problem"]
 
 
+def test_a_copy_that_is_behind_and_one_that_nobody_settled_are_told_with_since_and_why(
+    made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = made.config.read_text()
+    made.config.write_text(text + '[[keyring.copies]]\nname = "gone"\ndirectory = "gone"\n')
+    told = [finding for finding in look(made) if finding.subject == "keyring copies at gone"]
+    assert [finding.level for finding in told] == ["weak"]
+    assert "behind since 20" in told[0].what
+    program = Program(capsys, made.config)
+    (row,) = program.json("keys", "copies")
+    assert (row["state"], row["waiting"]) == ("behind", 2)
+    assert "gone" in program("keys", "copies").out
+    made.config.write_text(text)
+    told = [finding for finding in look(made) if finding.subject == "keyring copies at gone"]
+    assert "taken out of the configuration" in told[0].what
+    words = ("keys", "settle", "gone", "--statement", "it never was there")
+    assert "officer" in program(*words).one_line(1)
+    assert program(
+        *words, "--as", "officer1", "--key", made.folder / "demo" / "officer1"
+    ).out.startswith("Place gone settled")
+    assert not [finding for finding in look(made) if finding.subject == "keyring copies at gone"]
+    assert [row["state"] for row in program.json("keys", "copies")] == ["settled"]
+
+
+@pytest.mark.parametrize(("mode", "problems"), [(0o600, 0), (0o644, 1), (None, 1)])
+def test_a_secret_of_a_copy_that_others_can_read_or_that_is_missing_is_a_problem(
+    made, mode: int | None, problems: int
+) -> None:
+    if mode is not None:
+        (made.folder / "s3").touch(mode=mode)
+        (made.folder / "s3").chmod(mode)
+    made.configure(
+        lambda text: (
+            text + '[[keyring.copies]]\nname = "far"\ns3 = "s3://bucket"\ncredentials = "s3"\n'
+        )
+    )
+    assert about(look(made), "keyring copy far") == ["problem"] * problems
+
+
 @pytest.mark.parametrize(
     ("policy", "level"), [("off", "weak"), ("auto", "weak"), ("required", "problem")]
 )

@@ -56,7 +56,7 @@ def test_a_new_installation_opens_with_its_root_key_and_is_its_owner_s_alone(
     assert setup.create(folder, NOW) == folder / "config.toml"
     assert {path.name for path in folder.iterdir()} == {"config.toml", "root.key", "vault", "run"}
     config = load(folder / "config.toml")
-    Store.open(config.store_path, load_root_key(config.root_key_path)).close()
+    Store.open(config.store_path, load_root_key(config.root_key)).close()
     for path in (folder, *folder.rglob("*")):
         mode = stat.S_IMODE(path.lstat().st_mode)
         assert mode & 0o077 == 0, f"{path} has mode {mode:o}"

@@ -38,12 +38,18 @@ def test_the_example_names_every_key_of_every_section_and_no_other() -> None:
     for name in SECTIONS:
         fields = type(getattr(Config(), name)).__struct_fields__
         assert list(shown[name]) == list(fields), name
-    assert list(shown["keyring"]["copies"][0]) == list(KeyringCopy.__struct_fields__)
+    # No place has every key: the three kinds are shown one after the other.
+    used = [name for copy in shown["keyring"]["copies"] for name in copy]
+    assert list(dict.fromkeys(used)) == [
+        "name", "directory", "keeps_days", "sftp", "host_key", "key", "s3", "endpoint", "region",
+        "credentials",
+    ]  # fmt: skip
+    assert set(used) == set(KeyringCopy.__struct_fields__)
 
 
 def test_the_commented_part_of_the_example_decodes_too() -> None:
     text = re.sub(r"^#(?=[a-z\[])", "", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
-    assert len(decode(text.encode(), EXAMPLE).keyring.copies) == 1
+    assert len(decode(text.encode(), EXAMPLE).keyring.copies) == 3
 
 
 def test_every_key_of_the_example_stands_below_prose_of_its_own() -> None:
@@ -75,6 +81,49 @@ def test_every_key_of_the_example_stands_below_prose_of_its_own() -> None:
         (
             "[[keyring.copies]]\nname='a'\ndirectory='x'\n[[keyring.copies]]\nname='a'\ndirectory='y'\n",
             ["keyring.copies", "distinct names"],
+        ),
+        *(
+            (f"[[keyring.copies]]\nname='a'\n{text}\n", ["keyring.copies (a)", *words])
+            for text, words in [
+                ("", ["exactly one of directory, sftp and s3", "found none"]),
+                ("directory='x'\ns3='s3://bucket'", ["found directory and s3"]),
+                ("directory='x'\nkey='k'", ["key together with sftp only"]),
+                ("directory='x'\ncredentials='k'", ["credentials together with s3 only"]),
+                ("sftp='sftp://u@h/x'\nhost_key='k'", ["expected key together with sftp"]),
+                ("sftp='sftp://u@h/x'\nkey='k'", ["expected host_key together with sftp"]),
+                *(
+                    (f"sftp='{address}'\nkey='k'\nhost_key='k'", ["sftp://user@host:port/path"])
+                    for address in [
+                        "u@h:/x",
+                        "sftp://h/x",
+                        "sftp://u@h",
+                        "sftp://u:secret@h/x",
+                        "sftp://u@h:0/x",
+                        "sftp://u@h:70000/x",
+                        "scp://u@h/x",
+                        "sftp://u@h/x?y",
+                    ]
+                ),
+                (
+                    "sftp='sftp://u@h/x'\nkey='k'\nhost_key='ssh-ed25519'",
+                    ["host_key", "found another"],
+                ),
+                (
+                    f"sftp='sftp://u@h/x'\nkey='k'\nhost_key='ssh-ed25519 {'A' * 68}'",
+                    ["host_key", "found another"],
+                ),
+                ("s3='s3://bucket'", ["expected credentials together with s3"]),
+                ("s3='bucket'\ncredentials='c'", ["s3://bucket/prefix"]),
+                ("s3='s3://bucket/a b'\ncredentials='c'", ["s3://bucket/prefix"]),
+                (
+                    "s3='s3://bucket'\ncredentials='c'\nendpoint='http://far.example'",
+                    ["https://host", "this machine only"],
+                ),
+            ]
+        ),
+        (
+            "[keyring]\ncopies = [{name = 'a', directory = 'x', keeps_days = -1}]\n",
+            ["keyring.copies[0].keeps_days", "found -1"],
         ),
         ("[log]\nlevel = 'loud'\n", ["log.level", "'loud'"]),
         (f"[sockets]\ndirectory = '{'d' * 120}'\n", ["sockets.directory", "at most 107 bytes"]),
@@ -121,7 +170,7 @@ def test_paths_are_relative_to_the_configuration_and_not_to_where_one_stands(
     config = load(Path("etc/config.toml"))
     assert config.store_path.resolve() == (tmp_path / "vault").resolve()
     assert config.store_path.is_absolute()
-    assert config.root_key_path is None
+    assert config.root_key == ""
 
 
 @pytest.mark.parametrize(

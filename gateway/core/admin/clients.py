@@ -12,6 +12,7 @@ from sqlalchemy import exists, func, insert, select, update
 
 from gateway.core import mail
 from gateway.core.admin.context import Context, client_row
+from gateway.core.journey import rotate
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -186,6 +187,7 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
 
     def end(tx: Transaction) -> None:
         core.store.custody.end(tx.connection, client_id, context.now)
+        rotate.tell_backups(core, tx, [], context.now)
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)

@@ -22,10 +22,14 @@ from sqlalchemy import Connection
 from gateway.core import identity
 from gateway.core.admin import (
     accounts,
+    attestations,
+    backups,
     clients,
+    copies,
     disposal,
     documents,
     holds,
+    keys,
     oversight,
     retention,
 )
@@ -88,12 +92,21 @@ ACTS: Final[dict[str, Act]] = {
     # Its own signature, over the register, proves who decides: no second one is asked for.
     "disposal.decide": Act(disposal.decide, disposal.Decide, _READERS),
     "disposal.execute": Act(disposal.execute, disposal.Named, ("officer", "archivist")),
+    "disposal.attestation": Act(attestations.attestation, attestations.Attest, _READERS),
+    "disposal.attest": Act(attestations.attest, attestations.Attest, _READERS),
     "certificate.list": Act(disposal.certificate_list, disposal.ListAll, _READERS),
+    "certificate.keys": Act(disposal.certificate_keys, disposal.ListAll, _READERS),
     "certificate.show": Act(disposal.certificate_show, disposal.Named, _READERS),
     "ledger.verify": Act(oversight.ledger_verify, oversight.LedgerVerify, _READERS),
     "ledger.checkpoint": Act(oversight.ledger_checkpoint, oversight.Nothing, _READERS),
     "ledger.export": Act(oversight.ledger_export, oversight.LedgerExport, _READERS),
-    "keys.status": Act(oversight.keys_status, oversight.Nothing, _READERS),
+    "keys.copies": Act(copies.list_all, copies.ListAll, _READERS),
+    "keys.settle": Act(copies.settle, copies.Settle, ("officer",)),
+    "keys.status": Act(keys.status, keys.Nothing, _READERS),
+    "keys.rotate": Act(keys.rotate_keys, keys.Rotate, _ADMIN),
+    "backup.run": Act(backups.run, backups.Run, _ADMIN),
+    "backup.list": Act(backups.list_all, backups.Nothing, _READERS),
+    "backup.verify": Act(backups.verify, backups.Verify, _READERS),
     "check": Act(oversight.check, oversight.Check, _READERS),
     "status": Act(oversight.status, oversight.Nothing, _READERS),
 }

@@ -10,16 +10,24 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.core import identity
 from gateway.core.admin.context import Context, account_row, slugs
-from gateway.core.journey import destroy, dispose
+from gateway.core.journey import certify, destroy, dispose
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, approvals, batches, certificates
-from vault.certificate import APPROVAL_NAMESPACE
+from vault.certificate_statements import APPROVAL_NAMESPACE
+from vault.custody import HOUSE
+from vault.signing import SigningIdentity
 
 
 class Propose(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `disposal.propose`."""
+    """Arguments of `disposal.propose`.
+
+    `documents` narrows it to these; `whole_client` proposes the end of a client: all its documents, and with
+    them its keyring.
+    """
 
     client: str = ""
+    documents: list[str] = []
+    whole_client: bool = False
 
 
 class ListAll(msgspec.Struct, forbid_unknown_fields=True):
@@ -67,9 +75,7 @@ def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str
 
 
 def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[str, Any]:
-    certificate = connection.execute(
-        select(certificates.c.id).where(certificates.c.batch_id == row.id)
-    ).scalar()
+    newest = certify.newest_of(connection, row.id)
     return {
         "id": row.id,
         "client": slugs(connection).get(row.client_id, ""),
@@ -78,13 +84,21 @@ def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[s
         "waiting_for": _waiting_for(connection, context, row),
         "proposed_at": row.proposed_at,
         "register_digest": row.register_digest,
-        "certificate": certificate,
+        "scope": row.scope,
+        "certificate": None if newest is None else newest.id,
     }
 
 
 async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     """Propose batches of what is due now."""
-    made = await dispose.propose(context.core, context.actor, arguments.client or None)
+    if arguments.whole_client:
+        if not arguments.client or arguments.documents:
+            raise Refusal("invalid", "offboarding: expected a client and no documents")
+        made = [await dispose.propose_end(context.core, context.actor, arguments.client)]
+    else:
+        made = await dispose.propose(
+            context.core, context.actor, arguments.client or None, arguments.documents
+        )
     return await context.core.read(
         lambda c: [_describe(c, context, dispose.load_batch(c, batch_id)) for batch_id in made]
     )
@@ -207,4 +221,23 @@ async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]
         "json": bytes(row.document).decode(),
         "pdf": base64.b64encode(row.printed).decode(),
         "vkey": context.core.store.vkey,
+        # Oldest first: a certificate is signed with the key of its time.
+        "vkeys": list(context.core.store.vkeys),
+    }
+
+
+async def certificate_keys(context: Context, arguments: ListAll) -> dict[str, Any]:
+    """What a reader verifies certificates with: every key of the ledger, and who signs prints.
+
+    The authority behind the signer (X.509, PEM) and the signer's fingerprint (SHA-256) are empty until the
+    first certificate was printed.
+    """
+    del arguments
+    store = context.core.store
+    kept = store.custody.keyring(HOUSE).secrets.get(certify.SECRET_SIGNING)
+    signer = SigningIdentity.load(kept) if kept is not None else None
+    return {
+        "vkeys": list(store.vkeys),
+        "signer": "" if signer is None else signer.authority_pem,
+        "fingerprint": "" if signer is None else signer.fingerprint,
     }

@@ -9,21 +9,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import errands
+from gateway.core import backups, errands, fixity
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
-from gateway.core.journey.inspect import SETTING_CLAMD_SEEN, NotRead
-from gateway.core.journey.lifecycle import STORED, State
+from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
+from gateway.core.journey.lifecycle import State
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
 from vault import ledger
-from vault.catalogue.schema import batches, clients, documents, groups, holds, settings
-from vault.errors import VaultError
-from vault.sealed import SealedReader, document_context
-
-READERS_AT_ONCE = 4
+from vault.catalogue.schema import batches, clients, documents, holds, settings
+from vault.ledger_verify import verify as verify_ledger
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,16 +41,17 @@ class LedgerExport(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `check`."""
+    """Arguments of `check`; `acknowledge`: someone answers for a change of the catalogue at rest."""
 
     read_data: bool = False
+    acknowledge: bool = False
 
 
 async def ledger_verify(context: Context, arguments: LedgerVerify) -> AdminAnswer:
     """Recompute the ledger and hold it against its checkpoints and those given."""
     store = context.core.store
     report = await context.core.read(
-        lambda c: ledger.verify(c, store.vkey, store.origin, tuple(arguments.against))
+        lambda c: verify_ledger(c, store.vkey, store.origin, tuple(arguments.against))
     )
     data = {
         "size": report.size,
@@ -91,55 +89,27 @@ async def ledger_export(context: Context, arguments: LedgerExport) -> dict[str, 
     return {"entries": entries, "vkey": context.core.store.vkey}
 
 
-async def keys_status(context: Context, arguments: Nothing) -> dict[str, Any]:
-    """Keyrings, their epochs, groups and ages; copies that are behind."""
-    del arguments
-    core = context.core
-
-    def look(connection: Connection) -> list[dict[str, Any]]:
-        found = []
-        for row in connection.execute(select(clients).where(clients.c.state == "open")):
-            keyring = core.store.custody.keyring(row.id)
-            oldest = connection.execute(
-                select(func.min(groups.c.created_at)).where(
-                    groups.c.client_id == row.id, groups.c.ended_at.is_(None)
-                )
-            ).scalar()
-            found.append(
-                {
-                    "client": row.slug,
-                    "epoch": keyring.epoch,
-                    "groups": len(keyring.groups),
-                    "oldest_group": oldest,
-                }
-            )
-        return found
-
-    return {
-        "root_key": await context.core.read(_root_key_id),
-        "keyrings": await core.read(look),
-        "copies": [copy.name for copy in core.config.keyring.copies],
-        "copies_behind": await asyncio.to_thread(errands.overdue, core),
-    }
-
-
-def _root_key_id(connection: Connection) -> str:
-    return str(
-        connection.execute(
-            select(settings.c.value).where(settings.c.key == "root_key_id")
-        ).scalar_one()
-    )
-
-
 async def check(context: Context, arguments: Check) -> AdminAnswer:
     """Check every invariant; with `read_data` also every byte of every document."""
     core = context.core
+    if arguments.acknowledge:
+        if context.account is None or context.account.role != "officer":
+            raise Refusal(
+                "denied", "check: expected an officer to acknowledge a change, found another"
+            )
+        if await asyncio.to_thread(core.store.acknowledge_change):
+            await core.write(
+                lambda tx: core.record(
+                    tx, "store.change-acknowledged", "store", context.actor, context.now
+                )
+            )
     report = await asyncio.to_thread(vault_check.check, core.store)
     findings = list(report.findings or [])
     read = 0
     if arguments.read_data:
-        read, more = await _read_everything(context)
-        findings.extend(more)
+        reading = await fixity.read_everything(core, context.desk)
+        read = reading.documents
+        findings.extend(reading.findings)
     data = {
         "documents": report.documents,
         "blobs": report.blobs,
@@ -164,80 +134,6 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
             )
         )
     return AdminAnswer(data, 1 if findings else 0)
-
-
-async def _read_everything(context: Context) -> tuple[int, list[vault_check.Finding]]:
-    """Read every stored document whole: by inspectors while the core serves, else here."""
-    findings: list[vault_check.Finding] = []
-    gate = asyncio.Semaphore(READERS_AT_ONCE)
-    read = 0
-
-    async def one(row: Any) -> None:
-        nonlocal read
-        async with gate:
-            try:
-                if context.desk is not None:
-                    whole = await context.desk.fixity(row)
-                else:
-                    whole = await asyncio.to_thread(_read_here, context, row)
-            except NotRead as error:
-                findings.append(
-                    vault_check.Finding(f"document {row.id}", str(error), "run the check again")
-                )
-                return
-            except VaultError as error:
-                findings.append(
-                    vault_check.Finding(f"document {row.id}", str(error), vault_check.RESTORE)
-                )
-                return
-            read += 1
-            if not whole:
-                findings.append(
-                    vault_check.Finding(
-                        f"document {row.id}",
-                        "expected the bytes that were received, found others",
-                        vault_check.RESTORE,
-                    )
-                )
-
-    last = ""
-    while True:
-        rows = await context.core.read(lambda c, after=last: _stored_page(c, after))  # type: ignore[misc]
-        if not rows:
-            return read, findings
-        await asyncio.gather(*(one(row) for row in rows))
-        last = rows[-1].id
-
-
-def _stored_page(connection: Connection, after: str) -> list[Any]:
-    return list(
-        connection.execute(
-            select(documents)
-            .where(documents.c.id > after, documents.c.state.in_(STORED))
-            .order_by(documents.c.id)
-            .limit(200)
-        ).all()
-    )
-
-
-def _read_here(context: Context, row: Any) -> bool:
-    """Read a document in this process: only where no core serves (the administrator's own hand)."""
-    import hashlib
-
-    store = context.core.store
-    metadata = store.custody.open_metadata(row)
-    with SealedReader(
-        store.blobs.open(row.id),
-        store.custody.document_key(row),
-        document_context(row.id),
-        close_fd=True,
-    ) as reader:
-        digest = hashlib.sha256()
-        size = 0
-        while data := reader.read(1 << 20):
-            digest.update(data)
-            size += len(data)
-    return size == row.size and digest.digest() == metadata.sha256
 
 
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
@@ -289,6 +185,8 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
 
     data = await core.read(look)
     data["clamd"] = {"policy": core.config.inspect.clamd, "adopted_at": data["clamd"]}
+    data["backups"] = await asyncio.to_thread(backups.status, core)
+    data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["serving"] = context.desk is not None

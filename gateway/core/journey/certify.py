@@ -1,41 +1,45 @@
-"""Looking for what must be gone, and certifying what was seen.
+"""Certificates: what was seen after a destruction, bound to the ledger, printed and signed.
 
-Each search says what it looked for and what it found; the claim level follows from the searches and from
-the state of every known copy, never from a setting. The certificate's body is bound to the ledger before it
-is printed, so that a crash in between issues the same certificate and no second one.
+The claim level follows from the searches (`verify`) and from the state of every known copy, never from a
+setting. The body is bound to the ledger before it is printed, so that a crash in between issues the same
+certificate and no second one. When the last copy has caught up or expired, or a medium was sanitised, a
+follow-up certificate says so; the first one stays as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import mmap
-from datetime import datetime
+import math
+import time
+from datetime import date, datetime, timedelta
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, exists, select, update
+from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core import mail
+from gateway.core.journey import verify
 from gateway.core.journey.dispose import DONE
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
-from vault import copies, ledger, sshsig
+from vault import copies as keyring_copies
+from vault import ledger, sshsig
 from vault.catalogue.schema import (
     accounts,
     approvals,
     batches,
     certificates,
     clients,
-    documents,
+    sanitisations,
 )
 from vault.catalogue.store import Transaction
 from vault.certificate import (
+    BACKUP_UNREADABLE,
     CERTIFIED,
-    CIPHERTEXT_ABSENT,
     DIGEST_FIELD,
     FORMAT,
-    KEY_ABSENT,
+    LEVELS,
     LIMITS,
     Approval,
     Body,
@@ -47,6 +51,8 @@ from vault.certificate import (
     LedgerProof,
     Outcome,
     RegisterEntry,
+    Sanitisation,
+    Witness,
     canonical,
     certificate_to_json,
     claim_for,
@@ -54,14 +60,15 @@ from vault.certificate import (
     make_claim,
 )
 from vault.certificate_print import language_of, print_certificate
+from vault.custody import HOUSE
 from vault.ids import new_id
+from vault.signing import SigningIdentity
 
+SECRET_SIGNING: Final = "certificate-signing"  # noqa: S105  the name of a secret, not one
+BACKUP_RETRY: Final = 3600.0  # seconds before backups are looked into again for one batch
+WITNESSED: Final = "witness"  # in `approvals.decision`
+SIGNING_MARGIN: Final = timedelta(days=180)  # a signer is replaced this long before it expires
 COPY_PATIENCE: Final = 5.0  # seconds to wait for reachable keyring copies before certifying
-RAW_SCAN_LIMIT: Final = (
-    4 * 1024**3
-)  # bytes times patterns of the raw search, above it is not checked
-CHECK_WRAPPED: Final = "wrapped-keys-absent-from-catalogue-files"
-CHECK_JOURNAL: Final = "write-ahead-log-emptied"
 
 _decode_body = msgspec.json.Decoder(Body).decode
 
@@ -74,6 +81,18 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True):
     destroyed_at: str = ""
     body: str = ""  # the certificate's body, once the ledger holds its digest (base64)
     certified: int = -1  # index of that ledger entry
+    epoch: int = 0  # of the keyring, the first without these groups; 0: the keyring has ended
+    language: str = ""  # the client's: its profile may end with the batch
+
+
+class Medium(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person states about a sanitised medium (`sanitisations.facts`)."""
+
+    medium: str
+    serial: str
+    method: str
+    performed_on: date
+    place: str
 
 
 def progress_of(connection: Connection, batch_id: str) -> Progress:
@@ -95,155 +114,295 @@ async def await_copies(core: Core, owner: str) -> None:
     """Give reachable copies of the keyring a moment to follow, so that the claim can include them."""
     deadline = asyncio.get_running_loop().time() + COPY_PATIENCE
     while asyncio.get_running_loop().time() < deadline:
-        if not await core.read(lambda connection: copies.behind(connection, owner)):
+        if not await core.read(lambda connection: keyring_copies.behind(connection, owner)):
             return
         await asyncio.sleep(0.2)
-
-
-def look(
-    core: Core,
-    batch: Row[Any],
-    ids: list[str],
-    progress: Progress,
-    wrapped: list[bytes],
-    emptied: bool,
-) -> tuple[Check, ...]:
-    """Look for everything that must be gone; each search reports what it saw."""
-    keyring = core.store.custody.stored(batch.client_id)  # from disk, not from memory
-    left = [group_id for group_id in progress.groups if group_id in keyring.groups]
-    with_keys = core.store.catalogue.read(
-        lambda connection: [
-            document_id
-            for document_id in ids
-            if connection.execute(
-                select(documents.c.wrapped_key).where(documents.c.id == document_id)
-            ).scalar()
-            is not None
-        ]
-    )
-    stored = [document_id for document_id in ids if core.store.blobs.exists(document_id)]
-    return (
-        _check(
-            KEY_ABSENT,
-            not left and not with_keys,
-            f"{len(progress.groups)} group keys looked for in the keyring (epoch {keyring.epoch}) and"
-            f" {len(ids)} wrapped keys in the catalogue: {len(left)} and {len(with_keys)} found",
-        ),
-        _check(
-            CIPHERTEXT_ABSENT,
-            not stored,
-            f"{len(ids)} sealed files looked for in the store: {len(stored)} found",
-        ),
-        _check(
-            CHECK_JOURNAL, emptied, "the write-ahead log was truncated after the keys were erased"
-        )
-        if emptied
-        else Check(name=CHECK_JOURNAL, result="not_checked", detail="a reader was in the way"),
-        _raw_search(core, wrapped),
-    )
-
-
-def _check(name: str, passed: bool, detail: str) -> Check:
-    return Check(name=name, result="passed" if passed else "failed", detail=detail)
-
-
-def _raw_search(core: Core, wrapped: list[bytes]) -> Check:
-    """Search the catalogue's files byte by byte for the wrapped keys that were erased."""
-    files = [
-        path for path in core.store.path.iterdir() if path.name.startswith("catalogue.sqlite3")
-    ]
-    size = sum(path.stat().st_size for path in files)
-    if not wrapped or size * len(wrapped) > RAW_SCAN_LIMIT:
-        why = (
-            "execution was interrupted before" if not wrapped else "the catalogue is too large for"
-        )
-        return Check(name=CHECK_WRAPPED, result="not_checked", detail=f"{why} the raw search")
-    found = 0
-    for path in files:
-        if path.stat().st_size == 0:
-            continue
-        with (
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            found += sum(data.find(pattern) >= 0 for pattern in wrapped)
-    return _check(
-        CHECK_WRAPPED,
-        found == 0,
-        f"{len(wrapped)} wrapped keys searched in {size} raw bytes of {len(files)} files: {found} found",
-    )
 
 
 async def issue(
     core: Core, batch: Row[Any], register: tuple[RegisterEntry, ...], checks: tuple[Check, ...]
 ) -> str:
-    """Bind the certificate's body to the ledger, then issue it; both halves are safe to repeat."""
+    """Certify a batch that was executed; safe to repeat, and the same certificate each time."""
 
-    def bind(tx: Transaction) -> Progress:
+    def bind(tx: Transaction) -> None:
         progress = progress_of(tx.connection, batch.id)
         if progress.certified < 0:
-            now = core.now()
-            body = _body(core, tx.connection, batch, register, progress, checks, now)
-            progress.certified = core.record(
-                tx, CERTIFIED, batch.id, ACTOR_CORE, now,
-                **{DIGEST_FIELD: digest(body), "level": body.claim.level},
-            )  # fmt: skip
-            progress.body = base64.b64encode(canonical(body)).decode()
-            remember(tx.connection, batch.id, progress)
-            tx.ledger.sign_checkpoint(tx.connection, core.store.origin, core.store.ledger_key, now)
-        return progress
+            body = _body(core, tx.connection, batch, register, progress, checks, core.now())
+            _bind(core, tx, batch.id, progress, body)
 
-    progress = await core.write(bind)
-    body = _decode_body(base64.b64decode(progress.body))
+    await core.write(bind)
+    return await _publish(core, batch)
+
+
+def _bind(core: Core, tx: Transaction, batch_id: str, progress: Progress, body: Body) -> None:
+    """COMMIT POINT of a certificate: the ledger holds its digest, under a checkpoint."""
+    progress.certified = core.record(
+        tx, CERTIFIED, batch_id, ACTOR_CORE, body.issued_at,
+        **{DIGEST_FIELD: digest(body), "level": body.claim.level},
+    )  # fmt: skip
+    progress.body = base64.b64encode(canonical(body)).decode()
+    remember(tx.connection, batch_id, progress)
+    tx.ledger.sign_checkpoint(
+        tx.connection, core.store.origin, core.store.ledger_key, body.issued_at
+    )
+
+
+async def _publish(core: Core, batch: Row[Any]) -> str:
+    """Assemble, print and store the certificate whose body is bound; safe to repeat."""
 
     def assemble(connection: Connection) -> tuple[Certificate, str]:
+        progress = progress_of(connection, batch.id)
+        proof, vkey = ledger.proof_of(connection, progress.certified, core.store.vkeys)
         certificate = Certificate(
             format=FORMAT,
-            body=body,
+            body=_decode_body(base64.b64decode(progress.body)),
             ledger=LedgerProof(
                 origin=core.store.origin,
-                vkey=core.store.vkey,
+                vkey=vkey,
                 entry=ledger.entry(connection, progress.certified),
-                proof=ledger.proof_of(connection, progress.certified, core.store.vkey),
+                proof=proof,
             ),
         )
-        client = connection.execute(select(clients).where(clients.c.id == batch.client_id)).one()
-        return certificate, mail.open_profile(core, client).language
+        return certificate, progress.language
 
     certificate, language = await core.read(assemble)
+    body = certificate.body
     document = certificate_to_json(certificate)
-    printed = await asyncio.to_thread(print_certificate, certificate, language_of(language))
+    identity = await signing_identity(core)
+    printed = await asyncio.to_thread(
+        print_certificate, certificate, language_of(language), identity
+    )
 
-    def store(tx: Transaction) -> str:
-        now = core.now()
-        present = tx.connection.execute(
-            select(certificates.c.id).where(certificates.c.id == body.certificate_id)
-        ).scalar()
-        if present is None:
-            tx.connection.execute(
-                insert(certificates),
-                {
-                    "id": body.certificate_id,
-                    "batch_id": batch.id,
-                    "client_id": batch.client_id,
-                    "issued_at": stamp(body.issued_at),
-                    "level": body.claim.level,
-                    "document": document,
-                    "printed": printed,
-                },
-            )
+    def store(tx: Transaction) -> None:
+        tx.connection.execute(
+            insert(certificates).on_conflict_do_nothing(),
+            {
+                "id": body.certificate_id,
+                "batch_id": batch.id,
+                "client_id": batch.client_id,
+                "issued_at": stamp(body.issued_at),
+                "level": body.claim.level,
+                "follows": body.follows,
+                "document": document,
+                "printed": printed,
+            },
+        )
         tx.connection.execute(
             update(batches)
-            .where(batches.c.id == batch.id)
-            .values(state=DONE, finished_at=stamp(now))
+            .where(batches.c.id == batch.id, batches.c.state != DONE)
+            .values(state=DONE, finished_at=stamp(core.now()))
         )
-        return body.certificate_id
 
-    certificate_id = await core.write(store)
+    await core.write(store)
     log.info(
-        "disposal certified", batch=batch.id, certificate=certificate_id, level=body.claim.level
+        "disposal certified",
+        batch=batch.id,
+        certificate=body.certificate_id,
+        level=body.claim.level,
     )
-    return certificate_id
+    return body.certificate_id
+
+
+async def signing_identity(core: Core) -> SigningIdentity:
+    """The key and certificate that prints are signed with, made when they are first needed."""
+    now = core.now()
+    custody = core.store.custody
+    present = custody.keyring(HOUSE).secrets.get(SECRET_SIGNING)
+    if present is not None:
+        identity = SigningIdentity.load(present)
+        if identity.certificate.not_valid_after_utc > now + SIGNING_MARGIN:
+            return identity
+    # Up to a second of arithmetic: not on the writing thread.
+    made = await asyncio.to_thread(SigningIdentity.create, core.store.origin, now)
+
+    def keep(tx: Transaction) -> None:
+        custody.keyring(HOUSE).secrets[SECRET_SIGNING] = made.encode()
+        custody.save(tx.connection, HOUSE, now)
+        core.record(
+            tx, "signer.made", core.store.origin.rpartition("/")[2], ACTOR_CORE, now,
+            fingerprint=made.fingerprint,
+        )  # fmt: skip
+
+    await core.write(keep)
+    core.errand_work.set()
+    return made
+
+
+async def follow_up(core: Core, batch_id: str | None = None) -> list[str]:
+    """Certify anew where a claim has risen, or where people have attested something since.
+
+    A claim rises by itself when the last copy has caught up or expired.
+
+    Args:
+        batch_id: look at this batch only.
+
+    Returns:
+        The ids of the certificates issued.
+    """
+    if core.certifying.locked() and batch_id is None:
+        return []
+    async with core.certifying:
+        return await _follow_up(core, batch_id)
+
+
+async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
+    def candidates(connection: Connection) -> list[Row[Any]]:
+        wanted = [batches.c.state == DONE]
+        if batch_id is not None:
+            wanted.append(batches.c.id == batch_id)
+        return list(connection.execute(select(batches).where(*wanted)).all())
+
+    issued = []
+    for batch in await core.read(candidates):
+        newest = await core.read(lambda c, which=batch.id: newest_of(c, which))  # type: ignore[misc]
+        if newest is None:
+            continue
+        unchecked = await _look_again(core, batch, newest)
+        bound = await core.read(lambda c, which=batch.id: progress_of(c, which))  # type: ignore[misc]
+        pending = _decode_body(base64.b64decode(bound.body)).certificate_id != newest.id
+        if pending or await core.write(
+            lambda tx, which=batch, old=newest, seen=unchecked: _raise(core, tx, which, old, seen)  # type: ignore[misc]
+        ):
+            issued.append(await _publish(core, batch))
+    return issued
+
+
+def newest_of(connection: Connection, batch_id: str) -> Row[Any] | None:
+    """The newest certificate of a batch: the one that no other follows."""
+    later = certificates.alias()
+    return connection.execute(
+        select(certificates)
+        .where(
+            certificates.c.batch_id == batch_id,
+            ~exists().where(later.c.batch_id == batch_id, later.c.follows == certificates.c.id),
+        )
+        .order_by(certificates.c.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+async def _look_again(core: Core, batch: Row[Any], newest: Row[Any]) -> tuple[Check, ...]:
+    """Look into the backups where that was not possible before; at most hourly for a batch."""
+    if newest.level not in {"L0", "L1"}:
+        return ()
+    progress = await core.read(lambda c: progress_of(c, batch.id))
+    body = _decode_body(base64.b64decode(progress.body))
+    missing = any(
+        check.name == BACKUP_UNREADABLE and check.result == "not_checked" for check in body.checks
+    )
+    tried = core.backups_tried.get(batch.id, -math.inf)
+    if not missing or time.monotonic() < tried + BACKUP_RETRY:
+        return ()
+    core.backups_tried[batch.id] = time.monotonic()
+    async with core.keys_lock:
+        return await verify.look_into_backups(core, batch.client_id, list(progress.entries))
+
+
+def _raise(
+    core: Core, tx: Transaction, batch: Row[Any], old: Row[Any], seen: tuple[Check, ...]
+) -> bool:
+    """Bind a follow-up if copies carry a higher claim now than they did, or someone has attested."""
+    now = core.now()
+    progress = progress_of(tx.connection, batch.id)
+    body = _decode_body(base64.b64decode(progress.body))
+    if body.certificate_id != old.id:
+        return False
+    copies = copies_listed(core, tx.connection, batch.client_id, now, progress.epoch)
+    sanitised = sanitisations_of(tx.connection, batch.id)
+    witnesses = witnesses_of(tx.connection, batch.id)
+    fresh = {check.name: check for check in seen}
+    checks = tuple(fresh.get(check.name, check) for check in body.checks)
+    level = claim_for(checks, copies, sanitised)
+    risen = LEVELS.index(level) > LEVELS.index(body.claim.level)
+    attested = len(witnesses) > len(body.witnesses) or len(sanitised) > len(body.sanitisations)
+    if not risen and not attested:
+        return False
+    # A claim once made stands: what is known of copies now is listed, and never lowers it.
+    level = level if risen else body.claim.level
+    raised = msgspec.structs.replace(
+        body,
+        certificate_id=new_id(now),
+        follows=body.certificate_id,
+        issued_at=now,
+        claim=make_claim(level),
+        checks=checks if risen else body.checks,
+        copies=copies if claim_for(checks, copies, sanitised) == level else body.copies,
+        witnesses=witnesses,
+        sanitisations=sanitised,
+    )
+    _bind(core, tx, batch.id, progress, raised)
+    return True
+
+
+def copies_listed(
+    core: Core, connection: Connection, client_id: str, now: datetime, epoch: int
+) -> tuple[Copy, ...]:
+    """Every known copy: of the client's keyring, and of its sealed bytes in backups."""
+    erased = core.store.custody.epochs_left(client_id) is not None
+    keyrings = (
+        Copy(place=each.place, kind="keyring", state=each.state, expires=each.expires)
+        for each in keyring_copies.table(
+            connection, client_id, now, epoch=epoch or None, erased=erased
+        )
+    )
+    configured = {
+        target.name: target.place(core.config.resolve) for target in core.config.backup.targets
+    }
+    # Sealed bytes and wrapped keys under groups that have ended: there is no key to them any more.
+    sealed = (
+        Copy(place=configured.get(name, name), kind="backup", state="keyless", expires=None)
+        for name in verify.backed_up_at(connection)
+    )
+    return (*keyrings, *sealed)
+
+
+def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
+    """Those who signed that they watched a destruction, as its certificates list them."""
+    rows = connection.execute(
+        select(approvals, accounts.c.name)
+        .join(accounts, accounts.c.id == approvals.c.account_id)
+        .where(approvals.c.batch_id == batch_id, approvals.c.decision == WITNESSED)
+        .order_by(approvals.c.signed_at, accounts.c.name)
+    ).all()
+    return tuple(
+        Witness(
+            account=row.name,
+            role=row.role,
+            signed_at=datetime.fromisoformat(row.signed_at),
+            fingerprint=sshsig.fingerprint(bytes(row.key)),
+            statement=bytes(row.statement).decode(),
+            signature=row.signature,
+        )
+        for row in rows
+    )
+
+
+def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
+    """The media a person has reported sanitised for a batch, as its certificates list them."""
+    rows = connection.execute(
+        select(sanitisations, accounts.c.name)
+        .join(accounts, accounts.c.id == sanitisations.c.account_id)
+        .where(sanitisations.c.batch_id == batch_id)
+        .order_by(sanitisations.c.recorded_at, sanitisations.c.id)
+    ).all()
+    found = []
+    for row in rows:
+        facts = msgspec.json.decode(row.facts, type=Medium)
+        found.append(
+            Sanitisation(
+                medium=facts.medium,
+                serial=facts.serial,
+                method=facts.method,
+                performed_on=facts.performed_on,
+                place=facts.place,
+                recorded_at=datetime.fromisoformat(row.recorded_at),
+                account=row.name,
+                fingerprint=sshsig.fingerprint(bytes(row.key)),
+                statement=bytes(row.statement).decode(),
+                signature=row.signature,
+            )
+        )
+    return tuple(found)
 
 
 def _body(
@@ -268,28 +427,22 @@ def _body(
         .where(approvals.c.batch_id == batch.id, approvals.c.decision == "approve")
         .order_by(approvals.c.signed_at)
     ).all()
-    behind = copies.behind(connection, batch.client_id)
-    registered = tuple(
-        Copy(
-            place=copy.directory,
-            kind="keyring",
-            state="live" if copy.name in behind else "destroyed",
-            expires=None,
-        )
-        for copy in core.config.keyring.copies
-    )
+    copies = copies_listed(core, connection, batch.client_id, now, progress.epoch)
+    sanitised = sanitisations_of(connection, batch.id)
     destroyed_at = datetime.fromisoformat(progress.destroyed_at)
     executor, role = names[batch.executor]
     proposer = names.get(batch.proposed_by, (batch.proposed_by, ""))[0]
     return Body(
         certificate_id=new_id(now),
+        follows=None,
         issued_at=now,
         gateway=Gateway(
             origin=core.store.origin, software="strongroom", version=version("strongroom")
         ),
         client=slug,
         batch_id=batch.id,
-        claim=make_claim(claim_for(checks, registered)),
+        scope=batch.scope,
+        claim=make_claim(claim_for(checks, copies, sanitised)),
         register=register,
         register_digest=batch.register_digest,
         outcomes=tuple(
@@ -313,12 +466,14 @@ def _body(
             )
             for row in signed
         ),
+        witnesses=witnesses_of(connection, batch.id),
         executor=Executor(account=executor, role=role),
         proposed_by=proposer,
         proposed_at=datetime.fromisoformat(batch.proposed_at),
         executed_at=datetime.fromisoformat(batch.started_at),
         groups_ended=tuple(progress.groups),
-        copies=registered,
+        copies=copies,
         checks=checks,
+        sanitisations=sanitised,
         limits=LIMITS,
     )

@@ -15,30 +15,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
+from gateway.core import mail
 from gateway.core.identity import Account
-from gateway.core.journey import certify
+from gateway.core.journey import certify, rotate, verify
 from gateway.core.journey.certify import Progress, progress_of, remember
-from gateway.core.journey.dispose import APPROVED, EXECUTING, decode_register, examine, load_batch
+from gateway.core.journey.dispose import (
+    APPROVED,
+    CLOSING,
+    EXECUTING,
+    GONE,
+    SCOPE_CLIENT,
+    decode_register,
+    examine,
+    load_batch,
+)
 from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.steps import step
+from gateway.core.journey.verify import Remains
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault.catalogue.schema import (
-    account_keys,
-    accounts,
-    approvals,
-    batches,
-    documents,
-    tombstones,
-)
+from vault.catalogue.schema import account_keys, accounts, approvals, batches, clients, documents
 from vault.catalogue.store import Transaction
+from vault.certificate import RegisterEntry
+from vault.ledger import Draft
+from vault.tombstones import erase
 
 TRUNCATE_ATTEMPTS: Final = 20
 
@@ -85,6 +91,8 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
                 raise Refusal(
                     "locked", f"document {row.id}: expected it free to go, found {why_not}"
                 )
+        if batch.scope == SCOPE_CLIENT:
+            _stop_intake(tx, batch, len(register))
         tx.connection.execute(
             update(batches)
             .where(batches.c.id == batch_id)
@@ -97,7 +105,25 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
     ):  # before it is recorded: the job that resumes must not take it too
         with step("dispose.start"):
             await core.write(start)
+        await _end_sessions(core, batch_id)
         return await _finish(core, batch_id)
+
+
+async def _end_sessions(core: Core, batch_id: str) -> None:
+    """The sessions of a client that is being ended end with it."""
+
+    def theirs(connection: Connection) -> list[str]:
+        batch = load_batch(connection, batch_id)
+        if batch.scope != SCOPE_CLIENT:
+            return []
+        return list(
+            connection.execute(
+                select(accounts.c.id).where(accounts.c.client_id == batch.client_id)
+            ).scalars()
+        )
+
+    for account_id in await core.read(theirs):
+        core.end_sessions(account_id)
 
 
 @contextlib.contextmanager
@@ -160,37 +186,59 @@ async def _finish(core: Core, batch_id: str) -> str:
     batch = await core.read(lambda connection: load_batch(connection, batch_id))
     register = decode_register(batch.register)
     ids = [entry.document_id for entry in register]
+    async with core.keys_lock:
+        return await _destroy(core, batch, register, ids)
+
+
+async def _destroy(
+    core: Core, batch: Row[Any], register: tuple[RegisterEntry, ...], ids: list[str]
+) -> str:
     custody = core.store.custody
     now = core.now()
+    whole_client = batch.scope == SCOPE_CLIENT
 
-    # 1. Survivors of every group that ever wrapped one of these keys move to a new group.
-    groups = await core.read(lambda connection: custody.living_groups(connection, ids))
-    with step("dispose.renew"):
-        leaving = set(ids)
-        for group_id in groups:
-            await core.write(
-                functools.partial(_renew, core, batch.client_id, group_id, leaving, now)
+    # 1. Survivors of every group that ever wrapped one of these keys move to a new group. What is filed or
+    #    reclassified meanwhile may add a group: the commit point looks again.
+    remains = Remains()
+    while True:
+        groups = await core.read(lambda connection: custody.living_groups(connection, ids))
+        with step("dispose.renew"):
+            for group_id in groups:
+                await _empty(core, batch.id, group_id, now)
+
+        # 2. COMMIT POINT: the documents are destroyed from here on.
+        with step("dispose.record"):
+            done = await core.write(
+                lambda tx, known=groups: _record(core, tx, batch, ids, known, core.now())  # type: ignore[misc]
             )
+        if done is not None:
+            remains = done
+            break
 
-    # 2. COMMIT POINT: the documents are destroyed from here on.
-    with step("dispose.record"):
-        wrapped = await core.write(lambda tx: _record(core, tx, batch, ids, groups, core.now()))
-
-    # 3. The keys: after this no key that ever wrapped them exists in the keyring.
-    progress = await core.read(lambda connection: progress_of(connection, batch_id))
+    # 3. The keys: after this no key that ever wrapped them exists in the keyring. Backups are told first
+    #    what became of the survivors, or they could not be restored.
+    progress = await core.read(lambda connection: progress_of(connection, batch.id))
     with step("dispose.end-keys"):
-        await core.write(lambda tx: custody.end_groups(tx.connection, progress.groups, now))
+        await core.write(lambda tx: rotate.end_groups(core, tx, progress.groups, now))
+        await rotate.await_amendments(core)
 
         def end(tx: Transaction) -> None:
-            custody.drop_keys(tx.connection, batch.client_id, progress.groups, now)
-            core.record(tx, "groups.ended", batch_id, ACTOR_CORE, now, groups=list(progress.groups))
+            if whole_client:
+                _close_client(core, tx, batch, now)
+            else:
+                custody.drop_keys(tx.connection, batch.client_id, progress.groups, now)
+                progress.epoch = custody.keyring(batch.client_id).epoch
+                remember(tx.connection, batch.id, progress)
+            for start in range(0, len(progress.groups), rotate.ENTRY_GROUPS):
+                part = progress.groups[start : start + rotate.ENTRY_GROUPS]
+                core.record(tx, "groups.ended", batch.id, ACTOR_CORE, now, groups=part)
 
         await core.write(end)
         core.errand_work.set()
 
     # 4. The sealed files.
     with step("dispose.remove-blobs"):
-        await asyncio.to_thread(_remove_blobs, core, ids)
+        await asyncio.to_thread(core.store.blobs.remove_all, ids)
 
     # 5. What the database's journal still holds of the old rows.
     with step("dispose.truncate"):
@@ -204,14 +252,21 @@ async def _finish(core: Core, batch_id: str) -> str:
     # 6. Look for all of it, and certify what was seen.
     with step("dispose.certify"):
         await certify.await_copies(core, batch.client_id)
-        checks = await asyncio.to_thread(certify.look, core, batch, ids, progress, wrapped, emptied)
+        checks = await asyncio.to_thread(
+            verify.look, core, batch, ids, progress.groups, remains, emptied
+        )
+        checks += await verify.look_into_backups(core, batch.client_id, ids)
         return await certify.issue(core, batch, register, checks)
 
 
-def _renew(
-    core: Core, client_id: str, group_id: str, leaving: set[str], now: datetime, tx: Transaction
-) -> None:
-    core.store.custody.renew(tx.connection, client_id, group_id, leaving, now)
+async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> None:
+    """Close a group and move everything out of it that does not leave with the batch."""
+    custody = core.store.custody
+    await core.write(lambda tx: custody.close_group(tx.connection, group_id, now))
+    while await core.write(
+        lambda tx: custody.move_survivors(tx.connection, group_id, now, leaving=batch_id)
+    ):
+        pass
 
 
 def _record(
@@ -221,61 +276,97 @@ def _record(
     ids: list[str],
     groups: list[str],
     now: datetime,
-) -> list[bytes]:
-    """Rows lose key and metadata; returns the wrapped keys that were there, for the search after."""
+) -> Remains | None:
+    """Rows lose key and metadata.
+
+    Returns:
+        What was taken out of them, for the search after; None: a group has come in since the survivors moved,
+        and nothing was done.
+    """
     progress = progress_of(tx.connection, batch.id)
     if progress.entries:
-        return []
-    wrapped: list[bytes] = []
-    entries: dict[str, int] = {}
-    for document_id in ids:
-        row = tx.connection.execute(select(documents).where(documents.c.id == document_id)).one()
-        state = next_state(State(row.state), Event.DESTROY)
-        if row.wrapped_key is not None:
-            wrapped.append(bytes(row.wrapped_key))
-        tx.connection.execute(
-            update(documents)
-            .where(documents.c.id == document_id)
-            .values(
-                state=state,
-                state_since=stamp(now),
-                destroyed_at=stamp(now),
-                reason="",
-                group_id=None,
-                wrapped_key=None,
-                sealed_metadata=None,
-                name_index=None,
-                digest_index=None,
+        return Remains()
+    if not set(core.store.custody.living_groups(tx.connection, ids)) <= set(groups):
+        return None
+    remains = verify.gather(core, tx.connection, batch.client_id, ids, groups)
+    drafts: list[Draft] = []
+    for part in _slices(ids):
+        rows = {
+            row.id: row
+            for row in tx.connection.execute(
+                select(
+                    documents.c.id, documents.c.state, documents.c.record_class, documents.c.rule
+                ).where(documents.c.id.in_(part))
             )
-        )
-        tx.connection.execute(
-            insert(tombstones),
-            {
-                "document_id": document_id,
-                "client_id": batch.client_id,
-                "batch_id": batch.id,
-                "destroyed_at": stamp(now),
-            },
-        )
-        entries[document_id] = core.record(
+        }
+        for document_id in part:
+            row = rows[document_id]
+            next_state(State(row.state), Event.DESTROY)
+            facts = {"batch": batch.id, "record_class": row.record_class, "rule": row.rule}
+            drafts.append(Draft("document.destroyed", document_id, batch.executor, now, facts))
+        erase(
             tx,
-            "document.destroyed",
-            document_id,
-            batch.executor,
-            now,
-            batch=batch.id,
-            record_class=row.record_class,
-            rule=row.rule,
+            [
+                {
+                    "document_id": document_id,
+                    "client_id": batch.client_id,
+                    "batch_id": batch.id,
+                    "destroyed_at": stamp(now),
+                }
+                for document_id in part
+            ],
         )
+    indices = tx.ledger.append_all(tx.connection, drafts)
     remember(
         tx.connection,
         batch.id,
-        Progress(groups=groups, entries=entries, destroyed_at=stamp(now)),
+        Progress(
+            groups=groups,
+            entries=dict(zip(ids, indices, strict=True)),
+            destroyed_at=stamp(now),
+            language=_language(core, tx, batch.client_id),
+        ),
     )
-    return wrapped
+    return remains
 
 
-def _remove_blobs(core: Core, ids: list[str]) -> None:
-    for document_id in ids:
-        core.store.blobs.remove(document_id)
-        core.store.blobs.discard(document_id)
+def _language(core: Core, tx: Transaction, client_id: str) -> str:
+    row = tx.connection.execute(select(clients).where(clients.c.id == client_id)).one()
+    return mail.open_profile(core, row).language
+
+
+def _stop_intake(tx: Transaction, batch: Row[Any], items: int) -> None:
+    """Nothing comes in for a client from here on, and nothing has come in since its end was proposed."""
+    stored = tx.connection.execute(
+        select(func.count())
+        .select_from(documents)
+        .where(documents.c.client_id == batch.client_id, documents.c.state.not_in(GONE))
+    ).scalar_one()
+    if stored != items:
+        raise Refusal(
+            "locked",
+            f"batch {batch.id}: expected the {items} documents of its register and no other of this"
+            f" client, found {stored}; reject it and propose again",
+        )
+    tx.connection.execute(
+        update(clients).where(clients.c.id == batch.client_id).values(state=CLOSING)
+    )
+
+
+def _close_client(core: Core, tx: Transaction, batch: Row[Any], now: datetime) -> None:
+    """The end of a client: its keyring goes whole, and with it its name, addresses and indexes."""
+    closed = tx.connection.execute(
+        update(clients)
+        .where(clients.c.id == batch.client_id, clients.c.state != "closed")
+        .values(state="closed", profile=b"")
+    )
+    core.store.custody.end(tx.connection, batch.client_id, now)
+    if closed.rowcount:
+        core.record(tx, "client.closed", batch.client_id, batch.executor, now, batch=batch.id)
+        core.record(tx, "keyring.ended", batch.client_id, batch.executor, now)
+
+
+def _slices(items: list[str], length: int = 500) -> Iterator[list[str]]:
+    """Pieces short enough for an SQL `IN` list."""
+    for start in range(0, len(items), length):
+        yield items[start : start + length]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core.identity import Account
@@ -28,32 +28,39 @@ from retention_rules.facts import Decision
 from vault import sshsig
 from vault.catalogue.schema import account_keys, approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
-from vault.certificate import (
-    APPROVAL_NAMESPACE,
-    RegisterEntry,
-    Text,
-    approval_statement,
-    canonical,
-    register_digest,
-)
+from vault.certificate import RegisterEntry, Text, canonical, register_digest
+from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.ledger import commitment
 
 PROPOSED: Final = "PROPOSED"
+SCOPE_DOCUMENTS: Final = "documents"
+SCOPE_CLIENT: Final = "client"
+CLOSING: Final = (
+    "closing"  # a client whose end is being executed: nothing comes in, its keys still live
+)
 APPROVED: Final = "APPROVED"
 EXECUTING: Final = "EXECUTING"
 DONE: Final = "DONE"
 REJECTED: Final = "REJECTED"
 OPEN_STATES: Final = (PROPOSED, APPROVED, EXECUTING)
 
+GONE: Final = (State.DESTROYED, State.EXPIRED)
+
 QUARANTINED_CLASS: Final = "quarantined"
 
 decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
 
 
-async def propose(core: Core, actor: str, client_slug: str | None = None) -> list[str]:
+async def propose(
+    core: Core, actor: str, client_slug: str | None = None, chosen: Sequence[str] = ()
+) -> list[str]:
     """Propose a batch per client of what is due now.
+
+    Args:
+        client_slug: of this client only.
+        chosen: these documents only.
 
     Returns:
         The ids of the batches made.
@@ -70,6 +77,8 @@ async def propose(core: Core, actor: str, client_slug: str | None = None) -> lis
         ]
         if client_slug is not None:
             where.append(clients.c.slug == client_slug)
+        if chosen:
+            where.append(documents.c.id.in_(chosen))
         return list(
             connection.execute(
                 select(documents.c.client_id)
@@ -82,11 +91,68 @@ async def propose(core: Core, actor: str, client_slug: str | None = None) -> lis
     made = []
     for client_id in await core.read(due_clients):
         with step("dispose.propose"):
-            batch_id = await core.write(_proposer(core, client_id, actor, now))
+            batch_id = await core.write(_proposer(core, client_id, actor, now, chosen))
         if batch_id is not None:
             made.append(batch_id)
             log.info("disposal proposed", batch=batch_id)
     return made
+
+
+async def propose_end(core: Core, actor: str, client_slug: str) -> str:
+    """Propose the end of a client (offboarding): every document of it, and with them its keyring.
+
+    Returns:
+        The batch's id.
+
+    Raises:
+        Refusal: a document may not go, or is in another batch, or there are more than one batch takes.
+    """
+    now = core.now()
+    await asyncio.to_thread(core.disposal_clock, now)
+
+    def work(tx: Transaction) -> str:
+        client = tx.connection.execute(
+            select(clients).where(clients.c.slug == client_slug)
+        ).one_or_none()
+        if client is None or client.state != "open":
+            raise Refusal(
+                "not_found", f"client {client_slug}: expected one that is open, found none"
+            )
+        rows = tx.connection.execute(
+            select(documents)
+            .where(documents.c.client_id == client.id, documents.c.state.not_in(GONE))
+            .order_by(documents.c.eligible_at, documents.c.id)
+            .limit(core.config.disposal.max_batch + 1)
+        ).all()
+        if not rows:
+            raise Refusal(
+                "invalid",
+                f"client {client_slug}: expected documents, found none; `client close` ends it",
+            )
+        if len(rows) > core.config.disposal.max_batch:
+            raise Refusal(
+                "full",
+                f"client {client_slug}: expected at most {core.config.disposal.max_batch} documents,"
+                " found more; dispose of some first",
+            )
+        register = []
+        for row in rows:
+            why_not, entry = examine(core, tx.connection, row, now)
+            if row.batch_id is not None:
+                why_not = f"it is in batch {row.batch_id}"
+            if why_not is not None or entry is None:
+                raise Refusal(
+                    "locked",
+                    f"client {client_slug}: expected every document free to go, found {row.id}:"
+                    f" {why_not}",
+                )
+            register.append(entry)
+        return _insert(core, tx, client.id, actor, now, register, SCOPE_CLIENT)
+
+    with step("dispose.propose"):
+        batch_id = await core.write(work)
+    log.info("end of a client proposed", batch=batch_id)
+    return batch_id
 
 
 def _held() -> ColumnElement[bool]:
@@ -99,18 +165,21 @@ def _held() -> ColumnElement[bool]:
 
 
 def _proposer(
-    core: Core, client_id: str, actor: str, now: datetime
+    core: Core, client_id: str, actor: str, now: datetime, chosen: Sequence[str]
 ) -> Callable[[Transaction], str | None]:
     def work(tx: Transaction) -> str | None:
+        where = [
+            documents.c.client_id == client_id,
+            documents.c.state.in_(DISPOSABLE),
+            documents.c.eligible_at <= stamp(now),
+            documents.c.batch_id.is_(None),
+            ~_held(),
+        ]
+        if chosen:
+            where.append(documents.c.id.in_(chosen))
         rows = tx.connection.execute(
             select(documents)
-            .where(
-                documents.c.client_id == client_id,
-                documents.c.state.in_(DISPOSABLE),
-                documents.c.eligible_at <= stamp(now),
-                documents.c.batch_id.is_(None),
-                ~_held(),
-            )
+            .where(*where)
             .order_by(documents.c.eligible_at, documents.c.id)
             .limit(core.config.disposal.max_batch)
         ).all()
@@ -121,39 +190,55 @@ def _proposer(
                 register.append(entry)
         if not register:
             return None
-        batch_id = new_id(now)
-        tx.connection.execute(
-            insert(batches),
-            {
-                "id": batch_id,
-                "client_id": client_id,
-                "state": PROPOSED,
-                "proposed_at": stamp(now),
-                "proposed_by": actor,
-                "register": canonical(register),
-                "register_digest": register_digest(register),
-                "progress": "{}",
-            },
-        )
-        for entry in register:
-            tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == entry.document_id)
-                .values(batch_id=batch_id)
-            )
-        core.record(
-            tx,
-            "disposal.proposed",
-            batch_id,
-            actor,
-            now,
-            client=client_id,
-            items=len(register),
-            register=register_digest(register),
-        )
-        return batch_id
+        return _insert(core, tx, client_id, actor, now, register, SCOPE_DOCUMENTS)
 
     return work
+
+
+def _insert(
+    core: Core,
+    tx: Transaction,
+    client_id: str,
+    actor: str,
+    now: datetime,
+    register: list[RegisterEntry],
+    scope: str,
+) -> str:
+    """A proposed batch: its register is what is approved, and its documents are in no other."""
+    batch_id = new_id(now)
+    digest = register_digest(register)
+    tx.connection.execute(
+        insert(batches),
+        {
+            "id": batch_id,
+            "client_id": client_id,
+            "scope": scope,
+            "state": PROPOSED,
+            "proposed_at": stamp(now),
+            "proposed_by": actor,
+            "register": canonical(register),
+            "register_digest": digest,
+            "progress": "{}",
+        },
+    )
+    tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == bindparam("document"))
+        .values(batch_id=bindparam("batch")),
+        [{"document": entry.document_id, "batch": batch_id} for entry in register],
+    )
+    core.record(
+        tx,
+        "disposal.proposed",
+        batch_id,
+        actor,
+        now,
+        client=client_id,
+        scope=scope,
+        items=len(register),
+        register=digest,
+    )
+    return batch_id
 
 
 def examine(
@@ -246,6 +331,7 @@ def statement_for(connection: Connection, batch: Row[Any], account: Account, dec
         client=slug,
         register_digest=batch.register_digest,
         items=len(decode_register(batch.register)),
+        scope=batch.scope,
         decision=decision,  # type: ignore[arg-type]
         account=account.name,
         role=account.role,

@@ -13,6 +13,7 @@ required from the first verdict in which clamd answered; the catalogue remembers
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -78,6 +79,7 @@ class InspectionDesk:
         self._core = core
         self._busy: set[str] = set()
         self._fixity: list[Fixity] = []
+        self._asked_at = time.monotonic()  # when an inspector last asked for work
 
     async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         """The next document due for inspection, with a read-only descriptor the caller closes.
@@ -87,6 +89,7 @@ class InspectionDesk:
         """
         deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
         while True:
+            self._asked_at = time.monotonic()
             self._core.inspection_work.clear()
             found = await self._next()
             if found is not None:
@@ -143,11 +146,24 @@ class InspectionDesk:
         return work, descriptor, Claimed(row, metadata, mode), fixity
 
     async def fixity(self, row: Row[Any]) -> bool:
-        """Have a document read whole by an inspector; whether it still is what was received."""
+        """Have a document read whole by an inspector; whether it still is what was received.
+
+        Raises:
+            NotRead: no inspector asks for work, or the one that read it went away.
+            VaultError: the document can't be opened.
+        """
         request = Fixity(row, asyncio.get_running_loop().create_future())
         self._fixity.append(request)
         self._core.inspection_work.set()
-        return await request.result
+        while True:
+            done, _ = await asyncio.wait([request.result], timeout=5.0)
+            if done:
+                return request.result.result()
+            if request in self._fixity and time.monotonic() - self._asked_at > 2 * CLAIM_WAIT:
+                self._fixity.remove(request)
+                raise NotRead(
+                    f"document {row.id}: expected an inspector to read it, found none running"
+                )
 
     async def begin_part(self, claimed: Claimed, name: str) -> Upload:
         """Begin a document found inside the claimed one (raises Refusal)."""

@@ -29,6 +29,23 @@ STEPS: Final[dict[str, str]] = {
     "dispose.remove-blobs": "after: the sealed files are gone and their folders synced",
     "dispose.truncate": "after: the write-ahead log holds no copy of what was overwritten",
     "dispose.certify": "after: certificate, its ledger entry and a checkpoint over it are durable",
+    "rotate.move": "after: everything in the group is wrapped under its successor, verified",
+    "rotate.end": "after: the groups' end is recorded and the keyring without them is durable",
+    "rotate.keyring": "after: one keyring is durable under the new root key and was read back",
+    "rotate.root": "after: the store opens with the new root key, and with no other",
+    "rotate.announce": "after: the next signing key is in the house's keyring; the old one signs",
+    "rotate.hand-over": "after: the hand-over is in the ledger; only the new key signs from here on",
+    "rotate.retire": "after: the old signing key is in no file of the store",
+}
+
+# A backup's (gateway/core/backups.py): no part of a document's journey.
+BACKUP_STEPS: Final[dict[str, str]] = {
+    "backup.begin": "after: the target is ours, and nothing of an interrupted run lies there",
+    "backup.copy": "after: sealed files are copied and recorded; what is no document's any more is gone",
+    "backup.snapshot": "after: the sealed catalogue lies at the target, without a manifest",
+    "backup.manifest": "after: the signed manifest lies at the target: it is a backup",
+    "backup.record": "after: row and ledger entry are durable",
+    "backup.prune": "after: what is older than the target keeps is gone",
 }
 
 observers: list[Observer] = []
@@ -36,8 +53,8 @@ observers: list[Observer] = []
 
 @contextlib.contextmanager
 def step(name: str) -> Iterator[None]:
-    """Mark a named step; `name` must be in `STEPS`."""
-    if name not in STEPS:
+    """Mark a named step; `name` must be in `STEPS` or `BACKUP_STEPS`."""
+    if name not in STEPS and name not in BACKUP_STEPS:
         raise RuntimeError(f"step {name}: expected a name of the table, found none")
     for observer in observers:
         observer(name, "before")

@@ -33,7 +33,9 @@ from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
 from vault.catalogue.schema import documents, folders
 from vault.catalogue.store import Transaction
+from vault.errors import KeyUnavailable
 from vault.ids import new_id
+from vault.keyring import Keyring
 from vault.store import SECRET_INDEX, SECRET_PROFILE
 from vault.wrapping import blind_index, open_record, seal_record
 
@@ -129,7 +131,7 @@ class ClientView(View):
             name = path[-1]
             if self._find_folder(tx.connection, parent, name) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
-            keyring = self.core.store.custody.keyring(self.client_id)
+            keyring = self._keyring()
             folder_id = new_id(now)
             tx.connection.execute(
                 insert(folders),
@@ -180,8 +182,17 @@ class ClientView(View):
 
     # ── inside ──
 
+    def _keyring(self) -> Keyring:
+        """The client's keys (raises Refusal once the client has ended)."""
+        try:
+            return self.core.store.custody.keyring(self.client_id)
+        except KeyUnavailable as error:
+            raise Refusal(
+                "denied", "This client is closed; nothing is taken in for it any more."
+            ) from error
+
     def _folder_index(self, name: str) -> bytes:
-        key = self.core.store.custody.keyring(self.client_id).secrets[SECRET_INDEX]
+        key = self._keyring().secrets[SECRET_INDEX]
         return blind_index(key, PURPOSE_FOLDER, name)
 
     def _find_folder(
@@ -238,7 +249,7 @@ class ClientView(View):
         """Folders first (they are few), then documents; of one name the newest."""
         folder_id = self._folder_id(connection, path)
         entries: list[Entry] = []
-        profile = self.core.store.custody.keyring(self.client_id).secrets[SECRET_PROFILE]
+        profile = self._keyring().secrets[SECRET_PROFILE]
         if not cursor:
             for row in connection.execute(
                 select(folders).where(

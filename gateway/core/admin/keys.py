@@ -1,0 +1,125 @@
+"""Keys: what there is and how old, and changing them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import msgspec
+from sqlalchemy import Connection, Row, func, select
+
+from gateway.core import errands
+from gateway.core.admin.context import Context, client_row
+from gateway.core.journey import rotate
+from gateway.core.runtime import Core
+from gateway.errors import Refusal
+from vault.catalogue.schema import clients, groups, rotations
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+class Rotate(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `keys.rotate`; `client` narrows a rotation of groups to one client."""
+
+    what: Literal["groups", "root", "ledger"]
+    client: str = ""
+
+
+async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
+    """Keys with their ages and limits, keyrings with their epochs, rotations, copies that are behind."""
+    del arguments
+    core = context.core
+    limits = {
+        "groups": core.config.keys.max_group_age_days,
+        "root": core.config.keys.max_root_age_days,
+        "ledger": core.config.keys.max_ledger_age_days,
+    }
+
+    def look(connection: Connection) -> dict[str, Any]:
+        ages = rotate.ages(connection)
+        return {
+            "root_key": core.store.custody.keyrings.root.id,
+            "ledger_key": core.store.vkey,
+            "ages": [
+                _age(kind, ages[kind], limits[kind], context.now)
+                for kind in ("root", "ledger", "groups")
+            ],
+            "keyrings": [
+                _keyring(core, connection, row)
+                for row in connection.execute(
+                    select(clients).where(clients.c.state == "open").order_by(clients.c.slug)
+                )
+            ],
+            "rotations": [
+                {
+                    "id": row.id,
+                    "what": row.kind,
+                    "state": row.state,
+                    "started_at": row.started_at,
+                    "finished_at": row.finished_at,
+                    "rewrapped": row.moved,
+                }
+                for row in connection.execute(
+                    select(rotations).order_by(rotations.c.id.desc()).limit(10)
+                )
+            ],
+        }
+
+    data = await core.read(look)
+    data["copies"] = [copy.name for copy in core.config.keyring.copies]
+    data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
+    return data
+
+
+def _age(kind: str, since: str | None, limit: int, now: datetime) -> dict[str, Any]:
+    days = (now - datetime.fromisoformat(since)) // timedelta(days=1) if since else None
+    return {
+        "what": kind,
+        "since": since,
+        "days": days,
+        "limit_days": limit or None,
+        "over": bool(limit and days is not None and days >= limit),
+    }
+
+
+def _keyring(core: Core, connection: Connection, row: Row[Any]) -> dict[str, Any]:
+    keyring = core.store.custody.keyring(row.id)
+    oldest = connection.execute(
+        select(func.min(groups.c.created_at)).where(
+            groups.c.client_id == row.id, groups.c.ended_at.is_(None)
+        )
+    ).scalar()
+    return {
+        "client": row.slug,
+        "epoch": keyring.epoch,
+        "groups": len(keyring.groups),
+        "oldest_group": oldest,
+    }
+
+
+async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
+    """Change keys; returns when it is done. Interrupted, it goes on by itself."""
+    core = context.core
+    client_id = None
+    if arguments.client:
+        if arguments.what != "groups":
+            raise Refusal("invalid", f"rotation of {arguments.what}: expected no client, found one")
+        row = await core.read(lambda connection: client_row(connection, arguments.client))
+        client_id = row.id
+    rotation = await rotate.start(core, arguments.what, context.actor, client_id)
+    work = asyncio.ensure_future(rotate.run(core, rotation))
+    # Whoever asked may go away: what was begun is done all the same.
+    core.background.add(work)
+    work.add_done_callback(core.background.discard)
+    moved = await asyncio.shield(work)
+    core.errand_work.set()
+    return {
+        "id": rotation.id,
+        "what": rotation.kind,
+        "rewrapped": moved,
+        "root_key": core.store.custody.keyrings.root.id,
+        "ledger_key": core.store.vkey,
+    }
