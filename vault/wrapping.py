@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import struct
 import unicodedata
 
 from cryptography.exceptions import InvalidTag
@@ -139,7 +138,7 @@ class KeyWrapper:
         """As `wrap_key`."""
         _check_key(key)
         nonce = secrets.token_bytes(NONCE)
-        bound = self._before + _fields(subject) + self._after
+        bound = self._before + _field(subject) + self._after
         return _WRAPPED + nonce + self._cipher.encrypt(nonce, key, bound)
 
     def unwrap(self, wrapped: bytes, subject: str) -> bytes:
@@ -150,7 +149,7 @@ class KeyWrapper:
                 f" bytes, found another form of {len(wrapped)} bytes",
                 kind="format" if len(wrapped) == WRAPPED_KEY else "length",
             )
-        bound = self._before + _fields(subject) + self._after
+        bound = self._before + _field(subject) + self._after
         try:
             return self._cipher.decrypt(wrapped[1 : 1 + NONCE], wrapped[1 + NONCE :], bound)
         except InvalidTag as error:
@@ -227,8 +226,12 @@ def _fields(*values: str) -> bytes:
 
     Names from a network may hold lone surrogates; they keep an encoding of their own.
     """
-    encoded = [value.encode("utf-8", "surrogatepass") for value in values]
-    return b"".join(struct.pack(">I", len(value)) + value for value in encoded)
+    return b"".join(map(_field, values))
+
+
+def _field(value: str) -> bytes:
+    encoded = value.encode("utf-8", "surrogatepass")
+    return len(encoded).to_bytes(4, "big") + encoded
 
 
 def _check_key(key: bytes) -> None:
