@@ -16,11 +16,11 @@ from typing import Final, TypeAlias
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
-PIECE: Final = 4 << 20
+PIECE: Final = 256 * 1024
 """Bytes handed over at a time: fewer, and waking the thread costs more than the hashing."""
-THRESHOLD: Final = 2 * PIECE
+THRESHOLD: Final = 1024 * 1024
 """Bytes from which on a thread is worth its start."""
-DEPTH: Final = 2
+DEPTH: Final = 8
 """Pieces that may wait for the thread."""
 
 

@@ -75,6 +75,7 @@ __all__ = [
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
 BATCH = 16
+DIRECT = 4  # whole chunks that a reader's buffer must take to be decrypted straight into it
 """Chunks per system call: 256 KiB of plaintext, beyond which larger calls gain nothing."""
 
 
@@ -293,12 +294,29 @@ class SealedReader(io.RawIOBase):
             self._window.load(first, min(BATCH, self._chunks - first))
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill `buffer` as far as the file goes; return the number of bytes (0 at the end)."""
+        """Fill `buffer` as far as the file goes; return the number of bytes (0 at the end).
+
+        If it raises, what it had put into `buffer` is overwritten with zeros.
+        """
         self._require_open()
         target = memoryview(buffer).cast("B")
         end = min(self._position + len(target), self.size)
         done = 0
         while self._position < end:
+            first, within = divmod(self._position, CHUNK)
+            whole = (end - self._position) // CHUNK
+            if not within and whole >= DIRECT and not self._holds(self._position):
+                # Whole chunks into a large buffer: straight there, without a copy in between.
+                count = min(whole, BATCH)
+                part = target[done : done + count * CHUNK]
+                try:
+                    self._window.open_into(first, count, part)
+                except BaseException:
+                    target[: done + len(part)] = bytes(done + len(part))
+                    raise
+                done += len(part)
+                self._position += len(part)
+                continue
             view = self._view(self._position, end)
             target[done : done + len(view)] = view
             done += len(view)
@@ -355,10 +373,13 @@ class SealedReader(io.RawIOBase):
         if self.closed:
             raise ValueError("sealed reader: expected an open reader, found a closed one")
 
+    def _holds(self, offset: int) -> bool:
+        return self._window.start <= offset < self._window.end
+
     def _view(self, offset: int, end: int) -> memoryview:
         """Return authenticated bytes from `offset`, at least one and none beyond `end`."""
         window = self._window
-        if not window.start <= offset < window.end:
+        if not self._holds(offset):
             first, last = offset // CHUNK, (end - 1) // CHUNK
             window.load(first, min(last - first + 1, BATCH))
         return window.plain[offset - window.start : min(end, window.end) - window.start]
@@ -395,6 +416,16 @@ class _Window:
         open_run(self._cipher, first, sealed, plain)
         self.start, self.end, self.plain = start, end, plain
         return plain
+
+
+    def open_into(self, first: int, count: int, target: memoryview) -> None:
+        """Decrypt and authenticate `count` whole chunks (up to BATCH) from number `first` into `target`.
+
+        If it raises, `target` may hold bytes that were not verified: the caller's to wipe.
+        """
+        sealed = self._sealed[: count * SEALED_CHUNK]
+        _read_exactly(self._fd, sealed, HEADER + first * SEALED_CHUNK)
+        open_run(self._cipher, first, sealed, target)
 
 
 def _read_header(fd: int) -> bytes:
