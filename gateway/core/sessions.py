@@ -17,7 +17,7 @@ from typing import Any, Final
 from gateway.core import identity, mail, ssh_keys
 from gateway.core.errands import ErrandDesk
 from gateway.core.identity import Account, Proof
-from gateway.core.journey import receive
+from gateway.core.journey import receive, temporary
 from gateway.core.journey.inspect import Claimed, Fixity, InspectionDesk
 from gateway.core.journey.receive import Upload
 from gateway.core.runtime import Core, log
@@ -46,21 +46,26 @@ from gateway.wire.messages import (
     Greet,
     Greeting,
     HostKey,
+    Keep,
+    Kept,
     List,
     MailRecipient,
     MakeFolder,
     Message,
     NoWork,
     OpenRead,
+    Predecessor,
     Remove,
     Rename,
+    Room,
     SignExchange,
+    Space,
     Stat,
     Verdict,
     Writable,
 )
 from vault.catalogue.store import Transaction
-from vault.errors import StorageFailed
+from vault.errors import StorageFailed, VaultError
 
 FAILURE_DELAY: Final = 0.2  # seconds a failed login waits: a guess costs more than a right answer
 EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
@@ -152,14 +157,20 @@ class SftpSession(Session):
             case OpenRead():
                 opened = await view.open_read(split(request.path))
                 return opened.reply, opened.descriptor
+            case Space():
+                return await asyncio.to_thread(self._room), None
             case BeginUpload():
                 self._check_room()
                 upload, resumed = await view.begin_upload(
                     split(request.path), resume=request.resume
                 )
-                return self._writable(upload, resumed)
+                return self._begun(upload, resumed)
+            case Predecessor():
+                return await temporary.predecessor(self.core, self._open(request.document_id))
+            case Keep():
+                return await self._keep(request), None
             case Commit():
-                return await self._commit(request)
+                return await self._finish(request)
             case Abandon():
                 upload = self._upload(request.document_id)
                 if not (request.keep and await receive.park(self.core, upload)):
@@ -175,6 +186,50 @@ class SftpSession(Session):
                     f"sftp: expected a request of a view, found {type(request).__name__}"
                 )
         return Done(), None
+
+    def _room(self) -> Room:
+        status = os.statvfs(self.core.store.path)
+        left = self.core.store.blobs.free_bytes() - self.core.config.store.minimum_free
+        return Room(
+            total=status.f_blocks * status.f_frsize,
+            free=max(0, left),
+            files=status.f_files,
+            files_free=status.f_favail,
+        )
+
+    def _begun(self, upload: Upload, resumed: int) -> Answer:
+        self.uploads[upload.document_id] = upload
+        earlier = upload.predecessor
+        reply = Writable(
+            upload.document_id,
+            upload.key,
+            resumed,
+            continues=None if earlier is None else earlier.size,
+            replaces=upload.replaces,
+        )
+        return reply, os.dup(upload.descriptor)
+
+    def _open(self, document_id: str) -> Upload:
+        upload = self.uploads.get(document_id)
+        if upload is None:
+            raise Refusal("not_found", "upload: expected one begun on this connection, found none")
+        return upload
+
+    async def _keep(self, request: Keep) -> Kept:
+        upload = self._open(request.document_id)
+        try:
+            return Kept(await temporary.secure(self.core, upload))
+        except VaultError:
+            del self.uploads[request.document_id]  # gone: nothing of it may be promised any more
+            raise
+
+    async def _finish(self, request: Commit) -> Answer:
+        """What has its final name is committed; the rest is kept until it is renamed."""
+        if not temporary.is_temporary(self._open(request.document_id).name):
+            return await self._commit(request)
+        upload = self._upload(request.document_id)
+        await temporary.keep(self.core, upload, request.size, request.sha256)
+        return Kept(request.size), None
 
     async def close(self) -> None:
         live = self.core.live.get(self._account_id)
@@ -382,7 +437,7 @@ class CourierSession(Session):
     async def handle(self, request: Any) -> Answer:
         match request:
             case ClaimCarry():
-                claimed = await self.core.carriage.claim()
+                claimed = await self.core.carriage.claim(drop=self.hang_up)
                 if claimed is None:
                     return NoWork(), None
                 self._carry = claimed[0].carry_id

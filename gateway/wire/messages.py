@@ -44,12 +44,16 @@ class Writable(Message, frozen=True):
     """A document was begun. Beside it travels one descriptor, read-write, of its empty sealed file.
 
     With `resumed_size` > 0 the descriptor holds that many plaintext bytes of an interrupted upload
-    already (a multiple of 16 KiB), sealed under the same key.
+    already (a multiple of 16 KiB), sealed under the same key. With `continues` the document begins
+    with that many bytes of a finished file under a temporary name (see `Predecessor`). With `replaces`
+    a whole document of that size has the name, and was not asked to be truncated.
     """
 
     document_id: str
     key: bytes
     resumed_size: int = 0
+    continues: int | None = None
+    replaces: int | None = None
 
 
 class Readable(Message, frozen=True):
@@ -204,6 +208,37 @@ class BeginUpload(Message, frozen=True):
 
     path: str
     resume: bool = False
+
+
+class Predecessor(Message, frozen=True):
+    """Asks for the file that an upload continues, to be sealed anew; answered with `Readable`."""
+
+    document_id: str
+
+
+class Keep(Message, frozen=True):
+    """Asks that what is written of an open upload survive a crash; answered with `Kept`."""
+
+    document_id: str
+
+
+class Kept(Message, frozen=True):
+    """`size` plaintext bytes are durable, and no document yet: they wait for the rest, or a rename."""
+
+    size: int
+
+
+class Space(Message, frozen=True):
+    """Asks how much room the store's file system has."""
+
+
+class Room(Message, frozen=True):
+    """Room in bytes and in files. `free` is what may still be taken in, above the configured floor."""
+
+    total: int
+    free: int
+    files: int
+    files_free: int
 
 
 class MakeFolder(Message, frozen=True):
@@ -382,8 +417,8 @@ CarryVerb = Literal["put", "get", "probe", "names", "remove"]
 
 
 class Carry(Message, frozen=True):
-    """Something to do at a backup target. What is carried is sealed; but for `remove`, one descriptor travels
-    beside the message.
+    """Something to do at a backup target or a place of the ledger (`ledger:<name>`). What is carried is sealed,
+    or signed and meant to be read; but for `remove`, one descriptor travels beside the message.
 
     `put` keeps what the descriptor holds under `name`. `get` writes what is kept into it; `probe` reads all
     of that, but writes only its first and last 64 KiB, each at its own place in a file of the whole size.
@@ -451,6 +486,9 @@ SftpRequest = (
     | List
     | OpenRead
     | BeginUpload
+    | Predecessor
+    | Keep
+    | Space
     | Commit
     | Abandon
     | MakeFolder
@@ -472,6 +510,8 @@ Reply = (
     | AuthenticationResult
     | Attributes
     | Page
+    | Kept
+    | Room
     | RecipientAnswer
     | Work
     | NoWork

@@ -10,7 +10,8 @@ A crash after 2 leaves a spooled name of a recorded document: `sweep` drops the 
 An upload whose connection broke is parked as PARTIAL if its sealed file ends on a chunk boundary (then it
 can be continued under the same key without sealing a chunk index twice), else its bytes go.
 
-Leaves out: sealing and hashing (the doors do that) and who may upload where (`gateway.core.views`).
+Leaves out: sealing and hashing (the doors do that), who may upload where (`gateway.core.views`), and what
+is whole but waits under a temporary name (`temporary`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.steps import step
@@ -35,7 +36,7 @@ from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
-from vault.errors import StorageFailed, StorageFull, VaultError
+from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.ledger import COMMITMENT_SALT, commitment
 from vault.sealed import CHUNK, sealed_size, whole_chunks
@@ -45,6 +46,8 @@ from vault.wrapping import blind_index, new_key
 Channel = Literal["sftp", "smtp", "part"]
 
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
+INTERRUPTED: Final = "interrupted"  # reason of a PARTIAL that ends on a chunk boundary
+TEMPORARY: Final = "temporary"  # reason of a PARTIAL that is whole and waits for its name
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
 
@@ -67,6 +70,8 @@ class Upload:
     depth: int = 0
     resumed: bool = False
     resumed_size: int = 0
+    replaces: int | None = None  # size of the whole document that has the name, if it stays
+    predecessor: Any = None  # row of the temporary file whose bytes it begins with
     release: Callable[[], None] = lambda: None  # ends the claim on a partial
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -150,17 +155,21 @@ async def unstage(core: Core, upload: Upload) -> None:
 
     upload.close()
     await asyncio.to_thread(undo)
+    await _forget(core, upload)
+
+
+def require_open(tx: Transaction, client_id: str) -> None:
+    """Take in nothing for a client that has ended (raises Refusal)."""
+    state = tx.connection.execute(select(clients.c.state).where(clients.c.id == client_id)).scalar()
+    if state != "open":
+        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
 
 
 def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
-    state = tx.connection.execute(
-        select(clients.c.state).where(clients.c.id == upload.client_id)
-    ).scalar_one()
-    if state != "open":
-        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
+    require_open(tx, upload.client_id)
     salt = secrets.token_bytes(COMMITMENT_SALT)
     metadata = DocumentMetadata(
         name=upload.name,
@@ -177,6 +186,7 @@ def record(
         "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
         "name_index": name_index(core, upload.client_id, upload.name),
         "digest_index": digest_index(core, upload.client_id, sha256),
+        "folder_id": upload.folder_id,
         "size": size,
         "received_at": stamp(now),
         "state": State.RECEIVED,
@@ -261,9 +271,20 @@ async def settle(core: Core, upload: Upload) -> None:
 
 
 async def discard(core: Core, upload: Upload) -> None:
-    """Drop an upload and its bytes."""
+    """Drop an upload, its bytes, and the row that a resumed one has."""
     upload.close()
     await asyncio.to_thread(core.store.blobs.discard, upload.document_id)
+    await _forget(core, upload)
+
+
+async def _forget(core: Core, upload: Upload) -> None:
+    if not upload.resumed:
+        return
+    try:
+        await core.write(functools.partial(_expire_one, core, upload.document_id, core.now()))
+    except StorageFull:
+        # It has no file any more, so that nobody can continue it; its time will end it.
+        log.warning("partial upload not ended: no room", document=upload.document_id)
 
 
 async def park(core: Core, upload: Upload) -> bool:
@@ -274,13 +295,25 @@ async def park(core: Core, upload: Upload) -> bool:
     """
     length = os.fstat(upload.descriptor).st_size
     chunks = whole_chunks(length)
-    if not chunks or upload.channel != "sftp":
-        if upload.resumed:
-            await core.write(lambda tx: _expire(core, tx, upload.document_id, core.now()))
+    earlier = upload.predecessor
+    if not chunks or upload.channel != "sftp" or (earlier and earlier.size > chunks * CHUNK):
+        await discard(
+            core, upload
+        )  # what it continued, if longer, stays and can be continued again
+        return False
+    try:
+        await record_partial(core, upload, chunks * CHUNK)
+    except VaultError:
         await discard(core, upload)
         return False
+    upload.close()
+    return True
+
+
+async def record_partial(core: Core, upload: Upload, size: int) -> None:
+    """Write the row of an upload that is not whole; what it continued has ended with that."""
     now = core.now()
-    size = chunks * CHUNK
+    earlier = upload.predecessor
 
     def work(tx: Transaction) -> None:
         if upload.resumed:
@@ -290,32 +323,41 @@ async def park(core: Core, upload: Upload) -> bool:
                 .values(size=size, state_since=stamp(now))
             )
             return
-        custody = core.store.custody
-        group = custody.intake_group(tx.connection, upload.client_id, now)
         metadata = DocumentMetadata(name=upload.name, sha256=b"", salt=b"", path=upload.path)
-        _insert(
-            tx,
-            upload,
-            {
-                **custody.wrap(upload.document_id, upload.key, group),
-                "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
-                "name_index": name_index(core, upload.client_id, upload.name),
-                "size": size,
-                "received_at": stamp(now),
-                "state": State.PARTIAL,
-                "state_since": stamp(now),
-                "reason": "interrupted",
-            },
-        )
-        custody.remember(tx.connection, upload.document_id, group.id, now)
+        insert_partial(core, tx, upload, size, metadata, INTERRUPTED, now)
+        if earlier is not None:
+            expire(core, tx, earlier.id, now)
 
-    try:
-        await core.write(work)
-    except VaultError:
-        await discard(core, upload)
-        return False
-    upload.close()
-    return True
+    await core.write(work)
+    if earlier is not None:
+        upload.predecessor = None
+        await asyncio.to_thread(core.store.blobs.discard, earlier.id)
+
+
+def insert_partial(
+    core: Core,
+    tx: Transaction,
+    upload: Upload,
+    size: int,
+    metadata: DocumentMetadata,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Write a PARTIAL row inside a transaction, its key wrapped and the wrapping remembered."""
+    custody = core.store.custody
+    group = custody.intake_group(tx.connection, upload.client_id, now)
+    columns = {
+        **custody.wrap(upload.document_id, upload.key, group),
+        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
+        "name_index": name_index(core, upload.client_id, upload.name),
+        "size": size,
+        "received_at": stamp(now),
+        "state": State.PARTIAL,
+        "state_since": stamp(now),
+        "reason": reason,
+    }
+    _insert(tx, upload, columns)
+    custody.remember(tx.connection, upload.document_id, group.id, now)
 
 
 async def resume(core: Core, row: Any, **upload: Any) -> Upload:
@@ -341,6 +383,8 @@ async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
     try:
         descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
     except VaultError as error:
+        if isinstance(error, BlobMissing):
+            await core.write(functools.partial(_expire_one, core, row.id, core.now()))
         raise Refusal(
             "not_found", "The interrupted upload is no longer there; send it anew."
         ) from error
@@ -362,10 +406,13 @@ async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
 
 
 def _expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
-    _expire(core, tx, document_id, now)
+    expire(core, tx, document_id, now)
 
 
-def _expire(core: Core, tx: Transaction, document_id: str, now: datetime) -> None:
+def expire(
+    core: Core, tx: Transaction, document_id: str, now: datetime, actor: str = ACTOR_CORE
+) -> None:
+    """End a PARTIAL document, inside a transaction: its row keeps neither key nor name."""
     next_state(State.PARTIAL, Event.EXPIRE)
     changed = tx.connection.execute(
         update(documents)
@@ -380,7 +427,7 @@ def _expire(core: Core, tx: Transaction, document_id: str, now: datetime) -> Non
         )
     )
     if changed.rowcount:
-        core.record(tx, "document.expired", document_id, ACTOR_CORE, now)
+        core.record(tx, "document.expired", document_id, actor, now)
 
 
 async def expire_partials(core: Core, now: datetime) -> int:
@@ -403,18 +450,20 @@ async def expire_partials(core: Core, now: datetime) -> int:
     return len(due)
 
 
-def _state_of(document_id: str, connection: Connection) -> str | None:
-    return connection.execute(
-        select(documents.c.state).where(documents.c.id == document_id)
-    ).scalar()
+def _row_of(document_id: str, connection: Connection) -> Row[Any] | None:
+    return connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
 
 
-def _sweep_partial(core: Core, document_id: str) -> int:
+def _sweep_partial(core: Core, document_id: str, row: Row[Any]) -> int:
     """Bring a PARTIAL row and its file into step; one that was finished or torn can't be continued."""
     blobs = core.store.blobs
     descriptor = blobs.reopen(document_id)
-    chunks = whole_chunks(os.fstat(descriptor).st_size)
+    length = os.fstat(descriptor).st_size
     os.close(descriptor)
+    chunks = whole_chunks(length)
+    if row.reason == TEMPORARY and length == sealed_size(row.size):
+        blobs.remove(document_id)  # linked by a rename that was not recorded: it waits again
+        return 0
     if chunks and not blobs.exists(document_id):
         core.store.catalogue.write(
             lambda tx: tx.connection.execute(
@@ -434,12 +483,12 @@ def sweep(core: Core) -> int:
     """At start: put right what a crash left in the spool; returns how many files were touched."""
     touched = 0
     for document_id in list(core.store.blobs.spooled()):
-        state = core.store.catalogue.read(functools.partial(_state_of, document_id))
-        if state == State.PARTIAL:
-            touched += _sweep_partial(core, document_id)
+        row = core.store.catalogue.read(functools.partial(_row_of, document_id))
+        if row is not None and row.state == State.PARTIAL:
+            touched += _sweep_partial(core, document_id, row)
             continue
         touched += 1
-        if state in {None, State.EXPIRED}:
+        if row is None or row.state == State.EXPIRED:
             # Never acknowledged: the link in the store (if it came to that) goes before the spooled name.
             with contextlib.suppress(VaultError):
                 core.store.blobs.remove(document_id)

@@ -1,7 +1,9 @@
 """What a client sees: `/inbox/` (write; lists what was received) and `/receipts/`.
 
 What was handed in can't be read back, changed or removed; the same name again is a new version, and the
-listing shows the newest. Folders of the inbox are the client's own, their names sealed like its documents'.
+listing shows the newest. A file under a temporary name (`journey.temporary`) is not handed in before it is
+renamed; until then it may be continued, sent again or removed. Folders of the inbox are the client's own,
+their names sealed like its documents'.
 """
 
 from __future__ import annotations
@@ -9,13 +11,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, exists, insert, select
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core import receipts
-from gateway.core.journey import receive
+from gateway.core.journey import receive, temporary
 from gateway.core.journey.lifecycle import STORED, State
-from gateway.core.journey.receive import Upload
+from gateway.core.journey.receive import TEMPORARY, Upload
 from gateway.core.runtime import stamp
 from gateway.core.tree import (
     DROP_MODE,
@@ -40,6 +42,9 @@ from vault.store import SECRET_INDEX, SECRET_PROFILE
 from vault.wrapping import blind_index, open_record, seal_record
 
 PURPOSE_FOLDER: Final = "folder-name"
+FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
+DOCUMENTS: Final = "d"
+KEEPS_NAME: Final = "What was handed in keeps its name."
 
 
 class ClientView(View):
@@ -94,20 +99,10 @@ class ClientView(View):
             folder_id = self._folder_id(connection, tuple(parents))
             if self._find_folder(connection, folder_id, name) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
-            newest = connection.execute(
-                select(documents)
-                .where(
-                    *self._named(folder_id, name),
-                    documents.c.state.in_([*STORED, State.PARTIAL]),
-                )
-                .order_by(documents.c.id.desc())
-                .limit(1)
-            ).one_or_none()
-            # What a client sees of a name is its newest version: only that one can be continued.
-            partial = newest is not None and newest.state == State.PARTIAL
-            return folder_id, newest if partial else None
+            return folder_id, self._newest(connection, folder_id, name)
 
-        folder_id, partial = await self.core.read(look)
+        # What a client sees of a name is its newest version: only that one can be continued.
+        folder_id, newest = await self.core.read(look)
         upload = {
             "client_id": self.client_id,
             "channel": "sftp",
@@ -116,8 +111,12 @@ class ClientView(View):
             "folder_id": folder_id,
             "submitter": self.account.id,
         }
-        if resume and partial is not None:
-            resumed = await receive.resume(self.core, partial, **upload)
+        if resume and newest is not None and newest.state != State.PARTIAL:
+            upload["replaces"] = newest.size
+        elif resume and newest is not None:
+            if newest.reason == TEMPORARY:
+                return await temporary.continue_from(self.core, newest, **upload), 0
+            resumed = await receive.resume(self.core, newest, **upload)
             return resumed, resumed.resumed_size
         return await receive.begin(self.core, self.core.now(), **upload), 0
 
@@ -156,6 +155,10 @@ class ClientView(View):
         if len(path) < 2 or path[0] != "inbox":
             raise Refusal("denied", READ_ONLY)
         if not is_folder:
+            waiting = await self.core.read(lambda c: self._waiting(c, path[1:]))
+            if waiting is not None:
+                await temporary.drop(self.core, waiting.id, self.account.id)
+                return
             await self.stat(path)
             raise Refusal(
                 "denied", "What was handed in stays; ask your accountant if it was a mistake."
@@ -176,9 +179,32 @@ class ClientView(View):
         await self.core.write(work)
 
     async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        del new
+        """Hand in a file that waits under a temporary name; nothing else can be renamed."""
         await self.stat(old)
-        raise Refusal("denied", "What was handed in keeps its name.")
+        if len(old) < 2 or old[0] != "inbox":
+            raise Refusal("denied", READ_ONLY)
+        if len(new) < 2 or new[0] != "inbox":
+            raise Refusal("denied", "Files are handed in below /inbox.")
+
+        def look(connection: Connection) -> tuple[Row[Any] | None, str | None]:
+            waiting = self._waiting(connection, old[1:])
+            if waiting is None:
+                return None, None
+            folder_id = self._folder_id(connection, new[1:-1])
+            if self._find_folder(connection, folder_id, new[-1]) is not None:
+                raise Refusal("exists", "There is a folder of this name.")
+            return waiting, folder_id
+
+        waiting, folder_id = await self.core.read(look)
+        if waiting is None:
+            raise Refusal("denied", KEEPS_NAME)
+        if temporary.is_temporary(new[-1]):
+            raise Refusal(
+                "unsupported", "This is a temporary name, too; a file is renamed to its final name."
+            )
+        await temporary.hand_in(
+            self.core, waiting.id, new[-1], "/".join(new[1:]), folder_id, self.account.id
+        )
 
     # ── inside ──
 
@@ -229,63 +255,92 @@ class ClientView(View):
         index = receive.name_index(self.core, self.client_id, name)
         return [*self._in_folder(folder_id), documents.c.name_index == index]
 
+    def _newest(self, connection: Connection, folder_id: str | None, name: str) -> Row[Any] | None:
+        """The row that a client sees of a name, whole or partial."""
+        return connection.execute(
+            select(documents)
+            .where(*self._named(folder_id, name), documents.c.state.in_([*STORED, State.PARTIAL]))
+            .order_by(documents.c.id.desc())
+            .limit(1)
+        ).one_or_none()
+
+    def _waiting(self, connection: Connection, path: tuple[str, ...]) -> Row[Any] | None:
+        """The partial that a temporary name below the inbox shows; None for anything else."""
+        *parents, name = path
+        if not temporary.is_temporary(name):
+            return None
+        folder_id = self._folder_id(connection, tuple(parents))
+        if self._find_folder(connection, folder_id, name) is not None:
+            return None
+        newest = self._newest(connection, folder_id, name)
+        return newest if newest is not None and newest.state == State.PARTIAL else None
+
     def _inbox_entry(self, connection: Connection, path: tuple[str, ...]) -> Entry:
         *parents, name = path
         folder_id = self._folder_id(connection, tuple(parents))
         found = self._find_folder(connection, folder_id, name)
         if found is not None:
             return folder(name, datetime.fromisoformat(found.created_at), DROP_MODE)
-        row = connection.execute(
-            select(documents.c.size, documents.c.received_at)
-            .where(*self._named(folder_id, name), documents.c.state.in_([*STORED, State.PARTIAL]))
-            .order_by(documents.c.id.desc())
-            .limit(1)
-        ).one_or_none()
+        row = self._newest(connection, folder_id, name)
         if row is None:
             raise Refusal("not_found", NOT_FOUND)
         return plain_file(name, row.size, row.received_at)
 
     def _inbox_page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
-        """Folders first (they are few), then documents; of one name the newest."""
+        """Folders first, then documents; of one name the newest."""
         folder_id = self._folder_id(connection, path)
         entries: list[Entry] = []
         profile = self._keyring().secrets[SECRET_PROFILE]
-        if not cursor:
-            for row in connection.execute(
-                select(folders).where(
+        last = cursor[1:]
+        if not cursor.startswith(DOCUMENTS):
+            below = connection.execute(
+                select(folders)
+                .where(
                     folders.c.client_id == self.client_id,
                     folders.c.parent_id.is_(None)
                     if folder_id is None
                     else folders.c.parent_id == folder_id,
+                    folders.c.id > last,
                 )
-            ):
+                .order_by(folders.c.id)
+                .limit(PAGE)
+            ).all()
+            for row in below:
                 name = open_record(
                     profile, row.name, purpose=PURPOSE_FOLDER, subject=row.id
                 ).decode()
                 entries.append(folder(name, datetime.fromisoformat(row.created_at), DROP_MODE))
-        newer = documents.alias()
+            if len(below) == PAGE:
+                return page(entries, FOLDERS + below[-1].id)
+            last = ""
         rows = connection.execute(
             select(documents)
             .where(
                 *self._in_folder(folder_id),
                 documents.c.state.in_([*STORED, State.PARTIAL]),
-                documents.c.id > cursor,
-                ~exists().where(
-                    newer.c.client_id == documents.c.client_id,
-                    newer.c.name_index == documents.c.name_index,
-                    newer.c.channel == "sftp",
-                    newer.c.folder_id.is_not_distinct_from(documents.c.folder_id),
-                    newer.c.state.in_([*STORED, State.PARTIAL]),
-                    newer.c.id > documents.c.id,
-                ),
+                documents.c.id > last,
             )
             .order_by(documents.c.id)
             .limit(PAGE)
         ).all()
-        entries.extend(
-            plain_file(self.metadata(row).name, row.size, row.received_at) for row in rows
+        # By the names of this page, not in one query: that took a time quadratic in the folder's size.
+        newest = set(
+            connection.execute(
+                select(func.max(documents.c.id))
+                .where(
+                    *self._in_folder(folder_id),
+                    documents.c.state.in_([*STORED, State.PARTIAL]),
+                    documents.c.name_index.in_([row.name_index for row in rows]),
+                )
+                .group_by(documents.c.name_index)
+            ).scalars()
         )
-        return page(entries, rows[-1].id if len(rows) == PAGE else "")
+        entries.extend(
+            plain_file(self.metadata(row).name, row.size, row.received_at)
+            for row in rows
+            if row.id in newest
+        )
+        return page(entries, DOCUMENTS + rows[-1].id if len(rows) == PAGE else "")
 
     def _receipts_page(self, connection: Connection, cursor: str) -> Page:
         rows = connection.execute(

@@ -3,33 +3,52 @@
 An upload is written once, in order. Clients send writes ahead of the answers, sometimes out of order: what
 comes early waits in a bounded window. A write into what is sealed already is refused, because one chunk
 index is sealed once; only an upload that was resumed and then starts at its first byte begins anew, under
-a new key. Nothing is committed but by `close`: a connection that ends leaves a partial upload.
+a new key. One that continues a finished file of a temporary name seals that file's bytes anew first. A
+whole document takes no more bytes: opened without truncation it can only be sent again, all of it. Nothing
+is committed but by `close`: a connection that ends leaves a partial upload.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-from typing import Final
+from typing import Final, NoReturn
 
 from gateway.doors.sftp.protocol import MAX_READ
 from gateway.errors import GatewayError, Refusal
 from gateway.wire.channel import Channel
-from gateway.wire.messages import Abandon, BeginUpload, Commit, Readable, Writable
+from gateway.wire.messages import (
+    Abandon,
+    BeginUpload,
+    Commit,
+    Keep,
+    Kept,
+    Predecessor,
+    Readable,
+    Writable,
+)
 from vault.errors import StorageFull, VaultError
+from vault.digest import StreamDigest
 from vault.sealed import SealedReader, SealedWriter, document_context
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes that may wait for the bytes before them
+COPY: Final = 256 * 1024  # bytes sealed anew at a time
+FULL: Final = "The gateway has no room left for this file. Nothing of it was kept."
+WHOLE: Final = "This file was received whole; nothing can be added to it or changed in it."
+WAITS: Final = "Kept under a temporary name; it is handed in when it is renamed."
 
 
 class Upload:
     """A document being received."""
 
-    def __init__(self, core: Channel, path: str, *, resume: bool, limit: int) -> None:
+    def __init__(self, core: Channel, path: str, *, resume: bool, append: bool, limit: int) -> None:
+        """`resume`: go on with what is there; `append`: offsets count for nothing, bytes are added."""
         self._core = core
-        self._path = path
+        self.path = path
         self._limit = limit
+        self._append = append
+        self._shift: int | None = None  # from the offsets of one who appends to ours
+        self._truncated = False
         self._early: dict[int, bytes] = {}
         self._early_size = 0
         self._failed: GatewayError | VaultError | None = None
@@ -37,12 +56,17 @@ class Upload:
         self._begin(resume=resume)
 
     def _begin(self, *, resume: bool) -> None:
-        reply, descriptors = self._core.call(BeginUpload(self._path, resume))
+        reply, descriptors = self._core.call(BeginUpload(self.path, resume))
         assert isinstance(reply, Writable)
         self._document_id = reply.document_id
         self._descriptor = descriptors[0]
-        self._hash = hashlib.sha256()
+        self._hash = StreamDigest()
         self._resumed = reply.resumed_size
+        self._position = reply.resumed_size
+        self._replaces = reply.replaces
+        if self._append and self._replaces is not None:
+            self.abandon(keep=False)
+            raise Refusal("denied", WHOLE)
         context = document_context(reply.document_id)
         try:
             if reply.resumed_size:
@@ -57,12 +81,45 @@ class Upload:
         if self._writer.plain_written != reply.resumed_size:
             self.abandon(keep=False)
             raise Refusal("failed", "The interrupted upload is not what it was; send it anew.")
-        self._position = reply.resumed_size
+        if reply.continues is not None:
+            self._copy(reply.continues)
+
+    def _copy(self, size: int) -> None:
+        """Begin with the bytes of the file that is continued, under our own key."""
+        try:
+            former, descriptors = self._core.call(Predecessor(self._document_id))
+            assert isinstance(former, Readable)
+            download = Download(former, descriptors[0])
+            try:
+                while data := download.read(self._position, COPY):
+                    self._writer.write(data)
+                    self._hash.update(data)
+                    self._position += len(data)
+            finally:
+                download.close()
+        except StorageFull as error:
+            self.abandon(keep=False)
+            raise Refusal("full", "The gateway has no room left to continue this file.") from error
+        except (GatewayError, VaultError):
+            self.abandon(keep=False)
+            raise
+        if self._position != size:
+            self.abandon(keep=False)
+            raise Refusal("failed", "The upload to be continued is not what it was; send it anew.")
+        self._resumed = size
 
     @property
     def size(self) -> int:
-        """Plaintext bytes received in order so far."""
+        """The file's size as a client that writes into it would see it, in bytes."""
+        if self._replaces is not None and not self._truncated:
+            return max(self._position, self._replaces)
         return self._position
+
+    def truncate(self, size: int) -> bool:
+        """Whether the file may end at `size`: where it ends now, or where the received bytes do."""
+        if size == self._position:
+            self._truncated = True
+        return size == self.size
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take bytes at an offset.
@@ -72,6 +129,14 @@ class Upload:
         """
         if self._failed is not None:
             raise self._failed
+        if self._append:
+            if self._shift is None:
+                self._shift = self._position - offset
+            offset += self._shift
+            if offset < 0:
+                self._fail(Refusal("invalid", "These bytes come out of order."))
+        if self._replaces is not None and self._position == 0 and offset > 0:
+            self._fail(Refusal("denied", WHOLE))
         if offset + len(data) > self._limit:
             self._fail(Refusal("invalid", f"A file here may have at most {self._limit} bytes."))
         if self._resumed and offset == 0 and self._position == self._resumed and not self._early:
@@ -101,44 +166,66 @@ class Upload:
         try:
             self._writer.write(data)
         except StorageFull as error:
-            self._fail(
-                Refusal(
-                    "full", "The gateway has no room left for this file. Nothing of it was kept."
-                ),
-                error,
-            )
+            self._fail(Refusal("full", FULL), error)
         except VaultError as error:
             self._fail(error, error)
         self._hash.update(data)
         self._position += len(data)
 
-    def _fail(self, failure: GatewayError | VaultError, cause: Exception | None = None) -> None:
+    def _fail(self, failure: GatewayError | VaultError, cause: Exception | None = None) -> NoReturn:
         """Nothing of this upload will be kept; every later call says so too."""
         self._failed = failure
         self.abandon(keep=False)
         raise failure from cause
 
-    def close(self) -> None:
-        """Commit: on return the document is durable (raises Refusal, VaultError)."""
+    def sync(self) -> str:
+        """Put what was received on disk, as far as whole chunks go; returns what can be said of it.
+
+        Raises:
+            Refusal, VaultError: it failed, and with it the upload: a failed sync is final.
+        """
         if self._failed is not None:
             raise self._failed
+        try:
+            self._writer.flush()
+            reply, _ = self._core.call(Keep(self._document_id))
+        except StorageFull as error:
+            self._fail(Refusal("full", FULL), error)
+        except (Refusal, VaultError) as error:
+            self._fail(error, error)
+        assert isinstance(reply, Kept)
+        left = self._position + self._early_size - reply.size
+        if not left:
+            return ""
+        return f"{reply.size} bytes are on disk; {left} wait for more or for the end of the file."
+
+    def close(self) -> str:
+        """Commit: on return the document is durable; returns what else is to be said.
+
+        Raises:
+            Refusal, VaultError: nothing was committed.
+        """
+        if self._failed is not None:
+            raise self._failed
+        if self._replaces is not None and not self._truncated:
+            if self._position == 0:
+                self.abandon(keep=False)  # opened and closed: nothing was changed
+                return ""
+            if self._position < self._replaces:
+                self._fail(Refusal("denied", "A part of a file can't be replaced; send all of it."))
         if self._early:
             self._fail(Refusal("failed", "A part of this file is missing; send it again."))
         try:
             size = self._writer.finish()
         except StorageFull as error:
-            self._fail(
-                Refusal(
-                    "full", "The gateway has no room left for this file. Nothing of it was kept."
-                ),
-                error,
-            )
+            self._fail(Refusal("full", FULL), error)
         except VaultError as error:
             self._fail(error, error)
         try:
-            self._core.call(Commit(self._document_id, size, self._hash.digest()))
+            reply, _ = self._core.call(Commit(self._document_id, size, self._hash.digest()))
         finally:
             self._release()
+        return WAITS if isinstance(reply, Kept) else ""
 
     def abandon(self, *, keep: bool) -> None:
         """Give the upload up; `keep` leaves whole chunks for a resume."""
@@ -154,6 +241,7 @@ class Upload:
         self._release()
 
     def _release(self) -> None:
+        self._hash.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -185,5 +273,7 @@ class Download:
             return self._reader.read_at(offset, length)
         return os.pread(self._descriptor, length, offset)
 
-    def close(self) -> None:
+    def close(self) -> str:
+        """Done with it; nothing to say."""
         os.close(self._descriptor)
+        return ""

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError
-from gateway.wire.messages import Entry
+from gateway.wire.messages import Entry, Room
 
 VERSION: Final = 3
 MAX_PACKET: Final = 256 * 1024 + 1024  # what OpenSSH's server takes
@@ -36,7 +36,17 @@ FLAG_READ, FLAG_WRITE, FLAG_APPEND, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE =
 ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS, ATTR_TIMES = 1, 2, 4, 8
 ATTR_EXTENDED: Final = 0x80000000
 
-EXTENSIONS: Final = ((b"posix-rename@openssh.com", b"1"), (b"limits@openssh.com", b"1"))
+EXTENSIONS: Final = (
+    (b"posix-rename@openssh.com", b"1"),
+    (b"statvfs@openssh.com", b"2"),
+    (b"fstatvfs@openssh.com", b"2"),
+    (b"fsync@openssh.com", b"1"),
+    (b"lsetstat@openssh.com", b"1"),
+    (b"limits@openssh.com", b"1"),
+)
+BLOCK: Final = 4096  # in which statvfs counts
+NAME_MAX: Final = 255
+NO_SETUID: Final = 2  # f_flag of statvfs: SSH_FXE_STATVFS_ST_NOSUID
 
 
 class PacketError(GatewayError):
@@ -164,6 +174,17 @@ def pack_path(request: int, path: str) -> bytes:
 def pack_limits(request: int, handles: int) -> bytes:
     """The reply to limits@openssh.com."""
     body = struct.pack(">IQQQQ", request, MAX_PACKET, MAX_READ, MAX_WRITE, handles)
+    return packet(EXTENDED_REPLY, body)
+
+
+def pack_room(request: int, room: Room) -> bytes:
+    """The reply to statvfs@openssh.com (OpenSSH PROTOCOL, section 4.6), in blocks of `BLOCK` bytes."""
+    free = room.free // BLOCK
+    body = struct.pack(
+        ">I11Q",
+        request, BLOCK, BLOCK, room.total // BLOCK, free, free,
+        room.files, room.files_free, room.files_free, 0, NO_SETUID, NAME_MAX,
+    )  # fmt: skip
     return packet(EXTENDED_REPLY, body)
 
 

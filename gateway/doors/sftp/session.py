@@ -28,6 +28,8 @@ from gateway.wire.messages import (
     Readable,
     Remove,
     Rename,
+    Room,
+    Space,
     Stat,
 )
 from vault.errors import VaultError
@@ -46,6 +48,15 @@ STATUS_OF: Final[dict[str, int]] = {
 T = TypeVar("T", Upload, Download, "Folder")
 
 log = structlog.get_logger("sftp")
+
+
+def normal(path: str) -> str:
+    """A path from the root, `.` and `..` resolved."""
+    return "/" + posixpath.normpath("/" + path).lstrip("/")
+
+
+def _being_sent(upload: Upload) -> Entry:
+    return Entry("", False, upload.size, 0, 0o100600)
 
 
 class Folder:
@@ -72,8 +83,9 @@ class Folder:
         taken, self._entries = self._entries[:NAMES_AT_ONCE], self._entries[NAMES_AT_ONCE:]
         return taken
 
-    def close(self) -> None:
-        """Nothing to release."""
+    def close(self) -> str:
+        """Nothing to release, nothing to say."""
+        return ""
 
 
 class SftpSession:
@@ -147,26 +159,25 @@ class SftpSession:
                 opened = self._handles.pop(handle, None)
                 if opened is None:
                     raise Refusal("invalid", "There is no such handle.")
-                opened.close()
-                return done
+                said = opened.close()
+                return p.pack_status(request, p.OK, said) if said else done
             case p.LSTAT | p.STAT:
                 return p.pack_attributes(request, self._stat(fields.text()))
             case p.FSTAT:
                 opened = self._handles.get(fields.string())
                 if not isinstance(opened, Upload | Download):
                     raise Refusal("invalid", "There is no such handle.")
-                mode = 0o100440 if isinstance(opened, Download) else 0o100600
-                return p.pack_attributes(request, Entry("", False, opened.size, 0, mode))
+                entry = Entry("", False, opened.size, 0, 0o100440)
+                return p.pack_attributes(
+                    request, _being_sent(opened) if isinstance(opened, Upload) else entry
+                )
             case p.SETSTAT:
-                # Times and modes of what is kept are the gateway's; clients set them out of habit.
-                self._stat(fields.text())
-                if fields.size_attribute() is not None:
-                    raise Refusal("denied", "What was received can't be truncated.")
+                self._set_attributes(fields)
                 return done
             case p.FSETSTAT:
                 opened = self._handles.get(fields.string())
                 size = fields.size_attribute()
-                if size is not None and (not isinstance(opened, Upload) or size != opened.size):
+                if size is not None and not (isinstance(opened, Upload) and opened.truncate(size)):
                     raise Refusal("denied", "What was received can't be truncated.")
                 return done
             case p.OPENDIR:
@@ -187,8 +198,7 @@ class SftpSession:
                 self._core.call(MakeFolder(fields.text()))
                 return done
             case p.REALPATH:
-                path = posixpath.normpath("/" + fields.text())
-                return p.pack_path(request, "/" + path.lstrip("/"))
+                return p.pack_path(request, normal(fields.text()))
             case p.RENAME:
                 self._core.call(Rename(fields.text(), fields.text()))
                 return done
@@ -205,9 +215,37 @@ class SftpSession:
                 return done
             case b"limits@openssh.com":
                 return p.pack_limits(request, MAX_HANDLES)
+            case b"lsetstat@openssh.com":
+                self._set_attributes(fields)
+                return done
+            case b"fsync@openssh.com":
+                return p.pack_status(request, p.OK, self._open(fields.string(), Upload).sync())
+            case b"statvfs@openssh.com":
+                self._stat(fields.text())
+                return self._room(request)
+            case b"fstatvfs@openssh.com":
+                if fields.string() not in self._handles:
+                    raise Refusal("invalid", "There is no such handle.")
+                return self._room(request)
         raise Refusal("unsupported", "This gateway does not know this request.")
 
+    def _set_attributes(self, fields: p.Reader) -> None:
+        """Times and modes of what is kept are the gateway's; clients set them out of habit."""
+        self._stat(fields.text())
+        if fields.size_attribute() is not None:
+            raise Refusal("denied", "What was received can't be truncated.")
+
+    def _room(self, request: int) -> bytes:
+        room, _ = self._core.call(Space())
+        assert isinstance(room, Room)
+        return p.pack_room(request, room)
+
     def _stat(self, path: str) -> Entry:
+        # What this session is sending is there for its client, though the core knows no such name yet.
+        wanted = normal(path)
+        for opened in self._handles.values():
+            if isinstance(opened, Upload) and normal(opened.path) == wanted:
+                return _being_sent(opened)
         reply, _ = self._core.call(Stat(path))
         assert isinstance(reply, Attributes)
         return reply.entry
@@ -240,7 +278,8 @@ class SftpSession:
                 else:
                     raise Refusal("exists", "There is a file of this name.")
             resume = not flags & (p.FLAG_TRUNCATE | p.FLAG_EXCLUSIVE)
-            return Upload(self._core, path, resume=resume, limit=self._max_size)
+            append = bool(flags & p.FLAG_APPEND)
+            return Upload(self._core, path, resume=resume, append=append, limit=self._max_size)
         reply, descriptors = self._core.call(OpenRead(path))
         assert isinstance(reply, Readable)
         return Download(reply, descriptors[0])

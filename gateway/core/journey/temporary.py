@@ -1,0 +1,324 @@
+"""Files under temporary names: whole and durable, but no documents until they are renamed.
+
+Many programs send `name.filepart` (WinSCP), `name.part`, `name.tmp`, `.in.name` (lftp) or
+`name.1a2b3c4d.partial` (rclone) and rename it once all of it is there. CLOSE of such a file keeps it: the
+sealed file and its name are synced, and a PARTIAL row with the reason `temporary` is durable before the
+reply. Nobody judges it, no receipt names it, no backup holds it, and it expires as other partials do. The
+rename hands it in, in the order of every commit (`receive`):
+    1. the sealed file is linked into the store (`receive.publish`);
+    2. one transaction makes the row a received document with its final name: COMMIT POINT (`receive.record`);
+    3. the spool's own name goes, and only then the door is told.
+A crash before 2 leaves the file as it waited: `receive.sweep` takes the link back.
+
+Its last chunk is sealed, so that it is never continued under its key: whoever adds to it begins a document
+under a new key, into which the door seals the former bytes first (FORMAT.md, one index is sealed once).
+The former file ends when its successor is durable and at least as long.
+
+Leaves out: which paths a client has (`gateway.core.views.client`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, select, update
+
+from gateway.core.journey import receive
+from gateway.core.journey.lifecycle import State
+from gateway.core.journey.receive import FULL, TEMPORARY, Upload, name_index
+from gateway.core.journey.steps import step
+from gateway.core.runtime import Core, stamp
+from gateway.errors import Refusal
+from gateway.wire.messages import SHA256_SIZE, Readable
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+from vault.custody import DocumentMetadata
+from vault.durable import sync_descriptor, sync_directory
+from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
+from vault.sealed import CHUNK, sealed_size, whole_chunks
+
+_TEMPORARY: Final = re.compile(
+    r"""\.in\..+                                        # lftp: xfer:temp-file-name
+    | .+\.(?:filepart|part|partial|tmp)                 # WinSCP, rclone and most others
+    | .+\.rclone[-_.]?(?:part|partial|tmp|temp)         # tools around rclone
+    """,
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+
+GONE: Final = "This upload is no longer there; send it anew."
+BUSY: Final = "This upload is in use by another connection, or not closed yet."
+UNFINISHED: Final = (
+    "This upload is not whole: send the rest of it or all of it again, then rename it."
+)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name waits for a rename."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    """Make a whole file durable under its temporary name; earlier ones of that name end.
+
+    Raises:
+        Refusal: it is not whole, the disk is full, the client has ended; nothing was kept.
+        VaultError: the store has failed; nothing was promised.
+    """
+    if len(sha256) != SHA256_SIZE or os.fstat(upload.descriptor).st_size != sealed_size(size):
+        await receive.discard(core, upload)
+        raise Refusal("failed", "This file was not whole; send it again.")
+    now = core.now()
+
+    def work(tx: Transaction) -> list[str]:
+        receive.require_open(tx, upload.client_id)
+        index = name_index(core, upload.client_id, upload.name)
+        ended = _supersede(core, tx, upload, index, upload.folder_id, now)
+        metadata = DocumentMetadata(upload.name, sha256, salt=b"", path=upload.path)
+        if upload.resumed:
+            sealed = core.store.custody.seal_metadata(upload.key, upload.document_id, metadata)
+            tx.connection.execute(
+                update(documents)
+                .where(documents.c.id == upload.document_id, documents.c.state == State.PARTIAL)
+                .values(sealed_metadata=sealed, size=size, state_since=stamp(now), reason=TEMPORARY)
+            )
+        else:
+            receive.insert_partial(core, tx, upload, size, metadata, TEMPORARY, now)
+        return ended
+
+    try:
+        await asyncio.to_thread(_secure, core, upload.descriptor)
+        ended = await core.write(work)
+    except StorageFailed:
+        upload.close()  # what is recorded is not known now: the next start looks
+        raise
+    except StorageFull as error:
+        await receive.discard(core, upload)
+        raise Refusal("full", FULL) from error
+    except Exception:
+        await receive.discard(core, upload)
+        raise
+    upload.close()
+    await _discard_all(core, ended)
+
+
+async def secure(core: Core, upload: Upload) -> int:
+    """Make the whole chunks of an open upload survive a crash; returns their plaintext size in bytes.
+
+    Raises:
+        VaultError: the medium failed or is full; the upload is gone, for a failed sync is final.
+    """
+    size = (whole_chunks(os.fstat(upload.descriptor).st_size) or 0) * CHUNK
+    earlier = upload.predecessor
+    if not size or (earlier is not None and earlier.size > size):
+        return 0  # nothing that could be continued, or less than what can be continued already
+    try:
+        await asyncio.to_thread(_secure, core, upload.descriptor)
+        await receive.record_partial(core, upload, size)
+    except VaultError:
+        await receive.discard(core, upload)
+        raise
+    if not upload.resumed:
+        upload.resumed = True
+        _claim(core, upload.document_id, upload)
+    return size
+
+
+async def continue_from(core: Core, row: Row[Any], **upload: Any) -> Upload:
+    """Begin a document with the bytes of a file that waits; the door seals them anew.
+
+    Raises:
+        Refusal: someone else is at it, or there is no room.
+    """
+    if row.id in core.resuming:
+        raise Refusal("busy", BUSY)
+    core.resuming.add(row.id)
+    try:
+        begun = await receive.begin(core, core.now(), **upload)
+    except BaseException:
+        core.resuming.discard(row.id)
+        raise
+    begun.predecessor = row
+    begun.release = lambda: core.resuming.discard(row.id)
+    return begun
+
+
+async def predecessor(core: Core, upload: Upload) -> tuple[Readable, int]:
+    """What an upload continues: the reply and a descriptor (the caller closes it).
+
+    Raises:
+        Refusal: it continues nothing, or its file is gone.
+    """
+    row = upload.predecessor
+    if row is None:
+        raise Refusal("not_found", GONE)
+    key = core.store.custody.document_key(row)
+    try:
+        descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
+    except BlobMissing as error:
+        raise Refusal("not_found", GONE) from error
+    # Never written again, whoever holds the descriptor: its last index is used.
+    try:
+        readable = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(descriptor)
+    return Readable(row.size, key, row.id), readable
+
+
+async def hand_in(
+    core: Core, document_id: str, name: str, path: str, folder_id: str | None, submitter: str
+) -> None:
+    """Make a file that waits a received document under its final name, durable on return.
+
+    Raises:
+        Refusal: it is not whole, in use, or gone; or it can't be recorded now, and goes on waiting.
+        VaultError: the store has failed; nothing was acknowledged.
+    """
+    row = await _take(core, document_id)
+    try:
+        if row.reason != TEMPORARY:
+            raise Refusal("failed", UNFINISHED)
+        metadata = core.store.custody.open_metadata(row)
+        key = core.store.custody.document_key(row)
+        try:
+            descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
+        except BlobMissing as error:
+            now = core.now()
+            await core.write(lambda tx: receive.expire(core, tx, row.id, now))
+            raise Refusal("not_found", GONE) from error
+        upload = Upload(
+            document_id=row.id, client_id=row.client_id, key=key, descriptor=descriptor,
+            channel="sftp", name=name, path=path, folder_id=folder_id, submitter=submitter,
+            resumed=True,
+        )  # fmt: skip
+        try:
+            ended = await _record(core, upload, row, metadata.sha256)
+        finally:
+            upload.close()
+        await asyncio.to_thread(core.store.blobs.settle, row.id)
+        await _discard_all(core, ended)
+    finally:
+        core.resuming.discard(document_id)
+    core.inspection_work.set()
+
+
+async def _record(core: Core, upload: Upload, row: Row[Any], sha256: bytes) -> list[str]:
+    """Steps 1 and 2 of handing in; whatever fails before the commit point leaves the file waiting."""
+    now = core.now()
+
+    def work(tx: Transaction) -> list[str]:
+        ended = _supersede(core, tx, upload, row.name_index, row.folder_id, now)
+        receive.record(core, tx, upload, row.size, sha256, now)
+        return ended
+
+    try:
+        with step("receive.publish"):
+            written = await asyncio.to_thread(
+                core.store.blobs.publish, upload.document_id, upload.descriptor
+            )
+        if written != sealed_size(row.size):
+            raise Refusal("failed", UNFINISHED)
+        with step("receive.record"):
+            return await core.write(work)
+    except StorageFailed:
+        raise  # whether the row is there is not known now: the next start looks
+    except StorageFull as error:
+        await asyncio.to_thread(core.store.blobs.remove, upload.document_id)
+        raise Refusal(
+            "full", "The gateway has no room left. The file is kept; rename it again later."
+        ) from error
+    except Exception:
+        await asyncio.to_thread(core.store.blobs.remove, upload.document_id)
+        raise
+
+
+async def drop(core: Core, document_id: str, actor: str) -> None:
+    """End what waits or was interrupted under a temporary name, for the client that sent it.
+
+    Raises:
+        Refusal: it is in use or gone.
+    """
+    row = await _take(core, document_id)
+    try:
+        now = core.now()
+        await core.write(lambda tx: receive.expire(core, tx, row.id, now, actor))
+        await asyncio.to_thread(core.store.blobs.discard, row.id)
+    finally:
+        core.resuming.discard(document_id)
+
+
+async def _take(core: Core, document_id: str) -> Row[Any]:
+    """Claim a PARTIAL and read its row; the caller gives the claim back (raises Refusal)."""
+    if document_id in core.resuming:
+        raise Refusal("busy", BUSY)
+    core.resuming.add(document_id)
+    try:
+        row = await core.read(
+            lambda connection: connection.execute(
+                select(documents).where(
+                    documents.c.id == document_id, documents.c.state == State.PARTIAL
+                )
+            ).one_or_none()
+        )
+        if row is None:
+            raise Refusal("not_found", GONE)
+    except BaseException:
+        core.resuming.discard(document_id)
+        raise
+    return row
+
+
+def _claim(core: Core, document_id: str, upload: Upload) -> None:
+    """While an upload is open, nobody else continues, renames or ends its row."""
+    core.resuming.add(document_id)
+    former = upload.release
+
+    def release() -> None:
+        former()
+        core.resuming.discard(document_id)
+
+    upload.release = release
+
+
+def _secure(core: Core, descriptor: int) -> None:
+    """Sync a spooled file and its name (FORMAT.md, section 8, says where it lies)."""
+    sync_descriptor(descriptor)
+    sync_directory(core.store.path / "blobs" / "spool")
+
+
+def _supersede(
+    core: Core,
+    tx: Transaction,
+    upload: Upload,
+    index: bytes,
+    folder_id: str | None,
+    now: datetime,
+) -> list[str]:
+    """End the other partials of one name in one folder, inside a transaction; returns their ids."""
+    earlier = upload.predecessor
+    found = tx.connection.execute(
+        select(documents.c.id).where(
+            documents.c.client_id == upload.client_id,
+            documents.c.name_index == index,
+            documents.c.folder_id.is_not_distinct_from(folder_id),
+            documents.c.state == State.PARTIAL,
+            documents.c.channel == "sftp",
+            documents.c.id != upload.document_id,
+        )
+    ).scalars()
+    ended = [
+        each
+        for each in found
+        if each not in core.resuming or (earlier is not None and each == earlier.id)
+    ]
+    for each in ended:
+        receive.expire(core, tx, each, now)
+    return ended
+
+
+async def _discard_all(core: Core, document_ids: list[str]) -> None:
+    for document_id in document_ids:
+        await asyncio.to_thread(core.store.blobs.discard, document_id)
