@@ -253,8 +253,14 @@ def latest_checkpoint(connection: Connection, at_least: int = 0) -> str | None:
     return None if value is None else str(value)
 
 
-def proof_of(connection: Connection, seq: int, vkeys: Sequence[str]) -> tuple[str, str]:
+def proof_of(
+    connection: Connection, seq: int, vkeys: Sequence[str], *, with_entry: bool = False
+) -> tuple[str, str]:
     """An offline inclusion proof of entry `seq` (C2SP tlog-proof) under the newest checkpoint.
+
+    Args:
+        vkeys: the ledger's keys, one of which has signed.
+        with_entry: whether the proof's extra data is the entry itself.
 
     Returns:
         The proof, and which of `vkeys` has signed its checkpoint.
@@ -268,7 +274,8 @@ def proof_of(connection: Connection, seq: int, vkeys: Sequence[str]) -> tuple[st
     text, vkey = verify_by_any(note, vkeys)
     size = Checkpoint.parse(text).size
     path = inclusion_proof(seq, size, lambda level, idx: _node(connection, level, idx))
-    return encode_proof(seq, path, note, None), vkey
+    extra = entry(connection, seq) if with_entry else None
+    return encode_proof(seq, path, note, extra), vkey
 
 
 def consistency_of(connection: Connection, old: int, new: int) -> list[bytes]:

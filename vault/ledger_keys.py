@@ -12,8 +12,8 @@ Rules:
    `origin <origin>`, `size <entries before the hand-over's own>`, `key <new verifier key>`.
 2. Key number n signs checkpoints larger than the index of the entry that introduced it, up to and with the
    one over the next hand-over's entry.
-3. A store restored from a backup made before a change of keys has lost the hand-over. The entry of its restore
-   then introduces the present key: there is no note of the key before, and that key signs nothing more.
+3. A store restored from a backup made before a change of keys has lost the hand-over. The entry of its
+   restore then introduces the present key: there is no note of the key before, and that one signs no more.
 """
 
 from __future__ import annotations

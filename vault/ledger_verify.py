@@ -14,14 +14,15 @@ checkpoint of the history that was lost with it is reported as that.
 
 Why a chain of keys is believed. All of it lies in the catalogue, and who can write there can make keys of his
 own, entries, hand-overs signed by them, and checkpoints. What he can't do is sign with the key that lies
-sealed in the house's keyring. So everything hangs on that key, and on nothing that the catalogue says about it:
+sealed in the house's keyring. So everything hangs on that key, and on nothing the catalogue says about it:
 1. "Ours" is what the keyring holds (`verify_store`), not the last key of the catalogue.
 2. The checkpoint of exactly the size of each change (the index of its entry, plus one) must be there, signed
    by the new key. An honest change signs it in the transaction that records it, an honest restore before
-   anybody is served. So our key vouches for the entry that introduced it and all before it: for the key before
-   as well, which vouches in the same way for its own beginning.
-   A chain forged to end in our key lacks this one checkpoint: a gateway that is started on a forged catalogue
-   writes entries of its own before it signs, and the size is over.
+   anybody is served. So our key vouches for the entry that introduced it and for all before it: for the key
+   before as well, which vouches in the same way for its own beginning.
+   A chain forged to end in our key lacks this one checkpoint: a gateway that is started on a forged
+   catalogue writes entries of its own before it signs, and a command where none runs signs nothing while the
+   seal of the closed catalogue (`vault.atrest`) is found broken.
 3. After a restore from a backup older than a change of keys there is no hand-over: `store.restored` names the
    new key (`vkey`). Nothing but rule 2 vouches for it, so it is held to it like any other, it must be another
    key than the one before, and the restore is told (`restored`), for somebody to remember that there was one.
@@ -336,7 +337,7 @@ def _unvouched(connection: Connection, keys: Sequence[LedgerKey]) -> list[str]:
 
 
 def verify_store(store: Store, against: Sequence[str] = ()) -> LedgerReport:
-    """`verify` the ledger of an open store by the key that its house keyring holds, whatever the catalogue says."""
+    """`verify` the ledger of an open store by the key in its house keyring, whatever the catalogue says."""
     own = own_keys(store)
     vkey = store.vkey if store.vkey in own else own[0]
     return store.catalogue.read(lambda c: verify(c, vkey, store.origin, against))

@@ -1,8 +1,10 @@
 """What officers and auditors see: files made from the catalogue, no document content.
 
 Officers: `/disposal/<batch>/` with the register to approve and the certificate once there is one.
-Auditors: `/ledger/` (the newest checkpoint, the public key, and the entries in files of ten thousand, so that
-no reading needs memory for the whole history) and `/certificates/`.
+Auditors: `/ledger/` and `/certificates/`. In `/ledger/`: `checkpoint` (the newest), `ledger.vkey` (the
+present verifier key), `ledger.vkeys` (all, the oldest first: what `--vkey` takes), `hand-over-<entry>` (the
+note by which a key named the next), and the entries in files of ten thousand, so that no reading needs memory
+for the whole history.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from gateway.core.runtime import stamp
 from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file, page, plain_file
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
-from vault import ledger
+from vault import ledger, ledger_keys
 from vault.catalogue.schema import batches, certificates, ledger_entries
 from vault.ids import is_id
 
@@ -137,8 +139,8 @@ class AuditorView(_GeneratedView):
         entries = []
         if start == 0:
             entries = [
-                plain_file(name, len(self._content(connection, ("ledger", name))), when)
-                for name in ("checkpoint", "ledger.vkey")
+                plain_file(name, len(text), when)
+                for name, text in self._ledger_files(connection).items()
             ]
         stop = min(size, start + FILES_AT_ONCE * ENTRIES_IN_FILE)
         for first in range(start, stop, ENTRIES_IN_FILE):
@@ -151,17 +153,27 @@ class AuditorView(_GeneratedView):
             entries.append(plain_file(f"entries-{first:012}.jsonl", int(length), when))
         return page(entries, str(stop) if stop < size else "")
 
+    def _ledger_files(self, connection: Connection) -> dict[str, bytes]:
+        """What lies in `/ledger/` beside the entries."""
+        keys = ledger_keys.load(connection)
+        vkeys = [key.vkey for key in keys] or [self.core.store.vkeys[0]]
+        texts = {
+            "checkpoint": ledger.latest_checkpoint(connection) or "",
+            "ledger.vkey": f"{vkeys[-1]}\n",
+            "ledger.vkeys": "".join(f"{vkey}\n" for vkey in vkeys),
+            **{f"hand-over-{key.since:012}": key.handover for key in keys if key.handover},
+        }
+        return {name: text.encode() for name, text in texts.items()}
+
     def _content(self, connection: Connection, path: tuple[str, ...]) -> bytes:
         if len(path) == 2 and path[0] == "ledger":
-            if path[1] == "checkpoint":
-                return (ledger.latest_checkpoint(connection) or "").encode()
             if (match := _ENTRIES.fullmatch(path[1])) is not None:
                 first = int(match[1])
                 if first % ENTRIES_IN_FILE == 0:
                     some = ledger.entries(connection, first, first + ENTRIES_IN_FILE)
                     return b"".join(entry + b"\n" for entry in some)
-            if path[1] == "ledger.vkey":
-                return self.core.store.vkey.encode() + b"\n"
+            if (text := self._ledger_files(connection).get(path[1])) is not None:
+                return text
         if len(path) == 2 and path[0] == "certificates":
             certificate_id, _, kind = path[1].partition(".")
             columns = {"json": certificates.c.document, "pdf": certificates.c.printed}
