@@ -2,8 +2,8 @@
 
     python verify_certificate.py CERTIFICATE.json LEDGER_KEY [LEDGER_KEY ...]
 
-Needs Python 3.11 and `cryptography`; shares no code with the product. LEDGER_KEY is the ledger's verifier key
-as you know it from elsewhere. Compare the key fingerprints that it prints with those of the right people.
+Needs Python 3.11 and `cryptography`; shares no code with the product. LEDGER_KEY: the ledger's verifier key
+as you know it from elsewhere. Compare the fingerprints that it prints with those of the right people.
 """
 
 import json
@@ -128,17 +128,17 @@ def verify(data: bytes, vkeys: list[str]) -> str:
         need(key == each["fingerprint"], f"{kind}: another key")
     # 4. The claim: no higher than the checks and copies carry, in the words of its level.
     passed = {each["name"] for each in body["checks"] if each["result"] == "passed"}
-    failed = any(each["result"] == "failed" for each in body["checks"])
+    results = {each["result"] for each in body["checks"]}
     states = {each["state"] for each in body["copies"]}
+    unread = "keyless" in states and "backup-sample-unreadable" not in passed
+    basic = passed >= {"live-key-absent", "ciphertext-absent"}
     carried = "L3" if body["sanitisations"] else "L2"
-    if "live" in states or ("keyless" in states and "backup-sample-unreadable" not in passed):
-        carried = "L1"
-    if failed or "unknown" in states or not passed >= {"live-key-absent", "ciphertext-absent"}:
-        carried = "L0"
+    carried = "L1" if "live" in states or unread or results - {"passed"} else carried
+    carried = "L0" if "failed" in results or "unknown" in states or not basic else carried
     need((level := body["claim"]["level"]) <= carried, "claim: above what was checked")
     need(digest([body["claim"]["sentence"], body["limits"]]) == WORDS[level], "claim: other words")
-    said = [f"Verified: certificate {body['certificate_id']}, claim {level}, signed by"]
-    return "\n  ".join(said + [f"{each['account']} {each['fingerprint']}" for each in people])
+    signers = "".join(f"\n  {each['account']} {each['fingerprint']}" for each in people)
+    return f"Verified: certificate {body['certificate_id']}, claim {level}, signed by{signers}"
 
 
 if __name__ == "__main__":

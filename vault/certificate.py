@@ -344,15 +344,19 @@ def claim_for(
 ) -> Level:
     """The highest level that these carry.
 
-    L1 needs REQUIRED_CHECKS passed, no check failed, and no copy of unknown state; L2 also that no
-    known copy lives, and BACKUP_UNREADABLE passed if any copy is keyless; L3 also a sanitisation.
+    L1 needs REQUIRED_CHECKS passed, no check failed, and no copy of unknown state; L2 also that every
+    check listed was made and passed, that no known copy lives, and BACKUP_UNREADABLE passed if any copy
+    is keyless; L3 also a sanitisation.
     """
     passed = {check.name for check in checks if check.result == "passed"}
     failed = any(check.result == "failed" for check in checks)
     states = {copy.state for copy in copies}
     if failed or not passed.issuperset(REQUIRED_CHECKS) or "unknown" in states:
         return "L0"
-    if "live" in states or ("keyless" in states and BACKUP_UNREADABLE not in passed):
+    complete = all(check.result == "passed" for check in checks)
+    if "live" in states or not complete:
+        return "L1"
+    if "keyless" in states and BACKUP_UNREADABLE not in passed:
         return "L1"
     return "L3" if sanitisations else "L2"
 

@@ -60,7 +60,10 @@ RESTORE: Final = "restore it from a backup; do not destroy the backup"
 TELL: Final = "keep the store as it is and find out who changed it"
 
 
-CHANGED: Final = "find out who or what changed it; restore a backup, or go on with `strongroom check --acknowledge`"
+CHANGED: Final = (
+    "find out who or what changed it; restore a backup, or go on with"
+    " `strongroom check --acknowledge`"
+)
 
 
 def check(store: Store) -> Report:
@@ -189,13 +192,21 @@ def _documents(
                         )
                     )
             remembered = connection.execute(
-                select(wrappings.c.group_id).where(
-                    wrappings.c.document_id == row.id, wrappings.c.group_id == row.group_id
+                select(wrappings.c.group_id)
+                .join(groups, groups.c.id == wrappings.c.group_id)
+                .where(
+                    wrappings.c.document_id == row.id,
+                    wrappings.c.group_id == row.group_id,
+                    groups.c.ended_at.is_(None),
                 )
             ).scalar()
             if remembered is None:
                 findings.append(
-                    Finding(subject, "expected its group among its wrappings, found none", TELL)
+                    Finding(
+                        subject,
+                        "expected its group alive and among its wrappings, found it not so",
+                        TELL,
+                    )
                 )
         elif row.state == "DESTROYED":
             gone = connection.execute(
@@ -243,7 +254,7 @@ def _groups(store: Store, connection: Connection, report: Report, findings: list
         living = set(
             connection.execute(
                 select(groups.c.id).where(
-                    groups.c.client_id == client_id, groups.c.ended_at.is_(None)
+                    groups.c.client_id == client_id, groups.c.dropped_at.is_(None)
                 )
             ).scalars()
         )

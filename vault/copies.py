@@ -293,15 +293,16 @@ def table(
     now: datetime,
     *,
     epoch: int | None = None,
-    erased: bool = False,
+    erased_since: str | None = None,
 ) -> tuple[CopyState, ...]:
     """What a certificate lists for the keyring of `owner`, by place.
 
     Args:
         epoch: the first epoch without the keys in question; None: the present one (a copy has it when
             nothing is waiting to be carried there).
-        erased: the epoch keys of former files were destroyed with the token that held them, so that a
-            former file opens nothing wherever it lies.
+        erased_since: since then (ISO 8601; empty: always) keyrings have been saved under a token that has
+            destroyed the epoch keys of former files, so that those open nothing wherever they lie. None:
+            under a root key that can't forget.
 
     Returns:
         One entry for each place that held this keyring or may hold it. `live` without a date: it holds the
@@ -329,9 +330,23 @@ def table(
         )
         if not seen and not waits:
             continue
-        state, expires = _judge(place, seen, now, epoch=epoch, waits=waits, erased=erased)
+        state, expires = _judge(
+            place, seen, now, epoch=epoch, waits=waits, erased_since=erased_since
+        )
         found.append(CopyState(place.place, place.name, state, expires))
     return tuple(found)
+
+
+def _all_erased(
+    place: Row[Any], seen: Sequence[Row[Any]], now: datetime, erased_since: str | None
+) -> bool:
+    """Whether every file that lies or lay there was saved under a token that has forgotten it."""
+    if not erased_since:
+        return erased_since is not None
+    if not seen or seen[-1].delivered_at <= erased_since:
+        return False  # what lies there may be from before the token
+    kept = datetime.fromisoformat(erased_since) + timedelta(days=place.keeps_days)
+    return place.keeps_days == 0 or kept < now
 
 
 def _judge(
@@ -341,10 +356,10 @@ def _judge(
     *,
     epoch: int | None,
     waits: bool,
-    erased: bool,
+    erased_since: str | None,
 ) -> tuple[Literal["live", "expired", "destroyed"], date | None]:
     """State and date of one place, from what was seen there."""
-    if erased or place.settled_at is not None:
+    if place.settled_at is not None or _all_erased(place, seen, now, erased_since):
         return "destroyed", None
     if epoch is None:
         # Without an epoch to compare with, only a place that is kept in step can be judged.

@@ -15,12 +15,13 @@ race and every change sees the one before it.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault import copies
@@ -96,6 +97,8 @@ class Custody:
         self._targets = tuple(targets)
         self._reread = reread
         self._open: dict[str, Keyring] = {}
+        # Readers load keyrings on threads of their own: none may put back one that was replaced or ended.
+        self._lock = threading.RLock()
 
     def keyring(self, owner: str) -> Keyring:
         """The keyring of a client (by id) or of the house.
@@ -105,14 +108,18 @@ class Custody:
         """
         keyring = self._open.get(owner)
         if keyring is None:
-            keyring = self._open[owner] = self._store.load(owner)
+            with self._lock:
+                keyring = self._open.get(owner)
+                if keyring is None:
+                    keyring = self._open[owner] = self._store.load(owner)
         return keyring
 
     def create(
         self, connection: Connection, owner: str, secrets: dict[str, bytes], now: datetime
     ) -> Keyring:
         """Make and save a keyring for a new client."""
-        keyring = self._open[owner] = self._store.create(owner, secrets)
+        with self._lock:
+            keyring = self._open[owner] = self._store.create(owner, secrets)
         copies.request(connection, self._targets, owner, now)
         return keyring
 
@@ -122,12 +129,13 @@ class Custody:
         Returns:
             The new epoch. On failure the keyring in memory is what is on disk again.
         """
-        keyring = self.keyring(owner)
-        try:
-            self._store.save(keyring)
-        except BaseException:
-            self._open.pop(owner, None)
-            raise
+        with self._lock:
+            keyring = self.keyring(owner)
+            try:
+                self._store.save(keyring)
+            except BaseException:
+                self._open.pop(owner, None)
+                raise
         copies.request(connection, self._targets, owner, now)
         return keyring.epoch
 
@@ -169,8 +177,14 @@ class Custody:
 
     def end(self, connection: Connection, owner: str, now: datetime) -> None:
         """Destroy a keyring for good: everything of its owner is noise from here on."""
-        self._open.pop(owner, None)
-        self._store.destroy(owner)
+        with self._lock:
+            self._store.destroy(owner)
+            self._open.pop(owner, None)
+        connection.execute(
+            update(groups)
+            .where(groups.c.client_id == owner, groups.c.dropped_at.is_(None))
+            .values(ended_at=func.coalesce(groups.c.ended_at, _stamp(now)), dropped_at=_stamp(now))
+        )
         copies.request(connection, self._targets, owner, now)
 
     def complete_copies(self, connection: Connection, owners: Sequence[str], now: datetime) -> None:
@@ -315,7 +329,7 @@ class Custody:
     # ── the end of groups ──
 
     def living_groups(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
-        """Every group that ever wrapped one of these documents' keys and has not ended."""
+        """Every group that ever wrapped one of these documents' keys and whose key is not dropped yet."""
         found: set[str] = set()
         for part in _slices(document_ids):
             found.update(
@@ -323,7 +337,7 @@ class Custody:
                     select(wrappings.c.group_id)
                     .distinct()
                     .join(groups, groups.c.id == wrappings.c.group_id)
-                    .where(wrappings.c.document_id.in_(part), groups.c.ended_at.is_(None))
+                    .where(wrappings.c.document_id.in_(part), groups.c.dropped_at.is_(None))
                 ).scalars()
             )
         return sorted(found)
@@ -434,6 +448,34 @@ class Custody:
             self.save(connection, client_id, now)
         else:
             copies.request(connection, self._targets, client_id, now)
+        for part in _slices(ids):
+            connection.execute(
+                update(groups)
+                .where(groups.c.id.in_(part), groups.c.dropped_at.is_(None))
+                .values(dropped_at=_stamp(now))
+            )
+
+    def groups_to_drop(self, connection: Connection) -> list[tuple[str, str]]:
+        """(client id, group id) of groups that have ended and whose keys are still in a keyring."""
+        return [
+            (row.client_id, row.id)
+            for row in connection.execute(
+                select(groups.c.client_id, groups.c.id).where(
+                    groups.c.ended_at.is_not(None), groups.c.dropped_at.is_(None)
+                )
+            )
+        ]
+
+    def every_group(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
+        """Every group that ever wrapped one of these documents' keys."""
+        found: set[str] = set()
+        for part in _slices(document_ids):
+            found.update(
+                connection.execute(
+                    select(wrappings.c.group_id).distinct().where(wrappings.c.document_id.in_(part))
+                ).scalars()
+            )
+        return sorted(found)
 
     def empty_intake_groups(self, connection: Connection, today: str) -> list[tuple[str, str]]:
         """(client id, group id) of past intake groups that nothing lives in any more."""
@@ -451,24 +493,25 @@ class Custody:
         ]
 
     def reconcile(self, connection: Connection, client_id: str, now: datetime) -> list[str]:
-        """Drop keys that a crash left without a row; returns their group ids."""
+        """Drop keys that a crash left without a row; returns their group ids.
+
+        Keys of groups that have ended are not dropped here: `groups_to_drop` says which, and whoever
+        ends them makes sure first that backups know what became of the survivors.
+        """
         keyring = self.keyring(client_id)
-        known = {
-            row.id: row.ended_at
-            for row in connection.execute(
-                select(groups.c.id, groups.c.ended_at).where(groups.c.client_id == client_id)
-            )
-        }
-        stray = [
-            group_id
-            for group_id in keyring.groups
-            if group_id not in known or known[group_id] is not None
-        ]
+        known = set(
+            connection.execute(select(groups.c.id).where(groups.c.client_id == client_id)).scalars()
+        )
+        stray = [group_id for group_id in keyring.groups if group_id not in known]
         for group_id in stray:
             keyring.drop_group(group_id)
         if stray:
             self.save(connection, client_id, now)
         return stray
+
+
+def _stamp(now: datetime) -> str:
+    return now.isoformat(timespec="microseconds")
 
 
 def _slices(items: Sequence[str], length: int = 500) -> Iterable[Sequence[str]]:

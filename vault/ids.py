@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -30,6 +30,16 @@ def new_id(now: datetime) -> str:
         digits.append(ALPHABET[value & 31])
         value >>= 5
     return "".join(reversed(digits))
+
+
+def made_at(identifier: str) -> datetime:
+    """When an identifier was made, to the millisecond (raises ValueError: it is none)."""
+    if not is_id(identifier):
+        raise ValueError(f"identifier: expected {LENGTH} characters of its alphabet, found others")
+    milliseconds = 0
+    for digit in identifier[: LENGTH - _RANDOM_BITS // 5]:
+        milliseconds = milliseconds << 5 | ALPHABET.index(digit)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def is_id(text: str) -> bool:

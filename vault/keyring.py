@@ -79,6 +79,9 @@ class Keyring:
     """By group id."""
     secrets: dict[str, bytes] = field(default_factory=dict, repr=False)
     """By name: `index` and `profile` of a client; signing and host keys of the house."""
+    floor: int = 1
+    """The earliest epoch whose file holds nothing that was dropped since. A root key that can forget makes
+    those before it impossible to open, and leaves the others: copies of them are behind, not wrong."""
 
     def new_group(self, kind: GroupKind, label: str, now_iso: str) -> GroupKey:
         """Make a group with a fresh key and return it. Labels need not be unique, ids are."""
@@ -99,6 +102,11 @@ class Keyring:
         """Forget the group's key. Raises KeyUnavailable if it is not here."""
         self.group(group_id)
         del self.groups[group_id]
+        self.former_end()
+
+    def former_end(self) -> None:
+        """Something was dropped: the next save ends all former epochs."""
+        self.floor = self.epoch + 1
 
 
 class KeyringStore:
@@ -159,14 +167,22 @@ class KeyringStore:
             found.update(_epoch(subject) for subject in subjects)
         return tuple(sorted(found))
 
-    def _forget(self, owner: str, *, but: bytes | None = None, below: int | None = None) -> None:
+    def _forget(
+        self,
+        owner: str,
+        *,
+        but: bytes | None = None,
+        below: int | None = None,
+        above: int | None = None,
+    ) -> None:
         """Make epochs impossible to open, where a root key can (`RootKey.forget`).
 
-        `but`: the one wrapping that is to stay. `below`: only earlier epochs.
+        `but`: the one wrapping that is to stay. `below`, `above`: only earlier, only later epochs.
         """
         for root in tuple(self._roots.values()):
             for subject in root.subjects(_PURPOSE, owner) or ():
-                if below is None or _epoch(subject) < below:
+                epoch = _epoch(subject)
+                if (below is None or epoch < below) and (above is None or epoch > above):
                     root.forget(purpose=_PURPOSE, subject=subject, but=but)
 
     def path(self, owner: str) -> Path:
@@ -208,7 +224,7 @@ class KeyringStore:
                 content = again
         # Earlier epochs only, and only once this one has opened: if someone put an older file in this
         # one's place, the key of the newer epoch is what a copy of the newer file needs.
-        self._forget(owner, below=keyring.epoch)
+        self._forget(owner, below=keyring.floor)
         return keyring
 
     def save(self, keyring: Keyring) -> None:
@@ -229,9 +245,10 @@ class KeyringStore:
         content, wrapped = _encode(keyring, stored + 1, self._root)
         write_durably(path, content)
         keyring.epoch = stored + 1
-        # Only now, with the new file durable: a crash before this leaves the old epoch's key on the
-        # token, and the next save or load takes it. The key of a save that never got here goes, too.
-        self._forget(keyring.owner, but=wrapped)
+        # Only now, with the new file durable: a crash before this leaves former epochs' keys on the
+        # token, and the next save or load takes them. The key of a save that never got here goes, too.
+        self._forget(keyring.owner, below=keyring.floor)
+        self._forget(keyring.owner, but=wrapped, above=stored)
 
     def destroy(self, owner: str) -> None:
         """Remove the keyring durably, leftovers of crashed writes included.
@@ -280,7 +297,8 @@ class _Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: str
 
 
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    floor: int = 1
     groups: list[_Group]
     secrets: dict[str, bytes]
 
@@ -302,7 +320,7 @@ def _encode(keyring: Keyring, epoch: int, root: RootKey) -> tuple[bytes, bytes]:
         )
         for each in keyring.groups.values()
     ]
-    body = _encode_json(_Body(groups=groups, secrets=keyring.secrets))
+    body = _encode_json(_Body(floor=keyring.floor, groups=groups, secrets=keyring.secrets))
     nonce = secrets.token_bytes(NONCE)
     return head + nonce + AESGCM(epoch_key).encrypt(nonce, body, head), wrapped
 
@@ -364,12 +382,17 @@ def _decode(content: bytes, owner: str, roots: Mapping[str, RootKey], present: R
         each.id: GroupKey(each.id, each.kind, each.label, each.key, each.created_at)
         for each in body.groups
     }
+    if not 1 <= body.floor <= header.epoch:
+        raise IntegrityError(
+            f"keyring {owner}: expected a floor up to epoch {header.epoch}, found another",
+            kind="format",
+        )
     if len(groups) != len(body.groups) or any(len(each.key) != KEY for each in body.groups):
         raise IntegrityError(
             f"keyring {owner}: expected distinct groups with {KEY}-byte keys, found others",
             kind="format",
         )
-    return Keyring(owner, header.epoch, groups, dict(body.secrets))
+    return Keyring(owner, header.epoch, groups, dict(body.secrets), body.floor)
 
 
 def _subject(owner: str, epoch: int) -> str:

@@ -94,11 +94,12 @@ class DirectoryPlace:
 
     Durable on return: file and directory entries are fsynced, so it holds across a power cut as far as that
     file system keeps its word (network file systems vary). Folders below it are made as needed, mode 0700,
-    files 0600.
+    files 0600; what is `public` (the ledger), 0755 and 0644, less the process's umask.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, public: bool = False) -> None:
         self._path = path
+        self._mode, self._folder_mode = (0o644, 0o755) if public else (0o600, 0o700)
 
     def put(self, name: str, pieces: Iterable[bytes]) -> None:
         """See `Place.put`."""
@@ -108,8 +109,8 @@ class DirectoryPlace:
             folder = self._path
             for part in name.split("/")[:-1]:
                 folder /= part
-                make_directory(folder)
-            file = StreamedFile(path)
+                make_directory(folder, self._folder_mode)
+            file = StreamedFile(path, self._mode)
         try:
             for piece in pieces:
                 with _translated():

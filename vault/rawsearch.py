@@ -23,7 +23,7 @@ from typing import Final
 from vault.errors import StorageFailed
 
 WORD: Final = 8
-STRIDE: Final = 2 * WORD
+STRIDE: Final = 3 * WORD
 SHORTEST: Final = STRIDE + WORD - 1
 """Bytes of the shortest pattern that can't slip through."""
 

@@ -6,33 +6,37 @@ problem. A destroyed row has lost key and metadata as in a destruction, with an 
 it was replayed.
 
 What it leaves out: sealed files, and believing anything (`vault.restore` has verified what comes here).
+A proof of a backup calls the same functions on a copy of its catalogue (`gateway.core.backup_proof`).
 
 Rules: a wrapping that opens is never replaced; a group that is in no keyring has ended; a group that an
-amendment names gets its row from the keyring, which knows kind and label.
+amendment names gets its row from the keyring, which knows kind and label. A client is closed only if an
+amendment says so: without its keyring it stays open, and each of its documents is named. A destruction that
+the backup saw begun is not gone on with: its batch comes back rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault import backup, ledger_keys
-from vault.amendments import Closing, Line, Tombstone, Wrapping
+from vault.amendments import Closing, Head, Line, Tombstone, Wrapping
 from vault.catalogue.schema import (
     backup_amendments,
     backups,
     batches,
     clients,
+    copy_states,
     documents,
     groups,
     rotations,
     settings,
-    tombstones,
     wrappings,
 )
 from vault.catalogue.store import Catalogue, Transaction
@@ -40,11 +44,14 @@ from vault.custody import HOUSE, PURPOSE_DOCUMENT
 from vault.errors import IntegrityError
 from vault.keyring import GroupKey, KeyringStore
 from vault.ledger_keys import LedgerKey
+from vault.tombstones import DESTROYED, erase
 from vault.wrapping import KeyWrapper
 
 STORED: Final = ("RECEIVED", "REVIEW", "QUARANTINED", "FILED", "ARCHIVED")
 ACTOR: Final = "restore"
 _OPEN_BATCHES: Final = ("PROPOSED", "APPROVED", "EXECUTING")
+_SCOPE_CLIENT: Final = "client"
+_CLOSED: Final = "closed"
 _PAGE: Final = 1000
 _GONE: Final[dict[str, Any]] = {
     "group_id": None,
@@ -72,17 +79,18 @@ class Replay:
         self._now = now
         self._stamp = now.isoformat(timespec="microseconds")
         self._groups: dict[str, tuple[str, GroupKey]] = {}
-        self._present: set[str] = set()
+        self._epochs: dict[str, int] = {}
         for owner in keys.owners():
+            keyring = keys.load(owner)
+            self._epochs[owner] = keyring.epoch
             if owner != HOUSE:
-                self._present.add(owner)
-                for group in keys.load(owner).groups.values():
+                for group in keyring.groups.values():
                     self._groups[group.id] = (owner, group)
         self._batches: set[str] = set()
         self._handed_over: str | None = None
         self.destroyed = 0
         self.owners: set[str] = set()
-        """Clients that are open, once `settle` is done."""
+        """Clients that are not closed, once `settle` is done."""
         # The highest number that the backup knew to have been delivered to its place.
         self.known_amendment: int = catalogue.read(
             lambda c: (
@@ -97,6 +105,37 @@ class Replay:
         )
 
     # ── amendments ──
+
+    def apply_all(
+        self,
+        manifest: backup.Manifest,
+        numbers: Sequence[int],
+        opened: Callable[[int], AbstractContextManager[Iterator[Line]]],
+    ) -> int:
+        """Apply what the amendments say that the backup's catalogue does not know.
+
+        Args:
+            numbers: those that lie at the place, in their order.
+            opened: gives the lines of one.
+
+        Returns:
+            How many were applied.
+        """
+        applied = 0
+        for number in numbers:
+            with opened(number) as lines:
+                head = next(lines)
+                assert isinstance(head, Head)  # reading sees to it
+                if head.target != manifest.target or head.ledger_size < manifest.ledger_size:
+                    continue  # the catalogue knows more than it says
+                if head.previous > self.known_amendment and head.previous not in numbers:
+                    self._problem(
+                        f"amendment {head.previous}",
+                        "expected it at the place, found none: what was destroyed then can't be told",
+                    )
+                self.apply(lines)
+                applied += 1
+        return applied
 
     def apply(self, lines: Iterable[Line]) -> None:
         """Apply the lines of an amendment behind its head."""
@@ -157,31 +196,17 @@ class Replay:
         row = tx.connection.execute(
             select(documents).where(documents.c.id == line.document)
         ).one_or_none()
-        if row is None or row.state == "DESTROYED":
+        if row is None or row.state == DESTROYED:
             return  # it came after the backup, or went before it
         if row.batch_id is not None:
             self._batches.add(row.batch_id)
-        tx.connection.execute(
-            update(documents)
-            .where(documents.c.id == line.document)
-            .values(
-                state="DESTROYED",
-                state_since=self._stamp,
-                destroyed_at=line.destroyed_at,
-                reason="",
-                batch_id=None,
-                **_GONE,
-            )
-        )
-        tx.connection.execute(
-            insert_or(tombstones).on_conflict_do_nothing(),
-            {
-                "document_id": line.document,
-                "client_id": row.client_id,
-                "batch_id": line.batch,
-                "destroyed_at": line.destroyed_at,
-            },
-        )
+        stone = {
+            "document_id": line.document,
+            "client_id": row.client_id,
+            "batch_id": line.batch,
+            "destroyed_at": line.destroyed_at,
+        }
+        erase(tx, [stone])
         self._record(
             tx,
             "document.destroyed",
@@ -196,11 +221,19 @@ class Replay:
     def _close(self, tx: Transaction, line: Closing) -> None:
         closed = tx.connection.execute(
             update(clients)
-            .where(clients.c.id == line.client, clients.c.state == "open")
-            .values(state="closed", profile=b"")
+            .where(clients.c.id == line.client, clients.c.state != _CLOSED)
+            .values(state=_CLOSED, profile=b"")
         )
         if closed.rowcount:
             self._record(tx, "client.closed", line.client, replayed=True)
+            # A batch that was to end it has been carried out, with documents in it or without.
+            self._batches.update(
+                tx.connection.execute(
+                    select(batches.c.id).where(
+                        batches.c.client_id == line.client, batches.c.state.in_(_OPEN_BATCHES)
+                    )
+                ).scalars()
+            )
 
     # ── the store as it is now ──
 
@@ -229,13 +262,55 @@ class Replay:
         self.owners = set(
             self._catalogue.read(
                 lambda c: (
-                    c.execute(select(clients.c.id).where(clients.c.state == "open")).scalars().all()
+                    c.execute(select(clients.c.id).where(clients.c.state != _CLOSED))
+                    .scalars()
+                    .all()
                 )
             )
         )
-        for owner in sorted(self.owners - self._present):
-            self._problem(f"client {owner}", "expected its keyring among the copies, found none")
+        self.examine()
+        self._catalogue.write(self._bring_back_groups)
+
+    def examine(self) -> None:
+        """Name what the keyrings do not open: clients without one, copies that are too old, documents."""
+
+        def missing(connection: Connection) -> Sequence[str]:
+            rows = connection.execute(
+                select(clients.c.id).where(clients.c.state != _CLOSED).order_by(clients.c.id)
+            ).scalars()
+            return [owner for owner in rows if owner not in self._epochs]
+
+        for owner in self._catalogue.read(missing):
+            self._problem(
+                f"client {owner}",
+                "expected its keyring among the copies, found none: it was closed since and no amendment"
+                " says so, or the copy is not whole; its documents can't be read",
+            )
+        for owner, why in self._catalogue.read(self._too_old).items():
+            self._problem(
+                f"keyring {owner}",
+                f"{why}: this copy is older than the backup, and what was destroyed in between may be"
+                " readable again; take a newer copy, or destroy it again",
+            )
         self._try_keys()
+
+    def _too_old(self, connection: Connection) -> dict[str, str]:
+        """Keyrings that are older than the catalogue knows them, each with the reason in words."""
+        found: dict[str, str] = {}
+        for row in connection.execute(
+            select(copy_states.c.owner, func.max(copy_states.c.epoch).label("epoch")).group_by(
+                copy_states.c.owner
+            )
+        ):
+            epoch = self._epochs.get(row.owner)
+            if epoch is not None and epoch < row.epoch:
+                found[row.owner] = f"expected epoch {row.epoch} or later, found {epoch}"
+        for row in connection.execute(
+            select(groups.c.id, groups.c.client_id).where(groups.c.dropped_at.is_not(None))
+        ):
+            if row.id in self._groups and row.client_id not in found:
+                found[row.client_id] = f"expected it without group {row.id}, found the group's key"
+        return found
 
     def _uploads(self, tx: Transaction) -> None:
         """Interrupted uploads were never acknowledged, and their files are in no backup."""
@@ -251,32 +326,84 @@ class Replay:
 
     def _end_groups(self, tx: Transaction) -> None:
         ended: dict[str, list[str]] = {}
+        known: dict[str, list[str]] = {}
         for row in tx.connection.execute(
-            select(groups.c.id, groups.c.client_id).where(groups.c.ended_at.is_(None))
+            select(groups.c.id, groups.c.client_id, groups.c.ended_at).where(
+                groups.c.dropped_at.is_(None)
+            )
         ):
             if row.id not in self._groups:
-                ended.setdefault(row.client_id, []).append(row.id)
+                target = ended if row.ended_at is None else known
+                target.setdefault(row.client_id, []).append(row.id)
         for client_id, ids in ended.items():
             for start in range(0, len(ids), _PAGE):
                 part = ids[start : start + _PAGE]
                 tx.connection.execute(
-                    update(groups).where(groups.c.id.in_(part)).values(ended_at=self._stamp)
+                    update(groups)
+                    .where(groups.c.id.in_(part))
+                    .values(ended_at=self._stamp, dropped_at=self._stamp)
                 )
                 self._record(tx, "groups.ended", client_id, groups=part, replayed=True)
+        for ids in known.values():
+            for start in range(0, len(ids), _PAGE):
+                tx.connection.execute(
+                    update(groups)
+                    .where(groups.c.id.in_(ids[start : start + _PAGE]))
+                    .values(dropped_at=self._stamp)
+                )
+
+    def _bring_back_groups(self, tx: Transaction) -> None:
+        """A key that is in a keyring is there, whatever the catalogue says: it has to be dropped again."""
+        held = tx.connection.execute(
+            select(groups.c.id).where(groups.c.dropped_at.is_not(None))
+        ).scalars()
+        back = [group_id for group_id in held if group_id in self._groups]
+        for start in range(0, len(back), _PAGE):
+            tx.connection.execute(
+                update(groups)
+                .where(groups.c.id.in_(back[start : start + _PAGE]))
+                .values(dropped_at=None)
+            )
 
     def _reject_batches(self, tx: Transaction) -> None:
-        """A batch that was carried out after the backup has nothing left to be decided."""
+        """A batch that was carried out after the backup has nothing left to be decided.
+
+        Nor is one gone on with that was under way then: what it was to destroy is proposed again.
+        """
+        living = (
+            exists()
+            .where(documents.c.batch_id == batches.c.id, documents.c.state.in_(STORED))
+            .correlate(batches)
+        )
+        self._batches.update(
+            tx.connection.execute(
+                select(batches.c.id).where(batches.c.state == "EXECUTING", living)
+            ).scalars()
+        )
         for batch_id in sorted(self._batches):
             changed = tx.connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.state.in_(_OPEN_BATCHES))
                 .values(state="REJECTED", finished_at=self._stamp)
             )
+            tx.connection.execute(
+                update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
+            )
             if changed.rowcount:
-                tx.connection.execute(
-                    update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
-                )
                 self._record(tx, "disposal.rejected", batch_id, replayed=True)
+                # The end of a client that has not come: it is as it was before.
+                tx.connection.execute(
+                    update(clients)
+                    .where(
+                        clients.c.state == "closing",
+                        clients.c.id.in_(
+                            select(batches.c.client_id).where(
+                                batches.c.id == batch_id, batches.c.scope == _SCOPE_CLIENT
+                            )
+                        ),
+                    )
+                    .values(state="open")
+                )
 
     def _own_rows(
         self,

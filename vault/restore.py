@@ -25,7 +25,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -303,24 +303,17 @@ def _apply(
         for name, _ in place.names(backup.AMENDMENTS)
         if (number := backup.amendment_number(name)) is not None
     )
-    for number in numbers:
+
+    @contextmanager
+    def opened(number: int) -> Iterator[Iterator[amendments.Line]]:
         name = backup.amendment_name(number)
         with (
             _fetch(place, into, name) as file,
             backup.open_object(file.fileno(), secret, manifest.store, name) as reader,
         ):
-            lines = amendments.read(reader, number, manifest.store)
-            head = next(lines)
-            assert isinstance(head, amendments.Head)
-            if head.target != manifest.target or head.ledger_size < manifest.ledger_size:
-                continue  # the catalogue knows more than it says
-            if head.previous > replayed.known_amendment and head.previous not in numbers:
-                report.add(
-                    f"amendment {head.previous}",
-                    "expected it at the place, found none: what was destroyed then can't be told",
-                )
-            replayed.apply(lines)
-            report.amendments += 1
+            yield amendments.read(reader, number, manifest.store)
+
+    report.amendments += replayed.apply_all(manifest, numbers, opened)
     return numbers[-1] if numbers else 0
 
 

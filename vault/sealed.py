@@ -417,7 +417,6 @@ class _Window:
         self.start, self.end, self.plain = start, end, plain
         return plain
 
-
     def open_into(self, first: int, count: int, target: memoryview) -> None:
         """Decrypt and authenticate `count` whole chunks (up to BATCH) from number `first` into `target`.
 

@@ -32,6 +32,7 @@ from vault.catalogue.store import Catalogue, Transaction
 from vault.custody import HOUSE, Custody
 from vault.durable import make_directory, remove_durably, write_durably
 from vault.errors import (
+    IntegrityError,
     KeyUnavailable,
     StoreExists,
     StoreLocked,
@@ -264,29 +265,41 @@ class Store:
         """
 
         def work(tx: Transaction) -> list[str]:
-            owners = list(
-                tx.connection.execute(
-                    select(clients.c.id).where(clients.c.state == "open")
-                ).scalars()
-            )
-            done = [
-                f"keyring of client {owner}: dropped group {group_id} that has no row"
-                for owner in owners
-                for group_id in self.custody.reconcile(tx.connection, owner, now)
-            ]
+            states = {
+                row.id: row.state
+                for row in tx.connection.execute(select(clients.c.id, clients.c.state))
+            }
+            living = [owner for owner, state in states.items() if state != "closed"]
+            done: list[str] = []
+            if self.changed_at_rest is not None:
+                # Perhaps an older catalogue was put back: what it does not know may be all there is.
+                done.append(
+                    "keyrings: nothing was dropped, because the catalogue changed while it was closed"
+                )
+            else:
+                for owner in living:
+                    done += self._reconcile(tx, owner, now)
             # A client is closed in one transaction and its keyring ended after it: finish that.
-            closed = set(
-                tx.connection.execute(
-                    select(clients.c.id).where(clients.c.state == "closed")
-                ).scalars()
-            )
-            for owner in closed.intersection(self.custody.owners()):
-                self.custody.end(tx.connection, owner, now)
-                done.append(f"keyring of client {owner}: ended, as the client is closed")
-            self.custody.complete_copies(tx.connection, owners, now)
+            for owner in set(self.custody.owners()):
+                if states.get(owner) == "closed":
+                    self.custody.end(tx.connection, owner, now)
+                    done.append(f"keyring of client {owner}: ended, as the client is closed")
+            self.custody.complete_copies(tx.connection, living, now)
             return done
 
         return self.catalogue.write(work)
+
+    def _reconcile(self, tx: Transaction, owner: str, now: datetime) -> list[str]:
+        """Drop what a crash left in one keyring; one that does not open stops no other client."""
+        try:
+            return [
+                f"keyring of client {owner}: dropped group {group_id} that has no row"
+                for group_id in self.custody.reconcile(tx.connection, owner, now)
+            ]
+        except (KeyUnavailable, IntegrityError, WrongRootKey) as error:
+            return [
+                f"keyring of client {owner}: it does not open, and its documents can't be read: {error}"
+            ]
 
     def close(self) -> None:
         """Close the catalogue, seal it as it lies, and let go of the lock."""

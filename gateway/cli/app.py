@@ -25,6 +25,7 @@ from gateway.cli import (
     doctor,
     documents,
     keys,
+    ledger,
     output,
     oversight,
     retention,
@@ -88,6 +89,7 @@ app.add_typer(disposal.group, name="disposal")
 app.add_typer(certificates.group, name="certificate")
 app.add_typer(backup.group, name="backup")
 oversight.add_to(app)
+app.add_typer(ledger.group, name="ledger")
 keys.add_to(app)
 app.command("doctor")(doctor.doctor)
 

@@ -83,6 +83,7 @@ def examine(config: Config, now: datetime) -> list[Finding]:
         _versions,
         lambda: _doors(config),
         lambda: _copies(config),
+        lambda: _ledger(config),
         lambda: _swap(Path("/proc/swaps"), Path("/sys/block")),
     )
     found: list[Finding] = []
@@ -145,6 +146,14 @@ def _root_key(config: Config) -> Iterator[Finding]:
     if where.startswith(PKCS11):
         return
     path = Path(where)
+    former = path.with_name(f"{path.name}.old")
+    if former.exists():
+        yield Finding(
+            "weak",
+            "former root key",
+            f"{former} is still there; with an old copy of keyrings it opens what they held",
+            "copy the new key to its safe places, wait until no copy is behind, then remove this one",
+        )
     if config.store_path.exists() and path.stat().st_dev == config.store_path.stat().st_dev:
         yield Finding(
             "weak",
@@ -202,6 +211,7 @@ def _inside(config: Config, now: datetime) -> Iterator[Finding]:
             yield from _clock(desk, now)
             yield from _demonstration(config, desk)
             yield from _places(desk)
+            yield from _published(desk)
             yield from _ages(desk)
             yield from _backups(desk)
     except StoreLocked as error:
@@ -268,6 +278,28 @@ def _backups(desk: Desk) -> Iterator[Finding]:
                 f"backup target {target['name']}",
                 target["failure"] or "the newest backup is older than it may be",
                 "see that the place can be reached and written to; `strongroom backup run`",
+            )
+
+
+def _published(desk: Desk) -> Iterator[Finding]:
+    """Places that lack the newest checkpoint of the ledger, or hold one of another history."""
+    for place in desk.act("status").data["ledger"]["places"]:
+        subject = f"ledger at {place['name']}"
+        if place["alarmed_at"]:
+            yield Finding(
+                "problem",
+                subject,
+                f"since {output.moment(place['alarmed_at'])} it holds another history than this"
+                f" ledger: {place['failure']}",
+                "keep the store and the place as they are and find out which of them was changed",
+            )
+        elif place["behind_since"]:
+            yield Finding(
+                "weak",
+                subject,
+                f"behind since {output.moment(place['behind_since'])}:"
+                f" {place['failure'] or 'not carried yet'}",
+                "see that the place can be reached and written to, and that core and courier run",
             )
 
 
@@ -469,6 +501,27 @@ def _copies(config: Config) -> Iterator[Finding]:
                 subject,
                 "it lies on the store's own file system and would die with it",
                 "use a folder on another disk or machine",
+            )
+
+
+def _ledger(config: Config) -> Iterator[Finding]:
+    """Places that the ledger's checkpoints are to go to."""
+    if not config.ledger.places:
+        yield Finding(
+            "weak",
+            "ledger",
+            "no copy of a checkpoint leaves this machine: a rewritten history would not show",
+            "add [[ledger.places]] with a folder or host that somebody else keeps",
+        )
+    for place in config.ledger.places:
+        if secret := place.key or place.credentials:
+            yield from _secret(f"ledger at {place.name}", config.resolve(secret))
+        if place.directory and not config.resolve(place.directory).is_dir():
+            yield Finding(
+                "problem",
+                f"ledger at {place.name}",
+                f"expected a folder at {config.resolve(place.directory)}, found none",
+                "make or mount it",
             )
 
 

@@ -92,7 +92,8 @@ def rotate(
     elif what is What.root:
         output.say(
             f"{data['rewrapped']} keyrings are under the new root key {data['root_key']}."
-            " Put a copy of it where the old one was kept; the old one opens no keyring here any more."
+            " Put a copy of it where the old one was kept. A former key file is kept beside it as *.old:"
+            " remove it once `keys status` shows no copy behind."
         )
     else:
         output.say(f"The ledger is signed with a new key:\n{data['ledger_key']}")

@@ -1,22 +1,16 @@
-"""`strongroom status`, `check` and `ledger …`: what is there, and whether it is whole."""
+"""`strongroom status` and `check`: what is there, and whether it is whole."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from gateway.cli import output, signing
-from gateway.cli.connection import Desk, ask, at_desk
-from gateway.cli.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.connection import ask
+from gateway.cli.options import As, ConfigPath, Json, Key
 from gateway.cli.output import Column
-from gateway.config import load
 
-ledger = new_group("The ledger: every act, tamper-evident.")
-
-_LEDGER_PAGE: Final = 2000
 _FINDINGS = (
     Column("subject", "SUBJECT"),
     Column("problem", "PROBLEM"),
@@ -44,6 +38,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "fixity": _fixity(data["fixity"]),
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
+            "ledger_published": _published(data["ledger"]["places"]),
             "free_space": output.size(data["free_bytes"]),
             "now": output.moment(data["now"]),
         }
@@ -73,6 +68,28 @@ def _backups(state: dict[str, Any]) -> list[str]:
             f"this store was restored from a backup of {state['restored_at_size']} entries"
         )
     return lines or ["none configured"]
+
+
+def _published(places: list[dict[str, Any]]) -> list[str]:
+    """A line for each place of the ledger."""
+    lines = []
+    for place in places:
+        done = place["delivered_at"]
+        notes = [
+            f"{place['name']}: {place['size']} entries {output.moment(done)}"
+            if done
+            else f"{place['name']}: nothing yet"
+        ]
+        if place["alarmed_at"]:
+            notes.append(
+                f"ALARM since {output.moment(place['alarmed_at'])}: it holds another history"
+            )
+        elif place["behind_since"]:
+            notes.append(f"BEHIND since {output.moment(place['behind_since'])}")
+        if place["failure"]:
+            notes.append(place["failure"])
+        lines.append(", ".join(notes))
+    return lines or ["nowhere: add [[ledger.places]], so that a rewritten history shows"]
 
 
 def _fixity(run: dict[str, Any] | None) -> str:
@@ -124,65 +141,7 @@ def check(
     raise typer.Exit(answer.exit_code)
 
 
-@ledger.command("verify")
-def verify(
-    against: Annotated[
-        list[Path] | None,
-        typer.Option("--against", metavar="FILE", help="A checkpoint kept elsewhere; repeatable."),
-    ] = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
-    """Recompute the ledger and hold it against its checkpoints; exit code 1 if they disagree."""
-    texts = [output.read_text(path) for path in against or []]
-    answer = ask(config, "ledger.verify", {"against": texts})
-    data = answer.data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.details(data)
-        output.say("The ledger is whole." if not data["findings"] else "THE LEDGER IS NOT WHOLE.")
-    raise typer.Exit(answer.exit_code)
-
-
-@ledger.command("checkpoint")
-def checkpoint(config: ConfigPath = None, as_json: Json = False) -> None:
-    """Print the newest signed checkpoint: keep a copy elsewhere."""
-    data = ask(config, "ledger.checkpoint").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.write_text(data["checkpoint"])
-
-
-@ledger.command("export")
-def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, one entry a line.")],
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
-    """Write every ledger entry, as it is hashed, to a new file (JSON lines)."""
-    count = 0
-
-    def lines(desk: Desk) -> Iterator[bytes]:
-        nonlocal count
-        while True:
-            page = desk.act("ledger.export", {"start": count, "limit": _LEDGER_PAGE}).data
-            count += len(page["entries"])
-            yield b"".join(entry.encode() + b"\n" for entry in page["entries"])
-            if len(page["entries"]) < _LEDGER_PAGE:
-                return
-
-    with at_desk(load(config)) as desk:
-        output.write_pieces(file, lines(desk))
-    if as_json:
-        output.json_document({"file": str(file), "entries": count})
-    else:
-        output.say(f"{count} entries written to {file}.")
-
-
 def add_to(app: typer.Typer) -> None:
     """Give the program these commands."""
     app.command("status")(status)
     app.command("check")(check)
-    app.add_typer(ledger, name="ledger")

@@ -1,11 +1,13 @@
 """Proving a backup: that what lies at a target is whole, and that it can be restored.
 
 Promises: `verify` reads the backup as a restore would: marker, manifest and its signature, catalogue (it
-opens, SQLite finds it whole, its ledger verifies and is a prefix of ours), amendments, a listing of every
-sealed file with its size, and a sample of them read back, hashed and, while their keys live, opened at both
-ends. Each finding says what is affected. It repairs nothing: the next run copies what is missing.
+opens, SQLite finds it whole, its ledger verifies and is a prefix of ours), a listing of every sealed file
+with its size, the amendments, which are replayed on the catalogue as a restore does it, whereupon the wrapped
+key of every living document is tried, and a sample of the sealed files read back, hashed and, while their keys
+live, opened at both ends. Each finding says what is affected. It repairs nothing: the next run copies what is
+missing.
 
-Leaves out the keyrings and the root key: they are in no backup.
+Leaves out copies of the keyrings and the root key: they are in no backup, and the keys tried are our own.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ from gateway.core.backup_place import (
     reason_of,
     scratch,
     secret_of,
-    store_id,
     target_of,
 )
+from gateway.core.backup_replaying import Amendments, replay
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import Core, log, stamp
 from gateway.errors import Refusal
-from vault import amendments, backup, ledger_verify
+from vault import backup, ledger_verify
 from vault.catalogue.schema import (
     backup_amendments,
     backup_blobs,
@@ -53,6 +55,7 @@ from vault.note import Checkpoint, verify_note
 from vault.sealed import SealedReader, document_context
 
 FINDINGS: Final = 1000  # findings that are listed; more are counted
+ROUNDS: Final = 3  # amendments that were delivered while others were fetched are fetched as well
 _PAGE: Final = 500
 
 
@@ -146,9 +149,11 @@ async def _verify(core: Core, target: str, backup_id: str, share: float) -> Proo
             proof.add(f"manifest {backup_id}", str(error))
         else:
             proof.documents = manifest.documents
-            await _catalogue(core, target, manifest, secret, there, proof)
-        # 3. The amendments, each to its end.
-        await _amendments(core, target, secret, there, proof)
+            # 3. The amendments, each to its end, and what a restore would make of all that.
+            with Amendments(core, target, secret) as told:
+                tried = await _amendments(core, target, there, told, proof)
+                await _catalogue(core, target, manifest, secret, there, told, tried, proof)
+                proof.amendments = len(told.numbers)
     finally:
         there.close()
     # 4. A sample of the sealed files.
@@ -162,6 +167,8 @@ async def _catalogue(
     manifest: backup.Manifest,
     secret: bytes,
     there: Listing,
+    told: Amendments,
+    tried: set[int],
     proof: Proof,
 ) -> None:
     name = backup.catalogue_name(manifest.backup)
@@ -171,9 +178,25 @@ async def _catalogue(
         proof.add(name, str(error))
         return
     with file:
-        async with core.keys_lock:
-            with plain_snapshot(core, f"proof-{manifest.backup}") as plain:
-                await asyncio.to_thread(_examine, core, file, manifest, secret, there, plain, proof)
+        for left in reversed(range(ROUNDS)):
+            async with core.keys_lock:
+                # Where keys end, that lock is held: what backups know, and the keyrings, stand still now.
+                delivered, waiting = await core.read(lambda c: _told(c, target))
+                new = sorted(delivered - tried)
+                if not new or not left:
+                    for number, since in waiting:
+                        proof.add(
+                            f"amendment {number}",
+                            f"expected it delivered, found that it waits since {since}: what"
+                            " ended then can't be restored from this target",
+                        )
+                    with plain_snapshot(core, f"proof-{manifest.backup}") as plain:
+                        await asyncio.to_thread(
+                            _examine, core, file, manifest, secret, there, told, plain, proof
+                        )
+                    return
+            await told.add(new, proof.add)
+            tried.update(new)
 
 
 def _examine(
@@ -182,6 +205,7 @@ def _examine(
     manifest: backup.Manifest,
     secret: bytes,
     there: Listing,
+    told: Amendments,
     plain: Path,
     proof: Proof,
 ) -> None:
@@ -216,6 +240,11 @@ def _examine(
             proof.add(subject, "expected its ledger to be the beginning of the present one")
         # 4. Every stored document in it lies at the target, unless it has been destroyed since.
         _files(core, connection, manifest, there, proof)
+    # 5. Restored now, each living document in it would open.
+    try:
+        replay(core, plain, manifest, told, proof.add)
+    except (IntegrityError, KeyUnavailable) as error:
+        proof.add(subject, f"expected a restore to go through: {error}")
 
 
 def _root_at(connection: Connection, size: int) -> bytes | None:
@@ -284,32 +313,39 @@ def _bytes(size: int | None) -> str:
     return "nothing" if size is None else f"{size} bytes"
 
 
-async def _amendments(core: Core, target: str, secret: bytes, there: Listing, proof: Proof) -> None:
-    delivered = await core.read(
-        lambda c: set(
-            c.execute(
-                select(backup_amendments.c.id).where(
-                    backup_amendments.c.target == target,
-                    backup_amendments.c.delivered_at.is_not(None),
-                    backup_amendments.c.delivered_at >= _oldest_kept(c, target),
-                )
-            ).scalars()
-        )
-    )
+async def _amendments(
+    core: Core, target: str, there: Listing, told: Amendments, proof: Proof
+) -> set[int]:
+    """Fetch those that are there, and name those that should be; returns all of them."""
+    delivered, _ = await core.read(lambda c: _told(c, target))
     found = sorted(
         number for name in there.names() if (number := backup.amendment_number(name)) is not None
     )
     for number in sorted(delivered.difference(found)):
         proof.add(f"amendment {number}", "expected it at the target, found none")
-    for number in found:
-        name = backup.amendment_name(number)
-        try:
-            with await fetch(core, target, name) as file:
-                await asyncio.to_thread(_read_through, core, file, secret, number)
-        except (IntegrityError, PlaceMissing) as error:
-            proof.add(f"amendment {number}", str(error))
-        else:
-            proof.amendments += 1
+    await told.add(found, proof.add)
+    return delivered.union(found)
+
+
+def _told(connection: Connection, target: str) -> tuple[set[int], list[tuple[int, str]]]:
+    """The numbers of what has been delivered since the oldest backup, and what waits."""
+    rows = connection.execute(
+        select(
+            backup_amendments.c.id,
+            backup_amendments.c.created_at,
+            backup_amendments.c.delivered_at,
+        )
+        .where(
+            backup_amendments.c.target == target,
+            backup_amendments.c.delivered_at.is_(None)
+            | (backup_amendments.c.delivered_at >= _oldest_kept(connection, target)),
+        )
+        .order_by(backup_amendments.c.id)
+    ).all()
+    return (
+        {row.id for row in rows if row.delivered_at is not None},
+        [(row.id, row.created_at) for row in rows if row.delivered_at is None],
+    )
 
 
 def _oldest_kept(connection: Connection, target: str) -> str:
@@ -320,14 +356,6 @@ def _oldest_kept(connection: Connection, target: str) -> str:
         .limit(1)
     ).scalar()
     return started or ""
-
-
-def _read_through(core: Core, file: IO[bytes], secret: bytes, number: int) -> None:
-    with backup.open_object(
-        file.fileno(), secret, store_id(core), backup.amendment_name(number)
-    ) as reader:
-        for _line in amendments.read(reader, number, store_id(core)):
-            pass
 
 
 # ── sealed files ─────────────────────────────────────────────────────────────────────────────────

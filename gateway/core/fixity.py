@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
-from gateway.core.journey.inspect import InspectionDesk, NotRead
+from gateway.core.journey.inspect import InspectionDesk, NoReader, NotRead
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from vault.catalogue.schema import documents, fixity_runs
@@ -81,6 +81,10 @@ async def daily(core: Core, desk: InspectionDesk) -> Reading | None:
             continue
         left -= len(rows)
         await _read(core, desk, rows, reading)
+    if reading.interrupted and not reading.documents:
+        # Nobody was there to read: not this day's run. The job comes again in minutes.
+        log.error("fixity: nothing read", reason="no inspector asked for work")
+        return reading
     await core.write(lambda tx: _record(core, tx, reading, now))
     for finding in reading.findings:
         log.critical("fixity", subject=finding.subject, problem=finding.problem)
@@ -155,8 +159,14 @@ async def _read(
                     whole = await desk.fixity(row)
                 else:
                     whole = await asyncio.to_thread(_read_here, core, row)
+            except NoReader as error:
+                reading.interrupted = True
+                reading.findings.append(
+                    Finding(f"document {row.id}", str(error), "start the inspectors")
+                )
+                return
             except NotRead as error:
-                reading.interrupted = desk is not None
+                # Its reader went away: a finding of its own, and the others are read all the same.
                 reading.findings.append(
                     Finding(f"document {row.id}", str(error), "run the check again")
                 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from gateway.core import amending, backups, fixity
+from gateway.core import amending, backups, fixity, publication
 from gateway.core.journey import certify, destroy, dispose, receive, rotate
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
@@ -28,6 +28,7 @@ ROTATION_SECONDS: Final = 3600.0
 FOLLOW_UP_SECONDS: Final = 60.0
 FIXITY_SECONDS: Final = 900.0
 AMENDMENT_SECONDS: Final = 1.0
+PUBLICATION_SECONDS: Final = 1.0
 BACKUP_SECONDS: Final = 60.0
 
 
@@ -60,13 +61,15 @@ async def housekeeping(core: Core) -> None:
     today = now.date().isoformat()
     custody = core.store.custody
     async with core.keys_lock:
-        empty: dict[str, list[str]] = {}
-        for client_id, group_id in await core.read(
-            lambda connection: custody.empty_intake_groups(connection, today)
-        ):
-            empty.setdefault(client_id, []).append(group_id)
-        for client_id, ids in empty.items():
-            await rotate.finish_group_end(core, client_id, ids, now, client_id)
+        empty = await core.read(
+            lambda connection: [
+                group_id for _, group_id in custody.empty_intake_groups(connection, today)
+            ]
+        )
+        if empty:
+            await rotate.finish_group_end(core, empty, now)
+        else:
+            await rotate.drop_ended(core, now)
 
 
 async def rotate_keys(core: Core) -> None:
@@ -84,6 +87,11 @@ async def back_up(core: Core) -> None:
 async def amend_backups(core: Core) -> None:
     """Tell backups of groups that have ended since they were made."""
     await amending.deliver(core)
+
+
+async def publish(core: Core) -> None:
+    """Bring the ledger's newest checkpoint to the places that are to have it."""
+    await publication.due(core)
 
 
 async def follow_up(core: Core) -> None:
@@ -124,6 +132,8 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(rotate_keys, ROTATION_SECONDS, at_once=True)
     add(follow_up, FOLLOW_UP_SECONDS, at_once=True)
     add(read_share, FIXITY_SECONDS)
+    if core.config.ledger.places:
+        add(publish, PUBLICATION_SECONDS)
     if core.config.backup.targets:
         add(amend_backups, AMENDMENT_SECONDS)
         add(back_up, BACKUP_SECONDS)
@@ -141,7 +151,7 @@ def _guarded(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitab
     async def run(core: Core) -> None:
         try:
             await job(core)
-        except VaultError as error:
+        except (VaultError, Refusal) as error:
             log.error("job failed", job=job.__name__, error=str(error))
 
     return run

@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.core import backup_place, errands, jobs, ssh_keys
 from gateway.core.admin.desk import AdminSession
 from gateway.core.errands import ErrandDesk
-from gateway.core.journey import receive, steps
+from gateway.core.journey import receive, rotate, steps
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core, log, stamp, utc_now
 from gateway.core.server import CoreServer, listen
@@ -47,8 +47,12 @@ async def _serve(core: Core) -> None:
     config = core.config
     # 1. Put right what a crash left, with the code of the forward path, before anyone is served.
     now = core.now()
-    for line in await asyncio.to_thread(core.store.recover, now):
+    recovered = await asyncio.to_thread(core.store.recover, now)
+    for line in recovered:
         log.warning("recovered", what=line)
+    if recovered:
+        # Perhaps a keyring was ended: backups must hear of it, and hear nothing wrong otherwise.
+        await core.write(lambda tx: rotate.tell_backups(core, tx, [], now))
     await asyncio.to_thread(errands.prepare, core)
     await asyncio.to_thread(receive.sweep, core)
     await asyncio.to_thread(backup_place.sweep, core)

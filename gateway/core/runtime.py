@@ -93,6 +93,8 @@ class Core:
         self.backups_tried: dict[
             str, float
         ] = {}  # batch id → when its backups were last looked into
+        self.publishing: set[str] = set()  # places that a checkpoint is on its way to
+        self.followed_up = False  # all batches were looked at once since the start
         self.certifying = asyncio.Lock()  # one follow-up certificate at a time
         self.checkpointed = -1  # ledger size at the last checkpoint job
 
@@ -161,8 +163,16 @@ class Core:
             )
             return
         path = Path(self.config.root_key)
+        # The old key stays until someone removes it: copies of keyrings that have not followed yet open with
+        # it alone, and nobody has a copy of the new one so far.
+        former = path.with_name(f"{path.name}.old")
+        former.unlink(missing_ok=True)
+        os.link(path, former)  # the name itself is never missing, whenever a crash comes
         Path(sibling).replace(path)
         sync_directory(path.parent)
+        log.warning(
+            "root key changed", former=str(former), root=self.store.custody.keyrings.root.id
+        )
 
     def close(self) -> None:
         self.store.close()

@@ -1,7 +1,8 @@
-"""The courier's hands for backups: one carry at a time, from a descriptor to a place or back.
+"""The courier's hands for backups and the ledger: one carry at a time, from a descriptor to a place or back.
 
 Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
-is fetched is written into one. All of it is sealed, and the courier has no key. A place that fails or
+is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
+courier has no key. A place that fails or
 misses a name is reported in those words; nothing is retried here.
 
 Runs as threads beside the courier's errands (`serve`), each with a connection and places of its own, so that
@@ -21,7 +22,7 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 
-from gateway.config import Config
+from gateway.config import Config, PlaceSection
 from gateway.courier.places import open_place
 from gateway.errors import ConfigurationError, Disconnected, GatewayError
 from gateway.wire.channel import Channel
@@ -32,7 +33,7 @@ from vault.places import Place
 
 T = TypeVar("T")
 
-HANDS: Final = 4  # carries at once
+HANDS: Final = 6  # carries at once: four for a backup, and what must not wait for it
 PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
 RECONNECT_SECONDS: Final = 1.0
 _PIECE: Final = 1024 * 1024
@@ -42,11 +43,14 @@ log = structlog.get_logger("courier")
 
 
 class Places:
-    """The backup targets of a configuration, opened when first used. Belongs to one thread."""
+    """Backup targets and the ledger's places, opened when first used. Belongs to one thread."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._sections = {target.name: target for target in config.backup.targets}
+        self._sections: dict[str, PlaceSection] = {
+            **{target.name: target for target in config.backup.targets},
+            **{place.target: place for place in config.ledger.places},
+        }
         self._open: dict[str, Place] = {}
 
     def __getitem__(self, target: str) -> Place:
@@ -76,7 +80,10 @@ class Places:
 
 
 def perform(carry: Carry, descriptor: int | None, places: Places) -> CarryReport:
-    """Do one carry; every failure is in the report. The descriptor stays the caller's."""
+    """Do one carry; every failure is in the report. The descriptor stays the caller's.
+
+    Its position follows what has been done: that is how the core sees that a long carry moves.
+    """
     try:
         return _do(carry, descriptor, places[carry.target])
     except PlaceMissing as error:
@@ -106,6 +113,7 @@ def _do(carry: Carry, descriptor: int | None, place: Place) -> CarryReport:
                 while piece := os.pread(descriptor, _PIECE, size):
                     digest.update(piece)
                     size += len(piece)
+                    os.lseek(descriptor, size, os.SEEK_SET)
                     yield piece
 
             place.put(carry.name, pieces())
@@ -137,6 +145,7 @@ def _probe(
         if size < PROBE:
             write_all(descriptor, [piece[: PROBE - size]], size, name)
         size += len(piece)
+        os.lseek(descriptor, size, os.SEEK_SET)
         tail = (tail + piece)[-PROBE:]
     write_all(descriptor, [tail], size - len(tail), name)
     os.ftruncate(descriptor, size)
@@ -147,8 +156,8 @@ def _probe(
 
 
 def serve(config: Config, stop: threading.Event) -> None:
-    """Start the threads that carry backups, if a target is configured. They end with the process."""
-    if not config.backup.targets:
+    """Start the threads that carry, if there is a place to carry to. They end with the process."""
+    if not config.backup.targets and not config.ledger.places:
         return
     for number in range(HANDS):
         threading.Thread(

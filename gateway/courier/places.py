@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from gateway.config import PlaceSection
+from gateway.config import LedgerPlace, PlaceSection
 from gateway.errors import ConfigurationError
 from vault.errors import PlaceError
 from vault.places import DirectoryPlace, Place
@@ -36,7 +36,8 @@ def open_place(section: PlaceSection, resolve: Callable[[str], Path]) -> Place:
     if fault := section.fault():
         raise ConfigurationError(f"place {section.name}: {fault}")
     if section.directory:
-        return DirectoryPlace(resolve(section.directory))
+        public = isinstance(section, LedgerPlace)
+        return DirectoryPlace(resolve(section.directory), public=public)
     # Imported here: whoever has folders only never loads a network client.
     if section.sftp:
         from gateway.courier.sftp_place import SftpPlace

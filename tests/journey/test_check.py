@@ -107,6 +107,15 @@ def _ended_group(tx, document):
     )
 
 
+def _dropped_group(tx, document):
+    row = tx.connection.execute(documents.select().where(documents.c.id == document)).one()
+    tx.connection.execute(
+        update(groups)
+        .where(groups.c.id == row.group_id)
+        .values(ended_at="2026-01-01", dropped_at="2026-01-01")
+    )
+
+
 def _both_filed_and_destroyed(tx, document):
     tx.connection.execute(
         tombstones.insert(),
@@ -128,7 +137,7 @@ def _destroyed_with_remains(tx, document):
 @pytest.mark.parametrize(
     "damage",
     [
-        _row_without_key, _swapped_key, _forgotten_wrapping, _other_size, _ended_group,
+        _row_without_key, _swapped_key, _forgotten_wrapping, _other_size, _ended_group, _dropped_group,
         _both_filed_and_destroyed, _destroyed_with_remains,
     ],
 )  # fmt: skip

@@ -162,7 +162,7 @@ def test_every_search_finds_what_it_looks_for_when_it_is_there(house):
             lambda c: verify.gather(house.core, c, row.client_id, [document], groups)
         )
         assert len(remains.keys) == len(groups) + 1
-        checks = verify.look(house.core, record, [document], groups, remains, emptied=False)
+        checks = verify.look(house.core, record, [document], remains, emptied=False)
         found = {check.name: check.result for check in checks}
         assert found == {
             "live-key-absent": "failed",
@@ -397,6 +397,89 @@ def test_a_document_that_moves_into_a_new_group_during_the_execution_takes_that_
         assert set(results(body).values()) == {"passed"}
         assert store.custody.stored(await client_id(house)).groups == {}
         assert (await house.act("check"))["findings"] == []
+
+    run(journey())
+
+
+def test_a_hold_placed_while_the_execution_runs_stops_it_before_the_commit_point(
+    house, monkeypatch
+):
+    async def journey():
+        document = await house.filed("note.txt", b"note", record_class=NOTE)
+        from gateway.core.journey import destroy as destruction
+
+        original = destruction._empty
+
+        async def and_then_a_hold(core, batch_id, group_id, now):
+            await original(core, batch_id, group_id, now)
+            if not (await house.act("hold.list")):
+                await house.act("hold.place", client="acme", reason="audit")
+
+        monkeypatch.setattr(destruction, "_empty", and_then_a_hold)
+        (batch,) = await house.act("disposal.propose")
+        for officer in ("officer1", "officer2"):
+            await house.approve(batch["id"], officer)
+        refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch["id"]))
+        assert "nothing was destroyed" in refusal.message
+        assert (await house.document(document))["state"] == "FILED"
+        assert await house.read(f"/clients/acme/2026/{NOTE}/note.txt") == b"note"
+        (shown,) = await house.act("disposal.list")
+        assert shown["state"] == "REJECTED"
+        assert (await house.act("check", read_data=True))["findings"] == []
+
+    run(journey())
+
+
+def test_after_a_crash_between_erasure_and_search_the_claim_stays_below_l2(house, monkeypatch):
+    """What to look for was in the memory of the process that died."""
+
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        from gateway.core.journey import destroy as destruction
+
+        async def dies(*_):
+            raise RuntimeError("the core was killed here")
+
+        (batch,) = await house.act("disposal.propose")
+        for officer in ("officer1", "officer2"):
+            await house.approve(batch["id"], officer)
+        with monkeypatch.context() as patch:
+            patch.setattr(destruction.certify, "await_copies", dies)
+            with pytest.raises(RuntimeError):
+                await house.act("disposal.execute", by="officer3", id=batch["id"])
+        house.restart()
+        (certificate,) = await destruction.recover(house.core)
+        body = await body_of(house, certificate)
+        assert results(body)["decryption-fails"] == "not_checked"
+        assert body["claim"]["level"] == "L1"
+
+    run(journey())
+
+
+def test_a_key_whose_drop_failed_is_dropped_before_anyone_certifies_it_gone(house, monkeypatch):
+    """The disk was full in the moment the keyring was to be saved, and nothing was restarted."""
+
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        owner = await client_id(house)
+        store = house.core.store
+        old = set(store.custody.keyring(owner).groups)
+        house.clock.advance(seconds=1)
+        from vault.errors import StorageFull
+
+        def full(*_):
+            raise StorageFull("no room")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.custody.keyrings, "save", full)
+            with pytest.raises(Exception, match="no room"):
+                await house.act("keys.rotate", what="groups")
+        from gateway.core.journey import rotate
+
+        await rotate.resume(house.core)
+        body = await destroy(house)
+        assert set(results(body).values()) == {"passed"}
+        assert not old & set(store.custody.stored(owner).groups)
 
     run(journey())
 

@@ -116,6 +116,11 @@ def test_a_former_epoch_left_on_the_token_fails_the_certificates_check(token_hou
         assert [c.result for c in verify._erased(house.core, client, custody.keyring(client))] == [
             "passed"
         ]
+        # Something was dropped: no epoch from before may be left.
+        custody.keyring(client).former_end()
+        house.core.store.catalogue.write(
+            lambda tx: custody.save(tx.connection, client, house.clock())
+        )
         custody.keyrings.root.wrap(bytes(32), purpose=PURPOSE, subject=f"{client}/1")
         (check,) = verify._erased(house.core, client, custody.keyring(client))
         assert check.result == "failed"

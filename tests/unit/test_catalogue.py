@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 
-from vault import ledger, ledger_verify
+from vault import ledger_verify
 from vault.catalogue.schema import metadata, settings
 from vault.catalogue.store import Catalogue
 from vault.errors import StoreExists, StoreMissing, VaultError

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.cli import connection, oversight
+from gateway.cli import connection, ledger
 from gateway.cli.connection import Desk, at_desk
 from gateway.cli.signing import Person, person
 from gateway.config import load
@@ -212,7 +212,7 @@ def test_the_ledger_is_exported_whole_over_several_pages(
 ) -> None:
     entries = program.json("status")["ledger"]["entries"]
     for page in (1, 2, entries - 1, entries, entries + 1):
-        monkeypatch.setattr(oversight, "_LEDGER_PAGE", page)
+        monkeypatch.setattr(ledger, "_LEDGER_PAGE", page)
         path = tmp_path / f"ledger-{page}.jsonl"
         assert program.json("ledger", "export", path) == {"file": str(path), "entries": entries}
         lines = path.read_bytes().splitlines()

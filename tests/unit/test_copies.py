@@ -262,7 +262,7 @@ def test_where_the_epoch_keys_were_erased_on_their_token_old_files_open_nothing(
     book.register([A, B], NOW)
     book.seen("a", 3)
     book.request(["a", "b"], OWNER, NOW)
-    assert book.states(epoch=4, erased=True) == {"a": GONE, "b": GONE}
+    assert book.states(epoch=4, erased_since="") == {"a": GONE, "b": GONE}
 
 
 def test_the_place_in_words_is_what_was_configured(book):

@@ -171,7 +171,8 @@ groups = Table(
     Column("label", String(128), nullable=False),
     Column("created_at", TIME, nullable=False),
     Column("closed_at", TIME),  # from here on it takes nothing more: it is about to end
-    Column("ended_at", TIME),
+    Column("ended_at", TIME),  # nothing lives in it any more
+    Column("dropped_at", TIME),  # its key has left the keyring
     Index("ix_groups_label", "client_id", "kind", "label"),
 )
 

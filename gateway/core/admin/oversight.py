@@ -1,4 +1,4 @@
-"""Oversight: ledger, keys, the check of the whole store, and the state of things."""
+"""Oversight: the check of the whole store, and the state of things."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import backups, errands, fixity
+from gateway.core import backups, errands, fixity, publication
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
@@ -18,26 +18,11 @@ from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
-from vault import ledger
 from vault.catalogue.schema import batches, clients, documents, holds, settings
-from vault.ledger_verify import verify as verify_ledger
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """No arguments."""
-
-
-class LedgerVerify(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `ledger.verify`: checkpoints kept elsewhere, as text."""
-
-    against: list[str] = []
-
-
-class LedgerExport(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `ledger.export`: a range of entries (a page, at most 10,000)."""
-
-    start: int = 0
-    limit: int = 10_000
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,48 +30,6 @@ class Check(msgspec.Struct, forbid_unknown_fields=True):
 
     read_data: bool = False
     acknowledge: bool = False
-
-
-async def ledger_verify(context: Context, arguments: LedgerVerify) -> AdminAnswer:
-    """Recompute the ledger and hold it against its checkpoints and those given."""
-    store = context.core.store
-    report = await context.core.read(
-        lambda c: verify_ledger(c, store.vkey, store.origin, tuple(arguments.against))
-    )
-    data = {
-        "size": report.size,
-        "root": report.root,
-        "checkpoints": report.checkpoints,
-        "findings": list(report.findings),
-        "vkey": store.vkey,
-    }
-    return AdminAnswer(data, 1 if report.findings else 0)
-
-
-async def ledger_checkpoint(context: Context, arguments: Nothing) -> dict[str, Any]:
-    """The newest signed checkpoint, made now if entries came since."""
-    del arguments
-    store = context.core.store
-    await context.core.write(
-        lambda tx: tx.ledger.sign_checkpoint(
-            tx.connection, store.origin, store.ledger_key, context.now
-        )
-    )
-    note = await context.core.read(ledger.latest_checkpoint)
-    return {"checkpoint": note, "vkey": store.vkey}
-
-
-async def ledger_export(context: Context, arguments: LedgerExport) -> dict[str, Any]:
-    """Entries, as they are hashed."""
-    if arguments.start < 0 or not 1 <= arguments.limit <= 10_000:
-        raise Refusal("invalid", "ledger export: expected a start ≥ 0 and a limit of 1 to 10000")
-    entries = await context.core.read(
-        lambda c: [
-            entry.decode()
-            for entry in ledger.entries(c, arguments.start, arguments.start + arguments.limit)
-        ]
-    )
-    return {"entries": entries, "vkey": context.core.store.vkey}
 
 
 async def check(context: Context, arguments: Check) -> AdminAnswer:
@@ -105,6 +48,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
             )
     report = await asyncio.to_thread(vault_check.check, core.store)
     findings = list(report.findings or [])
+    findings.extend(await publication.findings(core))
     read = 0
     if arguments.read_data:
         reading = await fixity.read_everything(core, context.desk)
@@ -188,6 +132,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["backups"] = await asyncio.to_thread(backups.status, core)
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
+    data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["serving"] = context.desk is not None
     return data

@@ -20,7 +20,7 @@ import msgspec
 from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core.journey import verify
+from gateway.core.journey import rotate, verify
 from gateway.core.journey.dispose import DONE
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from vault import copies as keyring_copies
@@ -247,10 +247,17 @@ async def follow_up(core: Core, batch_id: str | None = None) -> list[str]:
 
 async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
     def candidates(connection: Connection) -> list[Row[Any]]:
-        wanted = [batches.c.state == DONE]
         if batch_id is not None:
-            wanted.append(batches.c.id == batch_id)
-        return list(connection.execute(select(batches).where(*wanted)).all())
+            wanted = batches.c.id == batch_id
+        elif not core.followed_up:
+            wanted = batches.c.state == DONE  # once after a start: what a crash left half stored
+        else:
+            wanted = batches.c.id.in_(
+                select(certificates.c.batch_id).where(certificates.c.level.in_(("L0", "L1")))
+            )
+        return list(
+            connection.execute(select(batches).where(batches.c.state == DONE, wanted)).all()
+        )
 
     issued = []
     for batch in await core.read(candidates):
@@ -264,14 +271,16 @@ async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
             lambda tx, which=batch, old=newest, seen=unchecked: _raise(core, tx, which, old, seen)  # type: ignore[misc]
         ):
             issued.append(await _publish(core, batch))
+    if batch_id is None:
+        core.followed_up = True
     return issued
 
 
-def newest_of(connection: Connection, batch_id: str) -> Row[Any] | None:
-    """The newest certificate of a batch: the one that no other follows."""
+def newest_of(connection: Connection, batch_id: str) -> Any:
+    """Id and level of the newest certificate of a batch, the one that no other follows; or None."""
     later = certificates.alias()
     return connection.execute(
-        select(certificates)
+        select(certificates.c.id, certificates.c.level)
         .where(
             certificates.c.batch_id == batch_id,
             ~exists().where(later.c.batch_id == batch_id, later.c.follows == certificates.c.id),
@@ -295,7 +304,9 @@ async def _look_again(core: Core, batch: Row[Any], newest: Row[Any]) -> tuple[Ch
         return ()
     core.backups_tried[batch.id] = time.monotonic()
     async with core.keys_lock:
-        return await verify.look_into_backups(core, batch.client_id, list(progress.entries))
+        return await verify.look_into_backups(
+            core, batch.client_id, list(progress.entries), progress.destroyed_at
+        )
 
 
 def _raise(
@@ -338,11 +349,14 @@ def copies_listed(
     core: Core, connection: Connection, client_id: str, now: datetime, epoch: int
 ) -> tuple[Copy, ...]:
     """Every known copy: of the client's keyring, and of its sealed bytes in backups."""
-    erased = core.store.custody.epochs_left(client_id) is not None
+    erased = None
+    if core.store.custody.epochs_left(client_id) is not None:
+        # Files from before the token are under a root key that forgets nothing.
+        erased = rotate.root_since(connection) or ""
     keyrings = (
         Copy(place=each.place, kind="keyring", state=each.state, expires=each.expires)
         for each in keyring_copies.table(
-            connection, client_id, now, epoch=epoch or None, erased=erased
+            connection, client_id, now, epoch=epoch or None, erased_since=erased
         )
     )
     configured = {

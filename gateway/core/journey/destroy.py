@@ -30,6 +30,7 @@ from gateway.core.journey.dispose import (
     CLOSING,
     EXECUTING,
     GONE,
+    REJECTED,
     SCOPE_CLIENT,
     decode_register,
     examine,
@@ -40,13 +41,34 @@ from gateway.core.journey.steps import step
 from gateway.core.journey.verify import Remains
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault.catalogue.schema import account_keys, accounts, approvals, batches, clients, documents
+from vault.catalogue.schema import (
+    account_keys,
+    accounts,
+    approvals,
+    batches,
+    clients,
+    documents,
+    holds,
+)
 from vault.catalogue.store import Transaction
 from vault.certificate import RegisterEntry
+from vault.errors import StorageFailed, VaultError
 from vault.ledger import Draft
 from vault.tombstones import erase
 
 TRUNCATE_ATTEMPTS: Final = 20
+
+
+class Held(Refusal):
+    """A hold came while an execution ran, before its commit point: nothing was destroyed."""
+
+    def __init__(self, batch_id: str, holds: list[str]) -> None:
+        super().__init__(
+            "locked",
+            f"batch {batch_id}: expected no hold, found {', '.join(holds)}; nothing was destroyed, and"
+            " the batch is withdrawn",
+        )
+        self.holds = holds
 
 
 async def execute(core: Core, batch_id: str, account: Account) -> str:
@@ -176,8 +198,13 @@ async def recover(core: Core) -> list[str]:
         if batch_id in core.executing:
             continue
         log.warning("disposal resumed", batch=batch_id)
-        with _in_hand(core, batch_id):
-            done.append(await _finish(core, batch_id))
+        try:
+            with _in_hand(core, batch_id):
+                done.append(await _finish(core, batch_id))
+        except StorageFailed:
+            raise
+        except (VaultError, Refusal) as error:  # it comes again, and stops no other
+            log.error("disposal not finished", batch=batch_id, error=str(error))
     return done
 
 
@@ -208,9 +235,15 @@ async def _destroy(
 
         # 2. COMMIT POINT: the documents are destroyed from here on.
         with step("dispose.record"):
-            done = await core.write(
-                lambda tx, known=groups: _record(core, tx, batch, ids, known, core.now())  # type: ignore[misc]
-            )
+            try:
+                done = await core.write(
+                    lambda tx, known=groups: _record(core, tx, batch, ids, known, core.now())  # type: ignore[misc]
+                )
+            except Held as held:
+                await core.write(
+                    lambda tx, found=held.holds: _withdraw(core, tx, batch, found)  # type: ignore[misc]
+                )
+                raise
         if done is not None:
             remains = done
             break
@@ -225,6 +258,7 @@ async def _destroy(
         def end(tx: Transaction) -> None:
             if whole_client:
                 _close_client(core, tx, batch, now)
+                rotate.tell_backups(core, tx, [], now)
             else:
                 custody.drop_keys(tx.connection, batch.client_id, progress.groups, now)
                 progress.epoch = custody.keyring(batch.client_id).epoch
@@ -252,11 +286,10 @@ async def _destroy(
     # 6. Look for all of it, and certify what was seen.
     with step("dispose.certify"):
         await certify.await_copies(core, batch.client_id)
-        checks = await asyncio.to_thread(
-            verify.look, core, batch, ids, progress.groups, remains, emptied
-        )
-        checks += await verify.look_into_backups(core, batch.client_id, ids)
-        return await certify.issue(core, batch, register, checks)
+        # The backups first: what is fetched from them lies in the store's folder for a moment.
+        seen = await verify.look_into_backups(core, batch.client_id, ids, progress.destroyed_at)
+        checks = await asyncio.to_thread(verify.look, core, batch, ids, remains, emptied)
+        return await certify.issue(core, batch, register, (*checks, *seen))
 
 
 async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> None:
@@ -282,10 +315,14 @@ def _record(
     Returns:
         What was taken out of them, for the search after; None: a group has come in since the survivors moved,
         and nothing was done.
+
+    Raises:
+        Refusal: a hold was placed since the execution began.
     """
     progress = progress_of(tx.connection, batch.id)
     if progress.entries:
         return Remains()
+    _check_holds(tx, batch, ids)
     if not set(core.store.custody.living_groups(tx.connection, ids)) <= set(groups):
         return None
     remains = verify.gather(core, tx.connection, batch.client_id, ids, groups)
@@ -328,6 +365,38 @@ def _record(
         ),
     )
     return remains
+
+
+def _check_holds(tx: Transaction, batch: Row[Any], ids: list[str]) -> None:
+    """Up to the commit point a hold stops everything, also one placed while the execution runs."""
+    live = tx.connection.execute(
+        select(holds.c.id, holds.c.document_id).where(
+            holds.c.client_id == batch.client_id, holds.c.released_at.is_(None)
+        )
+    ).all()
+    leaving = set(ids)
+    found = [row.id for row in live if row.document_id is None or row.document_id in leaving]
+    if found:
+        raise Held(batch.id, found)
+
+
+def _withdraw(core: Core, tx: Transaction, batch: Row[Any], found: list[str]) -> None:
+    """Give a batch up before its commit point: nothing of it was destroyed."""
+    now = core.now()
+    tx.connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.id)
+        .values(state=REJECTED, finished_at=stamp(now))
+    )
+    tx.connection.execute(
+        update(documents).where(documents.c.batch_id == batch.id).values(batch_id=None)
+    )
+    tx.connection.execute(
+        update(clients)
+        .where(clients.c.id == batch.client_id, clients.c.state == CLOSING)
+        .values(state="open")
+    )
+    core.record(tx, "disposal.withdrawn", batch.id, ACTOR_CORE, now, holds=found)
 
 
 def _language(core: Core, tx: Transaction, client_id: str) -> str:

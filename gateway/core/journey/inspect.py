@@ -54,6 +54,10 @@ class NotRead(VaultError):
     """A document was not read to its end: nothing is known about it, run the check again."""
 
 
+class NoReader(NotRead):
+    """Nobody asks for documents to read."""
+
+
 @dataclass
 class Claimed:
     """A document in a worker's hands, with the parts it has found so far."""
@@ -161,7 +165,7 @@ class InspectionDesk:
                 return request.result.result()
             if request in self._fixity and time.monotonic() - self._asked_at > 2 * CLAIM_WAIT:
                 self._fixity.remove(request)
-                raise NotRead(
+                raise NoReader(
                     f"document {row.id}: expected an inspector to read it, found none running"
                 )
 

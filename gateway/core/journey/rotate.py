@@ -41,7 +41,7 @@ from vault.catalogue.schema import (
 )
 from vault.catalogue.store import Transaction
 from vault.custody import HOUSE
-from vault.errors import IntegrityError
+from vault.errors import IntegrityError, StorageFailed, VaultError
 from vault.ids import new_id
 from vault.ledger_keys import LedgerKey
 from vault.note import verifier_key
@@ -50,6 +50,7 @@ from vault.store import SECRET_LEDGER, SECRET_NEXT_LEDGER
 KINDS: Final = ("groups", "root", "ledger")
 ROOT_SINCE: Final = "root_key_since"
 ROOT_ROTATION: Final = "root_key_rotation"
+LEDGER_ROTATION: Final = "ledger_key_rotation"
 RUNNING: Final = "running"
 DONE: Final = "done"
 ENTRY_GROUPS: Final = 500  # group ids in one ledger entry: an entry stays far below 64 KiB
@@ -83,43 +84,76 @@ def tell_backups(core: Core, tx: Transaction, ids: Sequence[str], now: datetime)
     backup.request_amendment(tx.connection, targets, ids, now)
 
 
-async def await_amendments(core: Core) -> None:
-    """Give reachable backups a moment to learn the survivors' new wrappings before the old keys go."""
+async def await_amendments(core: Core) -> bool:
+    """Give reachable backups a moment to learn the survivors' new wrappings before the old keys go.
+
+    Returns:
+        Whether every backup of the configuration knows.
+    """
     deadline = asyncio.get_running_loop().time() + AMENDMENT_PATIENCE
-
-    def waiting(connection: Connection) -> bool:
-        return (
-            connection.execute(
-                select(backup_amendments.c.id)
-                .where(
-                    backup_amendments.c.delivered_at.is_(None), backup_amendments.c.attempts == 0
-                )
-                .limit(1)
-            ).scalar()
-            is not None
-        )
-
-    while await core.read(waiting) and asyncio.get_running_loop().time() < deadline:
+    while await core.read(lambda connection: _untold(core, connection, tried=False)):
+        if asyncio.get_running_loop().time() >= deadline:
+            break
         core.errand_work.set()
         await asyncio.sleep(0.1)
+    return not await core.read(lambda connection: _untold(core, connection, tried=True))
 
 
-async def finish_group_end(
-    core: Core, client_id: str, ids: Sequence[str], now: datetime, subject: str
-) -> None:
-    """Groups that nothing lives in any more: their end is recorded, then their keys go."""
+def _untold(core: Core, connection: Connection, *, tried: bool) -> bool:
+    """Whether a backup has yet to be told something; `tried`: also one that could not be reached."""
+    targets = [target.name for target in core.config.backup.targets]
+    query = select(backup_amendments.c.id).where(
+        backup_amendments.c.delivered_at.is_(None), backup_amendments.c.target.in_(targets)
+    )
+    if not tried:
+        query = query.where(backup_amendments.c.attempts == 0)
+    return connection.execute(query.limit(1)).scalar() is not None
+
+
+async def finish_group_end(core: Core, ids: Sequence[str], now: datetime) -> None:
+    """Groups that nothing lives in any more: their end is recorded, and their keys go with `drop_ended`."""
     with step("rotate.end"):
         await core.write(lambda tx: end_groups(core, tx, ids, now))
-        await await_amendments(core)
+        await drop_ended(core, now)
 
-        def drop(tx: Transaction) -> None:
-            core.store.custody.drop_keys(tx.connection, client_id, ids, now)
-            for start in range(0, len(ids), ENTRY_GROUPS):
-                part = list(ids[start : start + ENTRY_GROUPS])
-                core.record(tx, "groups.ended", subject, ACTOR_CORE, now, groups=part)
 
-        await core.write(drop)
+async def drop_ended(core: Core, now: datetime) -> int:
+    """Drop the keys of groups that have ended, once every backup knows what became of their survivors.
+
+    Nothing was destroyed with these groups, so their keys may wait: dropped before a backup knows, they would
+    take from it the documents that live. Destruction does not wait. Hold `core.keys_lock`.
+
+    Returns:
+        How many keys are still waiting.
+    """
+    custody = core.store.custody
+    pending: dict[str, list[str]] = {}
+    for client_id, group_id in await core.read(custody.groups_to_drop):
+        pending.setdefault(client_id, []).append(group_id)
+    waiting = sum(len(ids) for ids in pending.values())
+    if not pending:
+        return 0
+    if not await await_amendments(core):
+        log.warning("keys of ended groups wait for backups to be told", groups=waiting)
+        return waiting
+    for client_id, ids in pending.items():
+
+        def drop(tx: Transaction, owner: str = client_id, which: Sequence[str] = ids) -> None:
+            custody.drop_keys(tx.connection, owner, which, now)
+            for start in range(0, len(which), ENTRY_GROUPS):
+                part = list(which[start : start + ENTRY_GROUPS])
+                core.record(tx, "groups.ended", owner, ACTOR_CORE, now, groups=part)
+
+        try:
+            await core.write(drop)
+        except StorageFailed:
+            raise
+        except VaultError as error:  # one keyring that does not open stops no other
+            log.error("keys of ended groups not dropped", client=client_id, error=str(error))
+        else:
+            waiting -= len(ids)
     core.errand_work.set()
+    return waiting
 
 
 # ── starting, resuming, falling due ──────────────────────────────────────────────────────────────
@@ -175,8 +209,16 @@ async def resume(core: Core) -> list[str]:
 
     done = []
     for rotation in await core.read(unfinished):
-        await run(core, rotation)
-        done.append(rotation.id)
+        if rotation.id in core.rotating:
+            continue
+        try:
+            await run(core, rotation)
+        except StorageFailed:
+            raise
+        except (VaultError, Refusal) as error:  # it comes again, and stops no other
+            log.error("rotation not finished", rotation=rotation.id, error=str(error))
+        else:
+            done.append(rotation.id)
     return done
 
 
@@ -191,7 +233,7 @@ async def run(core: Core, rotation: Rotation) -> int:
         elif rotation.kind == "root":
             await _root(core, rotation)
         else:
-            await _ledger(core)
+            await _ledger(core, rotation)
         return await core.write(lambda tx: _finish(core, tx, rotation))
     finally:
         core.rotating.discard(rotation.id)
@@ -216,6 +258,11 @@ def _finish(core: Core, tx: Transaction, rotation: Rotation) -> int:
 
 def _rotation(row: Any) -> Rotation:
     return Rotation(row.id, row.kind, row.client_id, row.cutoff, row.state, row.moved)
+
+
+def _set(connection: Connection, key: str, value: str) -> None:
+    connection.execute(delete(settings).where(settings.c.key == key))
+    connection.execute(insert(settings), {"key": key, "value": value})
 
 
 async def due(core: Core) -> list[str]:
@@ -313,7 +360,7 @@ async def _groups_of(core: Core, rotation: Rotation, client_id: str) -> None:
 
             while await core.write(move):
                 pass
-    await finish_group_end(core, client_id, ids, now, rotation.id)
+    await finish_group_end(core, ids, now)
 
 
 # ── the root key ─────────────────────────────────────────────────────────────────────────────────
@@ -352,8 +399,7 @@ async def _root(core: Core, rotation: Rotation) -> None:
             now = core.now()
             facts = {"root_key_id": new.id, ROOT_SINCE: stamp(now), ROOT_ROTATION: rotation.id}
             for key, value in facts.items():
-                tx.connection.execute(delete(settings).where(settings.c.key == key))
-                tx.connection.execute(insert(settings), {"key": key, "value": value})
+                _set(tx.connection, key, value)
             core.record(
                 tx, "root-key.changed", rotation.id, ACTOR_CORE, now, old=old_id, new=new.id
             )
@@ -367,7 +413,9 @@ async def _root(core: Core, rotation: Rotation) -> None:
 
 def _save_under(core: Core, tx: Transaction, rotation: Rotation, owner: str, now: datetime) -> None:
     custody = core.store.custody
-    before = dict(custody.keyring(owner).groups)
+    keyring = custody.keyring(owner)
+    before = dict(keyring.groups)
+    keyring.former_end()
     custody.save(tx.connection, owner, now)
     if custody.stored(owner).groups != before:
         raise IntegrityError(
@@ -382,11 +430,13 @@ def _save_under(core: Core, tx: Transaction, rotation: Rotation, owner: str, now
 # ── the ledger's signing key ─────────────────────────────────────────────────────────────────────
 
 
-async def _ledger(core: Core) -> None:
+async def _ledger(core: Core, rotation: Rotation) -> None:
     """The old key names the new one in the ledger; then only the new one signs."""
     store = core.store
     custody = store.custody
-    house = custody.keyring(HOUSE)
+    if await core.read(lambda connection: _setting(connection, LEDGER_ROTATION)) == rotation.id:
+        await _retire(core)
+        return
 
     # 1. The new key is durable, and its copies are asked for, before anyone relies on it.
     with step("rotate.announce"):
@@ -399,15 +449,14 @@ async def _ledger(core: Core) -> None:
                 core.now(),
             )
         )
-    new = Ed25519PrivateKey.from_private_bytes(house.secrets[SECRET_NEXT_LEDGER])
+    secret = custody.keyring(HOUSE).secrets[SECRET_NEXT_LEDGER]
+    new = Ed25519PrivateKey.from_private_bytes(secret)
     new_vkey = verifier_key(store.origin, new.public_key())
 
     # 2. COMMIT POINT: the hand-over, and a checkpoint over it that both keys sign.
     def hand_over(tx: Transaction) -> None:
         now = core.now()
         known = list(ledger_keys.load(tx.connection))
-        if known and known[-1].vkey == new_vkey:
-            return
         old = store.ledger_key
         size = tx.ledger.size
         note = ledger_keys.handover_note(store.origin, size, new_vkey, old)
@@ -420,6 +469,7 @@ async def _ledger(core: Core) -> None:
         if not known:
             fresh.insert(0, LedgerKey(0, store.vkey, ""))
         ledger_keys.store(tx.connection, fresh, now)
+        _set(tx.connection, LEDGER_ROTATION, rotation.id)
         # At once: whoever signs next in this very transaction must sign with the new key.
         store.vkeys = (*store.vkeys, new_vkey)
 
@@ -429,13 +479,20 @@ async def _ledger(core: Core) -> None:
         finally:
             await asyncio.to_thread(store.refresh_ledger_keys)
 
-    # 3. The old key goes. Checkpoints signed by it stay good for the sizes they cover.
-    def retire(tx: Transaction) -> None:
+    await _retire(core)
+
+
+async def _retire(core: Core) -> None:
+    """3. The old key goes. Checkpoints signed by it stay good for the sizes they cover."""
+    custody = core.store.custody
+
+    def work(tx: Transaction) -> None:
         keyring = custody.keyring(HOUSE)
         if SECRET_NEXT_LEDGER in keyring.secrets:
             keyring.secrets[SECRET_LEDGER] = keyring.secrets.pop(SECRET_NEXT_LEDGER)
+            keyring.former_end()
             custody.save(tx.connection, HOUSE, core.now())
 
     with step("rotate.retire"):
-        await core.write(retire)
+        await core.write(work)
     core.errand_work.set()

@@ -14,6 +14,8 @@ need it are `not_checked`.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,17 +80,17 @@ def look(
     core: Core,
     batch: Row[Any],
     ids: Sequence[str],
-    groups: Sequence[str],
     remains: Remains,
     emptied: bool,
 ) -> tuple[Check, ...]:
     """Look for everything that must be gone.
 
     Args:
-        groups: the key groups that have ended.
         emptied: whether the write-ahead log was emptied after the erasure.
     """
     keyring = _stored(core, batch.client_id)
+    # Every group that ever wrapped one of these keys, whatever this execution believes to have ended.
+    groups = core.store.catalogue.read(lambda c: core.store.custody.every_group(c, ids))
     return (
         _keys_absent(core, keyring, ids, groups),
         _ciphertext_absent(core, ids),
@@ -108,15 +110,19 @@ def look(
     )
 
 
-async def look_into_backups(core: Core, client_id: str, ids: Sequence[str]) -> tuple[Check, ...]:
-    """Fetch the newest backup of each target, and try to open these documents in it with every key there is.
+async def look_into_backups(
+    core: Core, client_id: str, ids: Sequence[str], destroyed_at: str
+) -> tuple[Check, ...]:
+    """Fetch a backup from before the destruction from each target, and try every key there is on it.
 
     Hold `core.keys_lock`. Without a backup there is nothing to say, and nothing is said.
     """
     targets = await core.read(backed_up_at)
     if not targets:
         return ()
-    outcomes = [await backup_keys.unreadable(core, name, client_id, ids) for name in targets]
+    outcomes = [
+        await backup_keys.unreadable(core, name, client_id, ids, destroyed_at) for name in targets
+    ]
     found = {outcome for outcome, _ in outcomes}
     result: Any = "failed" if "failed" in found else "not_checked"
     return (
@@ -144,7 +150,7 @@ def backed_up_at(connection: Connection) -> list[str]:
 
 
 def _stored(core: Core, client_id: str) -> Keyring | None:
-    """The keyring as it is on disk; None: it has ended. Raises VaultError if it is there and does not open."""
+    """The keyring as it is on disk; None: it has ended (raises VaultError: it does not open)."""
     if client_id not in core.store.custody.owners():
         return None
     return core.store.custody.stored(client_id)
@@ -232,13 +238,16 @@ def _raw_search(core: Core, remains: Remains) -> Check:
     if not remains.wrapped:
         return Check(name=CHECK_RAW, result="not_checked", detail=INTERRUPTED)
     patterns = [wrapped for _, wrapped in remains.wrapped.values()]
-    seen = rawsearch.search(_files(core.store.path), [*patterns, *remains.keys])
+    files = itertools.chain(_files(core.store.path), _copies(core))
+    seen = rawsearch.search(files, [*patterns, *remains.keys])
     return _check(
         CHECK_RAW,
         not seen.found,
         f"{len(patterns)} wrapped keys and {len(remains.keys)} keys searched in {seen.size} raw bytes of"
-        f" {seen.files} files (catalogue, journals, keyrings, spool): {len(seen.found)} found",
-        f"在 {seen.files} 个文件（目录、日志、密钥环、暂存区）的 {seen.size} 字节原始数据中查找"
+        f" {seen.files} files (catalogue, journals, keyrings, spool, copies that can be"
+        f" reached as files): {len(seen.found)} found",
+        f"在 {seen.files} 个文件（目录、日志、密钥环、暂存区及可直接读取的副本）的 {seen.size} 字节"
+        f"原始数据中查找"
         f" {len(patterns)} 个包裹密钥与 {len(remains.keys)} 个密钥：发现 {len(seen.found)} 处",
     )
 
@@ -250,19 +259,27 @@ def _files(store: Path) -> Iterator[Path]:
             yield path
 
 
+def _copies(core: Core) -> Iterator[Path]:
+    """The files of copies in folders of this machine that this process may read."""
+    for copy in core.config.keyring.copies:
+        if copy.directory:
+            with contextlib.suppress(OSError):
+                yield from sorted(core.config.resolve(copy.directory).glob("*.keyring"))
+
+
 def _erased(core: Core, client_id: str, keyring: Keyring | None) -> tuple[Check, ...]:
     """Where epoch keys are objects of a token: only the present one may be left there."""
     left = core.store.custody.epochs_left(client_id)
     if left is None:
         return ()
-    present = set() if keyring is None else {keyring.epoch}
+    former = [epoch for epoch in left if keyring is None or epoch < keyring.floor]
     return (
         _check(
             CHECK_ERASED,
-            set(left) <= present,
-            f"epoch keys of this client on the token: {len(left)}, of former epochs:"
-            f" {len(set(left) - present)}",
-            f"令牌中该客户的期密钥：{len(left)} 个，其中以往各期：{len(set(left) - present)} 个",
+            not former,
+            f"epoch keys of this client on the token: {len(left)}, of epochs that held the keys:"
+            f" {len(former)}",
+            f"令牌中该客户的期密钥：{len(left)} 个，其中曾含上述密钥的：{len(former)} 个",
         ),
     )
 

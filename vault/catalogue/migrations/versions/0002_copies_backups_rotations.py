@@ -159,3 +159,8 @@ def upgrade() -> None:
         batch_op.add_column(
             sa.Column("scope", sa.String(length=16), nullable=False, server_default="documents")
         )
+
+    with op.batch_alter_table("groups", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("dropped_at", sa.String(length=32), nullable=True))
+    # Before there was this column, a start dropped what had ended.
+    op.execute("UPDATE groups SET dropped_at = ended_at")
