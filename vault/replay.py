@@ -25,14 +25,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from vault import backup, ledger_keys
+from vault import backup, ledger_keys, readable
 from vault.amendments import Closing, Head, Line, Tombstone, Wrapping
 from vault.catalogue.schema import (
     backup_amendments,
     backups,
     batches,
     clients,
-    copy_states,
     documents,
     groups,
     rotations,
@@ -40,14 +39,12 @@ from vault.catalogue.schema import (
     wrappings,
 )
 from vault.catalogue.store import Catalogue, Transaction
-from vault.custody import HOUSE, PURPOSE_DOCUMENT
-from vault.errors import IntegrityError
+from vault.custody import HOUSE
 from vault.keyring import GroupKey, KeyringStore
 from vault.ledger_keys import LedgerKey
+from vault.readable import STORED
 from vault.tombstones import DESTROYED, erase
-from vault.wrapping import KeyWrapper
 
-STORED: Final = ("RECEIVED", "REVIEW", "QUARANTINED", "FILED", "ARCHIVED")
 ACTOR: Final = "restore"
 _OPEN_BATCHES: Final = ("PROPOSED", "APPROVED", "EXECUTING")
 _SCOPE_CLIENT: Final = "client"
@@ -273,44 +270,10 @@ class Replay:
 
     def examine(self) -> None:
         """Name what the keyrings do not open: clients without one, copies that are too old, documents."""
-
-        def missing(connection: Connection) -> Sequence[str]:
-            rows = connection.execute(
-                select(clients.c.id).where(clients.c.state != _CLOSED).order_by(clients.c.id)
-            ).scalars()
-            return [owner for owner in rows if owner not in self._epochs]
-
-        for owner in self._catalogue.read(missing):
-            self._problem(
-                f"client {owner}",
-                "expected its keyring among the copies, found none: it was closed since and no amendment"
-                " says so, or the copy is not whole; its documents can't be read",
-            )
-        for owner, why in self._catalogue.read(self._too_old).items():
-            self._problem(
-                f"keyring {owner}",
-                f"{why}: this copy is older than the backup, and what was destroyed in between may be"
-                " readable again; take a newer copy, or destroy it again",
-            )
-        self._try_keys()
-
-    def _too_old(self, connection: Connection) -> dict[str, str]:
-        """Keyrings that are older than the catalogue knows them, each with the reason in words."""
-        found: dict[str, str] = {}
-        for row in connection.execute(
-            select(copy_states.c.owner, func.max(copy_states.c.epoch).label("epoch")).group_by(
-                copy_states.c.owner
-            )
-        ):
-            epoch = self._epochs.get(row.owner)
-            if epoch is not None and epoch < row.epoch:
-                found[row.owner] = f"expected epoch {row.epoch} or later, found {epoch}"
-        for row in connection.execute(
-            select(groups.c.id, groups.c.client_id).where(groups.c.dropped_at.is_not(None))
-        ):
-            if row.id in self._groups and row.client_id not in found:
-                found[row.client_id] = f"expected it without group {row.id}, found the group's key"
-        return found
+        self._catalogue.read(
+            lambda c: readable.keyrings(c, self._epochs, self._groups, self._problem)
+        )
+        readable.documents_open(self._catalogue, self._groups, self._problem)
 
     def _uploads(self, tx: Transaction) -> None:
         """Interrupted uploads were never acknowledged, and their files are in no backup."""
@@ -463,40 +426,6 @@ class Replay:
         if not known:
             ledger_keys.store(connection, [LedgerKey(0, present, "")], self._now)
         self._handed_over = vkey
-
-    def _try_keys(self) -> None:
-        """Every wrapped key of a living document opens, or is named."""
-        wrappers: dict[str, KeyWrapper] = {}
-        last = ""
-
-        def page(connection: Connection) -> Sequence[Any]:
-            return connection.execute(
-                select(documents.c.id, documents.c.group_id, documents.c.wrapped_key)
-                .where(documents.c.id > last, documents.c.state.in_(STORED))
-                .order_by(documents.c.id)
-                .limit(_PAGE)
-            ).all()
-
-        while rows := self._catalogue.read(page):
-            last = rows[-1].id
-            for row in rows:
-                held = self._groups.get(row.group_id)
-                if held is None:
-                    self._problem(
-                        f"document {row.id}",
-                        "its group of keys is in no keyring and no amendment says where its key went:"
-                        " it was destroyed since, or an amendment is missing, or the keyrings are too old",
-                    )
-                    continue
-                wrapper = wrappers.get(row.group_id)
-                if wrapper is None:
-                    wrapper = wrappers[row.group_id] = KeyWrapper(
-                        held[1].key, purpose=PURPOSE_DOCUMENT, group=row.group_id
-                    )
-                try:
-                    wrapper.unwrap(bytes(row.wrapped_key), row.id)
-                except IntegrityError as error:
-                    self._problem(f"document {row.id}", f"its wrapped key does not open: {error}")
 
     def record(self, manifest: backup.Manifest) -> None:
         """Write into the ledger, and the settings, that this store is a restored one."""

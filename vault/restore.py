@@ -58,7 +58,8 @@ from vault.errors import (
 from vault.keyring import KeyringStore
 from vault.note import verifier_key
 from vault.places import Place
-from vault.replay import STORED, Replay
+from vault.readable import STORED
+from vault.replay import Replay
 from vault.root import RootKey
 from vault.store import SECRET_LEDGER, Store
 
@@ -67,6 +68,7 @@ AT_ONCE: Final = 4
 LISTED: Final = 1000  # problems that are listed; more are counted
 _CATALOGUE: Final = "catalogue.sqlite3"
 _UNFINISHED: Final = "catalogue.sqlite3.restoring"
+_AT_REST: Final = ("catalogue.at-rest", "changed-at-rest")  # as `vault.store` names them
 _PAGE: Final = 500
 _MARKER_LIMIT: Final = 4096
 _KEYRING: Final = ".keyring"
@@ -180,7 +182,12 @@ def restore(
         finally:
             catalogue.close()
         replay.remove_strangers(into / "keyrings", keys, replayed.owners)
-    # 7. COMMIT POINT of the store.
+    # 7. COMMIT POINT of the store. What a run before this one left beside a catalogue of its own goes first:
+    #    a journal would be applied to this one, and the seal at rest is not of this one.
+    for name in ("-wal", "-shm", "-journal"):
+        remove_durably(into / f"{_CATALOGUE}{name}")
+    for name in _AT_REST:
+        remove_durably(into / name)
     try:
         (into / _UNFINISHED).replace(into / _CATALOGUE)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""`strongroom backup`: run, list, verify, restore.
+"""`strongroom backup`: run, list, verify, settle, restore.
 
-The first three are acts of the core; where none runs they are done here, under the store's lock, and what has
-to be carried is carried by this process. A restore needs no store: it makes one, on a machine that has the
-root key and a copy of the keyrings, and ends with the configuration, which is what makes a folder an
+All but the last are acts of the core; where none runs they are done here, under the store's lock, and what
+has to be carried is carried by this process. A restore needs no store: it makes one, on a machine that has
+the root key and a copy of the keyrings, and ends with the configuration, which is what makes a folder an
 installation.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway import service, setup
-from gateway.cli import output
-from gateway.cli.connection import at_desk
-from gateway.cli.options import ConfigPath, Json, new_group
+from gateway.cli import output, signing
+from gateway.cli.connection import ask, at_desk
+from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
 from gateway.config import Config, LogSection, PlaceSection, load
 from gateway.errors import ConfigurationError
@@ -84,6 +84,10 @@ def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     output.table(data["targets"], _TARGETS, "No backup target is configured: [[backup.targets]].")
     output.say()
     output.table(data["backups"], _BACKUPS, "No backup was made yet.")
+    for name in data["former"]:
+        output.say(
+            f"{name} is in use no more, but was never settled: `strongroom backup settle {name}`."
+        )
 
 
 @group.command("verify")
@@ -105,6 +109,24 @@ def verify(
         arguments["sample"] = _per_cent(sample)
     answer = _act(load(config), "backup.verify", arguments)
     _show(answer, as_json, {})
+
+
+@group.command("settle")
+def settle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The former place, as `backup list` names it.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State that nothing is left at a place that is in use no more (an officer's act)."""
+    data = ask(config, "backup.settle", {"name": name}, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.say(f"Place {data['name']} settled: certificates list it no more.")
 
 
 @group.command("restore")

@@ -3,9 +3,9 @@
 Promises: `verify` reads the backup as a restore would: marker, manifest and its signature, catalogue (it
 opens, SQLite finds it whole, its ledger verifies and is a prefix of ours), a listing of every sealed file
 with its size, the amendments, which are replayed on the catalogue as a restore does it, whereupon the wrapped
-key of every living document is tried, and a sample of the sealed files read back, hashed and, while their keys
-live, opened at both ends. Each finding says what is affected. It repairs nothing: the next run copies what is
-missing.
+key of every living document is tried, and a sample of the sealed files read back, hashed and, while their
+keys live, opened at both ends. Each finding says what is affected. It repairs nothing: the next run copies
+what is missing.
 
 Leaves out copies of the keyrings and the root key: they are in no backup, and the keys tried are our own.
 """

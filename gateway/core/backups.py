@@ -32,6 +32,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import BackupTarget
+from gateway.core import backup_places
 from gateway.core.amending import deliver
 from gateway.core.backup_copying import Copied, copy, copy_missing, lacking, settle
 from gateway.core.backup_place import (
@@ -102,11 +103,7 @@ async def run(core: Core, name: str, actor: str, *, fresh: bool = False) -> dict
 def _begin_row(tx: Transaction, backup_id: str, target: str, now: datetime, fresh: bool) -> None:
     if fresh:
         tx.connection.execute(delete(backup_blobs).where(backup_blobs.c.target == target))
-        tx.connection.execute(
-            update(backups)
-            .where(backups.c.target == target, backups.c.state == backup.DONE)
-            .values(state=backup.REMOVED)
-        )
+        backup_places.replace(tx.connection, target)
     tx.connection.execute(
         update(backups)
         .where(backups.c.target == target, backups.c.state == backup.RUNNING)
@@ -424,8 +421,8 @@ def status(core: Core) -> dict[str, Any]:
 
     Returns:
         `targets`: name, newest (id), made_at, verified_at, overdue, failure (of the newest run, if it
-        failed), amendments_behind and behind_since; `restored_at_size`: the ledger's size in the backup
-        this store was restored from, or None.
+        failed), amendments_behind and behind_since; `former`: names of places in use no more that hold
+        backups; `restored_at_size`: the ledger's size in the backup this store was restored from, or None.
     """
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -433,6 +430,7 @@ def status(core: Core) -> dict[str, Any]:
             "targets": [
                 _state(connection, each, core.now()) for each in core.config.backup.targets
             ],
+            "former": backup_places.former_places(connection, core.config, core.now()),
             "restored_at_size": restored_at_size(connection),
         }
 

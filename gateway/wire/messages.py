@@ -417,8 +417,10 @@ CarryVerb = Literal["put", "get", "probe", "names", "remove"]
 
 
 class Carry(Message, frozen=True):
-    """Something to do at a backup target or a place of the ledger (`ledger:<name>`). What is carried is sealed,
-    or signed and meant to be read; but for `remove`, one descriptor travels beside the message.
+    """Something to do at a backup target or a place of the ledger (`ledger:<name>`).
+
+    What is carried is sealed, or signed and meant to be read; but for `remove`, one descriptor travels
+    beside the message.
 
     `put` keeps what the descriptor holds under `name`. `get` writes what is kept into it; `probe` reads all
     of that, but writes only its first and last 64 KiB, each at its own place in a file of the whole size.

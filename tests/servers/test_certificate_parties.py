@@ -302,7 +302,7 @@ TAMPERED: dict[str, bytes] = {
     "another client": text('"client": "acme"', '"client": "acmf"'),
     "another size": text('"size": 48211', '"size": 48212'),
     "a live copy called destroyed": text('"state": "live"', '"state": "destroyed"'),
-    "a check made up": text('"result": "not_checked"', '"result": "passed"'),
+    "a check made up": text("3 wrapped keys tried, 0 opened", "9 wrapped keys tried, 0 opened"),
     "another day of destruction": text("2056-02-01T06:00:00Z", "2056-02-01T06:00:01Z"),
     "an entry of another kind": certificate_to_json(issue(BODY, kind="disposal.approved")),
     "an entry of another batch": certificate_to_json(issue(BODY, subject="B-2056-0002")),

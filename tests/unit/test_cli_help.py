@@ -60,6 +60,7 @@ COMMANDS = {
     "certificate schema": set(),
     "backup run": RESULT | {"--fresh"},
     "backup list": RESULT,
+    "backup settle": SIGNED,
     "backup verify": RESULT | {"--backup", "--sample"},
     "backup restore": {
         "--from",

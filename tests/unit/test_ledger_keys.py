@@ -109,7 +109,9 @@ def test_the_key_before_a_restore_does_not_sign_for_the_one_it_introduces(catalo
     assert any("over the change of the signing key" in each for each in found)
 
 
-@pytest.mark.parametrize("vkey", [public(OURS), "other.invalid/x+00000000+AAAA", 7])
+@pytest.mark.parametrize(
+    "vkey", [public(OURS), "other.invalid/x+00000000+AAAA", 7], ids=["ours", "another", "no text"]
+)
 def test_a_restore_that_names_no_other_key_of_this_ledger_is_found(catalogue, vkey):
     def work(tx):
         append(tx)

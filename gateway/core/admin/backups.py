@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.core import backup_proof, backups
+from gateway.core import backup_places, backup_proof, backups
 from gateway.core.admin.context import Context
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import schema
@@ -30,6 +30,12 @@ class Verify(msgspec.Struct, forbid_unknown_fields=True):
     sample: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
 
 
+class Settle(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `backup.settle`: the name of a former place, as `backup.list` shows it."""
+
+    name: str
+
+
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """No arguments."""
 
@@ -48,8 +54,14 @@ async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     return AdminAnswer(msgspec.to_builtins(proof), 1 if proof.found else 0)
 
 
+async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
+    """State that nothing is left at a place that was replaced or taken out of the configuration."""
+    await backup_places.settle(context.core, arguments.name, context.actor)
+    return {"name": arguments.name}
+
+
 async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
-    """The targets and their newest runs, the newest last."""
+    """The targets, the places in use no more, and the newest runs, the newest last."""
     del arguments
     core = context.core
     table = schema.backups
@@ -74,4 +86,9 @@ async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
         ).all()
         return [dict(row._mapping) for row in reversed(rows)]
 
-    return {"targets": backups.status(core)["targets"], "backups": await core.read(look)}
+    state = backups.status(core)
+    return {
+        "targets": state["targets"],
+        "former": state["former"],
+        "backups": await core.read(look),
+    }

@@ -112,6 +112,7 @@ ACTS: Final[dict[str, Act]] = {
     "backup.run": Act(backups.run, backups.Run, _ADMIN),
     "backup.list": Act(backups.list_all, backups.Nothing, _READERS),
     "backup.verify": Act(backups.verify, backups.Verify, _READERS),
+    "backup.settle": Act(backups.settle, backups.Settle, ("officer",)),
     "check": Act(oversight.check, oversight.Check, _READERS),
     "status": Act(oversight.status, oversight.Nothing, _READERS),
 }

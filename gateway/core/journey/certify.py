@@ -20,6 +20,7 @@ import msgspec
 from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 
+from gateway.core import backup_places
 from gateway.core.journey import rotate, verify
 from gateway.core.journey.dispose import DONE
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
@@ -303,10 +304,15 @@ async def _look_again(core: Core, batch: Row[Any], newest: Row[Any]) -> tuple[Ch
     if not missing or time.monotonic() < tried + BACKUP_RETRY:
         return ()
     core.backups_tried[batch.id] = time.monotonic()
-    async with core.keys_lock:
-        return await verify.look_into_backups(
-            core, batch.client_id, list(progress.entries), progress.destroyed_at
-        )
+    kept = await verify.fetch_backups(core, progress.destroyed_at)
+    try:
+        async with core.keys_lock:
+            return await verify.look_into_backups(
+                core, batch.client_id, list(progress.entries), progress.destroyed_at, kept
+            )
+    finally:
+        for each in kept.values():
+            each.close()
 
 
 def _raise(
@@ -365,7 +371,7 @@ def copies_listed(
     # Sealed bytes and wrapped keys under groups that have ended: there is no key to them any more.
     sealed = (
         Copy(place=configured.get(name, name), kind="backup", state="keyless", expires=None)
-        for name in verify.backed_up_at(connection)
+        for name in backup_places.places_with_backups(connection, core.config, now)
     )
     return (*keyrings, *sealed)
 

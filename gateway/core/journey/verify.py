@@ -16,17 +16,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import backup_keys
+from gateway.core import backup_keys, backup_places
+from gateway.core.backup_keys import Kept
 from gateway.core.runtime import Core
-from vault import backup, rawsearch
-from vault.catalogue.schema import backups, documents
+from vault import rawsearch
+from vault.catalogue.schema import documents
 from vault.certificate import BACKUP_UNREADABLE, CIPHERTEXT_ABSENT, KEY_ABSENT, Check, Text
 from vault.custody import PURPOSE_DOCUMENT
 from vault.errors import IntegrityError
@@ -111,17 +112,24 @@ def look(
 
 
 async def look_into_backups(
-    core: Core, client_id: str, ids: Sequence[str], destroyed_at: str
+    core: Core,
+    client_id: str,
+    ids: Sequence[str],
+    destroyed_at: str,
+    kept: Mapping[str, Kept] | None = None,
 ) -> tuple[Check, ...]:
     """Fetch a backup from before the destruction from each target, and try every key there is on it.
 
     Hold `core.keys_lock`. Without a backup there is nothing to say, and nothing is said.
     """
-    targets = await core.read(backed_up_at)
+    targets = await backup_places_of(core)
     if not targets:
         return ()
     outcomes = [
-        await backup_keys.unreadable(core, name, client_id, ids, destroyed_at) for name in targets
+        await backup_keys.unreadable(
+            core, name, client_id, ids, destroyed_at, (kept or {}).get(name)
+        )
+        for name in targets
     ]
     found = {outcome for outcome, _ in outcomes}
     result: Any = "failed" if "failed" in found else "not_checked"
@@ -137,16 +145,21 @@ async def look_into_backups(
     )
 
 
-def backed_up_at(connection: Connection) -> list[str]:
-    """The names of the targets that hold a backup."""
-    return list(
-        connection.execute(
-            select(backups.c.target)
-            .where(backups.c.state == backup.DONE)
-            .distinct()
-            .order_by(backups.c.target)
-        ).scalars()
-    )
+async def backup_places_of(core: Core) -> list[str]:
+    """The names of the places that hold backups."""
+    now = core.now()
+    return await core.read(lambda c: backup_places.places_with_backups(c, core.config, now))
+
+
+async def fetch_backups(core: Core, destroyed_at: str) -> dict[str, Kept]:
+    """What `look_into_backups` needs from elsewhere, fetched before anyone has to wait for `core.keys_lock`.
+
+    The caller closes each.
+    """
+    return {
+        name: await backup_keys.fetch_kept(core, name, destroyed_at)
+        for name in await backup_places_of(core)
+    }
 
 
 def _stored(core: Core, client_id: str) -> Keyring | None:

@@ -27,8 +27,8 @@ from gateway.wire.messages import (
     Readable,
     Writable,
 )
-from vault.errors import StorageFull, VaultError
 from vault.digest import StreamDigest
+from vault.errors import StorageFull, VaultError
 from vault.sealed import SealedReader, SealedWriter, document_context
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes that may wait for the bytes before them
