@@ -395,12 +395,12 @@ def test_both_verifiers_refuse_another_ledgers_key_and_none_at_all() -> None:
     assert verifier_key(ORIGIN, LOG_KEY.public_key()) == VKEY
 
 
-@pytest.mark.parametrize("byte", range(0, len(DATA), 97))
-def test_both_verifiers_refuse_a_file_with_any_bit_turned(byte: int) -> None:
-    spoiled = bytearray(DATA)
-    spoiled[byte] ^= 0x01
-    assert not verify_certificate(bytes(spoiled), VKEY).passed
-    assert not accepted(bytes(spoiled), VKEY)
+def test_both_verifiers_refuse_a_file_with_any_bit_turned() -> None:
+    for byte in range(0, len(DATA), 97):
+        spoiled = bytearray(DATA)
+        spoiled[byte] ^= 0x01
+        assert not verify_certificate(bytes(spoiled), VKEY).passed, byte
+        assert not accepted(bytes(spoiled), VKEY), byte
 
 
 def test_the_short_verifier_runs_as_a_program_and_says_what_it_saw(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
 from gateway.core import errands, identity
 from gateway.core.admin.desk import NAMESPACE, AdminSession, act_statement
-from gateway.core.journey import receive
+from gateway.core.journey import certify, receive
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core
 from gateway.core.tree import split
@@ -24,6 +25,7 @@ from retention_rules.parser import load_rulebook
 from vault import sshsig
 from vault.root import PKCS11, create_root_key, load_root_key
 from vault.sealed import SealedReader, SealedWriter, document_context
+from vault.signing import SigningIdentity
 from vault.store import Store
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -38,6 +40,24 @@ ROLES = {
     "auditor": ("auditor", ""),
     "admin": ("admin", ""),
 }
+
+
+class OneSigner(SigningIdentity):
+    """A real signer, made once: two RSA keys for each house would take longer than most tests."""
+
+    @classmethod
+    def create(cls, origin: str, now: datetime) -> SigningIdentity:
+        del origin, now
+        return _signer()
+
+
+@functools.cache
+def _signer() -> SigningIdentity:
+    return SigningIdentity.create("strongroom.invalid/tests", START)
+
+
+# Where houses make theirs; the module of signing itself is tested with fresh ones.
+certify.SigningIdentity = OneSigner
 
 
 class Clock:
