@@ -415,10 +415,27 @@ def again(store) -> KeyringStore:
     return KeyringStore(store._directory, store.root)
 
 
-def test_each_save_ends_the_epoch_before_it_for_good(store):
+def test_a_save_that_drops_nothing_leaves_the_copies_of_before_open(store):
+    """A copy that has not followed yet is behind, not noise: nothing in it was to be destroyed."""
+    keyring = store.create("acme", {"index": KEY})
+    old = store.path("acme").read_bytes()
+    keyring.new_group("intake", "2026-11-22", NOW)
+    store.save(keyring)
+    assert store.epochs_left("acme") == (1, 2)
+    new = store.path("acme").read_bytes()
+    store.path("acme").write_bytes(old)
+    assert again(store).load("acme").secrets["index"] == KEY
+    store.path("acme").write_bytes(new)
+    keyring.former_end()
+    store.save(keyring)
+    assert store.epochs_left("acme") == (3,)
+
+
+def test_a_save_that_drops_something_ends_every_epoch_before_it_for_good(store):
     keyring = store.create("acme", {"index": KEY})
     old = store.path("acme").read_bytes()
     group = keyring.new_group("cohort", "FY2025/invoice", NOW)
+    keyring.former_end()
     store.save(keyring)
     assert store.epochs_left("acme") == (2,)
     assert again(store).load("acme").group(group.id).key == group.key
@@ -432,6 +449,7 @@ def test_an_older_file_in_the_place_of_the_newer_one_does_not_cost_the_newer_one
     """Somebody restored a backup over the keyring: the copy of the newer file still opens."""
     keyring = store.create("acme", {})
     old = store.path("acme").read_bytes()
+    keyring.former_end()
     store.save(keyring)
     new = store.path("acme").read_bytes()
     store.path("acme").write_bytes(old)
@@ -445,6 +463,7 @@ def test_an_older_file_in_the_place_of_the_newer_one_does_not_cost_the_newer_one
 def test_a_crash_between_object_and_file_costs_no_key_and_leaves_none(store, monkeypatch, stored):
     """`stored`: whether the new file got into its place before the crash."""
     keyring = store.create("acme", {"index": KEY})
+    keyring.former_end()
     real = keyring_module.write_durably
 
     def crash(path, data):
@@ -462,6 +481,7 @@ def test_a_crash_between_object_and_file_costs_no_key_and_leaves_none(store, mon
     assert found.epoch == (2 if stored else 1)
     assert found.secrets["index"] == KEY
     assert after.epochs_left("acme") == ((2,) if stored else (1, 2))
+    found.former_end()
     after.save(found)
     assert after.epochs_left("acme") == (found.epoch,)
     assert len(objects_of(store.root)) == 1
@@ -474,6 +494,7 @@ def test_a_create_over_a_living_keyring_leaves_it_open(store):
         store.create("acme", {})
     keyring = again(store).load("acme")
     assert keyring.secrets["index"] == KEY
+    keyring.former_end()
     store.save(keyring)
     assert len(objects_of(store.root)) == 1
 
@@ -520,6 +541,7 @@ def test_a_keyring_read_just_before_it_was_replaced_is_read_again(store, monkeyp
         content = real(path, owner)
         if not raced:
             raced.append(owner)
+            keyring.former_end()
             store.save(keyring)
         return content
 
@@ -534,6 +556,7 @@ def test_under_a_new_root_key_nothing_of_the_old_one_opens(store, tmp_path):
     new = root_pkcs11.create(softhsm.address())
     old.wrap(KEY, purpose="keyring-epoch", subject="acme/2")  # of a save that a crash cut short
     store.use_root(new)
+    keyring.former_end()
     store.save(keyring)
     assert old.subjects("keyring-epoch") == frozenset()
     assert new.subjects("keyring-epoch") == {"acme/2"}
