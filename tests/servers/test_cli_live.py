@@ -287,8 +287,14 @@ def test_a_role_that_dies_is_started_again() -> None:
 def test_the_tour_works_as_pasted_into_another_terminal() -> None:
     """What `run` prints is run as it is; only waiting for the inspectors is put in between."""
     with installation() as made, running(made) as gateway:
-        tour = gateway.stdout().partition("another terminal in this folder:")[2]
-        assert tour.count("scp ") == 2
+        # The doors answer a moment before the tour is printed.
+        deadline = time.monotonic() + 30
+        while True:
+            tour = gateway.stdout().partition("another terminal in this folder:")[2]
+            if tour.count("scp ") == 2 and "ledger verify" in tour:
+                break
+            assert time.monotonic() < deadline, tour
+            time.sleep(0.2)
         waiting = f"until [ $({documents_command(made)} | grep -c '\"FILED\"') -ge 4 ]; do sleep 0.3; done\n"
         script = re.sub(r"^# What arrived", waiting + "\\g<0>", tour, flags=re.MULTILINE)
         done = subprocess.run(
