@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,7 +27,7 @@ def test_a_later_time_makes_a_greater_identifier_and_an_earlier_time_a_smaller_o
 def test_nobody_guesses_the_next_one():
     """Neighbours of one millisecond are far apart, and never by the same distance."""
     made = [int.from_bytes(new_id(NOW).encode()) for _ in range(200)]
-    steps = {after - before for before, after in zip(made, made[1:], strict=False)}
+    steps = {after - before for before, after in itertools.pairwise(made)}
     assert len(steps) == 199
 
 
