@@ -123,10 +123,7 @@ def settle(
 ) -> None:
     """State that nothing is left at a place that is in use no more (an officer's act)."""
     data = ask(config, "backup.settle", {"name": name}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Place {data['name']} settled: certificates list it no more.")
+    output.outcome(data, as_json, f"Place {data['name']} settled: certificates list it no more.")
 
 
 @group.command("restore")

@@ -43,10 +43,7 @@ _COLUMNS = (
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the certificates."""
     data = ask(config, "certificate.list").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "No certificates.")
+    output.listing(data, as_json, _COLUMNS, "No certificates.")
 
 
 @group.command("show")

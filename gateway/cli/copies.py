@@ -25,10 +25,7 @@ _PLACES = (
 def list_copies(config: ConfigPath = None, as_json: Json = False) -> None:
     """List every place that holds or held copies of the keyrings, and what is behind, since when and why."""
     data = ask(config, "keys.copies").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _PLACES, "No copies are registered ([[keyring.copies]]).")
+    output.listing(data, as_json, _PLACES, "No copies are registered ([[keyring.copies]]).")
 
 
 def settle(
@@ -46,10 +43,11 @@ def settle(
     """State that nothing is left at a place that was taken out of the configuration (an officer's act)."""
     arguments = {"name": name, "statement": statement}
     data = ask(config, "keys.settle", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Place {data['name']} settled: certificates list it as destroyed from now on.")
+    output.outcome(
+        data,
+        as_json,
+        f"Place {data['name']} settled: certificates list it as destroyed from now on.",
+    )
 
 
 def add_to(keys: typer.Typer) -> None:

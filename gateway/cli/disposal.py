@@ -85,20 +85,14 @@ def propose(
         "whole_client": whole_client,
     }
     data = ask(config, "disposal.propose", arguments, person).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "Nothing is due that is not proposed already.")
+    output.listing(data, as_json, _COLUMNS, "Nothing is due that is not proposed already.")
 
 
 @group.command("list")
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List all batches, the newest last."""
     data = ask(config, "disposal.list").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "No batches.")
+    output.listing(data, as_json, _COLUMNS, "No batches.")
 
 
 @group.command("show")
@@ -209,12 +203,11 @@ def execute(
 ) -> None:
     """Destroy an approved batch (an officer's or archivist's act, of one who did not approve it)."""
     data = ask(config, "disposal.execute", {"id": batch}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(
-            f"Batch {data['id']} is {data['state']}; its certificate is {data['certificate']}."
-        )
+    output.outcome(
+        data,
+        as_json,
+        f"Batch {data['id']} is {data['state']}; its certificate is {data['certificate']}.",
+    )
 
 
 @group.command("witness")
@@ -270,7 +263,6 @@ def _attest(
             output.say("\n".join(output.plain(line) for line in asked["statement"].splitlines()))
         armored = signing.sign(key, asked["statement"].encode(), asked["namespace"])
         data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Recorded. A follow-up certificate says so: {data['certificate']}.")
+    output.outcome(
+        data, as_json, f"Recorded. A follow-up certificate says so: {data['certificate']}."
+    )

@@ -78,10 +78,7 @@ def list_some(
     filters = {"client": client, "state": state, "record_class": record_class, "fiscal_year": year}
     with at_desk(load(config)) as desk:
         rows = _all_pages(desk, filters, after, limit)
-    if as_json:
-        output.json_document(rows)
-    else:
-        output.table(rows, _COLUMNS, "No documents.")
+    output.listing(rows, as_json, _COLUMNS, "No documents.")
 
 
 def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
@@ -153,10 +150,7 @@ def reclassify(
 
 
 def _say_state(data: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Document {data['id']} is now {data['state']}.")
+    output.outcome(data, as_json, f"Document {data['id']} is now {data['state']}.")
 
 
 @group.command("export")
@@ -192,10 +186,9 @@ def export(
         "size": opened.size,
         "sha256": digest.hexdigest(),
     }
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Document {opened.document_id}: {opened.size} bytes written to {to}.")
+    output.outcome(
+        data, as_json, f"Document {opened.document_id}: {opened.size} bytes written to {to}."
+    )
 
 
 def _pieces(reader: SealedReader, digest: Any) -> Iterator[bytes]:
@@ -223,10 +216,7 @@ def place(
     """Place a hold: destruction stops at once."""
     arguments = {"reason": reason, "document": document, "client": client}
     data = ask(config, "hold.place", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Hold {data['id']} placed.")
+    output.outcome(data, as_json, f"Hold {data['id']} placed.")
 
 
 @holds.command("release")
@@ -239,10 +229,7 @@ def release_hold(
 ) -> None:
     """Release a hold (an officer's act)."""
     data = ask(config, "hold.release", {"hold": hold}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Hold {data['id']} released.")
+    output.outcome(data, as_json, f"Hold {data['id']} released.")
 
 
 @holds.command("list")
@@ -253,7 +240,4 @@ def list_holds(
 ) -> None:
     """List the holds in force."""
     data = ask(config, "hold.list", {"released": released}).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _HOLD_COLUMNS, "No holds.")
+    output.listing(data, as_json, _HOLD_COLUMNS, "No holds.")

@@ -132,10 +132,9 @@ def _export_tiles(folder: Path, config: Path | None, as_json: bool) -> None:
         if tile.folder not in still:
             shutil.rmtree(folder / tile.folder, ignore_errors=True)
     result = {"folder": str(folder), "entries": size, "before": old, "tiles": count}
-    if as_json:
-        output.json_document(result)
-    else:
-        output.say(f"{size} entries in {folder} ({old} before, {count} tiles written).")
+    output.outcome(
+        result, as_json, f"{size} entries in {folder} ({old} before, {count} tiles written)."
+    )
 
 
 def _exported(folder: Path) -> str:

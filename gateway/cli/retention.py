@@ -62,17 +62,11 @@ def preview(
 ) -> None:
     """List what falls due by a date."""
     data = ask(config, "retention.preview", {"at": at, "client": client}).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _PREVIEW, f"Nothing falls due by {at}.")
+    output.listing(data, as_json, _PREVIEW, f"Nothing falls due by {at}.")
 
 
 @group.command("rules")
 def rules(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the rules in force, with their legal basis and how sure it is."""
     data = ask(config, "retention.rules").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _RULES, "No rules.")
+    output.listing(data, as_json, _RULES, "No rules.")
