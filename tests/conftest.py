@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def house(tmp_path):
     run(made.settle())
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def template():
+    """An installation with the demo accounts, made once; each test works on a copy of it."""
+    from tests.support.sftp import make_template
+
+    folder = make_template()
+    yield folder
+    shutil.rmtree(folder.parent)
 
 
 # A test whose tool is missing says so as a skip. CI installs every tool, so there a skip is a failure,

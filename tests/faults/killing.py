@@ -13,12 +13,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gateway import setup
 from gateway.config import load
 from gateway.core.admin.desk import AdminSession
 from gateway.core.runtime import Core
@@ -31,15 +29,6 @@ from vault.certificate_verify import verify_certificate
 NOTE = b"Strongroom demonstration note\n\nDate: 2026-11-20\nThis note may be discarded.\n"
 KEPT = NOTE.replace(b"demonstration note", b"demonstration statement")
 KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
-
-
-@pytest.fixture(scope="module")
-def template():
-    """An installation with the demo accounts, made once and copied for each case."""
-    folder = Path(_short_folder()) / "t"
-    setup.create(folder, datetime.now(UTC), demo=True)
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 def _short_folder() -> str:

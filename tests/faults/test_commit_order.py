@@ -13,16 +13,9 @@ import sys
 
 import pytest
 
-from tests.support.sftp import Gateway, make_template
+from tests.support.sftp import Gateway
 
 CALLS = "fsync,fdatasync,link,linkat,sendto,sendmsg,write,pwrite64,unlink,unlinkat"
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 def traced(template, tmp_path, act) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.core.journey.steps import STEPS
-from tests.faults.killing import dies_and_recovers, template
-
-__all__ = ["template"]
+from tests.faults.killing import dies_and_recovers
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -129,10 +129,7 @@ def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
     async def journey():
         data = os.urandom(5 * CHUNK + 77)
         view = await house.view("acme")
-        upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=False)
-        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
-        writer.write(data[: 2 * CHUNK])
-        writer.flush()
+        upload, writer = await house.begun("/inbox/big.bin", data[: 2 * CHUNK])
         assert await receive.park(house.core, upload)
         assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
         assert await house.desk._next() is None  # nobody judges half a document
@@ -158,11 +155,7 @@ def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
 
 def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
     async def journey():
-        view = await house.view("acme")
-        upload, _ = await view.begin_upload(split("/inbox/torn.bin"), resume=False)
-        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
-        writer.write(os.urandom(CHUNK))
-        writer.flush()
+        upload, _ = await house.begun("/inbox/torn.bin", os.urandom(CHUNK))
         os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
         assert not await receive.park(house.core, upload)
         assert await house.names("/inbox", "acme") == []
@@ -173,11 +166,7 @@ def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
 
 def test_a_partial_that_nobody_completes_expires(house):
     async def journey():
-        view = await house.view("acme")
-        upload, _ = await view.begin_upload(split("/inbox/half.bin"), resume=False)
-        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
-        writer.write(os.urandom(CHUNK))
-        writer.flush()
+        upload, _ = await house.begun("/inbox/half.bin", os.urandom(CHUNK))
         await receive.park(house.core, upload)
         assert await receive.expire_partials(house.core, house.clock.now) == 0
         house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)

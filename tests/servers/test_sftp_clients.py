@@ -12,18 +12,11 @@ import threading
 import asyncssh
 import pytest
 
-from tests.support.sftp import Gateway, make_template
+from tests.support.sftp import Gateway
 
 SHELF = "/clients/acme/2025/invoice"
 # Around every boundary that matters: empty, a chunk (16 KiB), an SFTP write, a batch of chunks.
 SIZES = (0, 1, 16383, 16384, 16385, 32768, 255 * 1024, 262144, 262145, 3_000_001)
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 @pytest.fixture(scope="module")

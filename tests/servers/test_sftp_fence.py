@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -13,18 +12,15 @@ import pytest
 
 from gateway.jail.jail import probe_fences
 from tests.support.core_process import CoreProcess
-from tests.support.sftp import Gateway, make_template
+from tests.support.sftp import Gateway
 
 HOSTILE = Path(__file__).parents[1] / "support" / "hostile_door.py"
 
 
-@pytest.fixture(scope="module")
-def template():
+@pytest.fixture(scope="module", autouse=True)
+def fences():
     if not all(probe_fences().values()):
         pytest.skip(f"this kernel lacks fences: {probe_fences()}")
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 def ask(gateway: Gateway, path: str, user: str = "acme") -> dict[str, str]:

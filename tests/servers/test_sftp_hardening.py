@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import socket
 import struct
 import threading
@@ -29,7 +28,7 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
-from tests.support.sftp import Gateway, make_template, until
+from tests.support.sftp import Gateway, until
 
 CERTIFICATE = "ssh-ed25519-cert-v01@openssh.com"
 
@@ -38,13 +37,6 @@ CERTIFICATE = "ssh-ed25519-cert-v01@openssh.com"
 def quiet():
     """paramiko logs what hostile clients do; nothing of that is news here."""
     logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 @pytest.fixture(scope="module")

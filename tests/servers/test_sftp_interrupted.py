@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,22 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sftp import Gateway, make_template, until
+from tests.support.sftp import Gateway, until
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
-
-
-@pytest.fixture
-def gateway(template):
-    with Gateway(template) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

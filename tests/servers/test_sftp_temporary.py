@@ -15,23 +15,10 @@ import pytest
 from paramiko.message import Message
 
 from gateway.doors.sftp import protocol as p
-from tests.support.sftp import Gateway, make_template, until
+from tests.support.sftp import Gateway, until
 
 MIB = 1024 * 1024
 CHUNK = 16384
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
-
-
-@pytest.fixture
-def gateway(template):
-    with Gateway(template) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +50,15 @@ def is_document(gateway: Gateway, name: str, data: bytes | Path) -> None:
     assert gateway.partials() == []
     assert gateway.spooled() == []
     assert len(gateway.stored()) == 1
+
+
+def break_off(gateway: Gateway, path: str, data: bytes) -> None:
+    """Send the beginning of a file; then the connection breaks, and a partial stays."""
+    with gateway.paramiko() as client:
+        remote = client.open(path, "wb")
+        remote.write(data)
+        client.get_channel().get_transport().close()
+    until(gateway.partials)
 
 
 def lftp(gateway: Gateway, script: str) -> subprocess.CompletedProcess:
@@ -185,11 +181,7 @@ def test_a_continuation_that_is_cut_before_it_is_longer_loses_nothing(gateway, s
 
 def test_an_interrupted_temporary_file_is_not_handed_in_before_it_is_whole(gateway, source):
     data = source.read_bytes()
-    with gateway.paramiko() as client:
-        remote = client.open("/inbox/b.part", "wb")
-        remote.write(data[:MIB])
-        client.get_channel().get_transport().close()
-    until(gateway.partials)
+    break_off(gateway, "/inbox/b.part", data[:MIB])
     with gateway.paramiko() as client, pytest.raises(OSError, match="is not whole"):
         client.rename("/inbox/b.part", "/inbox/b.bin")
     assert gateway.documents() == {}
@@ -315,11 +307,7 @@ def test_scp_sends_a_new_version_of_any_size(gateway, source, tmp_path, size):
 def test_an_append_continues_an_interrupted_upload_whatever_its_offsets(gateway, source):
     """SSH_FXF_APPEND adds at the end: some clients count from the end, some from nought."""
     data = source.read_bytes()
-    with gateway.paramiko() as client:
-        remote = client.open("/inbox/b.bin", "wb")
-        remote.write(data[:MIB])
-        client.get_channel().get_transport().close()
-    until(gateway.partials)
+    break_off(gateway, "/inbox/b.bin", data[:MIB])
     with gateway.paramiko() as client:
         flags = p.FLAG_WRITE | p.FLAG_APPEND
         _, reply = client._request(p.OPEN, "/inbox/b.bin", flags, paramiko.SFTPAttributes())
@@ -337,11 +325,7 @@ def test_an_append_continues_an_interrupted_upload_whatever_its_offsets(gateway,
 def test_a_resumed_upload_that_starts_over_leaves_no_partial(gateway, source):
     """Known gap: the row of the abandoned one stood until it expired."""
     data = source.read_bytes()
-    with gateway.paramiko() as client:
-        remote = client.open("/inbox/b.bin", "wb")
-        remote.write(data[:MIB])
-        client.get_channel().get_transport().close()
-    until(gateway.partials)
+    break_off(gateway, "/inbox/b.bin", data[:MIB])
     with gateway.paramiko() as client:
         handle = opened_in_place(client, "/inbox/b.bin")
         client._request(p.WRITE, handle, paramiko.sftp.int64(0), data[:30_000])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 import signal
 import smtplib
 import socket
@@ -15,16 +14,9 @@ from email.message import EmailMessage
 import pytest
 
 from tests.support.core_process import CoreProcess
-from tests.support.sftp import Gateway, free_port, make_template
+from tests.support.sftp import Gateway, free_port
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def template():
-    folder = make_template()
-    yield folder
-    shutil.rmtree(folder.parent)
 
 
 class MailGateway(Gateway):

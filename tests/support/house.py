@@ -166,6 +166,14 @@ class House:
         upload, _ = await view.begin_upload(split(path), resume=False)
         return await self.finish(upload, data)
 
+    async def begun(self, path: str, data: bytes, by: str = "acme"):
+        """Begin a document as a client and write these bytes down; returns it and its writer."""
+        upload, _ = await (await self.view(by)).begin_upload(split(path), resume=False)
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
+        writer.write(data)
+        writer.flush()
+        return upload, writer
+
     async def finish(self, upload, data: bytes) -> str:
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(data)

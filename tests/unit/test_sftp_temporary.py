@@ -245,10 +245,7 @@ def test_an_abandoned_resume_takes_its_row_along(house, abandon):
 
     async def journey():
         view = await house.view("acme")
-        upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=False)
-        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
-        writer.write(os.urandom(2 * CHUNK))
-        writer.flush()
+        upload, _ = await house.begun("/inbox/big.bin", os.urandom(2 * CHUNK))
         assert await receive.park(house.core, upload)
         upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=True)
         if abandon == "discard":
@@ -266,10 +263,7 @@ def test_an_abandoned_resume_takes_its_row_along(house, abandon):
 def test_a_partial_whose_file_is_gone_ends_when_someone_asks_for_it(house):
     async def journey():
         view = await house.view("acme")
-        upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=False)
-        writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
-        writer.write(os.urandom(CHUNK))
-        writer.flush()
+        upload, _ = await house.begun("/inbox/big.bin", os.urandom(CHUNK))
         assert await receive.park(house.core, upload)
         house.core.store.blobs.discard(upload.document_id)
         refusal = await house.refused(view.begin_upload(split("/inbox/big.bin"), resume=True))
