@@ -103,7 +103,9 @@ class SigningIdentity:
                 parts.append(data[4 : 4 + length])
                 data = data[4 + length :]
             secret, *public = parts
-            key = load_der_private_key(secret, password=None)
+            # Not checked for primes again, which takes longer than a signature: it comes out of a record
+            # that only the house's keys open and make.
+            key = load_der_private_key(secret, password=None, unsafe_skip_rsa_key_validation=True)
             certificate, authority = (x509.load_der_x509_certificate(each) for each in public)
             certificate.verify_directly_issued_by(authority)
         except (

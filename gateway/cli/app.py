@@ -3,34 +3,23 @@
 Promises: every error is one line on standard error, `strongroom: subject: expected …, found …`, and never
 a traceback (`STRONGROOM_DEBUG=1` shows one). Exit codes: 0 fine; 1 the check or operation failed; 2 usage
 or configuration; 130 interrupted. A reader that goes away (`| head`) ends it quietly.
+
+A command's module is imported when that command is called: a door, which must stay small, loads no other.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
-from gateway.cli import (
-    accounts,
-    backup,
-    certificates,
-    clients,
-    disposal,
-    doctor,
-    documents,
-    keys,
-    ledger,
-    output,
-    oversight,
-    retention,
-    roles,
-)
+from gateway.cli import output
 from gateway.errors import ConfigurationError, GatewayError
 from vault.errors import (
     RootKeyRefused,
@@ -53,16 +42,67 @@ _CONFIGURATION: Final = (
     WrongRootKey,
     RootKeyRefused,
 )
+# Every command and group of commands: the module it lives in, and its name there. In the order of `--help`.
+_COMMANDS: Final = {
+    "init": ("roles", "init"),
+    "run": ("roles", "run"),
+    "core": ("roles", "core"),
+    "sftp": ("roles", "sftp"),
+    "smtp": ("roles", "smtp"),
+    "inspect": ("roles", "inspect"),
+    "courier": ("roles", "courier"),
+    "client": ("clients", "group"),
+    "account": ("accounts", "group"),
+    "document": ("documents", "group"),
+    "hold": ("documents", "holds"),
+    "retention": ("retention", "group"),
+    "disposal": ("disposal", "group"),
+    "certificate": ("certificates", "group"),
+    "backup": ("backup", "group"),
+    "status": ("oversight", "status"),
+    "check": ("oversight", "check"),
+    "ledger": ("ledger", "group"),
+    "keys": ("keys", "keys"),
+    "doctor": ("doctor", "doctor"),
+}
 # Typer raises its usage errors as subclasses of this, and names it nowhere else in public.
 _UsageError: Final[type[Exception]] = typer.BadParameter.__bases__[0]
 
+_STYLE: Final[dict[str, Any]] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+
+
+class _Commands(TyperGroup):
+    """The commands of the table above, imported when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        found = getattr(importlib.import_module(f"gateway.cli.{module}"), attribute)
+        alone = typer.Typer(**_STYLE)
+        if isinstance(found, typer.Typer):
+            alone.add_typer(found, name=cmd_name)
+        else:
+            alone.command(cmd_name)(found)
+            alone.callback()(lambda: None)  # else Typer makes the only command the program itself
+        return typer.main.get_group(alone).commands[cmd_name]
+
+
 app = typer.Typer(
     name="strongroom",
+    cls=_Commands,
     help="Strongroom: secure document intake and retention.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+    **_STYLE,
 )
 
 
@@ -79,25 +119,12 @@ def _program(
         raise typer.Exit(USAGE)
 
 
-roles.add_to(app)
-app.add_typer(clients.group, name="client")
-app.add_typer(accounts.group, name="account")
-app.add_typer(documents.group, name="document")
-app.add_typer(documents.holds, name="hold")
-app.add_typer(retention.group, name="retention")
-app.add_typer(disposal.group, name="disposal")
-app.add_typer(certificates.group, name="certificate")
-app.add_typer(backup.group, name="backup")
-oversight.add_to(app)
-app.add_typer(ledger.group, name="ledger")
-keys.add_to(app)
-app.command("doctor")(doctor.doctor)
-
-
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        return importlib.metadata.version("strongroom")
-    except importlib.metadata.PackageNotFoundError:
+        return version("strongroom")
+    except PackageNotFoundError:
         return "(not installed)"
 
 

@@ -99,7 +99,4 @@ def rotate(
         output.say(f"The ledger is signed with a new key:\n{data['ledger_key']}")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Give the program these commands."""
-    copies.add_to(keys)
-    app.add_typer(keys, name="keys")
+copies.add_to(keys)

@@ -139,9 +139,3 @@ def check(
         output.say()
         output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
     raise typer.Exit(answer.exit_code)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give the program these commands."""
-    app.command("status")(status)
-    app.command("check")(check)

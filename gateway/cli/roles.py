@@ -144,9 +144,3 @@ def init(
         else "Copy the root key to a safe place now: without it nothing in the store can be read."
     )
     output.say(f"Next: {tour.program()} run -c {tour.shown(path)}")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Give the program these commands."""
-    for role in (init, run, core, sftp, smtp, inspect, courier):
-        app.command(role.__name__)(role)

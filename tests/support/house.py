@@ -122,7 +122,11 @@ class House:
         """Make the clients and accounts."""
         for slug in ("acme", "other"):
             await self.act(
-                "client.add", slug=slug, name=f"{slug} Ltd", emails=[f"owner@{slug}.example"]
+                "client.add",
+                slug=slug,
+                name=f"{slug} Ltd",
+                emails=[f"owner@{slug}.example"],
+                language="en",  # a page of Chinese takes a second longer to set; its own tests do
             )
         for name, (role, client) in ROLES.items():
             self.keys[name] = Ed25519PrivateKey.generate()

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import insert, select, text
 
 from vault import ledger_verify
-from vault.catalogue.schema import metadata, settings
+from vault.catalogue.schema import REVISION, metadata, settings
 from vault.catalogue.store import Catalogue
 from vault.errors import StoreExists, StoreMissing, VaultError
 from vault.note import verifier_key
@@ -46,6 +46,12 @@ def test_the_migrations_make_exactly_the_schema_of_the_code(catalogue):
         return compare_metadata(MigrationContext.configure(connection), metadata)
 
     assert catalogue.read(difference) == []
+
+
+def test_a_catalogue_of_the_newest_schema_is_opened_without_looking_at_migrations(catalogue):
+    """The revision that the code names is the one that all migrations together end in."""
+    version = text("SELECT version_num FROM alembic_version")
+    assert catalogue.read(lambda c: c.execute(version).scalars().all()) == [REVISION]
 
 
 def test_creating_never_replaces_and_opening_never_creates(tmp_path):

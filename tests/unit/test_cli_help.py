@@ -93,11 +93,11 @@ def offered() -> set[str]:
     found = set()
 
     def walk(command, path):
-        inner = getattr(command, "commands", None)
-        if inner is None:
+        if not hasattr(command, "list_commands"):
             found.add(path)
-        for name, each in (inner or {}).items():
-            walk(each, f"{path} {name}".strip())
+            return
+        for name in command.list_commands(None):
+            walk(command.get_command(None, name), f"{path} {name}".strip())
 
     walk(typer.main.get_command(app.app), "")
     return found

@@ -86,7 +86,7 @@ def test_systemd_knows_every_setting(unit, tmp_path):
 def test_there_is_one_unit_for_each_role_of_the_program():
     roles = {"core", "sftp", "smtp", "inspect", "courier"}
     assert {path.stem for path in SERVICES} == {f"strongroom-{role}" for role in roles}
-    commands = set(typer.main.get_command(app).commands)
+    commands = set(typer.main.get_command(app).list_commands(None))
     for unit in SERVICES:
         (start,) = settings(unit)["ExecStart"]
         program, command, *rest = start.split()

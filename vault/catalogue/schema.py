@@ -28,6 +28,8 @@ from sqlalchemy import (
     Text,
 )
 
+REVISION: Final = "0002"  # of the newest migration
+
 metadata: Final = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_N_label)s",

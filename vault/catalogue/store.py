@@ -24,12 +24,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
+from vault.catalogue.schema import REVISION
 from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing, VaultError
 from vault.ledger import Ledger
 
@@ -321,20 +320,37 @@ def migrate(path: Path) -> None:
     Raises:
         VaultError: the file is no catalogue, or was written by newer software.
     """
+    engine = _engine(path, read_only=False)
+    try:
+        with engine.connect() as connection:
+            if not _is_current(connection):
+                _upgrade(connection)
+                connection.commit()
+    except (DatabaseError, OperationalError) as error:
+        raise VaultError(f"{path}: expected a catalogue, found {error.orig}") from error
+    except Exception as error:
+        raise VaultError(
+            f"{path}: expected a catalogue of this or an earlier version, found {error}"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether the schema is this software's; the usual case, which needs no migrations loaded."""
+    versions = "SELECT version_num FROM alembic_version"
+    known = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+    if connection.exec_driver_sql(known).scalar() is None:
+        return False
+    return list(connection.exec_driver_sql(versions).scalars()) == [REVISION]
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     with resources.as_file(resources.files("vault.catalogue") / "migrations") as scripts:
         config = Config()
         config.set_main_option("script_location", str(scripts))
-        engine = _engine(path, read_only=False)
-        try:
-            with engine.connect() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                connection.commit()
-        except (DatabaseError, OperationalError) as error:
-            raise VaultError(f"{path}: expected a catalogue, found {error.orig}") from error
-        except Exception as error:
-            raise VaultError(
-                f"{path}: expected a catalogue of this or an earlier version, found {error}"
-            ) from error
-        finally:
-            engine.dispose()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
