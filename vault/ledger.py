@@ -32,6 +32,9 @@ from vault.tiles import HEIGHT, MAX_ENTRY, Tile, bundle
 
 VERSION: Final = 1
 COMMITMENT_SALT: Final = 32
+# Every act passes through these: built once.
+_INSERT_ENTRY: Final = insert(ledger_entries)
+_INSERT_NODE: Final = insert(ledger_nodes)
 
 encode_entry = msgspec.json.Encoder(order="sorted").encode
 """The one form of an entry: the leaf data of the tree."""
@@ -158,8 +161,8 @@ class Ledger:
                 for level, idx, value in self._frontier.append(leaf_hash(entry))
             )
         if rows:
-            connection.execute(insert(ledger_entries), rows)
-            connection.execute(insert(ledger_nodes), nodes)
+            connection.execute(_INSERT_ENTRY, rows)
+            connection.execute(_INSERT_NODE, nodes)
         return range(first, self._frontier.size)
 
     def sign_checkpoint(

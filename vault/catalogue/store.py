@@ -210,28 +210,17 @@ class Catalogue:
         try:
             with self._connection.begin():
                 transaction = Transaction(self._connection, self.ledger)
-                for job in jobs:
-                    mark = self.ledger.mark()
-                    disk: OperationalError | None = None
-                    try:
-                        with self._connection.begin_nested():
-                            try:
-                                result = job.work(transaction)
-                            except OperationalError as error:
-                                disk = error
-                                raise
-                    except OperationalError as error:
-                        # The disk, not the work: nobody in this transaction can go on. SQLite may have
-                        # rolled back everything already, and then says so of the savepoint.
-                        raise disk or error from None
-                    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
-                        self.ledger.reset(mark)
-                        job.future.set_exception(error)
-                    else:
-                        done.append((job, result))
+                if len(jobs) == 1:
+                    # Nobody else's changes are to be kept if it fails: the transaction is its savepoint.
+                    done.append((jobs[0], jobs[0].work(transaction)))
+                else:
+                    self._run_each(jobs, transaction, done)
                 # COMMIT POINT: leaving this block commits and syncs the write-ahead log.
         except BaseException as error:  # noqa: BLE001  reported to every submitter
             self.ledger.reset(before)
+            if len(jobs) == 1 and not done and not isinstance(error, OperationalError):
+                jobs[0].future.set_exception(error)  # its own, not the catalogue's
+                return
             failure = _translated(error, self.path)
             if isinstance(failure, StorageFailed):
                 self._failed = failure  # a failed sync is final: restart, and recover from disk
@@ -241,6 +230,30 @@ class Catalogue:
             return
         for job, result in done:
             job.future.set_result(result)
+
+    def _run_each(
+        self, jobs: list[_Job], transaction: Transaction, done: list[tuple[_Job, Any]]
+    ) -> None:
+        """Run each job in a savepoint: one that fails takes back its own changes and nobody else's."""
+        for job in jobs:
+            mark = self.ledger.mark()
+            disk: OperationalError | None = None
+            try:
+                with self._connection.begin_nested():
+                    try:
+                        result = job.work(transaction)
+                    except OperationalError as error:
+                        disk = error
+                        raise
+            except OperationalError as error:
+                # The disk, not the work: nobody in this transaction can go on. SQLite may have
+                # rolled back everything already, and then says so of the savepoint.
+                raise disk or error from None
+            except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+                self.ledger.reset(mark)
+                job.future.set_exception(error)
+            else:
+                done.append((job, result))
 
 
 class _Outside:
