@@ -1,7 +1,10 @@
 """Checking a store: every invariant between catalogue, keyrings, sealed files and ledger.
 
 Promises: it reads and never repairs. Each finding names what is affected, what is wrong and what to do.
-It works on an open store, while the gateway serves, and touches nothing that serving needs.
+It works on an open store, while the gateway serves, and touches nothing that serving needs. What is found
+wrong is looked at again before it is said: a document may have been destroyed, and a group made, that
+very moment. A row goes before its sealed file and its keys do, and comes after them, so that what is wrong
+with a row that is still the same is wrong.
 
 Leaves out: reading the documents themselves (`read_data` of the caller does that, in a process that may).
 """
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +21,7 @@ from sqlalchemy import Connection, Row, select
 
 from vault import ledger, ledger_verify
 from vault.catalogue.schema import (
+    batches,
     certificates,
     clients,
     documents,
@@ -83,9 +88,9 @@ def check(store: Store) -> Report:
     report.ledger_entries = result.size
     findings.extend(Finding("ledger", finding, TELL) for finding in result.findings)
     # 2. Each document: row, key, metadata, sealed file, its first ledger entry.
-    received = store.catalogue.read(_received)
-    store.catalogue.read(lambda c: _documents(store, c, received, report, findings))
+    store.catalogue.read(lambda c: _documents(store, c, report, findings))
     # 3. Sealed files that no row knows.
+    spooled = set(store.blobs.spooled())
     for blob_id in store.blobs.stored():
         report.blobs += 1
         known = store.catalogue.read(
@@ -93,7 +98,8 @@ def check(store: Store) -> Report:
                 select(documents.c.state).where(documents.c.id == which)
             ).scalar()
         )
-        if known not in LIVING:
+        # One that is spooled, too, is being received: it has its row when it leaves the spool.
+        if known not in LIVING and blob_id not in spooled and _is_stray(store, blob_id):
             findings.append(
                 Finding(
                     f"blob {blob_id}",
@@ -102,7 +108,7 @@ def check(store: Store) -> Report:
                 )
             )
     # 4. Keyrings and groups.
-    store.catalogue.read(lambda c: _groups(store, c, report, findings))
+    _groups(store, report, findings)
     # 5. Tombstones: nothing is both destroyed and there.
     for document_id, state in store.catalogue.read(
         lambda c: c.execute(
@@ -151,71 +157,101 @@ def _received(connection: Connection) -> dict[str, str]:
 def _documents(
     store: Store,
     connection: Connection,
-    received: dict[str, str],
     report: Report,
     findings: list[Finding],
 ) -> None:
+    received = _received(connection)
     for row in _rows(connection):
-        subject = f"document {row.id}"
-        if row.state in LIVING:
-            report.documents += 1
-            if row.id not in received:
-                findings.append(
-                    Finding(subject, "expected an entry of its receipt, found none", TELL)
+        report.documents += row.state in LIVING
+        found = _document(store, connection, received, row)
+        if found:
+            # As of this moment, not of the beginning of the check.
+            findings.extend(store.catalogue.read(partial(_still, store, received, row.id)))
+
+
+def _still(
+    store: Store, received: dict[str, str], document_id: str, connection: Connection
+) -> list[Finding]:
+    """What is wrong with a document as its row is now."""
+    row = connection.execute(select(documents).where(documents.c.id == document_id)).one()
+    return _document(store, connection, received, row)
+
+
+def _is_stray(store: Store, blob_id: str) -> bool:
+    """Whether a sealed file is there that belongs to no living document, looked at once more."""
+
+    def look(connection: Connection) -> bool:
+        row = connection.execute(
+            select(documents.c.state, batches.c.finished_at)
+            .outerjoin(tombstones, tombstones.c.document_id == documents.c.id)
+            .outerjoin(batches, batches.c.id == tombstones.c.batch_id)
+            .where(documents.c.id == blob_id)
+        ).one_or_none()
+        if row is not None and row.state == "DESTROYED":
+            return row.finished_at is not None  # until then its file is still being removed
+        return row is None or row.state not in LIVING
+
+    return (
+        blob_id not in store.blobs.spooled()
+        and store.catalogue.read(look)
+        and blob_id in store.blobs.stored()  # wherever it lies
+    )
+
+
+def _document(
+    store: Store, connection: Connection, received: dict[str, str], row: Row[Any]
+) -> list[Finding]:
+    """What is wrong with one document: row, key, metadata, sealed file, its first ledger entry."""
+    subject = f"document {row.id}"
+    found: list[Finding] = []
+    if row.state == "DESTROYED":
+        gone = connection.execute(
+            select(tombstones.c.document_id).where(tombstones.c.document_id == row.id)
+        ).scalar()
+        if row.wrapped_key is not None or row.sealed_metadata is not None or gone is None:
+            found.append(Finding(subject, "expected nothing but a tombstone, found remains", TELL))
+    if row.state not in LIVING:
+        return found
+    if row.id not in received:
+        found.append(Finding(subject, "expected an entry of its receipt, found none", TELL))
+    try:
+        metadata = store.custody.open_metadata(row)
+    except VaultError as error:
+        found.append(Finding(subject, f"its key or metadata does not open: {error}", RESTORE))
+    else:
+        if received.get(row.id) not in {None, commitment(metadata.salt, metadata.sha256)}:
+            found.append(
+                Finding(subject, "expected the digest the ledger commits to, found another", TELL)
+            )
+    try:
+        size = store.blobs.size(row.id)
+    except VaultError as error:
+        found.append(Finding(subject, f"its sealed file: {error}", RESTORE))
+    else:
+        if size != sealed_size(row.size):
+            found.append(
+                Finding(
+                    subject,
+                    f"expected a sealed file of {sealed_size(row.size)} bytes, found {size}",
+                    RESTORE,
                 )
-            try:
-                metadata = store.custody.open_metadata(row)
-            except VaultError as error:
-                findings.append(
-                    Finding(subject, f"its key or metadata does not open: {error}", RESTORE)
-                )
-            else:
-                if received.get(row.id) not in {None, commitment(metadata.salt, metadata.sha256)}:
-                    findings.append(
-                        Finding(
-                            subject,
-                            "expected the digest the ledger commits to, found another",
-                            TELL,
-                        )
-                    )
-            try:
-                size = store.blobs.size(row.id)
-            except VaultError as error:
-                findings.append(Finding(subject, f"its sealed file: {error}", RESTORE))
-            else:
-                if size != sealed_size(row.size):
-                    findings.append(
-                        Finding(
-                            subject,
-                            f"expected a sealed file of {sealed_size(row.size)} bytes, found {size}",
-                            RESTORE,
-                        )
-                    )
-            remembered = connection.execute(
-                select(wrappings.c.group_id)
-                .join(groups, groups.c.id == wrappings.c.group_id)
-                .where(
-                    wrappings.c.document_id == row.id,
-                    wrappings.c.group_id == row.group_id,
-                    groups.c.ended_at.is_(None),
-                )
-            ).scalar()
-            if remembered is None:
-                findings.append(
-                    Finding(
-                        subject,
-                        "expected its group alive and among its wrappings, found it not so",
-                        TELL,
-                    )
-                )
-        elif row.state == "DESTROYED":
-            gone = connection.execute(
-                select(tombstones.c.document_id).where(tombstones.c.document_id == row.id)
-            ).scalar()
-            if row.wrapped_key is not None or row.sealed_metadata is not None or gone is None:
-                findings.append(
-                    Finding(subject, "expected nothing but a tombstone, found remains", TELL)
-                )
+            )
+    remembered = connection.execute(
+        select(wrappings.c.group_id)
+        .join(groups, groups.c.id == wrappings.c.group_id)
+        .where(
+            wrappings.c.document_id == row.id,
+            wrappings.c.group_id == row.group_id,
+            groups.c.ended_at.is_(None),
+        )
+    ).scalar()
+    if remembered is None:
+        found.append(
+            Finding(
+                subject, "expected its group alive and among its wrappings, found it not so", TELL
+            )
+        )
+    return found
 
 
 def _rows(connection: Connection) -> Iterator[Row[Any]]:
@@ -230,44 +266,60 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
         last = rows[-1].id
 
 
-def _groups(store: Store, connection: Connection, report: Report, findings: list[Finding]) -> None:
-    open_clients = list(
-        connection.execute(select(clients.c.id).where(clients.c.state != "closed")).scalars()
-    )
+def _groups(store: Store, report: Report, findings: list[Finding]) -> None:
+    def open_clients(connection: Connection) -> set[str]:
+        wanted = select(clients.c.id).where(clients.c.state != "closed")
+        return set(connection.execute(wanted).scalars())
+
+    owners = set(store.custody.owners())  # first: a keyring goes before its client's row is closed
+    known = store.catalogue.read(open_clients)
     findings.extend(
         Finding(
             f"keyring {owner}",
             "expected a client that is open, found none",
             "if a backup of the catalogue was put back, it is older than this client; else remove it",
         )
-        for owner in sorted(set(store.custody.owners()) - {HOUSE, *open_clients})
+        for owner in sorted((owners - {HOUSE} - known) & set(store.custody.owners()))
     )
-    for client_id in open_clients:
-        subject = f"keyring of client {client_id}"
-        try:
-            present = set(store.custody.stored(client_id).groups)
-        except VaultError as error:
-            findings.append(
-                Finding(subject, str(error), "restore the keyring from a registered copy")
+    for client_id in sorted(known):
+        found, living = store.catalogue.read(lambda c, who=client_id: _groups_of(store, c, who))  # type: ignore[misc]
+        if found:
+            # Keyrings change on the writing thread only: between two transactions both are at rest.
+            found, living = store.catalogue.write(
+                lambda tx, who=client_id: _groups_of(store, tx.connection, who)  # type: ignore[misc]
             )
-            continue
-        living = set(
-            connection.execute(
-                select(groups.c.id).where(
-                    groups.c.client_id == client_id, groups.c.dropped_at.is_(None)
-                )
-            ).scalars()
-        )
-        report.groups += len(living)
-        findings.extend(
+        report.groups += living
+        findings.extend(found)
+
+
+def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[list[Finding], int]:
+    """What is wrong between a client's keyring and its rows; and how many groups live."""
+    subject = f"keyring of client {client_id}"
+    state = connection.execute(select(clients.c.state).where(clients.c.id == client_id)).scalar()
+    if state in {None, "closed"}:
+        return [], 0  # that very moment
+    living = set(
+        connection.execute(
+            select(groups.c.id).where(
+                groups.c.client_id == client_id, groups.c.dropped_at.is_(None)
+            )
+        ).scalars()
+    )
+    try:
+        present = set(store.custody.stored(client_id).groups)
+    except VaultError as error:
+        return [Finding(subject, str(error), "restore the keyring from a registered copy")], 0
+    return [
+        *(
             Finding(subject, f"expected group {group_id}, found none", RESTORE)
             for group_id in sorted(living - present)
-        )
-        findings.extend(
+        ),
+        *(
             Finding(
                 subject,
                 f"expected no group {group_id}, found its key",
                 "restart the gateway: it drops keys without a row",
             )
             for group_id in sorted(present - living)
-        )
+        ),
+    ], len(living)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from sqlalchemy import delete, update
 
 from tests.support.house import run
 from vault.catalogue.schema import documents, groups, tombstones, wrappings
+from vault.check import check
 
 
 def blob_of(house, document: str) -> Path:
@@ -29,6 +32,35 @@ def test_a_whole_store_has_no_findings_at_any_stage_of_the_journey(house):
         assert await findings(house, read_data=True) == []
         await house.filed("b.xml")
         assert await findings(house, read_data=True) == []
+
+    run(journey())
+
+
+def test_what_is_received_filed_and_destroyed_meanwhile_is_no_finding(house):
+    """Rows, keys and sealed files come and go one after the other; a check looks at them one after the other."""
+    found, checks, over = [], 0, asyncio.Event()
+
+    async def look():
+        nonlocal checks
+        while not over.is_set():
+            found.extend((await asyncio.to_thread(check, house.core.store)).findings)
+            checks += 1
+
+    async def journey():
+        looking = asyncio.create_task(look())
+        for number in range(2):
+            for each in range(8):
+                await house.filed(f"{number}-{each}.txt", os.urandom(9), "demonstration-note")
+            for batch in await house.act("disposal.propose"):
+                await house.approve(batch["id"], "officer1")
+                await house.approve(batch["id"], "officer2")
+                await house.act("disposal.execute", by="officer3", id=batch["id"])
+        over.set()
+        await looking
+        assert found == []
+        assert checks > 2
+        states = {each["state"] for each in await house.act("document.list")}
+        assert "DESTROYED" in states
 
     run(journey())
 

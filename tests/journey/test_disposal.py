@@ -6,13 +6,14 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from gateway.core.journey import dispose
+from gateway.core.journey import dispose, examination
+from gateway.core.journey.examination import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
-from vault.catalogue.schema import documents, groups, wrappings
+from vault.catalogue.schema import clients, documents, groups, wrappings
 from vault.certificate_verify import verify_certificate
 from vault.errors import KeyUnavailable
 
@@ -380,5 +381,52 @@ def test_a_failed_execution_start_changes_nothing(house):
             await house.act("disposal.execute", by="officer3", id=batch)
         assert (await house.act("check", read_data=True))["findings"] == []
         assert house.core.store.blobs.exists(document)
+
+    run(journey())
+
+
+@pytest.mark.parametrize("change", ["nothing", "hold", "client-hold", "class", "client"])
+def test_what_was_examined_before_the_transaction_counts_only_while_nothing_has_changed(
+    house, change, monkeypatch
+):
+    """A document is examined again inside it if its row, its client or the holds are others by then."""
+    calls = []
+
+    def counted(core, connection, row, now):
+        calls.append(row.id)
+        return examine(core, connection, row, now)
+
+    async def journey():
+        document = await house.filed("note.txt", b"x", NOTE)
+        other = await house.filed("other.txt", b"y", NOTE)
+        monkeypatch.setattr(examination, "examine", counted)
+        examined = examination.Examination(house.core, house.clock())
+        rows = select(documents).where(documents.c.id.in_([document, other]))
+        rows = rows.order_by(documents.c.id)
+        await house.core.read(lambda c: examined.look(c, c.execute(rows).all()))
+        assert calls == [document, other]
+        calls.clear()
+        if change == "hold":
+            await house.act("hold.place", by="officer1", document=document, reason="audit")
+        elif change == "client-hold":
+            await house.act("hold.place", by="officer1", client="acme", reason="audit")
+        elif change == "class":
+            await house.act(
+                "document.reclassify", by="officer1", document=document, record_class="invoice",
+                fiscal_year=2025,
+            )  # fmt: skip
+        elif change == "client":
+            new = update(clients).where(clients.c.slug == "acme").values(fiscal_year_end="06-30")
+            await house.core.write(lambda tx: tx.connection.execute(new))
+        found = await house.core.write(
+            lambda tx: list(examined.again(tx.connection, tx.connection.execute(rows).all()))
+        )
+        again = {"nothing": [], "client-hold": [document, other], "client": [document, other]}
+        assert calls == again.get(change, [document])
+        first = found[0][1]
+        if "hold" in change:
+            assert "a hold is on it" in first
+        else:
+            assert (first is None) == (change != "class")
 
     run(journey())

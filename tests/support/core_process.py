@@ -55,6 +55,13 @@ class CoreProcess:
 
     def stop(self) -> None:
         """Ask it to stop; one that does not is aborted, and its stacks are shown."""
+        try:
+            self._end()
+        finally:
+            self._log.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -69,5 +76,3 @@ class CoreProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._log.close()
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -33,9 +33,9 @@ from gateway.core.journey.dispose import (
     REJECTED,
     SCOPE_CLIENT,
     decode_register,
-    examine,
     load_batch,
 )
+from gateway.core.journey.examination import Examination
 from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.steps import step
 from gateway.core.journey.verify import Remains
@@ -57,6 +57,7 @@ from vault.ledger import Draft
 from vault.tombstones import erase
 
 TRUNCATE_ATTEMPTS: Final = 20
+PAGE: Final = 500  # documents looked up in one query
 
 
 class Held(Refusal):
@@ -86,6 +87,12 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
             f"account {account.name}: expected an officer or archivist, found {account.role}",
         )
 
+    examined = Examination(core, now)
+
+    def look(connection: Connection) -> None:
+        register = decode_register(load_batch(connection, batch_id).register)
+        examined.look(connection, _rows(connection, register))
+
     def start(tx: Transaction) -> None:
         batch = load_batch(tx.connection, batch_id)
         if batch.state != APPROVED:
@@ -104,11 +111,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
                 f"batch {batch_id}: expected someone who did not approve it, found {account.name}",
             )
         register = decode_register(batch.register)
-        for entry in register:
-            row = tx.connection.execute(
-                select(documents).where(documents.c.id == entry.document_id)
-            ).one()
-            why_not, _ = examine(core, tx.connection, row, now)
+        for row, why_not, _ in examined.again(tx.connection, _rows(tx.connection, register)):
             if why_not is not None:
                 raise Refusal(
                     "locked", f"document {row.id}: expected it free to go, found {why_not}"
@@ -122,6 +125,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         )
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(register))
 
+    await core.read(look)
     with _in_hand(
         core, batch_id
     ):  # before it is recorded: the job that resumes must not take it too
@@ -129,6 +133,16 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
             await core.write(start)
         await _end_sessions(core, batch_id)
         return await _finish(core, batch_id)
+
+
+def _rows(connection: Connection, register: Sequence[RegisterEntry]) -> list[Row[Any]]:
+    """The documents of a register, in its order."""
+    found: dict[str, Row[Any]] = {}
+    for start in range(0, len(register), PAGE):
+        wanted = [entry.document_id for entry in register[start : start + PAGE]]
+        for row in connection.execute(select(documents).where(documents.c.id.in_(wanted))):
+            found[row.id] = row
+    return [found[entry.document_id] for entry in register]
 
 
 async def _end_sessions(core: Core, batch_id: str) -> None:

@@ -10,29 +10,25 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, exists, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core.identity import Account
-from gateway.core.journey import filing
+from gateway.core.journey.examination import Examination
 from gateway.core.journey.lifecycle import DISPOSABLE, State
 from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, log, stamp
 from gateway.errors import Refusal
-from retention_rules.decision import is_due
-from retention_rules.facts import Decision
 from vault import sshsig
 from vault.catalogue.schema import account_keys, approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
-from vault.certificate import RegisterEntry, Text, canonical, register_digest
+from vault.certificate import RegisterEntry, canonical, register_digest
 from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
-from vault.errors import KeyUnavailable
 from vault.ids import new_id
-from vault.ledger import commitment
 
 PROPOSED: Final = "PROPOSED"
 SCOPE_DOCUMENTS: Final = "documents"
@@ -47,8 +43,6 @@ REJECTED: Final = "REJECTED"
 OPEN_STATES: Final = (PROPOSED, APPROVED, EXECUTING)
 
 GONE: Final = (State.DESTROYED, State.EXPIRED)
-
-QUARANTINED_CLASS: Final = "quarantined"
 
 decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
 
@@ -90,8 +84,11 @@ async def propose(
 
     made = []
     for client_id in await core.read(due_clients):
+        examined = Examination(core, now)
+        due = _due(core, client_id, now, chosen)
+        await core.read(lambda c, look=examined.look, due=due: look(c, c.execute(due).all()))  # type: ignore[misc]
         with step("dispose.propose"):
-            batch_id = await core.write(_proposer(core, client_id, actor, now, chosen))
+            batch_id = await core.write(_proposer(core, client_id, actor, now, due, examined))
         if batch_id is not None:
             made.append(batch_id)
             log.info("disposal proposed", batch=batch_id)
@@ -110,6 +107,15 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
     now = core.now()
     await asyncio.to_thread(core.disposal_clock, now)
 
+    examined = Examination(core, now)
+
+    def look(connection: Connection) -> None:
+        client_id = connection.execute(
+            select(clients.c.id).where(clients.c.slug == client_slug)
+        ).scalar()
+        if client_id is not None:
+            examined.look(connection, connection.execute(_of_client(core, client_id)).all())
+
     def work(tx: Transaction) -> str:
         client = tx.connection.execute(
             select(clients).where(clients.c.slug == client_slug)
@@ -118,12 +124,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
             raise Refusal(
                 "not_found", f"client {client_slug}: expected one that is open, found none"
             )
-        rows = tx.connection.execute(
-            select(documents)
-            .where(documents.c.client_id == client.id, documents.c.state.not_in(GONE))
-            .order_by(documents.c.eligible_at, documents.c.id)
-            .limit(core.config.disposal.max_batch + 1)
-        ).all()
+        rows = tx.connection.execute(_of_client(core, client.id)).all()
         if not rows:
             raise Refusal(
                 "invalid",
@@ -136,8 +137,8 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
                 " found more; dispose of some first",
             )
         register = []
-        for row in rows:
-            why_not, entry = examine(core, tx.connection, row, now)
+        for row, reason, entry in examined.again(tx.connection, rows):
+            why_not = reason
             if row.batch_id is not None:
                 why_not = f"it is in batch {row.batch_id}"
             if why_not is not None or entry is None:
@@ -149,10 +150,21 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
             register.append(entry)
         return _insert(core, tx, client.id, actor, now, register, SCOPE_CLIENT)
 
+    await core.read(look)
     with step("dispose.propose"):
         batch_id = await core.write(work)
     log.info("end of a client proposed", batch=batch_id)
     return batch_id
+
+
+def _of_client(core: Core, client_id: str) -> Select[Any]:
+    """Every document that is left of a client, and one more than a batch takes if there are so many."""
+    return (
+        select(documents)
+        .where(documents.c.client_id == client_id, documents.c.state.not_in(GONE))
+        .order_by(documents.c.eligible_at, documents.c.id)
+        .limit(core.config.disposal.max_batch + 1)
+    )
 
 
 def _held() -> ColumnElement[bool]:
@@ -164,30 +176,39 @@ def _held() -> ColumnElement[bool]:
     )
 
 
+def _due(core: Core, client_id: str, now: datetime, chosen: Sequence[str]) -> Select[Any]:
+    """The documents of a client that may be proposed now."""
+    where = [
+        documents.c.client_id == client_id,
+        documents.c.state.in_(DISPOSABLE),
+        documents.c.eligible_at <= stamp(now),
+        documents.c.batch_id.is_(None),
+        ~_held(),
+    ]
+    if chosen:
+        where.append(documents.c.id.in_(chosen))
+    return (
+        select(documents)
+        .where(*where)
+        .order_by(documents.c.eligible_at, documents.c.id)
+        .limit(core.config.disposal.max_batch)
+    )
+
+
 def _proposer(
-    core: Core, client_id: str, actor: str, now: datetime, chosen: Sequence[str]
+    core: Core,
+    client_id: str,
+    actor: str,
+    now: datetime,
+    due: Select[Any],
+    examined: Examination,
 ) -> Callable[[Transaction], str | None]:
     def work(tx: Transaction) -> str | None:
-        where = [
-            documents.c.client_id == client_id,
-            documents.c.state.in_(DISPOSABLE),
-            documents.c.eligible_at <= stamp(now),
-            documents.c.batch_id.is_(None),
-            ~_held(),
+        register = [
+            entry
+            for _, why_not, entry in examined.again(tx.connection, tx.connection.execute(due).all())
+            if why_not is None and entry is not None
         ]
-        if chosen:
-            where.append(documents.c.id.in_(chosen))
-        rows = tx.connection.execute(
-            select(documents)
-            .where(*where)
-            .order_by(documents.c.eligible_at, documents.c.id)
-            .limit(core.config.disposal.max_batch)
-        ).all()
-        register = []
-        for row in rows:
-            why_not, entry = examine(core, tx.connection, row, now)
-            if why_not is None and entry is not None:
-                register.append(entry)
         if not register:
             return None
         return _insert(core, tx, client_id, actor, now, register, SCOPE_DOCUMENTS)
@@ -239,78 +260,6 @@ def _insert(
         register=digest,
     )
     return batch_id
-
-
-def examine(
-    core: Core, connection: Connection, row: Row[Any], now: datetime
-) -> tuple[str | None, RegisterEntry | None]:
-    """Whether a document may go now, decided afresh: (why not, its register entry)."""
-    if State(row.state) not in DISPOSABLE:
-        return f"its state is {row.state}", None
-    live = filing.live_holds(connection, row.client_id, row.id)
-    if live:
-        return f"a hold is on it ({', '.join(live)})", None
-    try:
-        metadata = core.store.custody.open_metadata(row)
-    except KeyUnavailable:
-        return "its key is gone already", None
-    common = {
-        "document_id": row.id,
-        "fiscal_year": row.fiscal_year,
-        "size": row.size,
-        "commitment": commitment(metadata.salt, metadata.sha256),
-    }
-    client = connection.execute(select(clients).where(clients.c.id == row.client_id)).one()
-    received_on = filing.local_day(datetime.fromisoformat(row.received_at), client.jurisdiction)
-    if row.state == State.QUARANTINED:
-        due = datetime.fromisoformat(row.eligible_at) if row.eligible_at else None
-        if due is None or due > now:
-            return "its quarantine has not ended", None
-        days = core.config.retention.quarantine_days
-        return None, RegisterEntry(
-            **common,
-            record_class=QUARANTINED_CLASS,
-            title=Text(en="Quarantined document", zh="隔离文件"),
-            received_on=received_on,
-            rule=filing.QUARANTINE_RULE,
-            legal_basis="The house's own rule for documents that were refused",
-            trigger="quarantined",
-            trigger_on=datetime.fromisoformat(row.state_since).date(),
-            period=f"P{days}D",
-            retained_until=due,
-            eligible_at=due,
-        )
-    decision = filing.evaluate(core, connection, row)
-    if not is_due(decision, now):
-        return "; ".join(decision.blocked_by) or "; ".join(
-            decision.reasons
-        ) or "it is not due", None
-    return None, _entry(core, row, decision, received_on, common)
-
-
-def _entry(
-    core: Core, row: Row[Any], decision: Decision, received_on: date, common: dict[str, Any]
-) -> RegisterEntry:
-    """The register entry of a document that the rules let go."""
-    governing = next(rule for rule in decision.applied if rule.rule == decision.governing)
-    known = core.rules.record_classes[row.record_class]
-    assert governing.trigger is not None
-    assert governing.trigger_on is not None
-    assert governing.until is not None
-    assert decision.eligible_at is not None
-    return RegisterEntry(
-        **common,
-        record_class=row.record_class,
-        title=Text(en=known.title_en, zh=known.title_zh),
-        received_on=received_on,
-        rule=governing.rule,
-        legal_basis=governing.citation,
-        trigger=governing.trigger,
-        trigger_on=governing.trigger_on,
-        period=governing.period or "P0D",
-        retained_until=governing.until,
-        eligible_at=decision.eligible_at,
-    )
 
 
 def load_batch(connection: Connection, batch_id: str) -> Row[Any]:
