@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, insert, select, text, update
 
 from vault import ledger_verify
-from vault.catalogue.schema import REVISION, metadata, settings
+from vault.catalogue.schema import REVISION, ledger_keys, metadata, settings
 from vault.catalogue.store import Catalogue
 from vault.errors import StoreExists, StoreMissing, VaultError
 from vault.note import verifier_key
@@ -187,3 +187,31 @@ def test_a_work_given_up_by_its_asker_does_not_end_the_writing_thread(catalogue)
     assert {"slow", "after"} <= found
     assert "last" not in found
     assert waiting.done()
+
+
+def test_a_version_grows_with_what_was_committed_to_its_table_and_with_nothing_else(catalogue):
+    """Whoever keeps what it read knows by it when to read again."""
+
+    def number():
+        return catalogue.version(settings, ledger_keys)
+
+    first = number()
+    catalogue.write(put("a"))
+    second = number()
+    assert second > first
+    catalogue.write(lambda tx: tx.connection.execute(select(settings)).all())
+    assert number() == second
+    with pytest.raises(RuntimeError, match="given up"):
+        catalogue.write(put_and_raise)
+    assert number() == second
+    assert catalogue.version(ledger_keys) == 0
+    catalogue.write(lambda tx: tx.connection.execute(update(settings).values(value="w")))
+    third = number()
+    assert third > second
+    catalogue.write(lambda tx: tx.connection.execute(delete(settings)))
+    assert number() > third
+
+
+def put_and_raise(tx):
+    put("b")(tx)
+    raise RuntimeError("given up")

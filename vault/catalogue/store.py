@@ -17,6 +17,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -67,6 +68,9 @@ class Catalogue:
         self._raw = self._connection.connection.driver_connection
         self.ledger = Ledger.load(self._connection)
         self._connection.commit()
+        self._touched: set[str] = set()  # tables that the running transaction writes to
+        self._versions: Counter[str] = Counter()
+        event.listen(self._writer, "before_execute", self._note)
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._failed: VaultError | None = None
         self._thread = threading.Thread(target=self._run, name="catalogue-writer", daemon=True)
@@ -104,6 +108,14 @@ class Catalogue:
     def failed(self) -> bool:
         """Whether a sync has failed: nothing more is written, and what is on disk is not known."""
         return self._failed is not None
+
+    def version(self, *tables: Table) -> int:
+        """A number that grows with every transaction that wrote to one of these tables.
+
+        Whoever keeps what a read told takes the number before the read: as long as it stands, a read would
+        tell the same. It counts from the opening of the catalogue.
+        """
+        return sum(self._versions[table.name] for table in tables)
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Queue a work; its result arrives once the transaction around it is durable.
@@ -156,6 +168,10 @@ class Catalogue:
 
     # ── the writing thread ──
 
+    def _note(self, _connection: Connection, statement: Any, *_: Any) -> None:
+        if getattr(statement, "is_dml", False):
+            self._touched.add(statement.table.name)
+
     def _between_transactions(self, work: Callable[[], T]) -> T:
         """Run `work` on the writing thread with no transaction open."""
         job = _Job(_Outside(work), Future())
@@ -207,6 +223,7 @@ class Catalogue:
             return
         before = self.ledger.mark()
         done: list[tuple[_Job, Any]] = []
+        self._touched.clear()
         try:
             with self._connection.begin():
                 transaction = Transaction(self._connection, self.ledger)
@@ -228,6 +245,7 @@ class Catalogue:
                 if not job.future.done():
                     job.future.set_exception(failure)
             return
+        self._versions.update(self._touched)
         for job, result in done:
             job.future.set_result(result)
 
