@@ -52,6 +52,7 @@ from vault.chunked import (
 )
 from vault.durable import storage_error, write_all
 from vault.errors import IntegrityError, VaultError
+from vault.memory import untouched
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -138,9 +139,9 @@ class SealedWriter:
         self._cipher = cipher
         self._next = chunks
         self._offset = HEADER + chunks * SEALED_CHUNK
-        self._plain = memoryview(bytearray(CHUNK))
+        self._plain = untouched(CHUNK)
         self._held = 0
-        self._out = memoryview(bytearray(BATCH * SEALED_CHUNK))
+        self._out = untouched(BATCH * SEALED_CHUNK)
         self._filled = 0
         self._accepted = chunks * CHUNK
         self._finished = False
@@ -398,8 +399,8 @@ class _Window:
         self._cipher = cipher
         self._size = size
         room = min(BATCH, size // CHUNK + 1)
-        self._sealed = memoryview(bytearray(room * SEALED_CHUNK))
-        self._plain = memoryview(bytearray(room * CHUNK))
+        self._sealed = untouched(room * SEALED_CHUNK)
+        self._plain = untouched(room * CHUNK)
         self.start = self.end = 0
         self.plain = self._plain[:0]
 

@@ -11,6 +11,7 @@ out below the table. Sources: seccomp(2), Linux 6.x system call tables (x86_64; 
 from __future__ import annotations
 
 import errno
+import functools
 import struct
 from typing import Final
 
@@ -163,6 +164,16 @@ def seccomp_program(machine: str, pid: int) -> bytes | None:
     """
     if machine not in _AUDIT_ARCH:
         return None
+    return _before(machine) + _pack(_after(machine, pid))
+
+
+def _pack(program: list[tuple[int, int, int, int]]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+@functools.cache
+def _before(machine: str) -> bytes:
+    """What is the same for every process: the architecture, and what is denied whatever its arguments."""
     column = 0 if machine == "x86_64" else 1
     program = [
         (_LOAD, 0, 0, _DATA_ARCH),
@@ -178,8 +189,14 @@ def seccomp_program(machine: str, pid: int) -> bytes | None:
             program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _RET_EPERM)]
     # clone3 keeps its flags in memory, out of a filter's sight: libc then falls back to clone.
     program += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, _RET_ENOSYS)]
+    return _pack(program)
+
+
+def _after(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
+    """What depends on arguments."""
+    column = 0 if machine == "x86_64" else 1
     # clone: threads only.
-    program += [
+    program = [
         (_EQUAL, 0, 4, _CLONE[column]),
         (_LOAD, 0, 0, _DATA_ARGUMENT),
         (_BITS_SET, 0, 1, _CLONE_THREAD),
@@ -205,4 +222,4 @@ def seccomp_program(machine: str, pid: int) -> bytes | None:
         (_RETURN, 0, 0, _RET_ALLOW),
     ]
     program.append((_RETURN, 0, 0, _RET_ALLOW))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    return program
