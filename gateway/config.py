@@ -8,11 +8,13 @@ every key with its unit, its default and what changing it would let an attacker 
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -74,6 +76,26 @@ class SftpSection(_Section, frozen=True):
     max_attempts: Positive = 6
     memory_limit: Annotated[int, Meta(ge=256 * 1024 * 1024)] = 768 * 1024 * 1024
     max_document_size: Positive = 16 * 1024**3
+    inbox_days: Positive = 30
+
+
+Factors = Literal["any", "key", "any+code", "key+code"]
+
+
+class LoginSection(_Section, frozen=True):
+    """`[login]`"""
+
+    client: Factors = "any"
+    staff: Factors = "key+code"
+    time_zone: str = "UTC"
+    connections_per_second: Annotated[float, Meta(ge=1, le=1000)] = 10.0
+    max_unproven_per_source: Positive = 20
+    max_penalty: Seconds = 600.0
+    exempt: list[str] = field(default_factory=list)
+
+    def factors(self, role: str) -> Factors:
+        """What a login of that role takes."""
+        return self.client if role == "client" else self.staff
 
 
 class SmtpSection(_Section, frozen=True):
@@ -114,6 +136,23 @@ class RetentionSection(_Section, frozen=True):
     propose_interval: Seconds = 3600.0
     partial_hours: Positive = 24
     quarantine_days: Positive = 30
+
+
+class QuotaSection(_Section, frozen=True):
+    """`[quota]`"""
+
+    bytes: Annotated[int, Meta(ge=0)] = 0
+    files: Annotated[int, Meta(ge=0)] = 0
+
+
+class AccessSection(_Section, frozen=True):
+    """`[access]`"""
+
+    restricted: list[str] = field(default_factory=lambda: ["payroll", "identity-document"])
+    hours: Positive = 24
+    max_hours: Positive = 168
+    lapse_days: Positive = 14
+    max_waiting: Positive = 50
 
 
 class DisposalSection(_Section, frozen=True):
@@ -266,6 +305,7 @@ class KeysSection(_Section, frozen=True):
     max_group_age_days: Annotated[int, Meta(ge=0)] = 365
     max_ledger_age_days: Annotated[int, Meta(ge=0)] = 730
     max_root_age_days: Annotated[int, Meta(ge=0)] = 730
+    host_announce_days: Annotated[int, Meta(ge=0, le=3650)] = 30
 
 
 class FixitySection(_Section, frozen=True):
@@ -285,9 +325,12 @@ class _File(_Section, frozen=True):
     store: StoreSection = StoreSection()
     sockets: SocketsSection = SocketsSection()
     sftp: SftpSection = SftpSection()
+    login: LoginSection = field(default_factory=LoginSection)
     smtp: SmtpSection = SmtpSection()
     inspect: InspectSection = InspectSection()
     retention: RetentionSection = field(default_factory=RetentionSection)
+    quota: QuotaSection = QuotaSection()
+    access: AccessSection = field(default_factory=AccessSection)
     disposal: DisposalSection = DisposalSection()
     keyring: KeyringSection = field(default_factory=KeyringSection)
     keys: KeysSection = KeysSection()
@@ -405,9 +448,32 @@ def _check(config: Config) -> None:
             f"{config.source}: key smtp.tls_certificate: expected it together with smtp.tls_key,"
             " found one of the two"
         )
+    if config.access.hours > config.access.max_hours:
+        raise ConfigurationError(
+            f"{config.source}: key access.hours: expected at most access.max_hours"
+            f" ({config.access.max_hours}), found {config.access.hours}"
+        )
+    _check_login(config)
     check_places(config.source, "keyring.copies", config.keyring.copies)
     check_places(config.source, "backup.targets", config.backup.targets)
     check_places(config.source, "ledger.places", config.ledger.places)
+
+
+def _check_login(config: Config) -> None:
+    where = f"{config.source}: key login"
+    try:
+        ZoneInfo(config.login.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"{where}.time_zone: expected a name like Europe/Berlin, found {config.login.time_zone!r}"
+        ) from error
+    for text in config.login.exempt:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{where}.exempt: expected networks like 192.0.2.0/24, found {text!r}"
+            ) from error
 
 
 def check_places(source: Path, key: str, sections: Sequence[PlaceSection]) -> None:

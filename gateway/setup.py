@@ -45,6 +45,10 @@ SOCKETS: Final = "run"
 
 _PACKS: Final = 'packs = ["cn"]'
 _DEMO_PACKS: Final = f'packs = ["cn", "{demonstration.PACK}"]'
+_STAFF: Final = 'staff = "key+code"'
+_DEMO_STAFF: Final = """\
+# Weaker than the default "key+code": the demonstration's commands are pasted, and nobody types codes there.
+staff = "key\""""
 _TEXT: Final = f"""\
 # Configuration of this Strongroom installation. Paths are relative to this file's folder.
 # Every key there is, with its unit, default and risk: config.example.toml.
@@ -62,6 +66,12 @@ directory = "{SOCKETS}"
 [sftp]
 # host:port that clients and accountants reach; 0.0.0.0 for all of IPv4.
 listen = "127.0.0.1:2222"
+
+[login]
+# What people of the house log in with over SFTP: a key and a one-time code (`account add --totp`).
+{_STAFF}
+# The firm's time zone, for allowed hours and days of expiry; a name like Europe/Berlin.
+time_zone = "UTC"
 
 [smtp]
 # host:port that mail reaches; beyond this machine set tls_certificate and tls_key too.
@@ -194,16 +204,21 @@ def _remove(path: Path) -> None:
 
 def _demonstrate(config: Config, now: datetime) -> None:
     """Accounts, keys, samples and the rule pack; `config.base` is where they go."""
-    # 1. The rule pack, as a line of the configuration.
+    # 1. The rule pack and what logins take, as lines of the configuration.
     text = config.source.read_text("utf-8")
-    if text.count(_PACKS) != 1:
-        raise ConfigurationError(
-            f"{config.source}: key retention.packs: expected the line {_PACKS}, found another"
-        )
-    text = text.replace(_PACKS, _DEMO_PACKS)
+    for key, line, other in (
+        ("retention.packs", _PACKS, _DEMO_PACKS),
+        ("login.staff", _STAFF, _DEMO_STAFF),
+    ):
+        if text.count(line) != 1:
+            raise ConfigurationError(
+                f"{config.source}: key {key}: expected the line {line}, found another"
+            )
+        text = text.replace(line, other)
     config = msgspec.structs.replace(
         config,
         retention=msgspec.structs.replace(config.retention, packs=["cn", demonstration.PACK]),
+        login=msgspec.structs.replace(config.login, staff="key"),
         # The acts are not this program's log: only what goes wrong is worth a line.
         log=LogSection(level="error"),
     )

@@ -49,7 +49,15 @@ def new_id(now: datetime) -> str:
     Args:
         now: the operation's time, aware.
     """
-    value = _sequence.next(int(now.timestamp() * 1000))
+    return _text(_sequence.next(int(now.timestamp() * 1000)))
+
+
+def oldest_at(moment: datetime) -> str:
+    """The least identifier that could be made at `moment`: a bound for what came since."""
+    return _text(max(0, int(moment.timestamp() * 1000)) << _RANDOM_BITS)
+
+
+def _text(value: int) -> str:
     digits = []
     for _ in range(LENGTH):
         digits.append(ALPHABET[value & 31])

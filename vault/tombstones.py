@@ -33,6 +33,7 @@ _ERASE: Final = (
         sealed_metadata=None,
         name_index=None,
         digest_index=None,
+        same_as=None,
     )
 )
 

@@ -1,4 +1,4 @@
-"""`strongroom account`: add, list, disable, key, grant, revoke.
+"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke.
 
 A password is asked for on the terminal (twice) or read as one line from standard input: never taken from
 an argument, which every user of the machine could read.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import output, signing
+from gateway.cli import enrolment, output, signing
 from gateway.cli.connection import ask
 from gateway.cli.options import As, ConfigPath, Json, Key, SigningKey, new_group
 from gateway.cli.output import Column
@@ -23,6 +23,25 @@ group = new_group("Accounts: who may log in, as what, and for whom.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
 Client = Annotated[str, typer.Option("--client", metavar="SLUG", help="Which client.")]
+
+Expires = Annotated[
+    str | None,
+    typer.Option("--expires", metavar="DAY", help="Last day it may log in; `never` lifts it."),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network", metavar="CIDR", help="Where it may come from; repeatable; `any` lifts it."
+    ),
+]
+Hours = Annotated[
+    str | None,
+    typer.Option(
+        "--hours",
+        metavar="HOURS",
+        help='When it may log in, as "Mon-Fri 08:00-19:00, Sat 09:00-12:00"; `any` lifts it.',
+    ),
+]
 
 _KEY_LIMIT = 64 * 1024
 _COLUMNS = (
@@ -34,6 +53,10 @@ _COLUMNS = (
     Column("password", "PASSWORD"),
     Column("totp", "CODE"),
     Column("keys", "KEYS"),
+    Column("expires_at", "EXPIRES", output.moment),
+    Column("networks", "FROM"),
+    Column("hours", "HOURS"),
+    Column("lacks", "CAN'T LOG IN WITHOUT"),
 )
 
 
@@ -55,8 +78,11 @@ def add(
         bool, typer.Option("--password", help="Ask for a password (or read a line of input).")
     ] = False,
     totp: Annotated[
-        bool, typer.Option("--totp", help="Enrol a one-time code; its URI is shown once.")
+        bool, typer.Option("--totp", help="Enrol a one-time code; it is shown once, to be scanned.")
     ] = False,
+    expires: Expires = None,
+    network: Networks = None,
+    hours: Hours = None,
     config: ConfigPath = None,
     as_name: As = "",
     signing_key: SigningKey = None,
@@ -70,6 +96,7 @@ def add(
         "keys": [public_key(path) for path in key or []],
         "password": _new_password() if password else "",
         "totp": totp,
+        **{key: value for key, value in _limits(expires, network, hours).items() if value},
     }
     data = ask(config, "account.add", arguments, signing.person(as_name, signing_key)).data
     if as_json:
@@ -77,8 +104,76 @@ def add(
         return
     output.say(f"Account {name} ({role}) added.")
     if "totp_uri" in data:
-        output.say("Enrol this one-time code now; it is not shown again:")
-        output.say(data["totp_uri"])
+        enrolment.show(data["totp_uri"])
+    if data["lacks"]:
+        output.hint(
+            f"It can't log in over SFTP yet: its role takes {' and '.join(data['lacks'])}"
+            " (`strongroom account key`, `account password`, `account totp`)."
+        )
+
+
+@group.command("change")
+def change(
+    name: Name,
+    expires: Expires = None,
+    network: Networks = None,
+    hours: Hours = None,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Change when and from where an account may log in; its live sessions end."""
+    limits = _limits(expires, network, hours)
+    if not limits:
+        raise ConfigurationError(
+            "account change: expected --expires, --network or --hours, found none"
+        )
+    arguments = {"name": name, **limits}
+    data = ask(config, "account.change", arguments, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(
+        {
+            "account": data["name"],
+            "expires": output.moment(data["expires_at"]) if data["expires_at"] else "never",
+            "from": data["networks"] or "anywhere",
+            "hours": data["hours"] or "any",
+        }
+    )
+
+
+@group.command("totp")
+def totp(
+    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
+) -> None:
+    """Enrol a one-time code, or enrol it anew: the former one ends."""
+    data = ask(config, "account.totp", {"name": name}, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        enrolment.show(data["totp_uri"])
+
+
+@group.command("password")
+def password(
+    name: Name,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the password away.")] = False,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give an account another password (asked for, or a line of input); its live sessions end."""
+    arguments = {"name": name, "password": "" if remove else _new_password()}
+    if not remove and not arguments["password"]:
+        raise ConfigurationError("password: expected one, found an empty line")
+    data = ask(config, "account.password", arguments, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.say(f"Account {name} has {'a new' if data['password'] else 'no'} password.")
 
 
 @group.command("list")
@@ -169,6 +264,18 @@ def revoke(
         output.json_document(data)
     else:
         output.say(f"Account {name} may no longer see the documents of {client}.")
+
+
+def _limits(expires: str | None, networks: list[str] | None, hours: str | None) -> dict[str, Any]:
+    """What was said of limits; what lifts one is empty, what was not said is left out."""
+    found: dict[str, Any] = {}
+    if expires is not None:
+        found["expires"] = "" if expires == "never" else expires
+    if networks:
+        found["networks"] = [] if networks == ["any"] else networks
+    if hours is not None:
+        found["hours"] = "" if hours == "any" else hours
+    return found
 
 
 def public_key(path: Path) -> str:

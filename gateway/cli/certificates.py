@@ -155,7 +155,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
-    known, source = _trusted_keys(vkey or [], config)
+    known, source = trusted_keys(vkey or [], config)
     given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
     by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
     results = []
@@ -191,7 +191,7 @@ def _print_report(path: Path, report: VerificationReport, source: str) -> None:
         output.say("Verified.")
 
 
-def _trusted_keys(given: list[str], config: Path | None) -> tuple[tuple[str, ...] | None, str]:
+def trusted_keys(given: list[str], config: Path | None) -> tuple[tuple[str, ...] | None, str]:
     """The ledger's keys that are not the certificate's own, or None, and where they are from.
 
     Without `--vkey` and `--config`, an installation that can't be asked is as good as none.

@@ -1,8 +1,9 @@
-"""`strongroom client`: add, list, show, close."""
+"""`strongroom client`: add, list, show, change, close."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -14,6 +15,33 @@ from gateway.cli.output import Column
 group = new_group("Clients: whose documents they are.")
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The client's short name.")]
+
+QuotaBytes = Annotated[
+    str,
+    typer.Option(
+        "--quota-bytes",
+        metavar="BYTES",
+        help="What it may have stored in all, like 50G; 0: no limit; default: as configured.",
+    ),
+]
+QuotaFiles = Annotated[
+    str,
+    typer.Option(
+        "--quota-files",
+        metavar="NUMBER",
+        help="How many documents it may have stored; 0: no limit; default: as configured.",
+    ),
+]
+QuotaFileSize = Annotated[
+    str,
+    typer.Option(
+        "--quota-file-size",
+        metavar="BYTES",
+        help="The largest document it may send; 0 or default: as the doors take.",
+    ),
+]
+_DEFAULT: Final = "default"
+_AMOUNT: Final = re.compile(r"(\d{1,18})(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 
 _COLUMNS = (
     Column("slug", "CLIENT"),
@@ -51,13 +79,16 @@ def add(
     entity_type: Annotated[
         str, typer.Option("--entity-type", help="What it is in law.")
     ] = "enterprise",
+    quota_bytes: QuotaBytes = _DEFAULT,
+    quota_files: QuotaFiles = _DEFAULT,
+    quota_file_size: QuotaFileSize = _DEFAULT,
     config: ConfigPath = None,
     as_name: As = "",
     key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Add a client, with a keyring of its own."""
-    arguments = {
+    arguments: dict[str, Any] = {
         "slug": slug,
         "name": name,
         "fiscal_year_end": fiscal_year_end,
@@ -67,6 +98,8 @@ def add(
         "emails": list(email or []),
         "language": language,
     }
+    quotas = _quotas(quota_bytes, quota_files, quota_file_size)
+    arguments |= {name: value for name, value in quotas.items() if value != _DEFAULT}
     data = ask(config, "client.add", arguments, signing.person(as_name, key)).data
     if as_json:
         output.json_document(data)
@@ -86,12 +119,57 @@ def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
 
 @group.command("show")
 def show(slug: Slug, config: ConfigPath = None, as_json: Json = False) -> None:
-    """Show a client with its profile."""
-    data = ask(config, "client.show", {"slug": slug}).data
+    """Show a client with its profile, what it has stored, and its quota."""
+    _show(ask(config, "client.show", {"slug": slug}).data, as_json)
+
+
+@group.command("change")
+def change(
+    slug: Slug,
+    quota_bytes: QuotaBytes = "",
+    quota_files: QuotaFiles = "",
+    quota_file_size: QuotaFileSize = "",
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Change a client's quota. It counts from the next document on; nothing stored is touched."""
+    arguments = {"slug": slug, **_quotas(quota_bytes, quota_files, quota_file_size)}
+    _show(ask(config, "client.change", arguments, signing.person(as_name, key)).data, as_json)
+
+
+def _show(data: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.json_document(data)
-    else:
-        output.details(data, {"created_at": output.moment})
+        return
+    output.details(
+        data,
+        {
+            "created_at": output.moment,
+            "used_bytes": output.size,
+            "quota_bytes": lambda value: output.size(value) if value else "no limit",
+            "quota_files": lambda value: output.plain(value) if value else "no limit",
+            "quota_file_size": lambda value: output.size(value) if value else "as the doors take",
+        },
+    )
+
+
+def _quotas(in_all: str, files: str, file_size: str) -> dict[str, int | str]:
+    """The quotas that were given, as the act takes them (raises typer.BadParameter)."""
+    given = {"quota_bytes": in_all, "quota_files": files, "quota_file_size": file_size}
+    return {name: _amount(name, text) for name, text in given.items() if text}
+
+
+def _amount(name: str, text: str) -> int | str:
+    if text == _DEFAULT:
+        return text
+    match = _AMOUNT.fullmatch(text)
+    if match is None or (match[2] and name == "quota_files"):
+        option = f"--{name.replace('_', '-')}"
+        raise typer.BadParameter(f"{option}: expected a number like 5000 or 50G, found {text!r}")
+    power: int = " KMGT".index((match[2] or " ").upper())
+    return int(match[1]) * int(1024**power)
 
 
 @group.command("close")

@@ -82,6 +82,7 @@ def examine(config: Config, now: datetime) -> list[Finding]:
         _fences,
         _versions,
         lambda: _doors(config),
+        lambda: _logins(config),
         lambda: _copies(config),
         lambda: _ledger(config),
         lambda: _swap(Path("/proc/swaps"), Path("/sys/block")),
@@ -210,6 +211,7 @@ def _inside(config: Config, now: datetime) -> Iterator[Finding]:
         with at_desk(config) as desk:
             yield from _clock(desk, now)
             yield from _demonstration(config, desk)
+            yield from _shut_out(desk)
             yield from _places(desk)
             yield from _published(desk)
             yield from _ages(desk)
@@ -224,6 +226,19 @@ def _inside(config: Config, now: datetime) -> Iterator[Finding]:
             "problem", "installation", str(error), "mend what it says; no core can start before"
         )
         return
+
+
+def _shut_out(desk: Desk) -> Iterator[Finding]:
+    """Accounts without what their role's login takes."""
+    for account in desk.act("account.list").data:
+        if account["state"] == "active" and account["lacks"]:
+            yield Finding(
+                "note",
+                f"account {account['name']}",
+                f"it can't log in over SFTP without {' and '.join(account['lacks'])}",
+                f"`strongroom account totp {account['name']}`, or `account key`; or another policy"
+                " in [login]",
+            )
 
 
 def _places(desk: Desk) -> Iterator[Finding]:
@@ -449,6 +464,17 @@ def _versions() -> Iterator[Finding]:
     if ssl.OPENSSL_VERSION_INFO < (3, 0):
         yield Finding(
             "weak", ssl.OPENSSL_VERSION, "it gets no fixes any more", "update the system's OpenSSL"
+        )
+
+
+def _logins(config: Config) -> Iterator[Finding]:
+    """What logins over SFTP take, where it is less than the default."""
+    if not config.login.staff.endswith("+code"):
+        yield Finding(
+            "weak",
+            "logins of staff",
+            f'login.staff is "{config.login.staff}": a stolen key or password is enough to read documents',
+            'set login.staff to "key+code", and enrol codes with `strongroom account totp NAME`',
         )
 
 

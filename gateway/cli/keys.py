@@ -28,6 +28,7 @@ class What(StrEnum):
     groups = "groups"
     root = "root"
     ledger = "ledger"
+    host = "host"
 
 
 @keys.command("status")
@@ -43,6 +44,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "ledger_key": data["ledger_key"],
             **{f"{each['what']}_in_use_since": _age(each) for each in data["ages"]},
             "last_rotation": _rotation(data["rotations"]),
+            **_host(data["host"]),
             "copies": data["copies"],
             "copies_behind": data["copies_behind"],
         }
@@ -73,21 +75,35 @@ def rotate(
         What,
         typer.Argument(
             help="groups: the keys that wrap document keys; root: the root key;"
-            " ledger: the ledger's signing key."
+            " ledger: the ledger's signing key; host: the SSH host keys."
         ),
     ],
     client: Annotated[
         str, typer.Option("--client", metavar="SLUG", help="Only this client's groups.")
     ] = "",
+    at_once: Annotated[
+        bool,
+        typer.Option(
+            "--at-once", help="Host keys: use the new ones now, though clients don't know them yet."
+        ),
+    ] = False,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:
     """Change keys while the gateway serves. Interrupted, it goes on by itself."""
-    data = ask(config, "keys.rotate", {"what": what.value, "client": client}).data
+    arguments = {"what": what.value, "client": client, "at_once": at_once}
+    data = ask(config, "keys.rotate", arguments).data
     if as_json:
         output.json_document(data)
         return
-    if what is What.groups:
+    if what is What.host:
+        output.details(_host(data))
+        output.say(
+            "Tell clients the new fingerprints (`strongroom keys host`)."
+            if data["change_at"] is None
+            else "OpenSSH clients learn the new keys when they log in; tell the others their fingerprints."
+        )
+    elif what is What.groups:
         output.say(f"{data['rewrapped']} document keys are wrapped under new groups.")
     elif what is What.root:
         output.say(
@@ -97,6 +113,36 @@ def rotate(
         )
     else:
         output.say(f"The ledger is signed with a new key:\n{data['ledger_key']}")
+
+
+def _host(host: dict[str, Any]) -> dict[str, Any]:
+    """The host keys as lines of a record."""
+    shown = {
+        "host_keys_in_use_since": output.moment(host["since"]),
+        "host_keys": [f"{each['type']} {each['fingerprint']}" for each in host["in_use"]],
+    }
+    if host["announced"]:
+        shown["host_keys_from"] = output.moment(host["change_at"])
+        shown["host_keys_announced"] = [
+            f"{each['type']} {each['fingerprint']}" for each in host["announced"]
+        ]
+    return shown
+
+
+@keys.command("host")
+def host(config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show the SSH host keys: fingerprints to tell clients, and lines for a known_hosts file."""
+    data = ask(config, "keys.host").data
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(_host(data))
+    output.say()
+    output.say(
+        "# known_hosts: put the server's name before each, [name]:port for a port other than 22"
+    )
+    for each in (*data["in_use"], *data["announced"]):
+        output.say(each["line"])
 
 
 copies.add_to(keys)

@@ -11,6 +11,7 @@ from gateway.cli.connection import ask
 from gateway.cli.options import As, ConfigPath, Json, Key
 from gateway.cli.output import Column
 
+_SHOWN = 10
 _FINDINGS = (
     Column("subject", "SUBJECT"),
     Column("problem", "PROBLEM"),
@@ -32,6 +33,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "in_review": data["documents"].get("REVIEW", 0),
             "disposal_batches": _counts(data["batches"]),
             "holds": data["holds"],
+            "access_requests": data["access_requests"],
             "clients": data["clients"],
             "antivirus": _antivirus(data["clamd"]),
             "backups": _backups(data["backups"]),
@@ -39,6 +41,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
             "ledger_published": _published(data["ledger"]["places"]),
+            "penalised": _penalised(data["penalised"]),
             "free_space": output.size(data["free_bytes"]),
             "now": output.moment(data["now"]),
         }
@@ -90,6 +93,17 @@ def _published(places: list[dict[str, Any]]) -> list[str]:
             notes.append(place["failure"])
         lines.append(", ".join(notes))
     return lines or ["nowhere: add [[ledger.places]], so that a rewritten history shows"]
+
+
+def _penalised(sources: list[dict[str, Any]]) -> list[str]:
+    """A line for each source that logins fail from, the longest first."""
+    lines = [
+        f"{each['source']}: {_counts(each['events'])}, until {output.moment(each['until'])}"
+        for each in sources[:_SHOWN]
+    ]
+    if len(sources) > _SHOWN:
+        lines.append(f"and {len(sources) - _SHOWN} more: `strongroom penalty list`")
+    return lines or ["nobody"]
 
 
 def _fixity(run: dict[str, Any] | None) -> str:

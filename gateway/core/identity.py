@@ -6,7 +6,8 @@ Promises:
 - A factor counts only after its proof: a probe with an unsigned key marks nothing.
 - A one-time code is good once (RFC 6238, section 5.2).
 
-Policy here: a first factor (key or password), and a one-time code where the account has one enrolled.
+Leaves out: which factors a role takes and where and when an account may log in (`admission`), and what a
+wrong guess costs (`penalties`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Final
 
 import argon2
 import pyotp
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
 from gateway.core import ssh_keys
 from gateway.core.runtime import Core
@@ -33,6 +34,17 @@ ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admi
 PURPOSE_TOTP: Final = "account-totp"
 MSG_USERAUTH_REQUEST: Final = 50  # RFC 4252
 TOTP_WINDOW: Final = 1  # steps of 30 s a client's clock may be off
+
+# Built once: building a statement costs three times its execution, and every login passes here.
+_ACTIVE: Final = select(accounts).where(
+    accounts.c.name == bindparam("name"), accounts.c.state == "active"
+)
+_GRANTED: Final = select(grants.c.client_id).where(grants.c.account_id == bindparam("account"))
+_KEY: Final = select(account_keys.c.blob).where(
+    account_keys.c.account_id == bindparam("account"),
+    account_keys.c.fingerprint == bindparam("fingerprint"),
+    account_keys.c.removed_at.is_(None),
+)
 
 _hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
 
@@ -61,16 +73,12 @@ class Proof:
 
 def load_account(connection: Connection, name: str) -> Row[Any] | None:
     """The active account of that name, or None."""
-    return connection.execute(
-        select(accounts).where(accounts.c.name == name, accounts.c.state == "active")
-    ).one_or_none()
+    return connection.execute(_ACTIVE, {"name": name}).one_or_none()
 
 
 def describe(connection: Connection, row: Row[Any]) -> Account:
     """An account with the clients it may see."""
-    granted = connection.execute(
-        select(grants.c.client_id).where(grants.c.account_id == row.id)
-    ).scalars()
+    granted = connection.execute(_GRANTED, {"account": row.id}).scalars()
     seen = {row.client_id} if row.client_id else set()
     return Account(row.id, row.name, row.role, row.client_id, frozenset(seen | set(granted)))
 
@@ -83,13 +91,8 @@ def current_account(connection: Connection, name: str) -> Account | None:
 
 def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:
     """Whether this public key is registered for the account and not removed."""
-    found = connection.execute(
-        select(account_keys.c.blob).where(
-            account_keys.c.account_id == account_id,
-            account_keys.c.fingerprint == ssh_keys.fingerprint(blob),
-            account_keys.c.removed_at.is_(None),
-        )
-    ).scalar()
+    wanted = {"account": account_id, "fingerprint": ssh_keys.fingerprint(blob)}
+    found = connection.execute(_KEY, wanted).scalar()
     return found is not None and bytes(found) == blob
 
 
@@ -134,23 +137,37 @@ def seal_totp(core: Core, account_id: str, secret: str) -> bytes:
     return seal_record(key, secret.encode(), purpose=PURPOSE_TOTP, subject=account_id)
 
 
-def use_code(core: Core, tx: Transaction, row: Row[Any], code: str, now: datetime) -> bool:
-    """Check a one-time code and use it up (inside a transaction, so that it can't be used twice)."""
+def find_step(core: Core, row: Row[Any], code: str, now: datetime) -> int | None:
+    """The step (RFC 6238) that a one-time code is for, if it is right and unused; None: it is wrong.
+
+    A reading work: a wrong code costs no write. `use_step` uses it up.
+    """
     if row.totp is None:
-        return False
+        return None
     key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
     secret = open_record(key, row.totp, purpose=PURPOSE_TOTP, subject=row.id).decode()
     totp = pyotp.TOTP(secret)
     current = int(now.timestamp()) // totp.interval
-    used = tx.connection.execute(
-        select(accounts.c.totp_last_step).where(accounts.c.id == row.id)
-    ).scalar()
     for step in range(current - TOTP_WINDOW, current + TOTP_WINDOW + 1):
-        if used is not None and step <= used:
+        if row.totp_last_step is not None and step <= row.totp_last_step:
             continue
         if pyotp.utils.strings_equal(code.strip(), totp.generate_otp(step)):
-            tx.connection.execute(
-                update(accounts).where(accounts.c.id == row.id).values(totp_last_step=step)
-            )
-            return True
-    return False
+            return step
+    return None
+
+
+def use_step(tx: Transaction, row: Row[Any], step: int) -> bool:
+    """Use a step up (inside a transaction, so that it can't be used twice); whether it was unused.
+
+    A secret that was enrolled anew since the code was looked at takes no code of the old one.
+    """
+    done = tx.connection.execute(
+        update(accounts)
+        .where(
+            accounts.c.id == row.id,
+            accounts.c.totp == row.totp,
+            or_(accounts.c.totp_last_step.is_(None), accounts.c.totp_last_step < step),
+        )
+        .values(totp_last_step=step)
+    )
+    return done.rowcount == 1

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlalchemy import Connection, or_, select
 
-from gateway.core import amending, backups, fixity, publication
+from gateway.core import access, admission, amending, backups, fixity, host_keys, publication
 from gateway.core.journey import certify, destroy, dispose, receive, rotate
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
+from vault.catalogue.schema import accounts
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 
@@ -30,6 +33,9 @@ FIXITY_SECONDS: Final = 900.0
 AMENDMENT_SECONDS: Final = 1.0
 PUBLICATION_SECONDS: Final = 1.0
 BACKUP_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 1.0
+LOGINS_SECONDS: Final = 1.0
+HOST_KEYS_SECONDS: Final = 60.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -55,9 +61,10 @@ async def propose(core: Core) -> None:
 
 
 async def housekeeping(core: Core) -> None:
-    """Expire interrupted uploads; end intake groups that nothing lives in any more."""
+    """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
     now = core.now()
     await receive.expire_partials(core, now)
+    await access.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
     async with core.keys_lock:
@@ -99,6 +106,37 @@ async def follow_up(core: Core) -> None:
     await certify.follow_up(core)
 
 
+async def watch_sessions(core: Core) -> None:
+    """End the sessions of accounts that may not be logged in any more: expired, or out of hours."""
+    now, zone = core.now(), ZoneInfo(core.config.login.time_zone)
+    ids = list(core.live)
+    if not ids:
+        return
+
+    def look(connection: Connection) -> list[str]:
+        rows = connection.execute(
+            select(accounts).where(
+                accounts.c.id.in_(ids),
+                or_(accounts.c.expires_at.is_not(None), accounts.c.hours.is_not(None)),
+            )
+        )
+        return [row.id for row in rows if admission.admits(row, now, zone, None) is not None]
+
+    for account_id in await core.read(look):
+        log.info("sessions ended by the account's limits", account=account_id)
+        core.end_sessions(account_id)
+
+
+async def write_logins(core: Core) -> None:
+    """Write what changed of penalties; count failures in the ledger."""
+    await core.logins.flush(core, core.now())
+
+
+async def change_host_keys(core: Core) -> None:
+    """Put announced host keys to use once their day has come."""
+    await host_keys.due(core)
+
+
 async def resume_disposal(core: Core) -> None:
     """Finish destructions that a crash or a full disk interrupted."""
     await destroy.recover(core)
@@ -132,6 +170,9 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(rotate_keys, ROTATION_SECONDS, at_once=True)
     add(follow_up, FOLLOW_UP_SECONDS, at_once=True)
     add(read_share, FIXITY_SECONDS)
+    add(watch_sessions, WATCH_SECONDS)
+    add(write_logins, LOGINS_SECONDS)
+    add(change_host_keys, HOST_KEYS_SECONDS, at_once=True)
     if core.config.ledger.places:
         add(publish, PUBLICATION_SECONDS)
     if core.config.backup.targets:

@@ -12,9 +12,11 @@ from typing import Final
 import msgspec
 from sqlalchemy import Row, select
 
+from gateway.core import quotas
 from gateway.core.journey import receive
 from gateway.core.journey.receive import Upload
 from gateway.core.runtime import Core
+from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue.schema import clients
 from vault.store import SECRET_PROFILE
@@ -22,6 +24,8 @@ from vault.wrapping import open_record, seal_record
 
 PURPOSE_PROFILE: Final = "client-profile"
 MESSAGE_NAME: Final = "message.eml"
+# No numbers: an envelope proves nobody's identity.
+NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant"
 
 
 class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,11 +85,18 @@ async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer
         return RecipientAnswer(
             550, "5.7.1 Your address is not registered to send documents for this client"
         )
+    try:
+        await quotas.admit(core, row.id, size=request.size or None)
+    except Refusal as refusal:
+        if refusal.code == "full":
+            return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
+        return RecipientAnswer(552, NO_ROOM)
     return RecipientAnswer(250, "2.1.5 Recipient accepted", client=row.id)
 
 
 async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
+    allowance = await quotas.admit(core, client_id)
     return await receive.begin(
         core,
         core.now(),
@@ -93,5 +104,7 @@ async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:
         channel="smtp",
         name=MESSAGE_NAME,
         sender=request.sender,
+        room=allowance.room,
+        too_large=allowance.sentence,
         facts={"envelope_recipients": " ".join(request.recipients)[:2000]},
     )

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from gateway import service
 from gateway.config import Config
-from gateway.core import backup_place, errands, jobs, ssh_keys
+from gateway.core import backup_place, errands, jobs
 from gateway.core.admin.desk import AdminSession
 from gateway.core.errands import ErrandDesk
 from gateway.core.journey import receive, rotate, steps
@@ -20,7 +20,6 @@ from gateway.core.runtime import Core, log, stamp, utc_now
 from gateway.core.server import CoreServer, listen
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.wire.messages import Role
-from vault.custody import HOUSE
 from vault.durable import make_directory
 
 ROLES: Final[tuple[Role, ...]] = ("sftp", "smtp", "inspect", "courier", "admin")
@@ -70,16 +69,11 @@ async def _serve(core: Core) -> None:
         listeners = {role: listen(config.socket(role)) for role in ROLES}
 
     # 3. Desks and sessions.
-    house = core.store.custody.keyring(HOUSE)
-    keys = [
-        ssh_keys.HostKeyPair.load(house.secrets[name])
-        for name in ("ssh-host-ed25519", "ssh-host-rsa")
-    ]
-    host_keys = {key.algorithm: key for key in keys}
+    await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
     inspection = InspectionDesk(core)
     courier = ErrandDesk(core)
     factories: dict[Role, Callable[[], Session]] = {
-        "sftp": lambda: SftpSession(core, host_keys),
+        "sftp": lambda: SftpSession(core),
         "smtp": lambda: SmtpSession(core),
         "inspect": lambda: InspectSession(core, inspection),
         "courier": lambda: CourierSession(core, courier),
@@ -105,6 +99,7 @@ async def _serve(core: Core) -> None:
         scheduler.shutdown(wait=False)
         watchdog.cancel()
         with contextlib.suppress(Exception):
+            await core.logins.flush(core, core.now(), last=True)
             await jobs.checkpoint(core)
         for listener in listeners.values():
             listener.close()

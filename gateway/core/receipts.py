@@ -1,86 +1,147 @@
-"""Receipts: what a client can hold in its hands about a document it sent.
+"""Receipts: what a client can hold in its hands about a document it sent, as text and as JSON.
 
-A receipt is a C2SP signed note: a text a person can read, signed with the gateway's ledger key, so that
-it can be verified offline (`strongroom ledger` prints the key). It is made from the catalogue each time it
-is read, and so states the document's present state.
+Both are signed with the gateway's ledger key (`vault.receipt`), so that they can be verified offline
+(`strongroom receipt verify`). A receipt is made from the catalogue each time it is read, and so states the
+document's present state; two readings of an unchanged document give the same bytes.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import Row
 
+from gateway.core.journey import filing
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import State
 from gateway.core.runtime import Core
+from vault import receipt
 from vault.custody import DocumentMetadata
-from vault.note import sign_note
+from vault.receipt import Kept, Receipt, Same, Title, Verdict
 
-_NAME: Final = re.compile(r"\d{8}-([0-9A-Z]{26})\.txt")
+Kind = Literal["txt", "json"]
+KINDS: Final[tuple[Kind, ...]] = ("txt", "json")
 
-_STATES: Final = {
-    State.RECEIVED: "received and stored; it is being checked",
-    State.REVIEW: "received and stored; a person will look at it",
-    State.QUARANTINED: "received and set apart: it was refused",
-    State.FILED: "received, checked and filed",
-    State.ARCHIVED: "received, checked, filed and archived",
+_NAME: Final = re.compile(r"(\d{8})-([0-9A-Z]{26})\.(txt|json)")
+_WAIT: Final = "Nothing: a person at the firm looks at it."
+
+_VERDICTS: Final[dict[State, Verdict]] = {
+    State.RECEIVED: "pending",
+    State.REVIEW: "review",
+    State.QUARANTINED: "refused",
+    State.FILED: "accepted",
+    State.ARCHIVED: "accepted",
 }
 
+# Reason codes as sentences: why, and what the one who sent it can do.
+_REASONS: Final[dict[str, tuple[str, str]]] = {
+    "found": (
+        "A scanner found something harmful in it.",
+        "Check the computer it came from; send a clean copy.",
+    ),
+    "suspect": (
+        "It holds active content (macros, scripts or links to programs).",
+        "Send it as a PDF, or wait: a person at the firm looks at it.",
+    ),
+    "integrity": (
+        "The stored bytes are not those that arrived.",
+        "Send it again. The firm has been told.",
+    ),
+    "encrypted": (
+        "It is protected by a password and could not be checked.",
+        "Tell the firm the password, or send a copy without one.",
+    ),
+    "over_limit": ("It is too large inside to be checked by the machine.", _WAIT),
+    "limit": ("It is too large inside to be checked by the machine.", _WAIT),
+    "malformed": (
+        "It is damaged or not of the kind its name says.",
+        "See whether it opens on your computer; if it does not, send it anew.",
+    ),
+    "ambiguous": ("It can be read in more than one way.", "Send it made by another program."),
+    "rejected": (
+        "A person at the firm rejected it.",
+        "Ask the firm why, and send the right document.",
+    ),
+    "no-date": ("No date was found in it that its time of keeping could be counted from.", _WAIT),
+    "implausible-date": ("The date found in it can't be right.", _WAIT),
+}
+_UNSURE: Final = ("It could not be classified with certainty.", _WAIT)
+_UNREAD: Final = ("It could not be looked into.", _WAIT)
 
-def file_name(row: Row[Any]) -> str:
+
+def file_name(row: Row[Any], kind: Kind) -> str:
     """The name of a document's receipt: day of receipt and id."""
-    return f"{row.received_at[:10].replace('-', '')}-{row.id}.txt"
+    return f"{row.received_at[:10].replace('-', '')}-{row.id}.{kind}"
 
 
-def document_of(name: str) -> str | None:
-    """The document id in a receipt's name, or None."""
+def document_of(name: str) -> tuple[str, Kind] | None:
+    """The document id in a receipt's name, and which of its receipts it is; None: no such name."""
     match = _NAME.fullmatch(name)
-    return match[1] if match else None
+    return (match[2], cast("Kind", match[3])) if match else None
 
 
-def reason_sentence(reason: str) -> str:
-    """A reason code as a sentence for the person who sent the document."""
+def reason_sentences(reason: str) -> tuple[str, str]:
+    """A reason code as sentences for the person who sent the document: why, and what to do."""
+    if not reason:
+        return "", ""
     code = reason.removeprefix(UNJUDGED)
-    if code.startswith("found:"):
-        return "A scanner found something harmful in it. Please check the computer it came from."
-    if code.startswith("suspect:"):
-        return "It holds active content (macros, scripts or links to programs)."
-    if code.startswith("integrity:"):
-        return "The stored bytes are not those that arrived. The firm has been told."
-    sentences = {
-        "encrypted": "It is protected by a password and could not be checked. Tell the firm the password.",
-        "over_limit": "It is too large inside to be checked by the machine.",
-        "malformed": "It is damaged or not of the kind its name says.",
-        "ambiguous": "It can be read in more than one way.",
-        "rejected": "A person at the firm rejected it.",
-        "": "",
-    }
-    return sentences.get(code, "It could not be classified with certainty.")
+    known = _REASONS.get(code) or _REASONS.get(code.partition(":")[0])
+    return known or (_UNREAD if reason.startswith(UNJUDGED) else _UNSURE)
 
 
-def render(core: Core, row: Row[Any], metadata: DocumentMetadata) -> bytes:
-    """The receipt of a document as a signed note."""
+def facts(
+    core: Core, row: Row[Any], metadata: DocumentMetadata, client: str, same: Same | None
+) -> Receipt:
+    """The facts of a receipt.
+
+    Args:
+        client: its slug.
+        same: the document whose bytes it repeats.
+    """
     state = State(row.state)
-    lines = [
-        "Strongroom receipt",
-        "",
-        f"document: {row.id}",
-        f"name: {metadata.name}",
-        f"size: {row.size}",
-        f"sha256: {metadata.sha256.hex()}",
-        f"received: {row.received_at}",
-        f"by: {row.channel}",
-        f"state: {state} ({_STATES.get(state, 'stored')})",
-    ]
-    if state in {State.REVIEW, State.QUARANTINED} and row.reason:
-        lines.append(f"reason: {reason_sentence(row.reason)}")
-    if row.record_class and state in {State.FILED, State.ARCHIVED}:
-        known = core.rules.record_classes.get(row.record_class)
-        title = f" ({known.title_zh} / {known.title_en})" if known else ""
-        lines.append(f"class: {row.record_class}{title}, fiscal year {row.fiscal_year}")
-        lines.append(f"kept until: {row.eligible_at or 'not set'}")
-    # Names come from outside: nothing in one may end a line of what is signed.
-    text = "\n".join(" ".join(line.splitlines()) for line in lines) + "\n"
-    return sign_note(text, core.store.origin, core.store.ledger_key).encode()
+    judged = state in {State.REVIEW, State.QUARANTINED}
+    why, what = reason_sentences(row.reason) if judged else ("", "")
+    filed = state in {State.FILED, State.ARCHIVED}
+    known = core.rules.record_classes.get(row.record_class or "") if filed else None
+    return Receipt(
+        client=client,
+        document=row.id,
+        name=metadata.name,
+        size=row.size,
+        sha256=metadata.sha256.hex(),
+        received_at=row.received_at,
+        channel=row.channel,
+        part_of=row.parent_id,
+        same_bytes_as=same,
+        state=str(state),
+        state_since=row.state_since,
+        verdict=_VERDICTS.get(state, "pending"),
+        reason_code=row.reason.removeprefix(UNJUDGED).partition(":")[0] if judged else "",
+        reason=why,
+        what_to_do=what,
+        record_class=row.record_class if filed else None,
+        record_class_title=Title(zh=known.title_zh, en=known.title_en) if known else None,
+        fiscal_year=row.fiscal_year if filed else None,
+        kept=_kept(row) if filed else "undecided",
+        kept_until=row.eligible_at if filed else None,
+    )
+
+
+def _kept(row: Row[Any]) -> Kept:
+    decision = filing.stored_decision(row)
+    if decision is not None and decision.status == "permanent":
+        return "permanently"
+    return "until" if row.eligible_at else "undecided"
+
+
+def render(core: Core, stated: Receipt, kind: Kind) -> bytes:
+    """A receipt's file."""
+    make = receipt.json_file if kind == "json" else receipt.text_file
+    return make(stated, core.store.origin, core.store.ledger_key)
+
+
+def size(core: Core, stated: Receipt, kind: Kind) -> int:
+    """The size of a receipt's file in bytes."""
+    measure = receipt.json_size if kind == "json" else receipt.text_size
+    return measure(stated, core.store.origin)

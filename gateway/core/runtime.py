@@ -8,12 +8,14 @@ must not make anything fall due.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -21,6 +23,7 @@ from sqlalchemy import Connection
 
 from gateway.config import Config
 from gateway.core.carriage import Carriage
+from gateway.core.guesses import GuessDesk
 from gateway.errors import ConfigurationError, Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.model import RuleBook
@@ -31,10 +34,15 @@ from vault.durable import sync_directory
 from vault.root import PKCS11, create_root_key, load_root_key
 from vault.store import Store
 
+if TYPE_CHECKING:
+    from gateway.core.host_keys import HostKeys
+    from gateway.core.login_records import LoginRecords
+
 T = TypeVar("T")
 
 CLOCK_TOLERANCE: Final = timedelta(minutes=10)
 ACTOR_CORE: Final = "core"
+COMMITTING: Final = 32  # documents made durable at once
 
 log = structlog.get_logger("core")
 
@@ -80,7 +88,11 @@ class Core:
         self._started_boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
+        # Where documents are made durable: whoever waits for the disk there keeps no reader waiting, and as
+        # many as wait at once are committed in one transaction.
+        self.committing = ThreadPoolExecutor(COMMITTING, thread_name_prefix="commit")
         self.resuming: set[str] = set()  # partial uploads in someone's hands
+        self.receiving: dict[str, dict[str, Any]] = {}  # client id → document id → upload under way
         self.executing: set[str] = set()  # batches in execution now
         self.rotating: set[str] = set()  # rotations in hand now
         self.background: set[asyncio.Future[Any]] = set()  # begun for someone who may go away
@@ -112,6 +124,11 @@ class Core:
             )
         except RetentionError as error:
             raise ConfigurationError(str(error)) from error
+        if unknown := sorted(set(config.access.restricted) - set(rules.record_classes)):
+            raise ConfigurationError(
+                f"{config.source}: key access.restricted: expected classes that the rules know,"
+                f" found {', '.join(unknown)}"
+            )
         root = load_root_key(config.root_key)
         following = config.next_root_key or _sibling(config.root_key)
         new = load_root_key(following) if following and _exists(following) else None
@@ -174,7 +191,30 @@ class Core:
             "root key changed", former=str(former), root=self.store.custody.keyrings.root.id
         )
 
+    @functools.cached_property
+    def logins(self) -> LoginRecords:
+        """Penalties and counts of logins, with what was remembered of them."""
+        from gateway.core.login_records import LoginRecords
+
+        records = LoginRecords(self.config.login)
+        self.store.catalogue.read(records.load)
+        return records
+
+    @functools.cached_property
+    def guesses(self) -> GuessDesk:
+        """Where passwords are checked."""
+        return GuessDesk()
+
+    @functools.cached_property
+    def host_keys(self) -> HostKeys:
+        """The SSH host keys of the store's house."""
+        from gateway.core.host_keys import HostKeys
+
+        return HostKeys(self)
+
     def close(self) -> None:
+        self.guesses.close()
+        self.committing.shutdown()
         self.store.close()
 
     def now(self) -> datetime:

@@ -14,15 +14,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.core import identity, mail, ssh_keys
+from gateway.core import identity, mail, quotas
 from gateway.core.errands import ErrandDesk
-from gateway.core.identity import Account, Proof
+from gateway.core.identity import Account
 from gateway.core.journey import receive, temporary
 from gateway.core.journey.inspect import Claimed, Fixity, InspectionDesk
 from gateway.core.journey.receive import Upload
+from gateway.core.login import Attempt, Login
 from gateway.core.runtime import Core, log
-from gateway.core.ssh_keys import HostKeyPair
-from gateway.core.tree import View, split
+from gateway.core.tree import IS_FILE, IS_FOLDER, View, explained, split
 from gateway.core.views import view_for
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
@@ -43,9 +43,9 @@ from gateway.wire.messages import (
     Done,
     ErrandReport,
     ExchangeSignature,
+    Farewell,
     Greet,
-    Greeting,
-    HostKey,
+    HostKeyProofs,
     Keep,
     Kept,
     List,
@@ -55,20 +55,19 @@ from gateway.wire.messages import (
     NoWork,
     OpenRead,
     Predecessor,
+    ProveHostKeys,
     Remove,
     Rename,
-    Room,
     SignExchange,
     Space,
     Stat,
     Verdict,
     Writable,
 )
+from vault.catalogue.schema import accounts, grants
 from vault.catalogue.store import Transaction
 from vault.errors import StorageFailed, VaultError
 
-FAILURE_DELAY: Final = 0.2  # seconds a failed login waits: a guess costs more than a right answer
-EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
 MAX_OPEN_UPLOADS: Final = 64
 
 Answer = tuple[Message, int | None]
@@ -100,9 +99,19 @@ class Session(ABC):
             raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
 
     def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:
-        self.uploads[upload.document_id] = upload
-        reply = Writable(upload.document_id, upload.key, resumed_size)
+        self._enter(upload)
+        reply = Writable(
+            upload.document_id,
+            upload.key,
+            resumed_size,
+            room=upload.room,
+            too_large=upload.too_large,
+        )
         return reply, os.dup(upload.descriptor)
+
+    def _enter(self, upload: Upload) -> None:
+        self.uploads[upload.document_id] = upload
+        quotas.enter(self.core, upload)
 
     def _upload(self, document_id: str) -> Upload:
         upload = self.uploads.pop(document_id, None)
@@ -113,39 +122,44 @@ class Session(ABC):
     async def _commit(self, request: Commit) -> Answer:
         upload = self._upload(request.document_id)
         await receive.commit(self.core, upload, request.size, request.sha256)
-        return Done(), None
+        return Done(upload.said), None
 
 
 class SftpSession(Session):
     """A connection of the sftp door: host key, login, then one account's view."""
 
-    def __init__(self, core: Core, host_keys: dict[str, HostKeyPair]) -> None:
+    def __init__(self, core: Core) -> None:
         super().__init__(core)
-        self._host_keys = host_keys
-        self._session_id: bytes | None = None
-        self._proof = Proof()
+        self._login = Login(core)
         self._view: View | None = None
         self._account_id = ""
-        self._peer = ""
+        self._rights = -1  # version of the tables that the view's account was read from
+        self._farewell: Farewell | None = None
 
     async def handle(self, request: Any) -> Answer:
         match request:
             case Greet():
-                self._peer = request.peer[:64]
-                keys = [HostKey(key.algorithm, key.blob) for key in self._host_keys.values()]
-                return Greeting(keys, self.core.config.sftp.login_grace), None
+                return self._login.greet(request), None
             case SignExchange():
-                return ExchangeSignature(self._sign(request)), None
+                return ExchangeSignature(self._login.sign(request)), None
+            case ProveHostKeys():
+                return HostKeyProofs(self._login.prove(request)), None
+            case Farewell():
+                self._farewell = request
+                return Done(), None
             case AuthenticateKey() | AuthenticatePassword() | AuthenticateCode():
                 return await self._authenticate(request), None
-        if self._view is None or self._proof.user is None:
+        if self._view is None or self._login.proof.user is None:
             raise WireError(f"sftp: expected a login first, found {type(request).__name__}")
-        # Rights are looked up for each request: what was revoked since the login is gone at once.
-        user = self._proof.user
-        account = await self.core.read(lambda c: identity.current_account(c, user))
-        if account is None:
-            raise WireError("sftp: expected an active account, found it disabled")
-        self._view.account = account
+        # Rights hold until anyone's change: what was revoked since the login is gone at once.
+        rights = self.core.store.catalogue.version(accounts, grants)
+        if rights != self._rights:
+            user = self._login.proof.user
+            account = await self.core.read(lambda c: identity.current_account(c, user))
+            if account is None:
+                raise WireError("sftp: expected an active account, found it disabled")
+            self._view.account = account
+            self._rights = rights
         return await self._serve(self._view, request)
 
     async def _serve(self, view: View, request: Any) -> Answer:
@@ -153,16 +167,24 @@ class SftpSession(Session):
             case Stat():
                 return Attributes(await view.stat(split(request.path))), None
             case List():
-                return await view.entries(split(request.path), request.cursor), None
+                path = split(request.path)
+                try:
+                    return await view.entries(path, request.cursor), None
+                except Refusal as refusal:
+                    raise await explained(view, path, refusal, IS_FILE) from refusal
             case OpenRead():
-                opened = await view.open_read(split(request.path))
+                path = split(request.path)
+                try:
+                    opened = await view.open_read(path)
+                except Refusal as refusal:
+                    raise await explained(view, path, refusal, IS_FOLDER) from refusal
                 return opened.reply, opened.descriptor
             case Space():
-                return await asyncio.to_thread(self._room), None
+                return await view.room(), None
             case BeginUpload():
                 self._check_room()
                 upload, resumed = await view.begin_upload(
-                    split(request.path), resume=request.resume
+                    split(request.path), resume=request.resume, size=request.size
                 )
                 return self._begun(upload, resumed)
             case Predecessor():
@@ -178,7 +200,7 @@ class SftpSession(Session):
             case MakeFolder():
                 await view.make_folder(split(request.path))
             case Rename():
-                await view.rename(split(request.old), split(request.new))
+                return Done(await view.rename(split(request.old), split(request.new))), None
             case Remove():
                 await view.remove(split(request.path), is_folder=request.folder)
             case _:
@@ -187,18 +209,8 @@ class SftpSession(Session):
                 )
         return Done(), None
 
-    def _room(self) -> Room:
-        status = os.statvfs(self.core.store.path)
-        left = self.core.store.blobs.free_bytes() - self.core.config.store.minimum_free
-        return Room(
-            total=status.f_blocks * status.f_frsize,
-            free=max(0, left),
-            files=status.f_files,
-            files_free=status.f_favail,
-        )
-
     def _begun(self, upload: Upload, resumed: int) -> Answer:
-        self.uploads[upload.document_id] = upload
+        self._enter(upload)
         earlier = upload.predecessor
         reply = Writable(
             upload.document_id,
@@ -206,6 +218,8 @@ class SftpSession(Session):
             resumed,
             continues=None if earlier is None else earlier.size,
             replaces=upload.replaces,
+            room=upload.room,
+            too_large=upload.too_large,
         )
         return reply, os.dup(upload.descriptor)
 
@@ -219,7 +233,7 @@ class SftpSession(Session):
         upload = self._open(request.document_id)
         try:
             return Kept(await temporary.secure(self.core, upload))
-        except VaultError:
+        except (VaultError, Refusal):
             del self.uploads[request.document_id]  # gone: nothing of it may be promised any more
             raise
 
@@ -232,11 +246,8 @@ class SftpSession(Session):
         return Kept(request.size), None
 
     async def close(self) -> None:
-        live = self.core.live.get(self._account_id)
-        if live is not None:
-            live.discard(self.hang_up)
-            if not live:
-                del self.core.live[self._account_id]
+        self._leave()
+        self._login.close(self._farewell)
         for upload in list(self.uploads.values()):
             if not await receive.park(self.core, upload):
                 await receive.discard(self.core, upload)
@@ -244,95 +255,48 @@ class SftpSession(Session):
 
     # ── login ──
 
-    def _sign(self, request: SignExchange) -> bytes:
-        if len(request.exchange_hash) not in EXCHANGE_HASH_SIZES:
-            raise WireError(
-                f"exchange hash: expected a digest, found {len(request.exchange_hash)} bytes"
-            )
-        kind = ssh_keys.SIGNATURE_ALGORITHMS.get(request.algorithm, "")
-        key = self._host_keys.get(kind)
-        if key is None:
-            raise WireError("exchange hash: expected an algorithm of a host key, found another")
-        signature = key.sign(request.algorithm, request.exchange_hash)
-        if self._session_id is None:
-            self._session_id = request.exchange_hash
-        return signature
+    async def _authenticate(self, request: Attempt) -> AuthenticationResult:
+        """Check one factor. Only a complete set of factors, within the account's limits, makes a view."""
+        outcome = await self._login.attempt(request)
+        return await self._admit(outcome) if isinstance(outcome, Account) else outcome
 
-    async def _authenticate(
-        self, request: AuthenticateKey | AuthenticatePassword | AuthenticateCode
-    ) -> AuthenticationResult:
-        """Check one factor. Only a complete set of factors makes a view."""
-        if self._view is not None or self._session_id is None:
-            raise WireError("login: expected one after the key exchange, found it out of order")
-        if self._proof.failures >= self.core.config.sftp.max_attempts:
-            raise WireError("login: expected fewer attempts on one connection, found too many")
-        if self._proof.user not in {None, request.user}:
-            raise WireError("login: expected one user per connection, found a second")
-        self._proof.user = request.user
-        row = await self.core.read(lambda c: identity.load_account(c, request.user))
-        right = False
-        if isinstance(request, AuthenticateKey):
-            known = row is not None and await self.core.read(
-                lambda c: identity.has_key(c, row.id, request.key)
-            )
-            usable = known and request.algorithm in ssh_keys.SIGNATURE_ALGORITHMS
-            if usable and request.signature is None:
-                return AuthenticationResult("acceptable")
-            statement = identity.login_statement(
-                self._session_id, request.user, request.algorithm, request.key
-            )
-            right = (
-                usable
-                and request.signature is not None
-                and ssh_keys.verify(request.algorithm, request.key, request.signature, statement)
-            )
-            if right:
-                self._proof.first_factor = "publickey"
-        elif isinstance(request, AuthenticatePassword):
-            stored = row.password_hash if row is not None else None
-            right = await asyncio.to_thread(identity.check_password, stored, request.password)
-            if right:
-                self._proof.first_factor = "password"
-        elif row is not None and self._proof.first_factor is not None:
-            now = self.core.now()
-            right = await self.core.write(
-                lambda tx: identity.use_code(self.core, tx, row, request.code, now)
-            )
-            self._proof.code |= right
-        if not right:
-            # An unsigned probe is how clients look for the right key: it is no guess.
-            if not (isinstance(request, AuthenticateKey) and request.signature is None):
-                self._proof.failures += 1
-                await asyncio.sleep(FAILURE_DELAY)
-            return AuthenticationResult("failed")
-        assert row is not None
-        if row.totp is not None and not self._proof.code:
-            return AuthenticationResult("partial", ["keyboard-interactive"])
-        account = await self.core.read(lambda c: identity.describe(c, row))
-        return await self._enter(account)
-
-    async def _enter(self, account: Account) -> AuthenticationResult:
+    async def _admit(self, account: Account) -> AuthenticationResult:
         """COMMIT POINT of a login: recorded, then the session has a view and no way back."""
         view = view_for(self.core, account)
         now = self.core.now()
-        method = str(self._proof.first_factor) + ("+code" if self._proof.code else "")
+        proof = self._login.proof
+        method = str(proof.first_factor) + ("+code" if proof.code else "")
 
-        def work(tx: Transaction) -> bool:
-            # Whoever disables the account does so before this, or finds the session among the live.
-            if identity.load_account(tx.connection, account.name) is None:
-                return False
-            self.core.record(
-                tx, "session.opened", account.id, account.id, now, door="sftp", method=method
-            )
-            return True
+        def work(tx: Transaction) -> str | None:
+            # Whoever disables the account or sets it a limit does so before this, or finds the session
+            # among the live.
+            row = identity.load_account(tx.connection, account.name)
+            why = "disabled" if row is None else self._login.admitted(row, now)
+            if why is None:
+                self.core.record(
+                    tx, "session.opened", account.id, account.id, now, door="sftp", method=method
+                )
+            return why
 
         self._account_id = account.id
         self.core.live.setdefault(account.id, set()).add(self.hang_up)
-        if not await self.core.write(work):
-            return AuthenticationResult("failed")
+        why = await self.core.write(work)
+        if why is not None:
+            self._leave()
+            return await self._login.refuse(account, why)
         self._view = view
+        self._login.complete = True
+        self.core.logins.penalties.right(self._login.peer, account.id, now)
         log.info("login", account=account.id, role=account.role, method=method)
         return AuthenticationResult("granted", role=account.role)
+
+    def _leave(self) -> None:
+        """This is no live session of its account any more."""
+        live = self.core.live.get(self._account_id)
+        if live is not None:
+            live.discard(self.hang_up)
+            if not live:
+                del self.core.live[self._account_id]
 
 
 class SmtpSession(Session):

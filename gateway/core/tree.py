@@ -7,6 +7,7 @@ entries, paging, and the names under which documents appear.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ from gateway.core.identity import Account
 from gateway.core.journey.receive import Upload
 from gateway.core.runtime import Core
 from gateway.errors import Refusal
-from gateway.wire.messages import Entry, Page, Readable
+from gateway.wire.messages import Entry, Page, Readable, Room
 from vault.custody import DocumentMetadata
 
 FOLDER_MODE: Final = stat.S_IFDIR | 0o750
@@ -39,6 +40,8 @@ _SEPARATORS: Final = frozenset("/\\")
 
 NOT_FOUND: Final = "No such file or folder."
 READ_ONLY: Final = "This folder is read-only."
+IS_FOLDER: Final = "This is a folder."
+IS_FILE: Final = "This is a file, not a folder."
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,17 @@ def page(entries: Iterable[Entry], cursor: str = "") -> Page:
     return Page(list(entries), cursor)
 
 
+async def explained(view: View, path: tuple[str, ...], refusal: Refusal, why: str) -> Refusal:
+    """What to say where a path was asked for as what it is not: `why` if it is there, else the refusal."""
+    if refusal.code != "not_found":
+        return refusal
+    try:
+        await view.stat(path)
+    except Refusal:
+        return refusal
+    return Refusal("failed", why)
+
+
 class View(ABC):
     """What one role sees and may do. Paths arrive split; refusals are sentences for people."""
 
@@ -164,9 +178,15 @@ class View(ABC):
         """Open a file for reading, recorded in the ledger if it is a document (raises Refusal)."""
         raise Refusal("not_found" if len(path) < 2 else "denied", NOT_FOUND)
 
-    async def begin_upload(self, path: tuple[str, ...], *, resume: bool) -> tuple[Upload, int]:
-        """Begin a document; returns it and the plaintext size it resumes from (raises Refusal)."""
-        del path, resume
+    async def begin_upload(
+        self, path: tuple[str, ...], *, resume: bool, size: int | None = None
+    ) -> tuple[Upload, int]:
+        """Begin a document; returns it and the plaintext size it resumes from (raises Refusal).
+
+        Args:
+            size: plaintext bytes it will have, where the client says so.
+        """
+        del path, resume, size
         raise Refusal("denied", READ_ONLY)
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
@@ -174,8 +194,8 @@ class View(ABC):
         del path
         raise Refusal("denied", READ_ONLY)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Move a file (raises Refusal)."""
+    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
+        """Move a file; returns a sentence for whoever did, or "" (raises Refusal)."""
         del old, new
         raise Refusal("denied", READ_ONLY)
 
@@ -183,6 +203,21 @@ class View(ABC):
         """Remove a file or folder (raises Refusal)."""
         del path, is_folder
         raise Refusal("denied", READ_ONLY)
+
+    async def room(self) -> Room:
+        """What `df` shows: the store's disk, less what is never filled."""
+
+        def look() -> Room:
+            status = os.statvfs(self.core.store.path)
+            left = self.core.store.blobs.free_bytes() - self.core.config.store.minimum_free
+            return Room(
+                total=status.f_blocks * status.f_frsize,
+                free=max(0, left),
+                files=status.f_files,
+                files_free=status.f_favail,
+            )
+
+        return await asyncio.to_thread(look)
 
     def metadata(self, row: Row[Any]) -> DocumentMetadata:
         """The personal metadata of a document row."""

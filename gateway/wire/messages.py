@@ -16,7 +16,16 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, field
 
 RefusalCode = Literal[
-    "not_found", "denied", "exists", "full", "unsupported", "busy", "invalid", "failed", "locked"
+    "not_found",
+    "denied",
+    "exists",
+    "full",
+    "quota",
+    "unsupported",
+    "busy",
+    "invalid",
+    "failed",
+    "locked",
 ]
 
 SHA256_SIZE: Final = 32
@@ -30,7 +39,9 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
 
 
 class Done(Message, frozen=True):
-    """The request was carried out; what it promised is durable."""
+    """The request was carried out; what it promised is durable. `said`: a sentence for a person, or ""."""
+
+    said: str = ""
 
 
 class Refused(Message, frozen=True):
@@ -46,7 +57,8 @@ class Writable(Message, frozen=True):
     With `resumed_size` > 0 the descriptor holds that many plaintext bytes of an interrupted upload
     already (a multiple of 16 KiB), sealed under the same key. With `continues` the document begins
     with that many bytes of a finished file under a temporary name (see `Predecessor`). With `replaces`
-    a whole document of that size has the name, and was not asked to be truncated.
+    a whole document of that size has the name, and was not asked to be truncated. With `room` it may have
+    that many plaintext bytes in all, and `too_large` is the sentence for whoever sends more.
     """
 
     document_id: str
@@ -54,6 +66,8 @@ class Writable(Message, frozen=True):
     resumed_size: int = 0
     continues: int | None = None
     replaces: int | None = None
+    room: int | None = None
+    too_large: str = ""
 
 
 class Readable(Message, frozen=True):
@@ -103,10 +117,15 @@ class HostKey(Struct, frozen=True):
 
 
 class Greeting(Message, frozen=True):
-    """The public host keys, and how long a login may take, in seconds."""
+    """The public host keys in use, and how long a login may take, in seconds.
+
+    `announced`: all keys a client should know after its login, those of the next change included
+    (OpenSSH's PROTOCOL, section 2.5).
+    """
 
     host_keys: list[HostKey]
     login_grace: float
+    announced: list[HostKey] = field(default_factory=list)
 
 
 class SignExchange(Message, frozen=True):
@@ -124,6 +143,27 @@ class ExchangeSignature(Message, frozen=True):
     """A signature blob in SSH encoding."""
 
     signature: bytes
+
+
+class ProveHostKeys(Message, frozen=True):
+    """Asks for proof of possession of announced host keys, by their blobs, after the login.
+
+    The core itself makes the text that is signed (OpenSSH's PROTOCOL, section 2.5).
+    """
+
+    blobs: Annotated[list[bytes], Meta(max_length=8)]
+
+
+class HostKeyProofs(Message, frozen=True):
+    """A signature blob in SSH encoding for each key asked for, in the same order."""
+
+    signatures: list[bytes]
+
+
+class Farewell(Message, frozen=True):
+    """A connection ended before its login: out of time, by nonsense, or just so."""
+
+    reason: Literal["grace", "nonsense", "silent"]
 
 
 class AuthenticateKey(Message, frozen=True):
@@ -204,10 +244,14 @@ class OpenRead(Message, frozen=True):
 
 
 class BeginUpload(Message, frozen=True):
-    """Begins a document at a path. `resume`: continue an interrupted one of the same name."""
+    """Begins a document at a path. `resume`: continue an interrupted one of the same name.
+
+    `size`: its plaintext bytes, where the client told them beforehand.
+    """
 
     path: str
     resume: bool = False
+    size: int | None = None
 
 
 class Predecessor(Message, frozen=True):
@@ -265,11 +309,15 @@ class Remove(Message, frozen=True):
 
 
 class MailRecipient(Message, frozen=True):
-    """Asks whether mail from `sender` (envelope) may go to `recipient` (envelope)."""
+    """Asks whether mail from `sender` (envelope) may go to `recipient` (envelope).
+
+    `size`: bytes the sender announced (RFC 1870), 0 for none.
+    """
 
     peer: str
     sender: str
     recipient: str
+    size: int = 0
 
 
 class RecipientAnswer(Message, frozen=True):
@@ -481,6 +529,8 @@ class AdminAnswer(Message, frozen=True):
 SftpRequest = (
     Greet
     | SignExchange
+    | ProveHostKeys
+    | Farewell
     | AuthenticateKey
     | AuthenticatePassword
     | AuthenticateCode
@@ -509,6 +559,7 @@ Reply = (
     | Readable
     | Greeting
     | ExchangeSignature
+    | HostKeyProofs
     | AuthenticationResult
     | Attributes
     | Page

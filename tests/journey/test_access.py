@@ -32,7 +32,7 @@ def test_nothing_unjudged_is_visible_to_any_reader(house):
         assert await house.names("/review/acme", "accountant") == []
         # The client still sees that it was received, and is told.
         assert await house.names("/inbox", "acme") == ["a.xml"]
-        (receipt,) = await house.names("/receipts", "acme")
+        receipt, _ = await house.names("/receipts", "acme")
         text = await house.read(f"/receipts/{receipt}", "acme")
         assert b"QUARANTINED" in text
         assert b"harmful" in text
@@ -106,7 +106,7 @@ def test_a_client_can_neither_read_back_nor_change_nor_remove_nor_see_others(hou
         ):
             assert (await house.refused(act)).code == "denied"
         assert await house.names("/inbox", "other") == []
-        (receipt,) = await house.names("/receipts", "acme")
+        receipt, _ = await house.names("/receipts", "acme")
         foreign = await house.view("other")
         assert (
             await house.refused(foreign.stat(split(f"/receipts/{receipt}")))

@@ -12,3 +12,10 @@ def gateway(template):
     """A core and an sftp door of this test's own, with the demo accounts."""
     with Gateway(template) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(template):
+    """One for tests that mind neither other documents nor other connections: starting one takes seconds."""
+    with Gateway(template) as running:
+        yield running

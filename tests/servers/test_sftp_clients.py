@@ -1,15 +1,11 @@
-"""Real clients on the sftp door: what goes in comes out byte-identical, whichever client carries it."""
+"""What is done over sftp: sizes, folders, ranges, versions and views (every client: test_clients_contract)."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-import shutil
-import subprocess
 import threading
 
-import asyncssh
 import pytest
 
 from tests.support.sftp import Gateway
@@ -27,13 +23,6 @@ def gateway(template):
 
 def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def need(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        pytest.skip(f"{program} is not installed")
-    return found
 
 
 def test_openssh_uploads_files_of_every_awkward_size(gateway, tmp_path):
@@ -74,53 +63,6 @@ def test_a_download_is_byte_identical(gateway, tmp_path, size):
     assert (tmp_path / "back").read_bytes() == data
 
 
-def test_scp_goes_both_ways(gateway, tmp_path):
-    """scp speaks SFTP; its exit status is that of the transfer."""
-    need("scp")
-    data = os.urandom(300_000)
-    (tmp_path / "scp.bin").write_bytes(data)
-    options = ["scp", "-q", "-P", str(gateway.port)]
-    up = subprocess.run(
-        [*options, *gateway.options("acme"), str(tmp_path / "scp.bin"), "acme@127.0.0.1:/inbox/"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert up.returncode == 0, up.stderr
-    assert gateway.documents()["scp.bin"]["sha256"] == digest(data)
-    down = subprocess.run(
-        [*options, *gateway.options("acme"), "acme@127.0.0.1:/inbox/scp.bin", str(tmp_path / "x")],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert down.returncode != 0
-    assert "Permission denied" in down.stderr  # all that OpenSSH's clients show of a status
-
-
-def lftp(gateway, script: str, user: str = "acme") -> subprocess.CompletedProcess:
-    need("lftp")
-    connect = " ".join(["ssh -a -x", *gateway.options(user)])
-    preamble = (
-        f'set sftp:connect-program "{connect}"; set net:max-retries 1; set cmd:fail-exit yes;'
-        f" open -p {gateway.port} sftp://{user}:@127.0.0.1;"
-    )
-    return subprocess.run(
-        ["lftp", "-c", preamble + script], capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "HOME": str(gateway.folder)},
-    )  # fmt: skip
-
-
-def test_lftp_mirrors_a_tree(gateway, tmp_path):
-    """`mirror -R` sends every file once, several at a time."""
-    sent = {f"m{number}.bin": os.urandom(50_000 + number) for number in range(12)}
-    (tmp_path / "tree").mkdir()
-    for name, data in sent.items():
-        (tmp_path / "tree" / name).write_bytes(data)
-    done = lftp(gateway, f"mirror -R --parallel=3 {tmp_path}/tree /inbox/tree")
-    assert done.returncode == 0, done.stderr
-    found = gateway.documents()
-    assert {name: found[name]["sha256"] for name in sent} == {
-        name: digest(data) for name, data in sent.items()
-    }
-
-
 def test_paramiko_reads_ranges_while_others_upload(gateway, tmp_path):
     """Random ranges of a document are right, in any order, while other connections write."""
     data = os.urandom(2_000_003)
@@ -157,28 +99,6 @@ def test_paramiko_reads_ranges_while_others_upload(gateway, tmp_path):
     expected = digest((tmp_path / "noise").read_bytes())
     found = gateway.documents()
     assert {found[f"noise-{number}"]["sha256"] for number in range(3)} == {expected}
-
-
-def test_asyncssh_writes_many_blocks_at_once(gateway, tmp_path):
-    """asyncssh sends its blocks in parallel, out of order at times: they are put in order."""
-    data = os.urandom(5_000_001)
-    (tmp_path / "parallel.bin").write_bytes(data)
-
-    async def send() -> None:
-        async with (
-            asyncssh.connect(
-                "127.0.0.1", gateway.port, username="acme",
-                client_keys=[str(gateway.key("acme"))],
-                known_hosts=str(gateway.folder / "demo" / "known_hosts"), config=None,
-            ) as connection,
-            connection.start_sftp_client() as client,
-        ):  # fmt: skip
-            await client.put(
-                str(tmp_path / "parallel.bin"), "/inbox/", block_size=65536, max_requests=64
-            )
-
-    asyncio.run(send())
-    assert gateway.documents()["parallel.bin"]["sha256"] == digest(data)
 
 
 def test_sending_a_name_again_is_a_new_version(gateway, tmp_path):

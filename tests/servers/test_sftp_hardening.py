@@ -608,6 +608,7 @@ def test_what_is_advertised_is_implemented_and_no_more(gateway):
 
 
 def test_connections_from_one_source_are_capped(template):
+    """At the cap, one that has not logged in makes room; sessions that are logged in do not."""
     with Gateway(template, sftp="max_connections_per_source = 2") as gateway:
         with (
             socket.create_connection(("127.0.0.1", gateway.port)) as first,
@@ -615,18 +616,36 @@ def test_connections_from_one_source_are_capped(template):
         ):
             assert first.recv(4) == second.recv(4) == b"SSH-"
             with socket.create_connection(("127.0.0.1", gateway.port)) as third:
+                assert third.recv(4) == b"SSH-"
+                assert closed_within(first, 3)
+                assert not closed_within(second, 0.2)
+        until(lambda: not gateway.children(), 5)
+        held = [keep_open(gateway, "acme") for _ in range(2)]
+        try:
+            with socket.create_connection(("127.0.0.1", gateway.port)) as third:
                 assert closed_within(third, 3)
+            assert all(transport.is_active() for transport in held)
+        finally:
+            for transport in held:
+                transport.close()
         until(lambda: gateway.sftp("ls /\n").returncode == 0, 5)
 
 
 def test_connections_are_capped_in_all(template):
-    with (
-        Gateway(template, sftp="max_connections = 1") as gateway,
-        socket.create_connection(("127.0.0.1", gateway.port)) as first,
-    ):
-        assert first.recv(4) == b"SSH-"
-        with socket.create_connection(("127.0.0.1", gateway.port)) as second:
-            assert closed_within(second, 3)
+    with Gateway(template, sftp="max_connections = 1") as gateway:
+        with socket.create_connection(("127.0.0.1", gateway.port)) as first:
+            assert first.recv(4) == b"SSH-"
+            with socket.create_connection(("127.0.0.1", gateway.port)) as second:
+                assert second.recv(4) == b"SSH-"
+                assert closed_within(first, 3)
+        until(lambda: not gateway.children(), 5)
+        held = keep_open(gateway, "acme")
+        try:
+            with socket.create_connection(("127.0.0.1", gateway.port)) as second:
+                assert closed_within(second, 3)
+            assert held.is_active()
+        finally:
+            held.close()
 
 
 def test_an_idle_session_ends(template):

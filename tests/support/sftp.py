@@ -39,9 +39,19 @@ class Gateway:
     """A core and an sftp door on a copy of an installation, without inspectors."""
 
     def __init__(
-        self, template: Path, *, sftp: str = "", store: str = "", place: Path | None = None
+        self,
+        template: Path,
+        *,
+        sftp: str = "",
+        store: str = "",
+        login: str = 'exempt = ["127.0.0.0/8"]',
+        place: Path | None = None,
     ) -> None:
-        """`sftp`, `store`: lines added to those sections; `place`: where it goes (a small disk, say)."""
+        """`sftp`, `store`, `login`: lines added to those sections; `place`: where it goes (a small disk, say).
+
+        Without a `login` of its own, nothing from this machine is paced or penalised: most tests are about
+        something else.
+        """
         self._own = None if place else Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
         self.folder = (place or self._own) / "i"
         shutil.copytree(template, self.folder, symlinks=True)
@@ -50,6 +60,7 @@ class Gateway:
         text = self.config.read_text("utf-8")
         text = text.replace('"127.0.0.1:2222"', f'"127.0.0.1:{self.port}"\n{sftp}')
         text = text.replace("[store]\n", f"[store]\n{store}\n")
+        text = text.replace("[login]\n", f"[login]\n{login}\n")
         self.config.write_text(text, "utf-8")
         demo = self.folder / "demo"
         known = (demo / "known_hosts").read_text("ascii").split(" ", 1)[1]

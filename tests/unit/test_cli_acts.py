@@ -78,6 +78,77 @@ def test_a_password_is_read_from_a_line_of_input_and_appears_nowhere(
     assert secret not in program("account", "list", "--json").out
 
 
+def test_limits_and_factors_are_given_changed_lifted_and_shown(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    done = program(
+        "account", "add", "temp", "--role", "client", "--client", "acme", "--password",
+        "--expires", "2027-03-31", "--network", "192.0.2.0/24", "--network", "2001:db8::/32",
+        "--hours", "Mon-Fri 08:00-19:00",
+    )  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    monkeypatch.setattr("sys.stdin", io.StringIO("correct horse battery\n"))
+    done = program("account", "add", "lacking", "--role", "auditor", "--password")
+    assert done.code == 0
+    assert (
+        "a key and a one-time code" not in done.err
+    )  # the demonstration's policy takes a key alone
+    assert "takes a key" in done.err
+    listed = {each["name"]: each for each in program.json("account", "list")}
+    assert listed["temp"]["networks"] == ["192.0.2.0/24", "2001:db8::/32"]
+    assert listed["temp"]["expires_at"] == "2027-04-01T00:00:00.000000+00:00"
+    assert (listed["temp"]["hours"], listed["temp"]["lacks"]) == ("Mon-Fri 08:00-19:00", [])
+    assert listed["lacking"]["lacks"] == ["a key"]
+    changed = program.json(
+        "account", "change", "temp", "--expires", "never", "--network", "any", "--hours", "any"
+    )
+    assert changed == {"name": "temp", "expires_at": None, "networks": [], "hours": ""}
+    uris = {program.json("account", "totp", "temp")["totp_uri"] for _ in range(2)}
+    assert len(uris) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("another horse battery\n"))
+    assert program.json("account", "password", "temp") == {"name": "temp", "password": True}
+    assert program.json("account", "password", "temp", "--remove")["password"] is False
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--expires", "soon"], "expires: expected a day"),
+        (["--network", "192.0.2.1/24"], "network: expected a network"),
+        (["--hours", "always"], "hours: expected hours"),
+    ],
+)
+def test_a_limit_that_says_something_else_is_refused(
+    program: Program, options: list[str], said: str
+) -> None:
+    assert said in program("account", "change", "acme", *options).one_line(1)
+
+
+def test_a_change_of_nothing_and_an_empty_password_are_usage_errors(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "--expires" in program("account", "change", "acme").one_line(2)
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    assert "empty" in program("account", "password", "acme").one_line(2)
+
+
+def test_host_keys_and_penalties_are_shown_and_changed(program: Program) -> None:
+    before = program.json("keys", "host")
+    assert [each["type"] for each in before["in_use"]] == ["ssh-ed25519", "ssh-rsa"]
+    assert before["announced"] == []
+    fingerprint = before["in_use"][0]["fingerprint"]
+    assert fingerprint in program("keys", "status").out
+    rotated = program.json("keys", "rotate", "host")
+    assert len(rotated["announced"]) == 2
+    out = program("keys", "host").out
+    assert all(each["fingerprint"] in out for each in rotated["announced"])
+    assert rotated["announced"][0]["line"] in out
+    assert "--at-once" in program("keys", "rotate", "groups", "--at-once").one_line(1)
+    assert program("penalty", "list").out == "No source is penalised.\n"
+    assert "192.0.2.9" in program("penalty", "lift", "192.0.2.9").one_line(1)
+
+
 def test_a_short_password_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("eleven char\n"))
     line = program("account", "add", "al", "--role", "admin", "--password").one_line(1)

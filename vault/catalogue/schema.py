@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION: Final = "0002"  # of the newest migration
+REVISION: Final = "0004"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -63,6 +64,10 @@ clients = Table(
     Column("custody_role", String(16), nullable=False),  # record_copy | working_copy
     Column("profile", LargeBinary, nullable=False),  # sealed under the keyring's "profile" key
     Column("created_at", TIME, nullable=False),
+    # Its quota: NULL as configured, 0 no limit.
+    Column("quota_bytes", BigInteger),
+    Column("quota_files", BigInteger),
+    Column("quota_file_size", BigInteger),  # bytes of one document
 )
 
 accounts = Table(
@@ -77,6 +82,9 @@ accounts = Table(
     Column("totp", LargeBinary),  # secret, sealed under the house's "accounts" key
     Column("totp_last_step", Integer),  # a code is good once (RFC 6238, section 5.2)
     Column("created_at", TIME, nullable=False),
+    Column("expires_at", TIME),  # none: no expiry
+    Column("networks", Text),  # JSON list of networks it may come from; none: any
+    Column("hours", Text),  # "Mon-Fri 08:00-19:00", by the firm's clock; none: any
 )
 
 account_keys = Table(
@@ -89,6 +97,32 @@ account_keys = Table(
     Column("added_at", TIME, nullable=False),
     Column("removed_at", TIME),
     PrimaryKeyConstraint("account_id", "fingerprint"),
+)
+
+# Sources (an IPv4 address, an IPv6 /64) that logins failed from, so that a restart forgives nothing.
+login_sources = Table(
+    "login_sources",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("until", TIME, nullable=False),  # penalised until then
+    Column("since", TIME, nullable=False),
+    Column(
+        "budget", Float, nullable=False
+    ),  # guesses left at accounts that never logged in from there
+    Column("events", Text, nullable=False),  # JSON: what happened, how often
+)
+
+# What one source tried at one account: failures, and when it last logged in rightly from there.
+login_lanes = Table(
+    "login_lanes",
+    metadata,
+    Column("source", String(64), nullable=False),
+    Column("account_id", ID, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("budget", Float, nullable=False),
+    Column("touched_at", TIME, nullable=False),
+    Column("trusted_at", TIME),
+    PrimaryKeyConstraint("source", "account_id"),
 )
 
 # Which clients' documents an accountant (or archivist) may see.
@@ -152,6 +186,7 @@ documents = Table(
     Column("restricted", Boolean, nullable=False),
     Column("batch_id", ID),
     Column("destroyed_at", TIME),
+    Column("same_as", ID),  # the earliest document of the client that had the same bytes
     Index("ix_documents_tree", "client_id", "state", "fiscal_year", "record_class", "id"),
     Index("ix_documents_name", "client_id", "name_index"),
     Index("ix_documents_digest", "client_id", "digest_index"),
@@ -161,6 +196,39 @@ documents = Table(
     Index("ix_documents_parent", "parent_id"),
     Index("ix_documents_group", "group_id"),
     Index("ix_documents_batch", "batch_id"),
+)
+
+# What each client keeps, partial uploads included: counted by triggers on `documents` (migration 0004), so
+# that no path that changes a state can forget it, and no quota has to count rows.
+usage = Table(
+    "usage",
+    metadata,
+    Column("client_id", ID, ForeignKey("clients.id"), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("files", BigInteger, nullable=False),
+)
+
+# Who asked to open a document of a restricted class, and what an officer decided.
+access_requests = Table(
+    "access_requests",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    Column("document_id", ID, ForeignKey("documents.id"), nullable=False),
+    Column("record_class", String(64)),  # of the document, and with the next the folder it lies in
+    Column("fiscal_year", Integer),
+    Column("state", String(16), nullable=False),  # waiting | approved | denied | lapsed | revoked
+    Column("scope", String(16), nullable=False),  # document | folder
+    Column("requested_at", TIME, nullable=False),
+    Column("decided_at", TIME),
+    Column("decided_by", String(64)),
+    Column("reason", LargeBinary),  # of a denial, sealed under the client's "profile" key
+    Column("until", TIME),
+    Column("ended_at", TIME),  # lapsed or revoked
+    Column("ended_by", String(64)),
+    Index("ix_access_requests_asked", "account_id", "state", "document_id"),
+    Index("ix_access_requests_waiting", "state", "requested_at"),
 )
 
 # Key groups: a mirror of the keyrings without the keys, so that lookups need no unsealing.

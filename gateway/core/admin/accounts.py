@@ -1,8 +1,14 @@
-"""Accounts: adding, disabling, keys, and which clients they may see."""
+"""Accounts: adding, disabling, keys, limits, and which clients they may see.
+
+A change that takes something away ends the account's live sessions: who may go on logs in again.
+Leaves out: passwords and one-time codes given later (`factors`).
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pyotp
@@ -10,7 +16,7 @@ from msgspec import Meta
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from gateway.core import identity, ssh_keys
+from gateway.core import admission, identity, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -23,7 +29,10 @@ PASSWORD_MINIMUM = 12
 
 
 class Add(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `account.add`. `keys` are public key lines; `totp` enrols a one-time code."""
+    """Arguments of `account.add`. `keys` are public key lines; `totp` enrols a one-time code.
+
+    `expires`, `networks` and `hours` are limits in the words of `gateway.core.admission`; empty: none.
+    """
 
     name: Annotated[str, Meta(pattern=NAME)]
     role: str
@@ -31,6 +40,18 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     keys: list[str] = []
     password: str = ""
     totp: bool = False
+    expires: str = ""
+    networks: list[str] = []
+    hours: str = ""
+
+
+class Change(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.change`: limits in the words of `Add`; None: as it is; empty: none any more."""
+
+    name: str
+    expires: str | None = None
+    networks: list[str] | None = None
+    hours: str | None = None
 
 
 class Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -72,11 +93,11 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         raise Refusal(
             "invalid", f"account {arguments.name}: expected a key or a password, found none"
         )
-    if arguments.password and len(arguments.password) < PASSWORD_MINIMUM:
-        raise Refusal("invalid", f"password: expected at least {PASSWORD_MINIMUM} characters")
+    check_password(arguments.password)
+    limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
     keys = [_public(line) for line in arguments.keys]
     if arguments.role == "officer":
-        await _check_officer_makers(context)
+        await check_officer_makers(context)
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
@@ -104,6 +125,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
+                **limits,
             },
         )
         for algorithm, blob in keys:
@@ -121,13 +143,88 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         )
 
     await core.write(work)
-    answer: dict[str, Any] = {"id": account_id, "name": arguments.name, "role": arguments.role}
+    missing = admission.lacks(
+        core.config.login.factors(arguments.role),
+        keys=len(keys),
+        password=bool(arguments.password),
+        code=secret is not None,
+    )
+    answer: dict[str, Any] = {
+        "id": account_id,
+        "name": arguments.name,
+        "role": arguments.role,
+        "lacks": missing,
+    }
     if secret is not None:
-        # Shown once, to whoever enrols; the store keeps it sealed.
-        answer["totp_uri"] = pyotp.TOTP(secret).provisioning_uri(
-            name=arguments.name, issuer_name="Strongroom"
-        )
+        answer["totp_uri"] = enrolment(arguments.name, secret)
     return answer
+
+
+def enrolment(name: str, secret: str) -> str:
+    """The URI that an authenticator takes. Shown once, to whoever enrols; the store keeps it sealed."""
+    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Strongroom")
+
+
+def check_password(password: str) -> None:
+    """Refuse a short password (raises Refusal); none at all is none."""
+    if password and len(password) < PASSWORD_MINIMUM:
+        raise Refusal("invalid", f"password: expected at least {PASSWORD_MINIMUM} characters")
+
+
+def _limits(
+    context: Context, expires: str | None, networks: list[str] | None, hours: str | None
+) -> dict[str, str | None]:
+    """Limits as columns of the catalogue; those that stay as they are are left out (raises Refusal)."""
+    found: dict[str, str | None] = {}
+    subject = "expires"
+    try:
+        if expires is not None:
+            zone = ZoneInfo(context.core.config.login.time_zone)
+            found["expires_at"] = stamp(admission.parse_expiry(expires, zone)) if expires else None
+        subject = "network"
+        if networks is not None:
+            found["networks"] = (
+                json.dumps(admission.parse_addresses(networks)) if networks else None
+            )
+        subject = "hours"
+        if hours is not None:
+            if hours:
+                admission.parse_hours(hours)
+            found["hours"] = hours or None
+    except admission.LimitError as error:
+        raise Refusal("invalid", f"{subject}: {error}") from error
+    return found
+
+
+async def change(context: Context, arguments: Change) -> dict[str, Any]:
+    """Change an account's limits; its live sessions end, so that the new ones hold at once."""
+    limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
+    if not limits:
+        raise Refusal(
+            "invalid", "account change: expected an expiry, networks or hours, found none"
+        )
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        tx.connection.execute(update(accounts).where(accounts.c.id == row.id).values(**limits))
+        context.core.record(
+            tx, "account.changed", row.id, context.actor, context.now, limits=sorted(limits)
+        )
+        return str(row.id)
+
+    account_id = await context.core.write(work)
+    context.core.end_sessions(account_id)
+    row = await context.core.read(lambda c: account_row(c, arguments.name))
+    return {"name": arguments.name, **shown_limits(row)}
+
+
+def shown_limits(row: Any) -> dict[str, Any]:
+    """An account's limits for people and scripts."""
+    return {
+        "expires_at": row.expires_at,
+        "networks": json.loads(row.networks) if row.networks else [],
+        "hours": row.hours or "",
+    }
 
 
 async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
@@ -136,13 +233,16 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
 
     def look(connection: Any) -> list[dict[str, Any]]:
         names = slugs(connection)
+        login = context.core.config.login
         found = []
         for row in connection.execute(select(accounts).order_by(accounts.c.name)):
-            keys = connection.execute(
-                select(account_keys.c.fingerprint).where(
-                    account_keys.c.account_id == row.id, account_keys.c.removed_at.is_(None)
-                )
-            ).scalars()
+            keys = list(
+                connection.execute(
+                    select(account_keys.c.fingerprint).where(
+                        account_keys.c.account_id == row.id, account_keys.c.removed_at.is_(None)
+                    )
+                ).scalars()
+            )
             granted = connection.execute(
                 select(grants.c.client_id).where(grants.c.account_id == row.id)
             ).scalars()
@@ -153,10 +253,17 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
                     "role": row.role,
                     "state": row.state,
                     "client": names.get(row.client_id, ""),
-                    "keys": list(keys),
+                    "keys": keys,
                     "password": row.password_hash is not None,
                     "totp": row.totp is not None,
                     "clients": sorted(names[client_id] for client_id in granted),
+                    **shown_limits(row),
+                    "lacks": admission.lacks(
+                        login.factors(row.role),
+                        keys=len(keys),
+                        password=row.password_hash is not None,
+                        code=row.totp is not None,
+                    ),
                 }
             )
         return found
@@ -186,7 +293,7 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
     added = _public(arguments.add) if arguments.add else None
     row = await context.core.read(lambda c: account_row(c, arguments.name))
     if added is not None and row.role == "officer":
-        await _check_officer_makers(context)
+        await check_officer_makers(context)
 
     def work(tx: Transaction) -> tuple[str, str]:
         row = account_row(tx.connection, arguments.name)
@@ -262,7 +369,7 @@ async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
     return {"name": arguments.name, "client": arguments.client, "granted": False}
 
 
-async def _check_officer_makers(context: Context) -> None:
+async def check_officer_makers(context: Context) -> None:
     """Dual control must not fall to whoever holds the console.
 
     The first officers are made by the console, as many as a disposal needs; from then on a new officer, or
@@ -304,6 +411,14 @@ def _add_key(
     if owner is not None:
         # One key, one person: or two approvals could be one hand.
         raise Refusal("exists", f"key {mark}: expected one that no account has, found it in use")
+    # One that was taken back and is given again has its row already.
+    again = tx.connection.execute(
+        update(account_keys)
+        .where(account_keys.c.account_id == account_id, account_keys.c.fingerprint == mark)
+        .values(added_at=stamp(context.now), removed_at=None)
+    )
+    if again.rowcount:
+        return mark
     tx.connection.execute(
         insert(account_keys),
         {

@@ -1,16 +1,16 @@
-"""Clients: adding, listing, showing, closing."""
+"""Clients: adding, listing, showing, changing their quota, closing."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
-from gateway.core import mail
+from gateway.core import mail, quotas
 from gateway.core.admin.context import Context, client_row
 from gateway.core.journey import rotate
 from gateway.core.journey.lifecycle import STORED
@@ -24,11 +24,18 @@ from vault.ids import new_id
 from vault.store import SECRET_INDEX, SECRET_PROFILE
 
 SLUG: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"
+MOST: Final = 2**62  # bytes or documents that a quota can say
 _EMAIL: Final = re.compile(r"[^@\s]*@[^@\s]+\.[^@\s]+|[^@\s]*@localhost")
 
 
+Amount = Annotated[int, Meta(ge=0, le=MOST)]
+
+
 class Add(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `client.add`. `emails`: addresses or `@domain` that may send."""
+    """Arguments of `client.add`. `emails`: addresses or `@domain` that may send.
+
+    `quota_…`: bytes in all, documents, bytes of one document; None: as configured, 0: no limit.
+    """
 
     slug: Annotated[str, Meta(pattern=SLUG)]
     name: str
@@ -38,6 +45,18 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     custody_role: str = "working_copy"
     emails: list[str] = []
     language: str = "both"
+    quota_bytes: Amount | None = None
+    quota_files: Amount | None = None
+    quota_file_size: Amount | None = None
+
+
+class Change(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `client.change`: only what is given changes; "default": as configured."""
+
+    slug: str
+    quota_bytes: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
+    quota_files: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
+    quota_file_size: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Named(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,6 +119,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "custody_role": arguments.custody_role,
                 "profile": mail.seal_profile(core, client_id, profile),
                 "created_at": stamp(context.now),
+                "quota_bytes": arguments.quota_bytes,
+                "quota_files": arguments.quota_files,
+                "quota_file_size": arguments.quota_file_size,
             },
         )
         core.record(tx, "client.added", client_id, context.actor, context.now)
@@ -137,8 +159,13 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
 
 
 async def show(context: Context, arguments: Named) -> dict[str, Any]:
-    """One client with its profile."""
-    row = await context.core.read(lambda connection: client_row(connection, arguments.slug))
+    """One client with its profile, what it keeps, and its quota (0: no limit)."""
+
+    def look(connection: Connection) -> tuple[Row[Any], quotas.Standing]:
+        row = client_row(connection, arguments.slug)
+        return row, quotas.standing(context.core, connection, row.id)
+
+    row, now = await context.core.read(look)
     shown = {
         "id": row.id,
         "slug": row.slug,
@@ -148,11 +175,39 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
         "fiscal_year_end": row.fiscal_year_end,
         "custody_role": row.custody_role,
         "created_at": row.created_at,
+        "used_bytes": now.bytes,
+        "used_files": now.files,
+        "quota_bytes": now.quota.bytes,
+        "quota_files": now.quota.files,
+        "quota_file_size": now.quota.file_size,
     }
     if row.state == "open":
         profile = mail.open_profile(context.core, row)
         shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
     return shown
+
+
+async def change(context: Context, arguments: Change) -> dict[str, Any]:
+    """Change a client's quota; it counts from the next document on."""
+    given = {
+        name: None if value == "default" else value
+        for name in ("quota_bytes", "quota_files", "quota_file_size")
+        if (value := getattr(arguments, name)) is not msgspec.UNSET
+    }
+    if not given:
+        raise Refusal(
+            "invalid", f"client {arguments.slug}: expected a quota to change, found none given"
+        )
+
+    def work(tx: Transaction) -> None:
+        row = client_row(tx.connection, arguments.slug)
+        if row.state != "open":
+            raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
+        tx.connection.execute(update(clients).where(clients.c.id == row.id).values(given))
+        context.core.record(tx, "client.changed", row.id, context.actor, context.now, **given)
+
+    await context.core.write(work)
+    return await show(context, Named(arguments.slug))
 
 
 async def close(context: Context, arguments: Named) -> dict[str, Any]:

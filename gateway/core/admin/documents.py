@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
+from gateway.core import access
 from gateway.core.admin.context import Context, client_row, document_row, slugs
 from gateway.core.journey import review
 from gateway.core.journey.judgement import UNJUDGED
@@ -127,6 +128,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
             "next_attempt_at": row.next_attempt_at,
             "scans": msgspec.json.decode(row.scans) if row.scans else [],
             "group": row.group_id,
+            "same_as": row.same_as,
             "destroyed_at": row.destroyed_at,
             "parts": list(
                 connection.execute(
@@ -192,16 +194,24 @@ async def export(context: Context, arguments: Named) -> Opened:
     account = context.account
     assert account is not None  # the desk lets no console here
 
-    def work(tx: Transaction) -> Row[Any]:
+    def work(tx: Transaction) -> tuple[Row[Any], access.Answer | None]:
         row = document_row(tx.connection, arguments.document)
         if row.client_id not in account.clients or row.state not in READABLE:
             raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
         if row.reason.startswith(UNJUDGED):
             raise Refusal("denied", f"document {row.id}: expected it checked, found it unjudged")
-        core.record(tx, "document.exported", row.id, context.actor, context.now)
-        return row
+        facts = {}
+        if access.restricted_by(core, tx.connection, row) is not None:
+            answer = access.ask(core, tx, account.id, row, context.now)
+            if answer.approval is None:
+                return row, answer
+            facts["access"] = answer.approval
+        core.record(tx, "document.exported", row.id, context.actor, context.now, **facts)
+        return row, None
 
-    row = await core.write(work)
+    row, refused = await core.write(work)
+    if refused is not None:
+        raise Refusal("denied", f"document {row.id}: {refused.sentence}")
     descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
     key = core.store.custody.document_key(row)
     return Opened(Readable(size=row.size, key=key, document_id=row.id), descriptor)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, Row, func, select
 
-from gateway.core import errands
+from gateway.core import errands, host_keys
 from gateway.core.admin.context import Context, client_row
 from gateway.core.journey import rotate
 from gateway.core.runtime import Core
@@ -22,10 +22,14 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rotate(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `keys.rotate`; `client` narrows a rotation of groups to one client."""
+    """Arguments of `keys.rotate`; `client` narrows a rotation of groups to one client.
 
-    what: Literal["groups", "root", "ledger"]
+    `at_once`: new host keys are used now, announced or not.
+    """
+
+    what: Literal["groups", "root", "ledger", "host"]
     client: str = ""
+    at_once: bool = False
 
 
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
@@ -69,6 +73,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
         }
 
     data = await core.read(look)
+    data["host"] = await host_keys.status(core)
     data["copies"] = [copy.name for copy in core.config.keyring.copies]
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
     return data
@@ -104,11 +109,17 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
     """Change keys; returns when it is done. Interrupted, it goes on by itself."""
     core = context.core
     client_id = None
+    if arguments.at_once and arguments.what != "host":
+        raise Refusal(
+            "invalid", f"rotation of {arguments.what}: expected --at-once for host keys only"
+        )
     if arguments.client:
         if arguments.what != "groups":
             raise Refusal("invalid", f"rotation of {arguments.what}: expected no client, found one")
         row = await core.read(lambda connection: client_row(connection, arguments.client))
         client_id = row.id
+    if arguments.what == "host":
+        return await _rotate_host(context, at_once=arguments.at_once)
     rotation = await rotate.start(core, arguments.what, context.actor, client_id)
     work = asyncio.ensure_future(rotate.run(core, rotation))
     # Whoever asked may go away: what was begun is done all the same.
@@ -123,3 +134,21 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
         "root_key": core.store.custody.keyrings.root.id,
         "ledger_key": core.store.vkey,
     }
+
+
+async def _rotate_host(context: Context, *, at_once: bool) -> dict[str, Any]:
+    """Announce new host keys; or put those that are announced to use, made first where there are none."""
+    core = context.core
+    under_way = (await host_keys.status(core))["change_at"] is not None
+    if not (at_once and under_way):
+        await host_keys.announce(core, context.actor)
+    if at_once or core.config.keys.host_announce_days == 0:
+        await host_keys.change(core, context.actor)
+    core.errand_work.set()
+    return {"what": "host", **await host_keys.status(core)}
+
+
+async def host(context: Context, arguments: Nothing) -> dict[str, Any]:
+    """The host keys: what clients see, what they will see, and from when."""
+    del arguments
+    return await host_keys.status(context.core)

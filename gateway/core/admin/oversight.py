@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import backups, errands, fixity, publication
+from gateway.core import access, backups, errands, fixity, publication, quotas
+from gateway.core.admin import penalties
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
@@ -18,7 +19,7 @@ from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
-from vault.catalogue.schema import batches, clients, documents, holds, settings
+from vault.catalogue.schema import access_requests, batches, clients, documents, holds, settings
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,6 +41,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
             raise Refusal(
                 "denied", "check: expected an officer to acknowledge a change, found another"
             )
+        await core.write(quotas.recount)
         if await asyncio.to_thread(core.store.acknowledge_change):
             await core.write(
                 lambda tx: core.record(
@@ -49,6 +51,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     report = await asyncio.to_thread(vault_check.check, core.store)
     findings = list(report.findings or [])
     findings.extend(await publication.findings(core))
+    findings.extend(await core.read(quotas.findings))
     read = 0
     if arguments.read_data:
         reading = await fixity.read_everything(core, context.desk)
@@ -117,6 +120,11 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                     .group_by(batches.c.state)
                 )
             },
+            "access_requests": connection.execute(
+                select(func.count())
+                .select_from(access_requests)
+                .where(access_requests.c.state == access.WAITING)
+            ).scalar_one(),
             "ledger": {
                 "entries": core.store.catalogue.ledger.size,
                 "origin": core.store.origin,
@@ -133,6 +141,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
+    data["penalised"] = penalties.standing(core, context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["serving"] = context.desk is not None
     return data

@@ -26,14 +26,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from gateway.core.journey.lifecycle import Event, State, next_state
+from gateway.core import quotas
+from gateway.core.journey.lifecycle import STORED, Event, State, next_state
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
-from vault.catalogue.schema import clients, documents
+from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
 from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
@@ -50,6 +51,9 @@ INTERRUPTED: Final = "interrupted"  # reason of a PARTIAL that ends on a chunk b
 TEMPORARY: Final = "temporary"  # reason of a PARTIAL that is whole and waits for its name
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
+
+# What every document passes through is built once: building a statement costs three times its execution.
+_INSERT: Final = insert(documents)
 
 
 @dataclass
@@ -73,6 +77,10 @@ class Upload:
     replaces: int | None = None  # size of the whole document that has the name, if it stays
     predecessor: Any = None  # row of the temporary file whose bytes it begins with
     release: Callable[[], None] = lambda: None  # ends the claim on a partial
+    room: int | None = None  # plaintext bytes it may have, and what is said of more
+    too_large: str = ""
+    staged: bool = False  # the sealed file has its place in the store
+    said: str = ""  # what the one who sent it is told besides that it is durable
     facts: dict[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -124,26 +132,39 @@ async def stage(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
     Raises:
         Refusal: what was written does not fit what was announced, or the disk is full; the upload is gone.
     """
+    try:
+        await asyncio.to_thread(_publish, core, upload, size, sha256)
+    except (Refusal, VaultError) as error:
+        await _take_back(core, upload, error)
+        raise
+
+
+def _publish(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
     if len(sha256) != SHA256_SIZE or size < 0:
-        await discard(core, upload)
         raise Refusal("invalid", "The announced size or digest of this file is malformed.")
     with step("receive.publish"):
-        try:
-            written = await asyncio.to_thread(
-                core.store.blobs.publish, upload.document_id, upload.descriptor
-            )
-        except StorageFull as error:
-            await discard(core, upload)
-            raise Refusal("full", FULL) from error
-        except VaultError:
-            upload.close()
-            raise
+        written = core.store.blobs.publish(upload.document_id, upload.descriptor)
+    upload.staged = True
     if written != sealed_size(size):
-        await unstage(core, upload)
         raise Refusal(
             "failed",
             f"This file was not whole: expected {sealed_size(size)} sealed bytes, found {written}.",
         )
+
+
+async def _take_back(core: Core, upload: Upload, error: Exception) -> None:
+    """Nothing of an upload that failed is kept (raises Refusal in place of a full disk)."""
+    if isinstance(error, StorageFailed):
+        # Whether the row is there is not known now: the next start looks, and keeps or sweeps.
+        upload.close()
+    elif upload.staged:
+        await unstage(core, upload)
+    elif isinstance(error, Refusal | StorageFull):
+        await discard(core, upload)
+    else:
+        upload.close()
+    if isinstance(error, StorageFull):
+        raise Refusal("full", FULL) from error
 
 
 async def unstage(core: Core, upload: Upload) -> None:
@@ -158,18 +179,55 @@ async def unstage(core: Core, upload: Upload) -> None:
     await _forget(core, upload)
 
 
-def require_open(tx: Transaction, client_id: str) -> None:
-    """Take in nothing for a client that has ended (raises Refusal)."""
-    state = tx.connection.execute(select(clients.c.state).where(clients.c.id == client_id)).scalar()
-    if state != "open":
+def require_room(core: Core, tx: Transaction, upload: Upload, size: int) -> None:
+    """Take in nothing for a client that has ended, nor beyond its quota (raises Refusal)."""
+    now = quotas.standing(core, tx.connection, upload.client_id)
+    if now.state != "open":
         raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
+    if upload.channel == "part":
+        return  # it comes out of what was accepted
+    replaced = None
+    if upload.resumed:
+        replaced = tx.connection.execute(
+            select(documents.c.size).where(
+                documents.c.id == upload.document_id, documents.c.state == State.PARTIAL
+            )
+        ).scalar()
+    quotas.check(now, size, replaced)
+
+
+_SAME_BYTES: Final = (
+    select(documents.c.id, documents.c.received_at)
+    .where(
+        documents.c.client_id == bindparam("client"),
+        documents.c.digest_index == bindparam("content"),
+        documents.c.state.in_(STORED),
+    )
+    .order_by(documents.c.id)
+    .limit(1)
+)
+
+
+def _same_bytes(tx: Transaction, upload: Upload, index: bytes) -> str | None:
+    """The earliest document of the client with these bytes; whoever sent them now is told of it."""
+    found = tx.connection.execute(
+        _SAME_BYTES, {"client": upload.client_id, "content": index}
+    ).one_or_none()
+    if found is None:
+        return None
+    upload.said = (
+        f"Received. The same bytes came before, on {found.received_at[:10]}, as document {found.id};"
+        " both are kept."
+    )
+    return str(found.id)
 
 
 def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
-    require_open(tx, upload.client_id)
+    require_room(core, tx, upload, size)
+    content = digest_index(core, upload.client_id, sha256)
     salt = secrets.token_bytes(COMMITMENT_SALT)
     metadata = DocumentMetadata(
         name=upload.name,
@@ -185,7 +243,8 @@ def record(
         **custody.wrap(upload.document_id, upload.key, group),
         "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
         "name_index": name_index(core, upload.client_id, upload.name),
-        "digest_index": digest_index(core, upload.client_id, sha256),
+        "digest_index": content,
+        "same_as": _same_bytes(tx, upload, content),
         "folder_id": upload.folder_id,
         "size": size,
         "received_at": stamp(now),
@@ -221,7 +280,7 @@ def record(
 
 def _insert(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
     tx.connection.execute(
-        insert(documents),
+        _INSERT,
         {
             "id": upload.document_id,
             "client_id": upload.client_id,
@@ -246,21 +305,20 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
         Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.
     """
     now = core.now()
-    await stage(core, upload, size, sha256)
-    with step("receive.record"):
-        try:
-            await core.write(lambda tx: record(core, tx, upload, size, sha256, now))
-        except StorageFailed:
-            # Whether the row is there is not known now: the next start looks, and keeps or sweeps.
-            upload.close()
-            raise
-        except StorageFull as error:
-            await unstage(core, upload)
-            raise Refusal("full", FULL) from error
-        except Exception:
-            await unstage(core, upload)
-            raise
-    await settle(core, upload)
+
+    def durable() -> None:
+        """All three steps on one thread: the loop would add its own time between each two of them."""
+        _publish(core, upload, size, sha256)
+        with step("receive.record"):
+            core.store.catalogue.write(lambda tx: record(core, tx, upload, size, sha256, now))
+        core.store.blobs.settle(upload.document_id)
+
+    try:
+        await asyncio.get_running_loop().run_in_executor(core.committing, durable)
+    except Exception as error:
+        await _take_back(core, upload, error)
+        raise
+    upload.close()
     core.inspection_work.set()
 
 
@@ -303,7 +361,7 @@ async def park(core: Core, upload: Upload) -> bool:
         return False
     try:
         await record_partial(core, upload, chunks * CHUNK)
-    except VaultError:
+    except (VaultError, Refusal):
         await discard(core, upload)
         return False
     upload.close()
@@ -316,6 +374,9 @@ async def record_partial(core: Core, upload: Upload, size: int) -> None:
     earlier = upload.predecessor
 
     def work(tx: Transaction) -> None:
+        if earlier is not None:
+            expire(core, tx, earlier.id, now)
+        require_room(core, tx, upload, size)
         if upload.resumed:
             tx.connection.execute(
                 update(documents)
@@ -325,8 +386,6 @@ async def record_partial(core: Core, upload: Upload, size: int) -> None:
             return
         metadata = DocumentMetadata(name=upload.name, sha256=b"", salt=b"", path=upload.path)
         insert_partial(core, tx, upload, size, metadata, INTERRUPTED, now)
-        if earlier is not None:
-            expire(core, tx, earlier.id, now)
 
     await core.write(work)
     if earlier is not None:

@@ -3,6 +3,8 @@
 Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
 could not be judged, or was quarantined, only an officer releases. A changed class changes the retention;
 one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
+So does taking a document out of a restricted class, or moving it within one: where it would lie next, more
+people might open it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
+from gateway.core import access
 from gateway.core.journey import filing
 from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.journey.lifecycle import Event, IllegalTransition, State, next_state
@@ -64,6 +67,35 @@ def _ends_earlier(before: Decision, after: Decision) -> bool:
     return after.eligible_at is None or after.eligible_at < before.eligible_at
 
 
+def _stays_restricted(
+    core: Core,
+    tx: Transaction,
+    row: Row[Any],
+    record_class: str,
+    fiscal_year: int,
+    actor: str,
+    now: datetime,
+) -> None:
+    """Refuse to an accountant what would open a document of a restricted class (raises Refusal)."""
+    if row.record_class not in core.config.access.restricted:
+        return
+    if row.state == State.REVIEW:
+        # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
+        if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
+            return
+        raise Refusal(
+            "denied",
+            f"This was taken for {row.record_class}, a restricted class. Open it, which asks an officer for"
+            " access; with that you can classify it.",
+        )
+    if (row.record_class, row.fiscal_year) != (record_class, fiscal_year):
+        raise Refusal(
+            "denied",
+            f"This is a document of a restricted class, {row.record_class}; an officer has to move it:"
+            f" strongroom document reclassify {row.id} --class {record_class} --year {fiscal_year}.",
+        )
+
+
 async def reclassify(
     core: Core,
     document_id: str,
@@ -92,6 +124,8 @@ async def reclassify(
             raise Refusal(
                 "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
             )
+        if not as_officer:
+            _stays_restricted(core, tx, row, record_class, fiscal_year, actor, now)
         before = filing.stored_decision(row)
         after = filing.evaluate(
             core,
@@ -104,7 +138,9 @@ async def reclassify(
         if before is not None and not as_officer and _ends_earlier(before, after):
             raise Refusal(
                 "denied",
-                "This class would be kept for a shorter time; an officer has to decide that.",
+                f"As {record_class} this document would be kept for a shorter time, which an officer has to"
+                f" approve: strongroom document reclassify {row.id} --class {record_class}"
+                f" --year {fiscal_year}.",
             )
         try:
             filing.file(

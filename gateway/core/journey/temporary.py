@@ -74,9 +74,9 @@ async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
     now = core.now()
 
     def work(tx: Transaction) -> list[str]:
-        receive.require_open(tx, upload.client_id)
         index = name_index(core, upload.client_id, upload.name)
         ended = _supersede(core, tx, upload, index, upload.folder_id, now)
+        receive.require_room(core, tx, upload, size)
         metadata = DocumentMetadata(upload.name, sha256, salt=b"", path=upload.path)
         if upload.resumed:
             sealed = core.store.custody.seal_metadata(upload.key, upload.document_id, metadata)
@@ -110,6 +110,7 @@ async def secure(core: Core, upload: Upload) -> int:
 
     Raises:
         VaultError: the medium failed or is full; the upload is gone, for a failed sync is final.
+        Refusal: the client's quota is used up, or the client has ended; the upload is gone as well.
     """
     size = (whole_chunks(os.fstat(upload.descriptor).st_size) or 0) * CHUNK
     earlier = upload.predecessor
@@ -118,7 +119,7 @@ async def secure(core: Core, upload: Upload) -> int:
     try:
         await asyncio.to_thread(_secure, core, upload.descriptor)
         await receive.record_partial(core, upload, size)
-    except VaultError:
+    except (VaultError, Refusal):
         await receive.discard(core, upload)
         raise
     if not upload.resumed:
@@ -170,8 +171,11 @@ async def predecessor(core: Core, upload: Upload) -> tuple[Readable, int]:
 
 async def hand_in(
     core: Core, document_id: str, name: str, path: str, folder_id: str | None, submitter: str
-) -> None:
+) -> str:
     """Make a file that waits a received document under its final name, durable on return.
+
+    Returns:
+        What the one who sent it is told besides, or "".
 
     Raises:
         Refusal: it is not whole, in use, or gone; or it can't be recorded now, and goes on waiting.
@@ -203,6 +207,7 @@ async def hand_in(
     finally:
         core.resuming.discard(document_id)
     core.inspection_work.set()
+    return upload.said
 
 
 async def _record(core: Core, upload: Upload, row: Row[Any], sha256: bytes) -> list[str]:

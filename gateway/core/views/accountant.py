@@ -1,24 +1,28 @@
 """What accountants (and archivists) see of the clients granted to them.
 
 `/clients/<client>/<fiscal year>/<record class>/<name>` to read, and `/review/<client>/` with what needs a
-decision: a file moved from there into a class folder is thereby classified. Every document that is opened
-is in the ledger before its descriptor leaves.
+decision. An accountant moves a file from there into a class folder, or from one class folder into another,
+and thereby classifies it; an archivist reads. Every document that is opened is in the ledger before its
+descriptor leaves. Those of restricted classes are listed, and opened with an officer's approval
+(`gateway.core.access`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
+from gateway.core import access
 from gateway.core.journey import receive, review
-from gateway.core.journey.judgement import UNJUDGED
+from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.journey.lifecycle import READABLE, State
 from gateway.core.tree import (
     NOT_FOUND,
     PAGE,
+    READ_ONLY,
     Opened,
     View,
     folder,
@@ -31,6 +35,12 @@ from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Readable
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
+
+MOVES: Final = (
+    "A file is moved from /review/<client>/, or from another folder of the client, into"
+    " /clients/<client>/<fiscal year>/<record class>/."
+)
+_FILES: Final = frozenset({(3, ("review",)), (5, ("clients",))})
 
 
 class AccountantView(View):
@@ -59,37 +69,85 @@ class AccountantView(View):
         core = self.core
         now = core.now()
 
-        def work(tx: Transaction) -> Row[Any]:
+        def work(tx: Transaction) -> tuple[Row[Any], access.Answer | None]:
             # Checked again where nothing can change any more: then recorded.
             current = tx.connection.execute(
                 select(documents).where(documents.c.id == row.id, documents.c.state.in_(READABLE))
             ).one_or_none()
             if current is None or current.reason.startswith(UNJUDGED):
                 raise Refusal("not_found", NOT_FOUND)
-            core.record(tx, "document.opened", row.id, self.account.id, now)
-            return current
+            facts = {}
+            if access.restricted_by(core, tx.connection, current) is not None:
+                answer = access.ask(core, tx, self.account.id, current, now)
+                if answer.approval is None:
+                    return current, answer
+                facts["access"] = answer.approval
+            core.record(tx, "document.opened", row.id, self.account.id, now, **facts)
+            return current, None
 
-        row = await core.write(work)
+        row, refused = await core.write(work)
+        if refused is not None:
+            raise Refusal("denied", refused.sentence)
         key = core.store.custody.document_key(row)
         descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
         return Opened(Readable(size=row.size, key=key, document_id=row.id), descriptor)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        if len(old) != 3 or old[0] != "review" or len(new) not in {4, 5} or new[0] != "clients":
-            raise Refusal(
-                "denied",
-                "A file can be moved from /review/<client>/ into"
-                " /clients/<client>/<fiscal year>/<record class>/, and nowhere else.",
-            )
+    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
+        if self.account.role != "accountant":
+            raise Refusal("denied", "An archivist reads; an accountant or an officer classifies.")
+        if (len(old), old[:1]) not in _FILES:
+            await self.stat(old)
+            raise Refusal("denied", f"Only files can be moved. {MOVES}")
+        if len(new) not in {4, 5} or new[0] != "clients":
+            await self.stat(old)
+            raise Refusal("denied", MOVES)
         if old[1] != new[1]:
+            await self.stat(old)
             raise Refusal("denied", "A document stays with its client.")
         row = await self.core.read(lambda connection: self._document(connection, old))
         if row.reason.startswith(UNJUDGED):
             raise Refusal(
                 "denied", "This document could not be checked; an officer can release it."
             )
+        name = self.metadata(row).name
+        if len(new) == 5 and new[4] not in {name, old[-1]}:
+            raise Refusal("denied", "A document keeps the name it was sent under.")
         fiscal_year = review.parse_fiscal_year(new[2])
+        if new[3] not in self.core.rules.record_classes:
+            known = ", ".join(sorted(self.core.rules.record_classes))
+            raise Refusal("denied", f"There is no such record class. There are: {known}.")
+        if not EARLIEST_YEAR <= fiscal_year <= self.core.now().year + 1:
+            raise Refusal("denied", f"There is no fiscal year {fiscal_year} to file this under.")
+        if row.batch_id is not None:
+            raise Refusal(
+                "locked", "This document is in a disposal batch; it stays until that is decided."
+            )
+        if row.state != State.REVIEW and (row.fiscal_year, row.record_class) == (
+            fiscal_year,
+            new[3],
+        ):
+            return ""
         await review.reclassify(self.core, row.id, new[3], fiscal_year, self.account.id)
+        eligible_at = await self.core.read(
+            lambda connection: connection.execute(
+                select(documents.c.eligible_at).where(documents.c.id == row.id)
+            ).scalar()
+        )
+        kept = f"until {eligible_at[:10]}" if eligible_at else "without a date to end"
+        return f"Filed as {new[3]}, fiscal year {fiscal_year}; kept {kept}."
+
+    async def make_folder(self, path: tuple[str, ...]) -> None:
+        del path
+        raise Refusal("denied", "The folders here are the fiscal years and record classes.")
+
+    async def remove(self, path: tuple[str, ...], *, is_folder: bool) -> None:
+        await self.stat(path)
+        raise Refusal(
+            "denied",
+            READ_ONLY
+            if is_folder
+            else "Documents end by an approved disposal, once their time is over.",
+        )
 
     # ── inside ──
 

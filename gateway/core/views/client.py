@@ -1,26 +1,28 @@
 """What a client sees: `/inbox/` (write; lists what was received) and `/receipts/`.
 
 What was handed in can't be read back, changed or removed; the same name again is a new version, and the
-listing shows the newest. A file under a temporary name (`journey.temporary`) is not handed in before it is
-renamed; until then it may be continued, sent again or removed. Folders of the inbox are the client's own,
-their names sealed like its documents'.
+listing shows the newest. It is listed for `sftp.inbox_days`; the receipts stay. A file under a temporary
+name (`journey.temporary`) is not handed in before it is renamed; until then it may be continued, sent again
+or removed. Folders of the inbox are the client's own, their names sealed like its documents'.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, select
+from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core import receipts
+from gateway.core import quotas, receipts
 from gateway.core.journey import receive, temporary
 from gateway.core.journey.lifecycle import STORED, State
 from gateway.core.journey.receive import TEMPORARY, Upload
 from gateway.core.runtime import stamp
 from gateway.core.tree import (
     DROP_MODE,
+    IS_FOLDER,
     NOT_FOUND,
     PAGE,
     READ_ONLY,
@@ -32,12 +34,13 @@ from gateway.core.tree import (
     plain_file,
 )
 from gateway.errors import Refusal
-from gateway.wire.messages import Entry, Page
-from vault.catalogue.schema import documents, folders
+from gateway.wire.messages import Entry, Page, Room
+from vault.catalogue.schema import clients, documents, folders
 from vault.catalogue.store import Transaction
 from vault.errors import KeyUnavailable
-from vault.ids import new_id
+from vault.ids import new_id, oldest_at
 from vault.keyring import Keyring
+from vault.receipt import Receipt, Same
 from vault.store import SECRET_INDEX, SECRET_PROFILE
 from vault.wrapping import blind_index, open_record, seal_record
 
@@ -45,6 +48,10 @@ PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
 DOCUMENTS: Final = "d"
 KEEPS_NAME: Final = "What was handed in keeps its name."
+STAYS: Final = "What was handed in stays; ask your accountant if it was a mistake."
+NO_CHANGE: Final = "Receipts can be read, and nothing else can be done with them."
+RECEIPTS_AT_ONCE: Final = PAGE // len(receipts.KINDS)
+BELOW_INBOX: Final = "Files are handed in below /inbox."
 
 
 class ClientView(View):
@@ -65,9 +72,8 @@ class ClientView(View):
         if path[0] == "inbox":
             return await self.core.read(lambda connection: self._inbox_entry(connection, path[1:]))
         if path[0] == "receipts" and len(path) == 2:
-            row = await self._receipt_row(path[1])
-            data = receipts.render(self.core, row, self.metadata(row))
-            return plain_file(path[1], len(data), row.state_since)
+            kind, stated = await self._receipt(path[1])
+            return plain_file(path[1], receipts.size(self.core, stated, kind), stated.state_since)
         raise Refusal("not_found", NOT_FOUND)
 
     async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
@@ -83,26 +89,37 @@ class ClientView(View):
 
     async def open_read(self, path: tuple[str, ...]) -> Opened:
         if len(path) == 2 and path[0] == "receipts":
-            row = await self._receipt_row(path[1])
-            return memory_file(receipts.render(self.core, row, self.metadata(row)))
+            kind, stated = await self._receipt(path[1])
+            return memory_file(receipts.render(self.core, stated, kind))
         if path and path[0] == "inbox":
-            await self.stat(path)
+            if (await self.stat(path)).folder:
+                raise Refusal("failed", IS_FOLDER)
             raise Refusal("denied", "What was handed in can't be read back; see /receipts.")
         raise Refusal("not_found", NOT_FOUND)
 
-    async def begin_upload(self, path: tuple[str, ...], *, resume: bool) -> tuple[Upload, int]:
+    async def begin_upload(
+        self, path: tuple[str, ...], *, resume: bool, size: int | None = None
+    ) -> tuple[Upload, int]:
         if len(path) < 2 or path[0] != "inbox":
-            raise Refusal("denied", "Files are handed in below /inbox.")
+            raise Refusal("denied", BELOW_INBOX)
         *parents, name = path[1:]
 
-        def look(connection: Connection) -> tuple[str | None, Row[Any] | None]:
+        open_now = quotas.under_way(self.core, self.client_id)
+
+        def look(connection: Connection) -> tuple[str | None, Row[Any] | None, quotas.Standing]:
             folder_id = self._folder_id(connection, tuple(parents))
             if self._find_folder(connection, folder_id, name) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
-            return folder_id, self._newest(connection, folder_id, name)
+            newest = self._newest(connection, folder_id, name)
+            now = quotas.kept(self.core, connection, self.client_id, open_now)
+            return folder_id, newest, now
 
         # What a client sees of a name is its newest version: only that one can be continued.
-        folder_id, newest = await self.core.read(look)
+        folder_id, newest, now = await self.core.read(look)
+        partial = (
+            newest if resume and newest is not None and newest.state == State.PARTIAL else None
+        )
+        allowance = quotas.allow(self.core, now, size=size, continued=partial)
         upload = {
             "client_id": self.client_id,
             "channel": "sftp",
@@ -110,19 +127,21 @@ class ClientView(View):
             "path": "/".join(path[1:]),
             "folder_id": folder_id,
             "submitter": self.account.id,
+            "room": allowance.room,
+            "too_large": allowance.sentence,
         }
-        if resume and newest is not None and newest.state != State.PARTIAL:
-            upload["replaces"] = newest.size
-        elif resume and newest is not None:
-            if newest.reason == TEMPORARY:
-                return await temporary.continue_from(self.core, newest, **upload), 0
-            resumed = await receive.resume(self.core, newest, **upload)
+        if partial is not None:
+            if partial.reason == TEMPORARY:
+                return await temporary.continue_from(self.core, partial, **upload), 0
+            resumed = await receive.resume(self.core, partial, **upload)
             return resumed, resumed.resumed_size
+        if resume and newest is not None:
+            upload["replaces"] = newest.size
         return await receive.begin(self.core, self.core.now(), **upload), 0
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
         if len(path) < 2 or path[0] != "inbox":
-            raise Refusal("denied", READ_ONLY)
+            raise Refusal("denied", "Folders are made below /inbox.")
         now = self.core.now()
 
         def work(tx: Transaction) -> None:
@@ -130,6 +149,8 @@ class ClientView(View):
             name = path[-1]
             if self._find_folder(tx.connection, parent, name) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
+            if self._newest(tx.connection, parent, name) is not None:
+                raise Refusal("exists", "There is a file of this name; what was handed in stays.")
             keyring = self._keyring()
             folder_id = new_id(now)
             tx.connection.execute(
@@ -153,38 +174,45 @@ class ClientView(View):
 
     async def remove(self, path: tuple[str, ...], *, is_folder: bool) -> None:
         if len(path) < 2 or path[0] != "inbox":
-            raise Refusal("denied", READ_ONLY)
+            await self.stat(path)
+            raise Refusal("denied", NO_CHANGE if len(path) > 1 else READ_ONLY)
         if not is_folder:
             waiting = await self.core.read(lambda c: self._waiting(c, path[1:]))
             if waiting is not None:
                 await temporary.drop(self.core, waiting.id, self.account.id)
                 return
-            await self.stat(path)
-            raise Refusal(
-                "denied", "What was handed in stays; ask your accountant if it was a mistake."
-            )
+            if (await self.stat(path)).folder:
+                raise Refusal("failed", IS_FOLDER)
+            raise Refusal("denied", STAYS)
+        if not (await self.stat(path)).folder:
+            raise Refusal("denied", STAYS)
 
         def work(tx: Transaction) -> None:
             folder_id = self._folder_id(tx.connection, path[1:])
-            used = tx.connection.execute(
+            inside = documents.c.folder_id == folder_id
+            if tx.connection.execute(
                 select(
-                    exists().where(documents.c.folder_id == folder_id)
+                    exists().where(inside, *self._listed())
                     | exists().where(folders.c.parent_id == folder_id)
                 )
-            ).scalar()
-            if used:
+            ).scalar():
                 raise Refusal("failed", "This folder is not empty.")
+            # What it held and is no longer listed, or no longer there, does not need it: a document keeps the
+            # path it was sent under in its own metadata.
+            tx.connection.execute(update(documents).where(inside).values(folder_id=None))
             tx.connection.execute(delete(folders).where(folders.c.id == folder_id))
 
         await self.core.write(work)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
         """Hand in a file that waits under a temporary name; nothing else can be renamed."""
-        await self.stat(old)
+        entry = await self.stat(old)
         if len(old) < 2 or old[0] != "inbox":
-            raise Refusal("denied", READ_ONLY)
+            raise Refusal("denied", NO_CHANGE if len(old) > 1 else READ_ONLY)
+        if entry.folder:
+            raise Refusal("denied", "A folder keeps its name; make another one.")
         if len(new) < 2 or new[0] != "inbox":
-            raise Refusal("denied", "Files are handed in below /inbox.")
+            raise Refusal("denied", BELOW_INBOX)
 
         def look(connection: Connection) -> tuple[Row[Any] | None, str | None]:
             waiting = self._waiting(connection, old[1:])
@@ -202,9 +230,22 @@ class ClientView(View):
             raise Refusal(
                 "unsupported", "This is a temporary name, too; a file is renamed to its final name."
             )
-        await temporary.hand_in(
+        return await temporary.hand_in(
             self.core, waiting.id, new[-1], "/".join(new[1:]), folder_id, self.account.id
         )
+
+    async def room(self) -> Room:
+        """The client's quota where it has one, within what the disk has."""
+        disk = await super().room()
+        now = await self.core.read(lambda c: quotas.standing(self.core, c, self.client_id))
+        total, free, files, files_free = disk.total, disk.free, disk.files, disk.files_free
+        if now.quota.bytes:
+            total = now.quota.bytes
+            free = min(free, max(0, total - now.bytes))
+        if now.quota.files:
+            files = now.quota.files
+            files_free = min(files_free, max(0, files - now.files))
+        return Room(total, free, files, files_free)
 
     # ── inside ──
 
@@ -255,12 +296,26 @@ class ClientView(View):
         index = receive.name_index(self.core, self.client_id, name)
         return [*self._in_folder(folder_id), documents.c.name_index == index]
 
+    def _listed(self) -> list[ColumnElement[bool]]:
+        """What of a client's documents is listed: partial uploads, and what was received lately."""
+        since = self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
+        return [
+            documents.c.state.in_([*STORED, State.PARTIAL]),
+            documents.c.received_at >= stamp(since),
+            # An upload may have begun long before it was received, but not longer than it can be continued:
+            # from this id on the index gives what is listed, however much lies before it.
+            documents.c.id
+            >= oldest_at(since - timedelta(hours=self.core.config.retention.partial_hours, days=1)),
+        ]
+
     def _newest(self, connection: Connection, folder_id: str | None, name: str) -> Row[Any] | None:
         """The row that a client sees of a name, whole or partial."""
         return connection.execute(
             select(documents)
-            .where(*self._named(folder_id, name), documents.c.state.in_([*STORED, State.PARTIAL]))
-            .order_by(documents.c.id.desc())
+            .where(*self._named(folder_id, name), *self._listed()[:2])
+            # An expression, so that the few of this name are found and sorted: in the order of its index the
+            # whole folder would be searched for them.
+            .order_by(documents.c.id.concat("").desc())
             .limit(1)
         ).one_or_none()
 
@@ -317,7 +372,7 @@ class ClientView(View):
             select(documents)
             .where(
                 *self._in_folder(folder_id),
-                documents.c.state.in_([*STORED, State.PARTIAL]),
+                *self._listed(),
                 documents.c.id > last,
             )
             .order_by(documents.c.id)
@@ -329,7 +384,7 @@ class ClientView(View):
                 select(func.max(documents.c.id))
                 .where(
                     *self._in_folder(folder_id),
-                    documents.c.state.in_([*STORED, State.PARTIAL]),
+                    *self._listed(),
                     documents.c.name_index.in_([row.name_index for row in rows]),
                 )
                 .group_by(documents.c.name_index)
@@ -343,39 +398,65 @@ class ClientView(View):
         return page(entries, DOCUMENTS + rows[-1].id if len(rows) == PAGE else "")
 
     def _receipts_page(self, connection: Connection, cursor: str) -> Page:
-        rows = connection.execute(
-            select(documents)
+        # First their ids, which an index has: of 100,000 documents a page takes 50 ms, with whole rows 120.
+        ids = connection.execute(
+            select(documents.c.id)
             .where(
                 documents.c.client_id == self.client_id,
                 documents.c.state.in_(STORED),
                 documents.c.id > cursor,
             )
             .order_by(documents.c.id)
-            .limit(PAGE)
+            .limit(RECEIPTS_AT_ONCE)
+        ).scalars()
+        rows = connection.execute(
+            select(documents).where(documents.c.id.in_(list(ids))).order_by(documents.c.id)
         ).all()
-        entries = [
-            plain_file(
-                receipts.file_name(row),
-                len(receipts.render(self.core, row, self.metadata(row))),
-                row.state_since,
+        entries = []
+        for row, stated in zip(rows, self._facts(connection, rows), strict=True):
+            for kind in receipts.KINDS:
+                size = receipts.size(self.core, stated, kind)
+                entries.append(plain_file(receipts.file_name(row, kind), size, row.state_since))
+        return page(entries, rows[-1].id if len(rows) == RECEIPTS_AT_ONCE else "")
+
+    def _facts(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Receipt]:
+        """What the receipts of some documents state."""
+        slug = connection.execute(
+            select(clients.c.slug).where(clients.c.id == self.client_id)
+        ).scalar_one()
+        same = {
+            row.id: Same(document=row.id, received_at=row.received_at)
+            for row in connection.execute(
+                select(documents.c.id, documents.c.received_at).where(
+                    documents.c.id.in_([row.same_as for row in rows if row.same_as])
+                )
             )
+        }
+        return [
+            receipts.facts(self.core, row, self.metadata(row), slug, same.get(row.same_as))
             for row in rows
         ]
-        return page(entries, rows[-1].id if len(rows) == PAGE else "")
 
-    async def _receipt_row(self, name: str) -> Row[Any]:
-        document_id = receipts.document_of(name)
-        if document_id is None:
+    async def _receipt(self, name: str) -> tuple[receipts.Kind, Receipt]:
+        """A receipt by its name, which says the day, too (raises Refusal)."""
+        named = receipts.document_of(name)
+        if named is None:
             raise Refusal("not_found", NOT_FOUND)
-        row = await self.core.read(
-            lambda connection: connection.execute(
+        document_id, kind = named
+
+        def look(connection: Connection) -> Receipt | None:
+            row = connection.execute(
                 select(documents).where(
                     documents.c.id == document_id,
                     documents.c.client_id == self.client_id,
                     documents.c.state.in_(STORED),
                 )
             ).one_or_none()
-        )
-        if row is None:
+            if row is None or receipts.file_name(row, kind) != name:
+                return None
+            return self._facts(connection, [row])[0]
+
+        stated = await self.core.read(look)
+        if stated is None:
             raise Refusal("not_found", NOT_FOUND)
-        return row
+        return kind, stated

@@ -1,6 +1,7 @@
 """What officers and auditors see: files made from the catalogue, no document content.
 
-Officers: `/disposal/<batch>/` with the register to approve and the certificate once there is one.
+Officers: `/disposal/<batch>/` with the register to approve (JSON, whose digest is signed, and the same as a
+table) and the newest certificate once there is one (JSON and PDF).
 Auditors: `/ledger/` and `/certificates/`. In `/ledger/`: `checkpoint` (the newest), `ledger.vkey` (the
 present verifier key), `ledger.vkeys` (all, the oldest first: what `--vkey` takes), `hand-over-<entry>` (the
 note by which a key named the next), and the entries in files of ten thousand, so that no reading needs memory
@@ -9,18 +10,23 @@ for the whole history.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from datetime import datetime
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, func, select
 
+from gateway.core.journey.dispose import decode_register
 from gateway.core.runtime import stamp
 from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file, page, plain_file
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
 from vault import ledger, ledger_keys
 from vault.catalogue.schema import batches, certificates, ledger_entries
+from vault.certificate import RegisterEntry
 from vault.ids import is_id
 
 ENTRIES_IN_FILE: Final = 10_000
@@ -96,13 +102,27 @@ class OfficerView(_GeneratedView):
         )
         if not row:
             raise Refusal("not_found", NOT_FOUND)
-        files = {"register.json": (bytes(row.register), row.proposed_at)}
+        files = {
+            "register.json": (bytes(row.register), row.proposed_at),
+            "register.csv": (_table(bytes(row.register)), row.proposed_at),
+        }
         for certificate in connection.execute(
-            select(certificates).where(certificates.c.batch_id == batch_id)
+            select(certificates)
+            .where(certificates.c.batch_id == batch_id)
+            .order_by(certificates.c.id)
         ):
             files["certificate.json"] = (bytes(certificate.document), certificate.issued_at)
             files["certificate.pdf"] = (bytes(certificate.printed), certificate.issued_at)
         return files
+
+
+def _table(register: bytes) -> bytes:
+    """A register as CSV (RFC 4180) with a line of titles; the byte order mark is for spreadsheet programs."""
+    made = io.StringIO(newline="")
+    writer = csv.DictWriter(made, RegisterEntry.__struct_fields__)
+    writer.writeheader()
+    writer.writerows(msgspec.to_builtins(entry) for entry in decode_register(register))
+    return made.getvalue().encode("utf-8-sig")
 
 
 class AuditorView(_GeneratedView):

@@ -21,6 +21,7 @@ from gateway.wire.messages import (
     Abandon,
     BeginUpload,
     Commit,
+    Done,
     Keep,
     Kept,
     Predecessor,
@@ -41,11 +42,24 @@ WAITS: Final = "Kept under a temporary name; it is handed in when it is renamed.
 class Upload:
     """A document being received."""
 
-    def __init__(self, core: Channel, path: str, *, resume: bool, append: bool, limit: int) -> None:
-        """`resume`: go on with what is there; `append`: offsets count for nothing, bytes are added."""
+    def __init__(
+        self,
+        core: Channel,
+        path: str,
+        *,
+        resume: bool,
+        append: bool,
+        limit: int,
+        size: int | None = None,
+    ) -> None:
+        """`resume`: go on with what is there; `append`: offsets count for nothing, bytes are added.
+
+        `limit`: bytes the door takes; the core may allow fewer. `size`: bytes the client announced.
+        """
         self._core = core
         self.path = path
-        self._limit = limit
+        self._most = limit
+        self._announced = size
         self._append = append
         self._shift: int | None = None  # from the offsets of one who appends to ours
         self._truncated = False
@@ -56,7 +70,7 @@ class Upload:
         self._begin(resume=resume)
 
     def _begin(self, *, resume: bool) -> None:
-        reply, descriptors = self._core.call(BeginUpload(self.path, resume))
+        reply, descriptors = self._core.call(BeginUpload(self.path, resume, self._announced))
         assert isinstance(reply, Writable)
         self._document_id = reply.document_id
         self._descriptor = descriptors[0]
@@ -64,6 +78,10 @@ class Upload:
         self._resumed = reply.resumed_size
         self._position = reply.resumed_size
         self._replaces = reply.replaces
+        self._limit = self._most
+        self._too_large = f"A file here may have at most {self._most} bytes."
+        if reply.room is not None and reply.room < self._most:
+            self._limit, self._too_large = reply.room, reply.too_large
         if self._append and self._replaces is not None:
             self.abandon(keep=False)
             raise Refusal("denied", WHOLE)
@@ -138,7 +156,7 @@ class Upload:
         if self._replaces is not None and self._position == 0 and offset > 0:
             self._fail(Refusal("denied", WHOLE))
         if offset + len(data) > self._limit:
-            self._fail(Refusal("invalid", f"A file here may have at most {self._limit} bytes."))
+            self._fail(Refusal("invalid", self._too_large))
         if self._resumed and offset == 0 and self._position == self._resumed and not self._early:
             # The client starts over: nothing sealed under the old key is written again.
             self.abandon(keep=False)
@@ -225,7 +243,7 @@ class Upload:
             reply, _ = self._core.call(Commit(self._document_id, size, self._hash.digest()))
         finally:
             self._release()
-        return WAITS if isinstance(reply, Kept) else ""
+        return WAITS if isinstance(reply, Kept) else reply.said if isinstance(reply, Done) else ""
 
     def abandon(self, *, keep: bool) -> None:
         """Give the upload up; `keep` leaves whole chunks for a resume."""

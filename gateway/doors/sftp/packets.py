@@ -1,31 +1,36 @@
 """SSH packets on the wire (RFC 4253, section 6), for speed and against hostile lengths.
 
 Promises: no packet longer than `MAX_PACKET` is allocated for, no identification line longer than
-`MAX_BANNER` is waited for. With AES-GCM (RFC 5647, as OpenSSH uses it) a packet costs at most one system
-call: what the kernel has is taken at once, and packets are cut from it where they lie. Data of channels is
+`MAX_BANNER` is waited for. With AES-GCM (RFC 5647, as OpenSSH uses it), and with AES in counter mode
+under a MAC over the ciphertext (OpenSSH PROTOCOL, section 1.5), a packet costs at most one system call:
+what the kernel has is taken at once, and packets are cut from it where they lie. Data of channels is
 handed on as a view that holds until the next packet is read.
 
-Leaves out: everything else. The clear packets of the first key exchange and counter-mode ciphers with
-their MACs go through paramiko's own code, fed from the same buffer.
+Leaves out: everything else. The clear packets of the first key exchange, and those of old clients whose
+MAC is over the plaintext (docs/adr/0012), go through paramiko's own code, fed from the same buffer.
 
-Rules: one thread reads. A connection keeps the kind of cipher it began with, so that the two ways of
-counting packets never have to agree. Keys are renewed after `REKEY` bytes (RFC 4253, section 9: 1 GiB),
-and a peer that ignores that is cut off after as much again.
+Rules: one thread reads. A connection keeps the kind of cipher it began with, so that the ways of
+counting packets never have to agree. Nothing is decrypted before its MAC was compared. Keys are renewed
+after `REKEY` bytes (RFC 4253, section 9: 1 GiB), and a peer that ignores that is cut off after as much
+again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import socket
 import struct
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from cryptography.exceptions import InvalidTag
 from paramiko.common import MSG_CHANNEL_DATA
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
+
+from vault.memory import untouched
 
 MAX_PACKET: Final = 256 * 1024  # OpenSSH's PACKET_MAX_SIZE
 MAX_BANNER: Final = 8192  # OpenSSH's limit for everything before the identification line ends
@@ -65,9 +70,9 @@ class DoorPacketizer(Packetizer):
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
         self._connection = connection
-        self._buffer = memoryview(bytearray(_BUFFER))
+        self._buffer = untouched(_BUFFER)
         self._start = self._end = 0
-        self._plain = memoryview(bytearray(MAX_PACKET))
+        self._plain = untouched(MAX_PACKET + _BLOCK)  # a cipher wants a block to spare
         self._received = self._sent = 0
         self._read_count = 0
         self._rekey_wanted = False
@@ -75,7 +80,10 @@ class DoorPacketizer(Packetizer):
         self._cipher_out: Any = None
         self._fixed_in = self._fixed_out = b""
         self._counter_in = self._counter_out = 0
-        self._aead: bool | None = None
+        self._mac_in: Any = None
+        self._mac_out: Any = None
+        self._number_in = self._number_out = 0  # sequence numbers, where a MAC is over them
+        self._kind: Literal["aead", "etm", "other"] | None = None
         self._corked: list[bytes | bytearray] | None = None
         self._hung_up = False
         self.heard = time.monotonic()  # when the peer last sent anything
@@ -163,29 +171,56 @@ class DoorPacketizer(Packetizer):
 
     def set_inbound_cipher(self, *args: Any, **kwargs: Any) -> None:
         """Take the peer's new key."""
+        first = self._cipher_in is None
         super().set_inbound_cipher(*args, **kwargs)
-        self._same_kind(kwargs["aead"])
+        self._same_kind(**kwargs)
         self._received = 0
         if kwargs["aead"]:
             self._cipher_in = kwargs["block_engine"]
             self._fixed_in = kwargs["iv_in"][:4]
             self._counter_in = int.from_bytes(kwargs["iv_in"][4:], "big")
+        elif kwargs["etm"]:
+            self._cipher_in = kwargs["block_engine"]
+            self._mac_in = hmac.new(kwargs["mac_key"], digestmod=kwargs["mac_engine"])
+            if first:
+                self._number_in = self._counted("in")
 
     def set_outbound_cipher(self, *args: Any, **kwargs: Any) -> None:
         """Take our new key."""
+        first = self._cipher_out is None
         super().set_outbound_cipher(*args, **kwargs)
-        self._same_kind(kwargs["aead"])
+        self._same_kind(**kwargs)
         self._sent = 0
         self._rekey_wanted = False
         if kwargs["aead"]:
             self._cipher_out = kwargs["block_engine"]
             self._fixed_out = kwargs["iv_out"][:4]
             self._counter_out = int.from_bytes(kwargs["iv_out"][4:], "big")
+        elif kwargs["etm"]:
+            self._cipher_out = kwargs["block_engine"]
+            self._mac_out = hmac.new(kwargs["mac_key"], digestmod=kwargs["mac_engine"])
+            if first:
+                self._number_out = self._counted("out")
 
-    def _same_kind(self, aead: bool) -> None:
-        if self._aead not in {None, aead}:
+    def _counted(self, direction: str) -> int:
+        """How many packets paramiko has counted: the clear ones before the first key."""
+        return int(getattr(self, f"_Packetizer__sequence_number_{direction}"))
+
+    def reset_seqno_in(self) -> None:
+        """Count from nought: strict key exchange (OpenSSH PROTOCOL, section 1.10)."""
+        super().reset_seqno_in()
+        self._number_in = 0
+
+    def reset_seqno_out(self) -> None:
+        """Count from nought, the other way."""
+        super().reset_seqno_out()
+        self._number_out = 0
+
+    def _same_kind(self, *, aead: bool, etm: bool, **_: Any) -> None:
+        kind: Literal["aead", "etm", "other"] = "aead" if aead else "etm" if etm else "other"
+        if self._kind not in {None, kind}:
             raise SSHException("rekey: expected the same kind of cipher as before, found another")
-        self._aead = aead
+        self._kind = kind
 
     def need_rekey(self) -> bool:
         """Whether keys should be renewed."""
@@ -207,7 +242,30 @@ class DoorPacketizer(Packetizer):
             raise SSHException(
                 f"packet: expected whole blocks of at most {MAX_PACKET} bytes, found {length}"
             )
-        self._fill(4 + length + _TAG)
+        tag = _TAG if self._mac_in is None else self._mac_in.digest_size
+        self._fill(4 + length + tag)
+        if self._mac_in is None:
+            self._open_aead(length)
+        else:
+            self._open_etm(length, tag)
+        self._start += 4 + length + tag
+        if self._start == self._end:
+            self._start = self._end = 0
+        self._count_received(length + 4 + tag)
+        padding = self._plain[0]
+        if padding < 4 or padding + 2 > length:
+            raise SSHException(f"packet: expected padding within it, found {padding} bytes")
+        payload = self._plain[1 : length - padding]
+        number = payload[0]
+        if number == MSG_CHANNEL_DATA:
+            return number, ChannelData(payload)
+        message = Message(bytes(payload[1:]))
+        # Only MSG_UNIMPLEMENTED quotes it, for a peer's log.
+        message.seqno = self._read_count & 0xFFFFFFFF
+        return number, message
+
+    def _open_aead(self, length: int) -> None:
+        """Decrypt the packet at the front of the buffer into `_plain` (raises SSHException)."""
         start = self._start + 4
         nonce = self._fixed_in + self._counter_in.to_bytes(8, "big")
         self._counter_in = (self._counter_in + 1) & 0xFFFFFFFFFFFFFFFF
@@ -220,21 +278,17 @@ class DoorPacketizer(Packetizer):
             )
         except InvalidTag as error:
             raise SSHException("packet: expected one that authenticates, found another") from error
-        self._start = start + length + _TAG
-        if self._start == self._end:
-            self._start = self._end = 0
-        self._count_received(length + 4 + _TAG)
-        padding = self._plain[0]
-        if padding < 4 or padding + 2 > length:
-            raise SSHException(f"packet: expected padding within it, found {padding} bytes")
-        payload = self._plain[1 : length - padding]
-        number = payload[0]
-        if number == MSG_CHANNEL_DATA:
-            return number, ChannelData(payload)
-        message = Message(bytes(payload[1:]))
-        # Only MSG_UNIMPLEMENTED quotes it, for a peer's log.
-        message.seqno = self._read_count & 0xFFFFFFFF
-        return number, message
+
+    def _open_etm(self, length: int, tag: int) -> None:
+        """The same in counter mode, once the MAC over number, length and ciphertext is right."""
+        start, end = self._start + 4, self._start + 4 + length
+        mac = self._mac_in.copy()
+        mac.update(_LENGTH.pack(self._number_in))
+        mac.update(self._buffer[self._start : end])
+        self._number_in = (self._number_in + 1) & 0xFFFFFFFF
+        if not hmac.compare_digest(mac.digest(), self._buffer[end : end + tag]):
+            raise SSHException("packet: expected one that authenticates, found another")
+        self._cipher_in.update_into(self._buffer[start:end], self._plain)
 
     def _count_received(self, size: int) -> None:
         self._read_count += 1
@@ -254,16 +308,33 @@ class DoorPacketizer(Packetizer):
         padding = _BLOCK - (size + 1) % _BLOCK
         if padding < 4:
             padding += _BLOCK
-        length = size + 1 + padding
-        # Padding of zeros: under an AEAD its content gives nothing away.
+        # Padding of zeros: under an AEAD or a cipher stream its content gives nothing away.
         plain = b"".join((bytes((padding,)), payload, bytes(padding)))
+        out = self._seal_aead(plain) if self._mac_out is None else self._seal_etm(plain)
+        self._sent += len(out)
+        if self._sent >= REKEY:
+            self._rekey_wanted = True
+        self.write_all(out)
+
+    def _seal_aead(self, plain: bytes) -> bytearray:
+        length = len(plain)
         out = bytearray(4 + length + _TAG)
         _LENGTH.pack_into(out, 0, length)
         view = memoryview(out)
         nonce = self._fixed_out + self._counter_out.to_bytes(8, "big")
         self._counter_out = (self._counter_out + 1) & 0xFFFFFFFFFFFFFFFF
         self._cipher_out.encrypt_into(nonce, plain, view[:4], view[4:])
-        self._sent += len(out)
-        if self._sent >= REKEY:
-            self._rekey_wanted = True
-        self.write_all(out)
+        return out
+
+    def _seal_etm(self, plain: bytes) -> bytearray:
+        length = len(plain)
+        out = bytearray(4 + length + self._mac_out.digest_size)  # room enough for a spare block
+        _LENGTH.pack_into(out, 0, length)
+        view = memoryview(out)
+        self._cipher_out.update_into(plain, view[4:])
+        mac = self._mac_out.copy()
+        mac.update(_LENGTH.pack(self._number_out))
+        mac.update(view[: 4 + length])
+        self._number_out = (self._number_out + 1) & 0xFFFFFFFF
+        view[4 + length :] = mac.digest()
+        return out

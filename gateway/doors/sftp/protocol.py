@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway.errors import GatewayError
 from gateway.wire.messages import Entry, Room
+from vault.memory import untouched
 
 VERSION: Final = 3
 MAX_PACKET: Final = 256 * 1024 + 1024  # what OpenSSH's server takes
@@ -193,7 +194,7 @@ class Assembler:
 
     def __init__(self, capacity: int = 2 * (MAX_PACKET + 4)) -> None:
         """`capacity`: bytes it can hold, at least one packet of `MAX_PACKET` and its length."""
-        self._buffer = memoryview(bytearray(capacity))
+        self._buffer = untouched(capacity)
         self._start = self._end = 0
 
     @property

@@ -20,6 +20,7 @@ from gateway.errors import Refusal
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Attributes,
+    Done,
     Entry,
     List,
     MakeFolder,
@@ -152,8 +153,8 @@ class SftpSession:
                 return p.pack_data(request, data)
             case p.OPEN:
                 path, flags = fields.text(), fields.u32()
-                fields.size_attribute()
-                return p.pack_handle(request, self._add(lambda: self._open_file(path, flags)))
+                size = fields.size_attribute()
+                return p.pack_handle(request, self._add(lambda: self._open_file(path, flags, size)))
             case p.CLOSE:
                 handle = fields.string()
                 opened = self._handles.pop(handle, None)
@@ -200,8 +201,7 @@ class SftpSession:
             case p.REALPATH:
                 return p.pack_path(request, normal(fields.text()))
             case p.RENAME:
-                self._core.call(Rename(fields.text(), fields.text()))
-                return done
+                return self._rename(request, fields)
             case p.READLINK | p.SYMLINK:
                 raise Refusal("unsupported", "There are no links here.")
             case p.EXTENDED:
@@ -211,8 +211,7 @@ class SftpSession:
     def _extended(self, request: int, fields: p.Reader, done: bytes) -> bytes:
         match fields.string():
             case b"posix-rename@openssh.com":
-                self._core.call(Rename(fields.text(), fields.text()))
-                return done
+                return self._rename(request, fields)
             case b"limits@openssh.com":
                 return p.pack_limits(request, MAX_HANDLES)
             case b"lsetstat@openssh.com":
@@ -228,6 +227,10 @@ class SftpSession:
                     raise Refusal("invalid", "There is no such handle.")
                 return self._room(request)
         raise Refusal("unsupported", "This gateway does not know this request.")
+
+    def _rename(self, request: int, fields: p.Reader) -> bytes:
+        reply, _ = self._core.call(Rename(fields.text(), fields.text()))
+        return p.pack_status(request, p.OK, reply.said if isinstance(reply, Done) else "")
 
     def _set_attributes(self, fields: p.Reader) -> None:
         """Times and modes of what is kept are the gateway's; clients set them out of habit."""
@@ -265,7 +268,7 @@ class SftpSession:
             raise Refusal("invalid", "There is no such handle.")
         return opened
 
-    def _open_file(self, path: str, flags: int) -> Upload | Download:
+    def _open_file(self, path: str, flags: int, size: int | None) -> Upload | Download:
         if flags & p.FLAG_WRITE:
             if flags & p.FLAG_READ:
                 raise Refusal("unsupported", "A file here is either written or read.")
@@ -277,9 +280,13 @@ class SftpSession:
                         raise
                 else:
                     raise Refusal("exists", "There is a file of this name.")
+            if size is not None and size > self._max_size:
+                raise Refusal("invalid", f"A file here may have at most {self._max_size} bytes.")
             resume = not flags & (p.FLAG_TRUNCATE | p.FLAG_EXCLUSIVE)
             append = bool(flags & p.FLAG_APPEND)
-            return Upload(self._core, path, resume=resume, append=append, limit=self._max_size)
+            return Upload(
+                self._core, path, resume=resume, append=append, limit=self._max_size, size=size
+            )
         reply, descriptors = self._core.call(OpenRead(path))
         assert isinstance(reply, Readable)
         return Download(reply, descriptors[0])

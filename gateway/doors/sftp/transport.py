@@ -15,6 +15,7 @@ The host key is not here: `RemoteHostKey` asks the core to sign the exchange has
 from __future__ import annotations
 
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable
@@ -37,12 +38,16 @@ from paramiko.common import (
     MSG_CHANNEL_SUCCESS,
     MSG_CHANNEL_WINDOW_ADJUST,
     MSG_EXT_INFO,
+    MSG_GLOBAL_REQUEST,
+    MSG_NAMES,
     MSG_REQUEST_FAILURE,
+    MSG_REQUEST_SUCCESS,
     MSG_SERVICE_REQUEST,
     MSG_USERAUTH_INFO_RESPONSE,
     MSG_USERAUTH_REQUEST,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_RESOURCE_SHORTAGE,
+    cMSG_UNIMPLEMENTED,
     cMSG_USERAUTH_INFO_REQUEST,
     cMSG_USERAUTH_PK_OK,
 )
@@ -58,14 +63,24 @@ from gateway.wire.messages import (
     AuthenticatePassword,
     AuthenticationResult,
     ExchangeSignature,
+    Greeting,
     HostKey,
+    HostKeyProofs,
+    ProveHostKeys,
     SignExchange,
 )
 
 MAX_CHANNELS: Final = 10  # OpenSSH's MaxSessions
 MAX_TEXT: Final = 1024  # user names, passwords, codes
 IDENT: Final = "Strongroom"
+HOST_KEYS: Final = b"hostkeys-00@openssh.com"  # OpenSSH's PROTOCOL, section 2.5
+PROVE_HOST_KEYS: Final = b"hostkeys-prove-00@openssh.com"
+# What the listener is told of a connection: keys exchanged, a factor refused, logged in.
+EXCHANGED, FAILED, PROVEN = b"x", b"f", b"o"
 _CERTIFICATE: Final = "-cert-v01@openssh.com"
+# Programs that have neither AES-GCM nor a MAC over the ciphertext (docs/adr/0012).
+_NO_BETTER: Final = re.compile(r"SSH-2\.0-libssh2_1\.(?:\d|10)(?:[._-]|$)")
+_FOR_THEM: Final = ("hmac-sha2-512", "hmac-sha2-256")
 _PARAMIKO: Final[Any] = Transport  # as it is, with what its type stubs leave out
 
 
@@ -178,12 +193,16 @@ class StrictAuthHandler(AuthHandler):
         """Tell the client; partial success names what is still wanted."""
         if result.outcome == "granted":
             self.transport.role = result.role
+            self.transport.say(PROVEN)
             self._send_auth_result(self.auth_username, method, AUTH_SUCCESSFUL)
+            self.transport.announce_host_keys()
             return
         if result.outcome == "partial":
             self._methods = result.methods
             self._send_auth_result(self.auth_username, method, AUTH_PARTIALLY_SUCCESSFUL)
             return
+        if method in {"password", "keyboard-interactive"}:
+            self.transport.say(FAILED)
         self._send_auth_result(self.auth_username, method, AUTH_FAILED)
 
     @property
@@ -242,10 +261,11 @@ class DoorTransport(Transport):
         self,
         connection: socket.socket,
         core: Channel,
-        host_keys: list[HostKey],
+        greeting: Greeting,
         start: Callable[[], Session],
+        say: Callable[[bytes], None],
     ) -> None:
-        """`start` makes the session of a channel whose client asked for sftp."""
+        """`start` makes the session of a channel whose client asked for sftp; `say` tells the listener."""
         super().__init__(
             connection,
             default_window_size=WINDOW,
@@ -256,14 +276,20 @@ class DoorTransport(Transport):
         connection.settimeout(None)
         self.core = core
         self.role = ""
+        self.say = say
+        self._announced = [key.blob for key in greeting.announced]
         self._start = start
         self._open: dict[int, DoorChannel] = {}
         self.ended, self._ended = os.pipe()  # readable at its end: when the connection is over
         self._held: list[bytes] = []
+        for number in range(256):
+            # paramiko answers what it has a name for; any other number ends its loop with a KeyError.
+            if number not in MSG_NAMES:
+                self._handler_table.setdefault(number, self._not_implemented)
         self._handler_table[MSG_EXT_INFO] = _pass_over
         for number in (MSG_CHANNEL_OPEN_SUCCESS, MSG_CHANNEL_OPEN_FAILURE):
             self._handler_table[number] = _pass_over  # we open no channel
-        for key in host_keys:
+        for key in greeting.host_keys:
             remote = RemoteHostKey(core, key)
             if key.algorithm == "ssh-rsa":
                 self.server_key_dict["rsa-sha2-512"] = remote
@@ -275,6 +301,12 @@ class DoorTransport(Transport):
     def preferred_kex(self) -> tuple[str, ...]:
         """Key exchanges that the installed cryptography library offers."""
         return tuple(name for name in super().preferred_kex if name in self._kex_info)
+
+    @property
+    def preferred_macs(self) -> tuple[str, ...]:
+        """MACs over the ciphertext; to a program that has none of them, over the plaintext as well."""
+        offered = tuple(super().preferred_macs)
+        return offered + _FOR_THEM if _NO_BETTER.match(self.remote_version) else offered
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -324,6 +356,7 @@ class DoorTransport(Transport):
     def _parse_newkeys(self, message: Message) -> None:
         if self.auth_handler is None:
             self.auth_handler = StrictAuthHandler(self)
+            self.say(EXCHANGED)
         _PARAMIKO._parse_newkeys(self, message)
         held, self._held = self._held, []
         for payload in held:
@@ -331,11 +364,41 @@ class DoorTransport(Transport):
         for channel in list(self._open.values()):
             channel.work()
 
+    def _not_implemented(self, message: Message) -> None:
+        """A message nobody knows is answered, and otherwise ignored (RFC 4253, section 11.4)."""
+        reply = Message()
+        reply.add_byte(cMSG_UNIMPLEMENTED)
+        reply.add_int(message.seqno)
+        self._send_message(reply)
+
+    def announce_host_keys(self) -> None:
+        """Tell a client that has logged in all host keys that it should know."""
+        if self._announced:
+            request = Message()
+            request.add_byte(bytes((MSG_GLOBAL_REQUEST,)))
+            request.add_string(HOST_KEYS)
+            request.add_boolean(False)
+            for blob in self._announced:
+                request.add_string(blob)
+            self.emit(request.asbytes())
+
     def _parse_global_request(self, message: Message) -> None:
-        """Nothing global is served; asked for a reply (a keep-alive, say), the answer is no."""
-        message.get_binary()
-        if message.get_boolean():
-            self.emit(bytes((MSG_REQUEST_FAILURE,)))
+        """Proof of announced host keys; nothing else global is served (a keep-alive gets its no)."""
+        name = message.get_binary()
+        if not message.get_boolean():
+            return
+        if name == PROVE_HOST_KEYS and self.role:
+            blobs = _strings(message.get_remainder())
+            if blobs and len(set(blobs)) == len(blobs) and set(blobs) <= set(self._announced):
+                proofs, _ = self.core.call(ProveHostKeys(blobs))
+                assert isinstance(proofs, HostKeyProofs)
+                reply = Message()
+                reply.add_byte(bytes((MSG_REQUEST_SUCCESS,)))
+                for signature in proofs.signatures:
+                    reply.add_string(signature)
+                self.emit(reply.asbytes())
+                return
+        self.emit(bytes((MSG_REQUEST_FAILURE,)))
 
     def _parse_channel_open(self, message: Message) -> None:
         kind, remote = message.get_binary(), message.get_int()
@@ -355,6 +418,20 @@ class DoorTransport(Transport):
         self._channels.put(local, channel)
         self.channels_seen[local] = True
         self.emit(struct.pack(">BIIII", MSG_CHANNEL_OPEN_SUCCESS, remote, local, WINDOW, PACKET))
+
+
+def _strings(data: bytes) -> list[bytes]:
+    """SSH strings up to the end; none if they don't fill it exactly, or are more than a few."""
+    found: list[bytes] = []
+    while data:
+        if len(data) < 4 or len(found) == MAX_CHANNELS:
+            return []
+        (length,) = struct.unpack_from(">I", data)
+        if length > len(data) - 4:
+            return []
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return found
 
 
 def _pass_over(message: Message) -> None:

@@ -44,13 +44,15 @@ class Intake:
         self._path = socket_path
         self._channel: AsyncChannel | None = None
 
-    async def recipient(self, peer: str, sender: str, recipient: str) -> RecipientAnswer:
-        """Ask whether mail from `sender` may go to `recipient`.
+    async def recipient(
+        self, peer: str, sender: str, recipient: str, size: int = 0
+    ) -> RecipientAnswer:
+        """Ask whether mail from `sender`, of `size` bytes if announced, may go to `recipient`.
 
         Raises:
             Refusal: the core can't say now. Disconnected, WireError: it is away, or confused.
         """
-        reply, _ = await self.call(MailRecipient(peer, sender, recipient), RecipientAnswer)
+        reply, _ = await self.call(MailRecipient(peer, sender, recipient, size), RecipientAnswer)
         assert isinstance(reply, RecipientAnswer)
         return reply
 
@@ -110,6 +112,7 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         self.document_id = begun.document_id
+        self.room = begun.room
 
     @property
     def open(self) -> bool:

@@ -46,6 +46,8 @@ MIN_RATE: Final = 1024  # bytes a second of a message, on average after one time
 
 NOT_NOW: Final = "451 4.3.0 The message could not be stored; try again later"
 FULL: Final = "452 4.3.1 No room for the message now; try again later"
+# Without the numbers that clients see over SFTP: an envelope proves nobody's identity.
+NO_ROOM: Final = "552 5.2.2 This client's room here is used up; nothing of the message was kept"
 TOO_LARGE: Final = "552 5.3.4 The message is larger than this server takes"
 LOOKALIKE: Final = (
     "554 5.6.0 The message has a lone dot between bare line ends; refused as ambiguous"
@@ -167,7 +169,9 @@ class DoorSession(Conversation):
         recipient = parse_recipient(argument, utf8=envelope.utf8, extended=self._extended)
         self._hold_timer()
         try:
-            answer = await self._core.recipient(self._peer, envelope.sender, recipient)
+            answer = await self._core.recipient(
+                self._peer, envelope.sender, recipient, envelope.size
+            )
         except GatewayError as error:
             self._say(_reply_for(error))
             return
@@ -247,6 +251,8 @@ class DoorSession(Conversation):
         """Seal the next bytes; returns "" or the reply that refuses the message."""
         if size > self._terms.limit:
             return TOO_LARGE
+        if incoming.room is not None and size > incoming.room:
+            return NO_ROOM
         if stream.lookalike:
             return LOOKALIKE
         try:
@@ -298,6 +304,12 @@ class DoorSession(Conversation):
 
 
 def _reply_for(error: GatewayError | VaultError) -> str:
-    """The SMTP reply for a failure on our side: always one that makes the sender try again."""
+    """The SMTP reply for a failure.
+
+    One on our side makes the sender try again; a quota that is used up is told to whoever sent the message at
+    once, because nothing makes room in the days that a server tries.
+    """
+    if isinstance(error, Refusal) and error.code == "quota":
+        return NO_ROOM
     full = isinstance(error, StorageFull) or (isinstance(error, Refusal) and error.code == "full")
     return FULL if full else NOT_NOW

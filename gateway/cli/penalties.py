@@ -1,0 +1,49 @@
+"""`strongroom penalty`: sources that logins fail from, and lifting what they got for it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli import output, signing
+from gateway.cli.connection import ask
+from gateway.cli.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.output import Column
+
+group = new_group("Penalties: sources that logins fail from.")
+
+_COLUMNS = (
+    Column("source", "SOURCE"),
+    Column("since", "SINCE", output.moment),
+    Column("until", "UNTIL", output.moment),
+    Column("events", "EVENTS"),
+)
+
+
+@group.command("list")
+def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the sources whose penalty stands, and what for."""
+    data = ask(config, "penalty.list").data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.table(data, _COLUMNS, "No source is penalised.")
+
+
+@group.command("lift")
+def lift(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="An address, or a source as it is listed.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Lift a source's penalty, and give back the guesses it used up."""
+    data = ask(config, "penalty.lift", {"source": source}, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.say(f"{output.plain(data['source'])} starts anew.")

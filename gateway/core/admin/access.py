@@ -1,0 +1,129 @@
+"""Access to documents of restricted classes: who asks, and what an officer decides."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Connection, select
+
+from gateway.core import access
+from gateway.core.admin.context import Context, slugs
+from gateway.core.runtime import stamp
+from vault.catalogue.schema import access_requests, accounts, documents
+from vault.catalogue.store import Transaction
+from vault.errors import KeyUnavailable
+
+LISTED: int = 1000
+
+
+class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `access.list`; `decided`: also what is decided, the newest thousand."""
+
+    decided: bool = False
+
+
+class Approve(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `access.approve`. `hours` 0: as configured; `folder`: all that lies beside it."""
+
+    id: str
+    hours: Annotated[int, Meta(ge=0, le=24 * 366)] = 0
+    folder: bool = False
+
+
+class Deny(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `access.deny`; the reason is a line for the one who asked."""
+
+    id: str
+    reason: Annotated[
+        str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e]+\Z")
+    ]
+
+
+class Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that name a request."""
+
+    id: str
+
+
+async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+    """Requests that wait, the oldest first; or all, approvals that are over included."""
+    core = context.core
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        query = (
+            select(access_requests, accounts.c.name.label("account"))
+            .join(accounts, accounts.c.id == access_requests.c.account_id)
+            .order_by(access_requests.c.id.desc())
+            .limit(LISTED)
+        )
+        if not arguments.decided:
+            query = query.where(access_requests.c.state == access.WAITING)
+        names = slugs(connection)
+        found = []
+        for row in reversed(connection.execute(query).all()):
+            document = connection.execute(
+                select(documents).where(documents.c.id == row.document_id)
+            ).one()
+            try:
+                name = core.store.custody.open_metadata(document).name
+            except KeyUnavailable:
+                name = ""
+            over = row.state == access.APPROVED and row.until <= stamp(context.now)
+            found.append(
+                {
+                    "id": row.id,
+                    "account": row.account,
+                    "client": names.get(row.client_id, ""),
+                    "document": row.document_id,
+                    "name": name,
+                    "record_class": row.record_class,
+                    "fiscal_year": row.fiscal_year,
+                    "state": "expired" if over else row.state,
+                    "scope": row.scope,
+                    "requested_at": row.requested_at,
+                    "decided_at": row.decided_at,
+                    "decided_by": row.decided_by,
+                    "until": row.until,
+                    "reason": access.reason_of(core, row),
+                }
+            )
+        return found
+
+    return await core.read(look)
+
+
+async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
+    """Let the account open it, for a time."""
+    core = context.core
+    hours = arguments.hours or core.config.access.hours
+    scope = access.FOLDER if arguments.folder else access.DOCUMENT
+    request_id = arguments.id.upper()
+    until = await core.write(
+        lambda tx: access.approve(core, tx, request_id, context.actor, hours, scope, context.now)
+    )
+    return {"id": request_id, "state": access.APPROVED, "scope": scope, "until": stamp(until)}
+
+
+async def deny(context: Context, arguments: Deny) -> dict[str, Any]:
+    """Deny a request."""
+    core = context.core
+    request_id = arguments.id.upper()
+
+    def work(tx: Transaction) -> None:
+        access.deny(core, tx, request_id, context.actor, arguments.reason, context.now)
+
+    await core.write(work)
+    return {"id": request_id, "state": access.DENIED}
+
+
+async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
+    """Take an approval back, and end the account's live sessions with what they hold open."""
+    core = context.core
+    request_id = arguments.id.upper()
+    account_id = await core.write(
+        lambda tx: access.revoke(core, tx, request_id, context.actor, context.now)
+    )
+    core.end_sessions(account_id)
+    return {"id": request_id, "state": access.REVOKED}

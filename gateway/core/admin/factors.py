@@ -1,0 +1,93 @@
+"""One-time codes and passwords given to an account that is there: enrolment anew, and a new password.
+
+The former secret ends with the act, and so do the account's live sessions: whoever holds the old one may be
+the reason. For an officer an officer signs, as for a new key: a password or code must not be a way around.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pyotp
+from sqlalchemy import update
+
+from gateway.core import identity
+from gateway.core.admin.accounts import (
+    Named,
+    check_officer_makers,
+    check_password,
+    enrolment,
+)
+from gateway.core.admin.context import Context, account_row
+from gateway.errors import Refusal
+from vault.catalogue.schema import accounts
+from vault.catalogue.store import Transaction
+
+
+class Password(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.password`; an empty one takes the password away."""
+
+    name: str
+    password: str
+
+
+async def totp(context: Context, arguments: Named) -> dict[str, Any]:
+    """Enrol a one-time code, in the place of one that was enrolled before."""
+    core = context.core
+    await _check(context, arguments.name)
+    secret = pyotp.random_base32()
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        tx.connection.execute(
+            update(accounts)
+            .where(accounts.c.id == row.id)
+            # The steps used so far were those of the old secret.
+            .values(totp=identity.seal_totp(core, row.id, secret), totp_last_step=None)
+        )
+        core.record(
+            tx, "account.code_enrolled", row.id, context.actor, context.now,
+            again=row.totp is not None,
+        )  # fmt: skip
+        return str(row.id)
+
+    core.end_sessions(await core.write(work))
+    return {"name": arguments.name, "totp_uri": enrolment(arguments.name, secret)}
+
+
+async def password(context: Context, arguments: Password) -> dict[str, Any]:
+    """Give an account another password, or take it away."""
+    core = context.core
+    await _check(context, arguments.name)
+    check_password(arguments.password)
+    hashed = (
+        await asyncio.to_thread(identity.hash_password, arguments.password)
+        if arguments.password
+        else None
+    )
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        tx.connection.execute(
+            update(accounts).where(accounts.c.id == row.id).values(password_hash=hashed)
+        )
+        core.record(
+            tx, "account.password_changed", row.id, context.actor, context.now,
+            password=hashed is not None,
+        )  # fmt: skip
+        return str(row.id)
+
+    core.end_sessions(await core.write(work))
+    return {"name": arguments.name, "password": hashed is not None}
+
+
+async def _check(context: Context, name: str) -> None:
+    row = await context.core.read(lambda connection: account_row(connection, name))
+    if row.state != "active":
+        raise Refusal("invalid", f"account {name}: expected it active, found it {row.state}")
+    if row.role == "officer":
+        await check_officer_makers(context)
+    elif context.account is not None and context.account.role == "officer":
+        raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")

@@ -1,0 +1,59 @@
+"""Penalties of failed logins: who has one, and lifting it.
+
+The ledger names no source: an address is a person's. It says that a penalty was lifted, and by whom.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from gateway.core.admin.context import Context
+from gateway.core.runtime import Core, stamp
+from gateway.errors import Refusal
+from gateway.sources import source_of
+
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments."""
+
+
+class Lift(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `penalty.lift`: an address, or a source as it is listed."""
+
+    source: str
+
+
+def standing(core: Core, now: datetime) -> list[dict[str, Any]]:
+    """The sources whose penalty stands: since when, until when, and for what."""
+    return [
+        {
+            "source": name,
+            "since": stamp(source.since),
+            "until": stamp(source.until),
+            "events": dict(sorted(source.events.items())),
+        }
+        for name, source in core.logins.penalties.penalised(now)
+    ]
+
+
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
+    """All penalties that stand."""
+    del arguments
+    return standing(context.core, context.now)
+
+
+async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
+    """Forget what a source did, its used up guesses included."""
+    core = context.core
+    text = arguments.source
+    source = text if "/" in text else source_of(text)
+    if not core.logins.penalties.forgive(source):
+        raise Refusal("not_found", f"penalty {text[:64]}: expected a source with one, found none")
+    await core.logins.flush(core, context.now)
+    await core.write(
+        lambda tx: core.record(tx, "login.penalty_lifted", "login", context.actor, context.now)
+    )
+    return {"source": source, "lifted": True}

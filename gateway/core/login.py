@@ -1,0 +1,212 @@
+"""One connection's login: host key, factors, limits, and what a failure costs.
+
+A login binds a connection to one account for good; user signatures are verified here, over the session
+identifier that this core signed as host (RFC 4252, section 7). Promises:
+
+- Who is refused hears the same words, whether the account is unknown or disabled, the secret wrong or not
+  looked at (these after the same time, too), or the account not allowed here and now. The log and the
+  ledger know.
+- A right login never waits: delays are on wrong answers only (`penalties`).
+- A factor counts only after its proof; a password that the role's policy does not take is never right.
+
+Leaves out: what follows a login (`sessions`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Row
+
+from gateway.core import admission, host_keys, identity, ssh_keys
+from gateway.core.identity import Account, Proof
+from gateway.core.runtime import Core
+from gateway.core.ssh_keys import HostKeyPair
+from gateway.errors import WireError
+from gateway.sources import source_of
+from gateway.wire.messages import (
+    AuthenticateCode,
+    AuthenticateKey,
+    AuthenticatePassword,
+    AuthenticationResult,
+    Farewell,
+    Greet,
+    Greeting,
+    HostKey,
+    ProveHostKeys,
+    SignExchange,
+)
+
+KEY_DELAY: Final = 0.2  # seconds: a wrong key is no guess, but need not be answered at once
+EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
+MAX_PROOFS: Final = 4  # per connection; a client asks once
+
+Attempt = AuthenticateKey | AuthenticatePassword | AuthenticateCode
+
+
+class Login:
+    """The login of one connection of the sftp door."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._serving = dict(core.host_keys.serving)
+        self._announced: list[HostKeyPair] = core.host_keys.announced
+        self._session_id: bytes | None = None
+        self._algorithm = ""
+        self._proofs = 0
+        self._zone = ZoneInfo(core.config.login.time_zone)
+        self._noted = False
+        self.peer = ""
+        self.proof = Proof()
+        self.complete = False
+
+    def greet(self, request: Greet) -> Greeting:
+        """The host keys for a connection from `peer`."""
+        self.peer = request.peer[:64]
+        return Greeting(
+            [HostKey(pair.algorithm, pair.blob) for pair in self._serving.values()],
+            self._core.config.sftp.login_grace,
+            [HostKey(pair.algorithm, pair.blob) for pair in self._announced],
+        )
+
+    def sign(self, request: SignExchange) -> bytes:
+        """The host key's signature; the first hash is the session identifier (RFC 4253, section 7.2)."""
+        if len(request.exchange_hash) not in EXCHANGE_HASH_SIZES:
+            raise WireError(
+                f"exchange hash: expected a digest, found {len(request.exchange_hash)} bytes"
+            )
+        pair = self._serving.get(ssh_keys.SIGNATURE_ALGORITHMS.get(request.algorithm, ""))
+        if pair is None:
+            raise WireError("exchange hash: expected an algorithm of a host key, found another")
+        signature = pair.sign(request.algorithm, request.exchange_hash)
+        if self._session_id is None:
+            self._session_id = request.exchange_hash
+            self._algorithm = request.algorithm
+        return signature
+
+    def prove(self, request: ProveHostKeys) -> list[bytes]:
+        """Proof of possession of announced host keys, for a client that is logged in."""
+        if not self.complete or self._session_id is None or self._proofs >= MAX_PROOFS:
+            raise WireError("host key proof: expected it after a login, and seldom")
+        self._proofs += 1
+        return host_keys.prove(self._announced, self._session_id, request.blobs, self._algorithm)
+
+    async def attempt(self, request: Attempt) -> AuthenticationResult | Account:
+        """Check one factor; the account once all factors are proven and its limits hold."""
+        if self.complete or self._session_id is None:
+            raise WireError("login: expected one after the key exchange, found it out of order")
+        if self.proof.failures >= self._core.config.sftp.max_attempts:
+            raise WireError("login: expected fewer attempts on one connection, found too many")
+        if self.proof.user not in {None, request.user}:
+            raise WireError("login: expected one user per connection, found a second")
+        self.proof.user = request.user
+        row = await self._core.read(lambda c: identity.load_account(c, request.user))
+        if isinstance(request, AuthenticateKey):
+            return await self._key(request, row)
+        begun = time.monotonic()
+        now = self._core.now()
+        records = self._core.logins
+        who = row.id if row is not None else records.penalties.stranger(request.user)
+        ruling = records.penalties.guess(self.peer, who, now)
+        right: bool | None = False
+        if ruling.looked_at:
+            if isinstance(request, AuthenticatePassword):
+                stored = (
+                    row.password_hash if row is not None and self._takes_password(row) else None
+                )
+                right = await self._core.guesses.check(
+                    lambda: identity.check_password(stored, request.password),
+                    source=source_of(self.peer),
+                    account=who,
+                    trusted=ruling.trusted,
+                    failures=ruling.failures,
+                )
+                if right:
+                    self.proof.first_factor = "password"
+            elif row is not None and self.proof.first_factor is not None:
+                right = await self._code(row, request.code, now)
+        if right:
+            return await self._proven(row)
+        self._noted = True
+        count = records.penalties.wrong(self.peer, who, now)
+        why = "password" if isinstance(request, AuthenticatePassword) else "code"
+        records.failed(self.peer, row.id if row is not None else None, why, count)
+        return await self._failed(ruling.delay - (time.monotonic() - begun))
+
+    def close(self, farewell: Farewell | None) -> None:
+        """The connection ended: what it cost its source, if it never logged in."""
+        if self.complete or self._noted or not self.peer:
+            return
+        event = "silent" if farewell is None else farewell.reason
+        self._core.logins.penalties.note(self.peer, event, self._core.now())
+
+    def admitted(self, row: Row[Any], now: datetime) -> str | None:
+        """Why the account of a row may not log in from here now; None: it may."""
+        return admission.admits(row, now, self._zone, self.peer)
+
+    # ── factors ──
+
+    async def _key(
+        self, request: AuthenticateKey, row: Row[Any] | None
+    ) -> AuthenticationResult | Account:
+        def look(connection: Connection) -> bool:
+            return row is not None and identity.has_key(connection, row.id, request.key)
+
+        usable = (
+            request.algorithm in ssh_keys.SIGNATURE_ALGORITHMS
+            and row is not None
+            and await self._core.read(look)
+        )
+        if request.signature is None:
+            if usable:
+                return AuthenticationResult("acceptable")
+            # An unsigned probe is how clients look for the right key: it is no guess.
+            return AuthenticationResult("failed")
+        assert self._session_id is not None
+        statement = identity.login_statement(
+            self._session_id, request.user, request.algorithm, request.key
+        )
+        if usable and ssh_keys.verify(request.algorithm, request.key, request.signature, statement):
+            self.proof.first_factor = "publickey"
+            return await self._proven(row)
+        return await self._failed(KEY_DELAY)
+
+    async def _code(self, row: Row[Any], code: str, now: datetime) -> bool:
+        step = await asyncio.to_thread(identity.find_step, self._core, row, code, now)
+        if step is None:
+            return False
+        used = step
+        right = await self._core.write(lambda tx: identity.use_step(tx, row, used))
+        self.proof.code |= right
+        return right
+
+    def _takes_password(self, row: Row[Any]) -> bool:
+        return admission.takes_password(self._core.config.login.factors(row.role))
+
+    async def _proven(self, row: Row[Any] | None) -> AuthenticationResult | Account:
+        """A factor was right: the next one, or the account."""
+        assert row is not None
+        if not self.proof.code:
+            if row.totp is not None:
+                return AuthenticationResult("partial", ["keyboard-interactive"])
+            if admission.wants_code(self._core.config.login.factors(row.role)):
+                return await self._refuse(row.id, "no code enrolled")
+        return await self._core.read(lambda c: identity.describe(c, row))
+
+    async def refuse(self, account: Account, why: str) -> AuthenticationResult:
+        """All factors were right, and yet: answered as if one had been wrong."""
+        return await self._refuse(account.id, why)
+
+    async def _refuse(self, account_id: str, why: str) -> AuthenticationResult:
+        self._noted = True  # no stranger: its source pays nothing for it
+        self._core.logins.failed(self.peer, account_id, why)
+        return await self._failed(KEY_DELAY)
+
+    async def _failed(self, delay: float) -> AuthenticationResult:
+        self.proof.failures += 1
+        await asyncio.sleep(max(0.0, delay))
+        return AuthenticationResult("failed")

@@ -1,0 +1,47 @@
+"""Where a connection comes from, as far as limits and penalties are concerned.
+
+One source is one IPv4 address or one IPv6 /64: what a single host, or a household, has at its disposal
+(an IPv6 host may choose among 2^64 addresses of its network). The door and the core use the same words.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+
+IPV6_PREFIX: Final = 64
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address of a peer as text; an IPv4 one in IPv6 clothes is IPv4. None: it is none."""
+    try:
+        ip = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return ip.ipv4_mapped
+    return ip
+
+
+def source_of(peer: str) -> str:
+    """What counts as one source: an IPv4 address, or an IPv6 /64; other text as it is."""
+    ip = address_of(peer)
+    if ip is None:
+        return peer[:64]
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False))
+    return str(ip)
+
+
+def within(peer: str, networks: Iterable[Network]) -> bool:
+    """Whether a peer's address lies in one of the networks."""
+    ip = address_of(peer)
+    return ip is not None and any(ip in network for network in networks)
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Networks as `192.0.2.0/24`, `2001:db8::/64` or a single address (raises ValueError)."""
+    return tuple(ipaddress.ip_network(text.strip()) for text in texts)

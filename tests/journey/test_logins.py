@@ -1,0 +1,661 @@
+"""Logins before a core in this process, under a clock the test sets: factors, limits, penalties, host keys."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import functools
+import itertools
+import os
+import time
+from datetime import timedelta
+
+import argon2
+import pyotp
+import pytest
+from sqlalchemy import select
+
+from gateway.core import host_keys, identity, jobs, ssh_keys
+from gateway.core.guesses import WORKERS
+from gateway.core.host_keys import HostKeys
+from gateway.core.identity import login_statement
+from gateway.core.journey import steps
+from gateway.core.sessions import SftpSession
+from gateway.errors import Refusal, WireError
+from gateway.wire.messages import (
+    AuthenticateCode,
+    AuthenticateKey,
+    AuthenticatePassword,
+    Farewell,
+    Greet,
+    ProveHostKeys,
+    SignExchange,
+    Stat,
+)
+from tests.support.house import START, House, run
+from vault import ledger, sshsig
+from vault.catalogue.schema import login_lanes, login_sources
+from vault.custody import HOUSE
+
+SECRET = "correct horse battery"
+OFFICE, HOME = "192.0.2.1", "198.51.100.9"
+
+
+NEW_HOST_KEYS = ssh_keys.new_host_keys
+
+
+@functools.cache
+def made_keys(number: int = 0) -> dict[str, bytes]:
+    """Host keys, made once for all tests: RSA takes long."""
+    return NEW_HOST_KEYS()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Makes a house with host keys and accounts, under some login policy."""
+    made = []
+
+    def make(**login) -> House:
+        house = House(tmp_path, **{f"login.{key}": value for key, value in login.items()})
+        made.append(house)
+        custody = house.core.store.custody
+        custody.keyring(HOUSE).secrets.update(made_keys())
+        run(house.core.write(lambda tx: custody.save(tx.connection, HOUSE, START)))
+        run(house.settle())
+        return house
+
+    yield make
+    for house in made:
+        house.core.close()
+
+
+class Door:
+    """One connection of the sftp door, without a socket."""
+
+    def __init__(self, house: House, peer: str = OFFICE) -> None:
+        self.house = house
+        self.session = SftpSession(house.core)
+        self.ended = False
+        self.session.hang_up = self._end
+        self.session_id = os.urandom(32)
+        self.peer = peer
+
+    def _end(self) -> None:
+        self.ended = True
+
+    async def open(self) -> Door:
+        await self.session.handle(Greet(self.peer))
+        await self.session.handle(SignExchange(self.session_id, "ssh-ed25519"))
+        return self
+
+    async def key(self, user: str, signer: str = "", *, signed: bool = True) -> str:
+        private = self.house.keys[signer or user]
+        blob = base64.b64decode(sshsig.public_line(private).split()[1])
+        statement = login_statement(self.session_id, user, "ssh-ed25519", blob)
+        signature = ssh_keys.string(b"ssh-ed25519") + ssh_keys.string(private.sign(statement))
+        return await self._ask(
+            AuthenticateKey(user, "ssh-ed25519", blob, signature if signed else None)
+        )
+
+    async def password(self, user: str, password: str) -> str:
+        return await self._ask(AuthenticatePassword(user, password))
+
+    async def code(self, user: str, code: str) -> str:
+        return await self._ask(AuthenticateCode(user, code))
+
+    async def _ask(self, request) -> str:
+        answer, _ = await self.session.handle(request)
+        return answer.outcome
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Delays are asserted where they are the matter; elsewhere nobody waits for them."""
+    monkeypatch.setattr("gateway.core.penalties.DELAY", 0.001)
+    monkeypatch.setattr("gateway.core.penalties.DELAY_MAX", 0.01)
+    monkeypatch.setattr("gateway.core.penalties.DELAY_PENALISED", 0.01)
+    monkeypatch.setattr("gateway.core.login.KEY_DELAY", 0.001)
+    monkeypatch.setattr(ssh_keys, "RSA_HOST_BITS", 3072)
+    fresh = itertools.count(1)
+    monkeypatch.setattr(ssh_keys, "new_host_keys", lambda: made_keys(next(fresh)))
+    # What one check costs is no matter here; that it is one, and how many at once, is.
+    cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(identity, "_hasher", cheap)
+    identity._decoy.cache_clear()
+
+
+async def enrol(house: House, name: str, *, by: str = "") -> pyotp.TOTP:
+    data = await house.act("account.totp", by, name=name)
+    return pyotp.parse_uri(data["totp_uri"])
+
+
+def code_of(house: House, totp: pyotp.TOTP) -> str:
+    return totp.at(house.clock())
+
+
+def entries(house: House, kind: str) -> list[dict]:
+    def look(connection):
+        found = []
+        for index in range(house.core.store.catalogue.ledger.size):
+            entry = ledger.msgspec.json.decode(ledger.entry(connection, index))
+            if entry["kind"] == kind:
+                found.append(entry)
+        return found
+
+    return house.core.store.catalogue.read(look)
+
+
+# ── factors ──
+
+
+def test_staff_needs_a_key_and_a_code_and_a_client_one_factor(make):
+    house = make()
+
+    async def work():
+        door = await Door(house).open()
+        assert await door.key("acme") == "granted"
+        # An auditor without a code can't get in, with the right key, and no word says why.
+        door = await Door(house).open()
+        assert await door.key("auditor", signed=False) == "acceptable"
+        assert await door.key("auditor") == "failed"
+        listed = {each["name"]: each["lacks"] for each in await house.act("account.list")}
+        assert listed["auditor"] == ["a one-time code"]
+        assert listed["acme"] == []
+        # Enrolled, it can.
+        totp = await enrol(house, "auditor")
+        door = await Door(house).open()
+        assert await door.key("auditor") == "partial"
+        with pytest.raises(WireError):
+            await door.session.handle(Stat("/"))
+        assert await door.code("auditor", code_of(house, totp)) == "granted"
+
+    run(work())
+
+
+def test_a_password_alone_or_with_a_code_is_no_key(make):
+    """Under "key+code" a right password is as wrong as any other."""
+    house = make()
+
+    async def work():
+        await house.act("account.password", name="accountant", password=SECRET)
+        totp = await enrol(house, "accountant")
+        door = await Door(house).open()
+        assert await door.password("accountant", SECRET) == "failed"
+        assert await door.code("accountant", code_of(house, totp)) == "failed"
+        assert await door.key("accountant") == "partial"
+
+    run(work())
+
+
+def test_a_code_is_good_once_and_one_of_the_former_secret_not_at_all(make):
+    house = make()
+
+    async def work():
+        totp = await enrol(house, "auditor")
+        first = code_of(house, totp)
+        door = await Door(house).open()
+        await door.key("auditor")
+        assert await door.code("auditor", first) == "granted"
+        again = await Door(house).open()
+        await again.key("auditor")
+        assert await again.code("auditor", first) == "failed"
+        house.clock.advance(seconds=90)
+        fresh = await enrol(house, "auditor")
+        assert door.ended  # whoever has the old secret may be the reason
+        assert await again.code("auditor", code_of(house, totp)) == "failed"
+        assert await again.code("auditor", code_of(house, fresh)) == "granted"
+
+    run(work())
+
+
+def test_two_connections_with_one_code_at_once_get_one_login(make):
+    house = make()
+
+    async def work():
+        totp = await enrol(house, "auditor")
+        doors = [await Door(house).open() for _ in range(5)]
+        for door in doors:
+            assert await door.key("auditor") == "partial"
+        code = code_of(house, totp)
+        outcomes = await asyncio.gather(*(door.code("auditor", code) for door in doors))
+        assert sorted(outcomes) == ["failed"] * 4 + ["granted"]
+
+    run(work())
+
+
+def test_a_code_without_a_first_factor_is_wrong_even_if_it_is_right(make):
+    house = make()
+
+    async def work():
+        totp = await enrol(house, "auditor")
+        door = await Door(house).open()
+        await door.key("auditor", signed=False)
+        assert await door.code("auditor", code_of(house, totp)) == "failed"
+
+    run(work())
+
+
+def test_a_code_or_password_for_an_officer_takes_an_officers_signature(make):
+    house = make()
+
+    async def work():
+        for act, more in (("account.totp", {}), ("account.password", {"password": SECRET})):
+            with pytest.raises(Refusal, match="expected the signature of one"):
+                await house.act(act, name="officer1", **more)
+            await house.act(act, "officer2", name="officer1", **more)
+            with pytest.raises(Refusal, match="expected an officer's"):
+                await house.act(act, "officer2", name="acme", **more)
+
+    run(work())
+
+
+def test_a_changed_password_ends_sessions_and_the_old_one_with_them(make):
+    house = make()
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        door = await Door(house).open()
+        assert await door.password("acme", SECRET) == "granted"
+        await house.act("account.password", name="acme", password=SECRET + "!")
+        assert door.ended
+        door = await Door(house).open()
+        assert await door.password("acme", SECRET) == "failed"
+        assert await door.password("acme", SECRET + "!") == "granted"
+        await house.act("account.password", name="acme", password="")
+        door = await Door(house).open()
+        assert await door.password("acme", SECRET + "!") == "failed"
+
+    run(work())
+
+
+# ── limits ──
+
+
+def test_limits_refuse_a_login_in_the_words_of_a_wrong_secret_and_the_ledger_knows(make):
+    house = make(time_zone="Asia/Shanghai")  # START is a Sunday, 16:00 there
+
+    async def work():
+        for limits, why in (
+            ({"expires": "2026-11-21"}, "expired"),
+            ({"expires": "", "networks": ["198.51.100.0/24"]}, "network"),
+            ({"networks": [], "hours": "Mon-Fri 08:00-19:00"}, "hours"),
+        ):
+            await house.act("account.change", name="acme", **limits)
+            door = await Door(house).open()
+            assert await door.key("acme") == "failed", why
+            with pytest.raises(WireError):
+                await door.session.handle(Stat("/"))
+        door = await Door(house, HOME).open()
+        await house.act("account.change", name="acme", hours="Sun 15:00-17:00", networks=[HOME])
+        assert await door.key("acme") == "granted"
+        await house.core.logins.flush(house.core, house.clock(), last=True)
+        found = {
+            (entry["facts"]["why"], entry["facts"]["count"])
+            for entry in entries(house, "login.failed")
+        }
+        assert found == {("expired", 1), ("network", 1), ("hours", 1)}
+
+    run(work())
+
+
+def test_live_sessions_end_when_their_hours_or_their_account_do(make):
+    """By the watch that looks every second; a session without limits goes on."""
+    house = make(time_zone="UTC")
+
+    async def work():
+        await house.act("account.change", name="acme", hours="Sun 07:00-09:00")
+        await house.act("account.change", name="other", expires="2026-11-22")
+        acme, other = await Door(house).open(), await Door(house).open()
+        assert await acme.key("acme") == await other.key("other") == "granted"
+        await jobs.watch_sessions(house.core)
+        assert [acme.ended, other.ended] == [False, False]
+        house.clock.now = START.replace(hour=8, minute=59, second=59)
+        await jobs.watch_sessions(house.core)
+        assert [acme.ended, other.ended] == [False, False]
+        house.clock.advance(seconds=1)
+        await jobs.watch_sessions(house.core)
+        assert acme.ended
+        assert not other.ended
+        house.clock.now = START.replace(day=23, hour=0)
+        await jobs.watch_sessions(house.core)
+        assert other.ended
+        assert jobs.WATCH_SECONDS <= 1.0  # so that it is within two
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("act", "arguments"),
+    [
+        ("account.disable", {}),
+        ("account.key", {"remove": True}),
+        ("account.change", {"networks": [HOME]}),
+        ("account.totp", {}),
+        ("account.password", {"password": SECRET}),
+    ],
+)
+def test_whatever_takes_something_away_ends_the_accounts_sessions_and_no_others(
+    make, act, arguments
+):
+    house = make()
+
+    async def work():
+        mine, other = await Door(house).open(), await Door(house).open()
+        await mine.key("acme")
+        await other.key("other")
+        if "remove" in arguments:
+            blob = base64.b64decode(sshsig.public_line(house.keys["acme"]).split()[1])
+            arguments["remove"] = ssh_keys.fingerprint(blob)
+        await house.act(act, name="acme", **arguments)
+        assert mine.ended
+        assert not other.ended
+
+    run(work())
+
+
+# ── penalties ──
+
+
+def test_a_right_login_waits_for_no_neighbour_and_a_key_for_nobody(make, monkeypatch):
+    """One source guesses at one account until nothing more is looked at; others there log in at once."""
+    house = make()
+
+    async def work():
+        await house.act("account.password", name="other", password=SECRET)
+        for _ in range(4):
+            door = await Door(house).open()
+            for _ in range(6):
+                assert await door.password("acme", "guess") == "failed"
+        monkeypatch.setattr("gateway.core.penalties.DELAY_PENALISED", 0.5)
+        # The account that is guessed at, by its key; and another by its password, for the first time.
+        begun = time.monotonic()
+        assert await (await Door(house).open()).key("acme") == "granted"
+        assert time.monotonic() - begun < 0.4
+        begun = time.monotonic()
+        assert await (await Door(house).open()).password("other", SECRET) == "granted"
+        assert time.monotonic() - begun < 0.4
+        # A wrong one of the same kind waits.
+        begun = time.monotonic()
+        assert await (await Door(house).open()).password("stranger", SECRET) == "failed"
+        assert time.monotonic() - begun >= 0.5
+
+    run(work())
+
+
+def test_what_is_not_looked_at_fails_as_if_it_had_been(make):
+    """The eleventh guess of a source at an account, right or wrong, and one at a name that nobody has."""
+    house = make()
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        for user in ("acme", "nobody"):
+            for _ in range(2):
+                door = await Door(house, HOME).open()
+                for _ in range(5):
+                    assert await door.password(user, "guess") == "failed"
+            door = await Door(house, HOME).open()
+            assert await door.password(user, SECRET) == "failed"
+        assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
+
+    run(work())
+
+
+def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
+    house = make()
+
+    async def guess(times):
+        for _ in range(times):
+            door = await Door(house, HOME).open()
+            for _ in range(5):
+                await door.password("acme", "guess")
+
+    async def known():
+        await house.act("account.password", name="acme", password=SECRET)
+        assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
+
+    run(known())
+    run(guess(3))
+    run(house.core.logins.flush(house.core, house.clock()))
+    before = run(house.act("penalty.list"))
+    assert [each["source"] for each in before] == [HOME]
+    house.restart()
+    assert run(house.act("status"))["penalised"] == before
+
+    async def after():
+        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
+        ruling = house.core.logins.penalties.guess(OFFICE, run_id(house), house.clock())
+        assert ruling.trusted
+        await house.act("penalty.lift", source=HOME)
+        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
+        assert len(entries(house, "login.penalty_lifted")) == 1
+        with pytest.raises(Refusal, match="expected a source with one"):
+            await house.act("penalty.lift", source=HOME)
+
+    run(after())
+
+
+def run_id(house: House) -> str:
+    return house.core.store.catalogue.read(lambda c: identity.load_account(c, "acme").id)
+
+
+def test_a_flood_of_guesses_is_a_few_writes_and_one_entry_a_minute(make):
+    house = make()
+
+    async def work():
+        # Accounts that exist, and names that were perhaps a mistyped secret.
+        size = house.core.store.catalogue.ledger.size
+        for number in range(60):
+            door = await Door(house, HOME).open()
+            await door.password("acme" if number % 2 else f"secret-{number}", "guess")
+        assert house.core.store.catalogue.ledger.size == size
+        await house.core.logins.flush(house.core, house.clock())
+        assert house.core.store.catalogue.ledger.size == size
+        house.clock.advance(seconds=61)
+        await house.core.logins.flush(house.core, house.clock())
+        found = {
+            entry["subject"]: entry["facts"]["count"] for entry in entries(house, "login.failed")
+        }
+        assert found == {run_id(house): 30, "unknown": 30}
+        text = str(entries(house, "login.failed"))
+        assert HOME not in text
+        assert "secret-" not in text
+        rows = house.core.store.catalogue.read(
+            lambda c: (c.execute(select(login_sources)).all(), c.execute(select(login_lanes)).all())
+        )
+        assert len(rows[0]) == len(rows[1]) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("reason", ["silent", "grace", "nonsense", None])
+def test_connections_that_never_log_in_are_noted_and_sessions_are_not(make, reason):
+    house = make()
+
+    async def work():
+        for _ in range(20):
+            door = await Door(house, HOME).open()
+            if reason is not None:
+                await door.session.handle(Farewell(reason))
+            await door.session.close()
+        assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
+        for _ in range(20):
+            door = await Door(house, OFFICE).open()
+            await door.key("acme")
+            await door.session.close()
+        assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
+
+    run(work())
+
+
+def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypatch):
+    """An unknown name, a known one and one without a password: each exactly one argon2id."""
+    house = make()
+    checks, inside, most = [], 0, 0
+    real = identity.check_password
+
+    def counted(stored, password):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        checks.append(stored is not None)
+        try:
+            return real(stored, password)
+        finally:
+            inside -= 1
+
+    monkeypatch.setattr(identity, "check_password", counted)
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        doors = [await Door(house, f"203.0.113.{n}").open() for n in range(12)]
+        users = ["acme", "nobody", "other", "auditor"]
+        await asyncio.gather(
+            *(door.password(users[n % 4], "guess") for n, door in enumerate(doors))
+        )
+        assert len(checks) == 12
+        assert most <= WORKERS
+
+    run(work())
+
+
+# ── host keys ──
+
+
+def serving(house: House) -> dict[str, str]:
+    status = run(house.act("keys.host"))
+    return {each["type"]: each["fingerprint"] for each in status["in_use"]}
+
+
+def test_new_host_keys_are_announced_for_their_period_and_then_used(make):
+    house = make()
+    old = serving(house)
+    run(house.act("keys.rotate", what="host"))
+    status = run(house.act("keys.status"))["host"]
+    new = {each["type"]: each["fingerprint"] for each in status["announced"]}
+    assert serving(house) == old
+    assert set(new) == {"ssh-ed25519", "ssh-rsa"}
+    assert not set(new.values()) & set(old.values())
+    with pytest.raises(Refusal, match="expected no change under way"):
+        run(house.act("keys.rotate", what="host"))
+    house.clock.now = START + timedelta(days=30, microseconds=-1)
+    assert not run(host_keys.due(house.core))
+    house.clock.now = START + timedelta(days=30)
+    assert run(host_keys.due(house.core))
+    assert serving(house) == new
+    assert run(house.act("keys.host"))["announced"] == []
+    assert run(house.act("keys.host"))["since"] == status["change_at"]
+    # The old ones are in no keyring any more, and a restart finds the new ones.
+    house.restart()
+    assert serving(house) == new
+    secrets = house.core.store.custody.keyring(HOUSE).secrets
+    assert not set(made_keys().values()) & set(secrets.values())
+    assert [len(entries(house, kind)) for kind in ("host-keys.announced", "host-keys.changed")] == [
+        1,
+        1,
+    ]
+
+
+class Killed(BaseException):
+    """The core dies here."""
+
+
+@pytest.mark.parametrize("name", list(steps.HOST_STEPS))
+@pytest.mark.parametrize("where", ["before", "after", "between"])
+def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(make, monkeypatch, name, where):
+    """`between`: the keyring is saved and the catalogue is not."""
+    house = make()
+    old = serving(house)
+
+    def die(step, phase):
+        if step == name and phase == where:
+            raise Killed
+
+    def work():
+        run(house.act("keys.rotate", what="host"))
+        house.clock.now = START + timedelta(days=30)
+        run(host_keys.due(house.core))
+
+    steps.observers.append(die)
+    if where == "between":
+        record = house.core.record
+
+        def fail(tx, kind, *more, **facts):
+            if (
+                kind
+                == {"host.announce": "host-keys.announced", "host.change": "host-keys.changed"}[
+                    name
+                ]
+            ):
+                raise Killed
+            return record(tx, kind, *more, **facts)
+
+        monkeypatch.setattr(house.core, "record", fail)
+    try:
+        with pytest.raises(Killed):
+            work()
+    finally:
+        steps.observers.remove(die)
+        monkeypatch.undo()
+    house.restart()
+    # The job goes on with what was begun; what was not is asked for again.
+    run(host_keys.due(house.core))
+    status = run(house.act("keys.host"))
+    if not status["announced"] and serving(house) == old:
+        run(house.act("keys.rotate", what="host"))
+    house.clock.advance(days=61)
+    while run(host_keys.due(house.core)):
+        pass
+    status = run(house.act("keys.host"))
+    assert status["announced"] == []
+    assert status["change_at"] is None
+    assert not set(serving(house).values()) & set(old.values())
+    assert HostKeys(house.core).coming == {}
+
+
+def test_a_leaked_host_key_can_be_changed_at_once(make):
+    house = make()
+    old = serving(house)
+    run(house.act("keys.rotate", what="host", at_once=True))
+    assert not set(serving(house).values()) & set(old.values())
+    with pytest.raises(Refusal, match="host keys only"):
+        run(house.act("keys.rotate", what="ledger", at_once=True))
+
+
+def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(make):
+    """Only after a login, only over its own text, only a few times."""
+    house = make()
+    run(house.act("keys.rotate", what="host"))
+    blobs = [pair.blob for pair in house.core.host_keys.announced]
+    assert len(blobs) == 4
+
+    async def proofs(door, asked):
+        answer, _ = await door.session.handle(ProveHostKeys(asked))
+        return answer.signatures
+
+    async def work():
+        door = await Door(house).open()
+        with pytest.raises(WireError):
+            await proofs(door, blobs)
+        assert await door.key("acme") == "granted"
+        for wrong in ([], [blobs[0], blobs[0]], [b"x"], [*blobs, b"y"], [blobs[0] + b"\0"]):
+            other = await Door(house).open()
+            await other.key("acme")
+            with pytest.raises(WireError):
+                await proofs(other, wrong)
+        signatures = await proofs(door, blobs)
+        for blob, signature in zip(blobs, signatures, strict=True):
+            algorithm = ssh_keys.take_string(signature)[0].decode()
+            statement = (
+                ssh_keys.string(b"hostkeys-prove-00@openssh.com")
+                + ssh_keys.string(door.session_id)
+                + ssh_keys.string(blob)
+            )
+            assert ssh_keys.verify(algorithm, blob, signature, statement)
+            # It is no signature over an exchange hash, which has at most 64 bytes.
+            assert len(statement) > 64
+        for _ in range(3):
+            await proofs(door, blobs[:1])
+        with pytest.raises(WireError):
+            await proofs(door, blobs[:1])
+
+    run(work())
