@@ -2,12 +2,15 @@
 
 `python benchmarks/sftp.py [--rounds N] [--only WORD]`: needs sshd, ssh, sftp; prints medians of pairwise
 ratios (above 1 we are faster). Their side runs `put -f` (fsync at the end); ours is always durable, sealed
-and hashed. Both servers listen on loopback and use aes128-gcm and curve25519-sha256.
+and hashed. Both servers listen on loopback and use aes128-gcm and curve25519-sha256. At the end, memory: what
+a connection's process takes at its peak, and 200 idle sessions together, shared pages counted once.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import os
 import shutil
 import statistics
@@ -19,6 +22,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import asyncssh
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.support.sftp import Gateway, free_port, make_template, until
@@ -28,6 +33,7 @@ LARGE = 256 * MIB
 SMALL_FILES = 500
 SMALL = 40_000
 LOGINS = 12
+IDLE = 200
 CRYPTO = ["-o", "Ciphers=aes128-gcm@openssh.com", "-o", "KexAlgorithms=curve25519-sha256"]
 
 
@@ -182,6 +188,66 @@ class Bench:
         return theirs, ours
 
 
+def memory_of(pid: int, what: str) -> float:
+    """MiB: `Rss` or `Pss` (which shares common pages out among those that have them)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit(f"smaps_rollup: expected {what}, found none")
+
+
+def peak(bench: Bench, batch: str, user: str) -> float:
+    """The largest resident size that a connection's process had meanwhile, in MiB, sampled."""
+    largest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(bench.ours, batch, user)
+        while not done.done():
+            for pid in bench.gateway.children():
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{pid}/status").read_text("ascii")
+                    (line,) = (each for each in status.splitlines() if each.startswith("VmHWM"))
+                    largest = max(largest, int(line.split()[1]) / 1024)
+            time.sleep(0.02)
+        done.result()
+    return largest
+
+
+async def idle(bench: Bench) -> tuple[int, float]:
+    """How many sessions are open, and what they and their listener take together, in MiB."""
+    gateway = bench.gateway
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(IDLE):
+            connection = await stack.enter_async_context(
+                asyncssh.connect(
+                    "127.0.0.1",
+                    gateway.port,
+                    username="acme",
+                    known_hosts=None,
+                    config=None,
+                    client_keys=[str(gateway.key("acme"))],
+                    agent_path=None,
+                )
+            )
+            client = await stack.enter_async_context(connection.start_sftp_client())
+            await client.listdir("/")
+        assert gateway.door is not None
+        pids = gateway.children()
+        total = sum(memory_of(pid, "Pss") for pid in [*pids, gateway.door.process.pid])
+        return len(pids), total
+
+
+def print_memory(bench: Bench) -> None:
+    name = bench.fresh()
+    up = peak(bench, f"put {bench.large} /inbox/{name}\n", "acme")
+    bench.gateway.file_received()
+    target = bench.folder / "got"
+    down = peak(bench, f"get /clients/acme/2025/invoice/{name} {target}\n", "accountant")
+    target.unlink()
+    print(f"{'peak of a connection, put and get':36} {up:.0f} and {down:.0f} MiB (wanted: 60)")
+    count, total = asyncio.run(idle(bench))
+    print(f"{f'{count} idle sessions together':36} {total:.0f} MiB (wanted: 2048)", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -199,7 +265,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="sr-b-"))
     peer: Peer | None = None
     try:
-        with Gateway(template) as gateway:
+        room = "max_connections = 300\nmax_connections_per_source = 300"
+        with Gateway(template, sftp=room) as gateway:
             peer = Peer(folder, gateway.key("acme"))
             bench = Bench(gateway, peer, folder)
             for name, work, amount, unit in works:
@@ -213,6 +280,8 @@ def main() -> None:
                     f"{name:36} {ratio:5.2f}   ours {ours:7.1f} {unit}, theirs {theirs:7.1f}",
                     flush=True,
                 )
+            if chosen.only in "memory":
+                print_memory(bench)
     finally:
         if peer is not None:
             peer.close()

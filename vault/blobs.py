@@ -69,6 +69,13 @@ class BlobStore(Protocol):
         """Return a read-write descriptor of a spooled file. Raises BlobMissing."""
         ...
 
+    def secure(self, blob_id: str, fd: int) -> None:
+        """Make what is in the spooled file `fd`, and its name, survive a crash; it stays spooled.
+
+        Raises BlobMissing if it is not spooled, RuntimeError if `fd` is another file.
+        """
+        ...
+
     def publish(self, blob_id: str, fd: int) -> int:
         """Make the spooled file `fd` durable under its id; return its size in bytes.
 
@@ -172,16 +179,15 @@ class LocalBlobStore:
         """Return a read-write descriptor of a spooled file; see `BlobStore`."""
         return _open(self._spooled(blob_id), _AGAIN, blob_id)
 
+    def secure(self, blob_id: str, fd: int) -> None:
+        """Make a spooled file survive a crash; see `BlobStore`."""
+        self._expect(blob_id, fd)
+        sync_descriptor(fd)
+        sync_directory(self._spool)
+
     def publish(self, blob_id: str, fd: int) -> int:
         """Make the spooled file durable under its id; see `BlobStore`."""
-        source, target = self._spooled(blob_id), self._object(blob_id)
-        status = os.fstat(fd)
-        try:
-            named = source.lstat()
-        except FileNotFoundError as error:
-            raise BlobMissing(f"blob {blob_id}: expected it spooled, found none") from error
-        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
-            raise RuntimeError(f"blob {blob_id}: expected the spooled file's descriptor")
+        source, target = self._expect(blob_id, fd), self._object(blob_id)
         # 1. The bytes. 2. The name, which link(2) never gives to half of them, nor takes from another.
         sync_descriptor(fd)
         try:
@@ -192,6 +198,18 @@ class LocalBlobStore:
             raise storage_error(error, "link", target) from error
         sync_directory(target.parent)
         return os.fstat(fd).st_size
+
+    def _expect(self, blob_id: str, fd: int) -> Path:
+        """The spooled name of the file that `fd` is open on (raises BlobMissing, RuntimeError)."""
+        path = self._spooled(blob_id)
+        try:
+            named = path.lstat()
+        except FileNotFoundError as error:
+            raise BlobMissing(f"blob {blob_id}: expected it spooled, found none") from error
+        status = os.fstat(fd)
+        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+            raise RuntimeError(f"blob {blob_id}: expected the spooled file's descriptor")
+        return path
 
     def settle(self, blob_id: str) -> bool:
         """Forget that a published blob was spooled; see `BlobStore`."""

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
 from gateway.core import access, admission, amending, backups, fixity, host_keys, publication
-from gateway.core.journey import certify, destroy, dispose, receive, rotate
+from gateway.core.journey import certify, destroy, dispose, partial, rotate
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
@@ -63,7 +63,7 @@ async def propose(core: Core) -> None:
 async def housekeeping(core: Core) -> None:
     """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
     now = core.now()
-    await receive.expire_partials(core, now)
+    await partial.expire_due(core, now)
     await access.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody

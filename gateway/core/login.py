@@ -40,6 +40,7 @@ from gateway.wire.messages import (
     ProveHostKeys,
     SignExchange,
 )
+from vault.catalogue.schema import account_keys, accounts, grants
 
 KEY_DELAY: Final = 0.2  # seconds: a wrong key is no guess, but need not be answered at once
 EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
@@ -60,6 +61,8 @@ class Login:
         self._proofs = 0
         self._zone = ZoneInfo(core.config.login.time_zone)
         self._noted = False
+        self._seen: tuple[int, Row[Any] | None, Account | None] | None = None
+        self._asked: tuple[tuple[int, str, bytes], bool] | None = None
         self.peer = ""
         self.proof = Proof()
         self.complete = False
@@ -104,7 +107,7 @@ class Login:
         if self.proof.user not in {None, request.user}:
             raise WireError("login: expected one user per connection, found a second")
         self.proof.user = request.user
-        row = await self._core.read(lambda c: identity.load_account(c, request.user))
+        row, _ = await self._look()
         if isinstance(request, AuthenticateKey):
             return await self._key(request, row)
         begun = time.monotonic()
@@ -148,18 +151,40 @@ class Login:
         """Why the account of a row may not log in from here now; None: it may."""
         return admission.admits(row, now, self._zone, self.peer)
 
+    # ── what is known of the account, as long as nothing of it changes ──
+
+    async def _look(self) -> tuple[Row[Any] | None, Account | None]:
+        """The active account that this connection speaks of, as its row and with what it may see."""
+        catalogue, user = self._core.store.catalogue, self.proof.user
+        version = catalogue.version(accounts, grants)
+        if self._seen is None or self._seen[0] != version:
+            assert user is not None
+
+            def look(connection: Connection) -> tuple[Row[Any] | None, Account | None]:
+                row = identity.load_account(connection, user)
+                return row, None if row is None else identity.describe(connection, row)
+
+            self._seen = (version, *await self._core.read(look))
+        return self._seen[1:]
+
+    async def _registered(self, account_id: str, blob: bytes) -> bool:
+        """Whether a key is one of the account's; a client asks twice, first without a signature."""
+        version = self._core.store.catalogue.version(account_keys)
+        question = (version, account_id, blob)
+        if self._asked is None or self._asked[0] != question:
+            has_key = await self._core.read(lambda c: identity.has_key(c, account_id, blob))
+            self._asked = question, has_key
+        return self._asked[1]
+
     # ── factors ──
 
     async def _key(
         self, request: AuthenticateKey, row: Row[Any] | None
     ) -> AuthenticationResult | Account:
-        def look(connection: Connection) -> bool:
-            return row is not None and identity.has_key(connection, row.id, request.key)
-
         usable = (
             request.algorithm in ssh_keys.SIGNATURE_ALGORITHMS
             and row is not None
-            and await self._core.read(look)
+            and await self._registered(row.id, request.key)
         )
         if request.signature is None:
             if usable:
@@ -195,7 +220,8 @@ class Login:
                 return AuthenticationResult("partial", ["keyboard-interactive"])
             if admission.wants_code(self._core.config.login.factors(row.role)):
                 return await self._refuse(row.id, "no code enrolled")
-        return await self._core.read(lambda c: identity.describe(c, row))
+        _, account = await self._look()
+        return account if account is not None else await self._failed(KEY_DELAY)
 
     async def refuse(self, account: Account, why: str) -> AuthenticationResult:
         """All factors were right, and yet: answered as if one had been wrong."""

@@ -14,7 +14,7 @@ from gateway.config import Config
 from gateway.core import backup_place, errands, jobs
 from gateway.core.admin.desk import AdminSession
 from gateway.core.errands import ErrandDesk
-from gateway.core.journey import receive, rotate, steps
+from gateway.core.journey import partial, rotate, steps
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core, log, stamp, utc_now
 from gateway.core.server import CoreServer, listen
@@ -53,7 +53,7 @@ async def _serve(core: Core) -> None:
         # Perhaps a keyring was ended: backups must hear of it, and hear nothing wrong otherwise.
         await core.write(lambda tx: rotate.tell_backups(core, tx, [], now))
     await asyncio.to_thread(errands.prepare, core)
-    await asyncio.to_thread(receive.sweep, core)
+    await asyncio.to_thread(partial.sweep, core)
     await asyncio.to_thread(backup_place.sweep, core)
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)

@@ -246,11 +246,16 @@ class Core:
             )
 
     def newest_entry_time(self) -> datetime | None:
-        """When the newest ledger entry was written."""
-        size = self.store.catalogue.ledger.size
-        if size == 0:
+        """When the newest committed ledger entry was written."""
+
+        # The reader counts for itself: the writer's own count takes in what is not committed yet.
+        def newest(connection: Connection) -> bytes | None:
+            size = ledger.size_of(connection)
+            return ledger.entry(connection, size - 1) if size else None
+
+        data = self.store.catalogue.read(newest)
+        if data is None:
             return None
-        data = self.store.catalogue.read(lambda connection: ledger.entry(connection, size - 1))
         return datetime.fromisoformat(msgspec.json.decode(data, type=ledger.LedgerEntry).at)
 
     def end_sessions(self, account_id: str) -> None:

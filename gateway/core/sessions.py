@@ -17,7 +17,7 @@ from typing import Any, Final
 from gateway.core import identity, mail, quotas
 from gateway.core.errands import ErrandDesk
 from gateway.core.identity import Account
-from gateway.core.journey import receive, temporary
+from gateway.core.journey import partial, receive, temporary
 from gateway.core.journey.inspect import Claimed, Fixity, InspectionDesk
 from gateway.core.journey.receive import Upload
 from gateway.core.login import Attempt, Login
@@ -195,7 +195,7 @@ class SftpSession(Session):
                 return await self._finish(request)
             case Abandon():
                 upload = self._upload(request.document_id)
-                if not (request.keep and await receive.park(self.core, upload)):
+                if not (request.keep and await partial.park(self.core, upload)):
                     await receive.discard(self.core, upload)
             case MakeFolder():
                 await view.make_folder(split(request.path))
@@ -249,7 +249,7 @@ class SftpSession(Session):
         self._leave()
         self._login.close(self._farewell)
         for upload in list(self.uploads.values()):
-            if not await receive.park(self.core, upload):
+            if not await partial.park(self.core, upload):
                 await receive.discard(self.core, upload)
         self.uploads.clear()
 

@@ -31,10 +31,13 @@ class MemoryBlobStore:
     def reopen(self, blob_id: str) -> int:
         return self._again(self._find(self._spool, blob_id), os.O_RDWR)
 
-    def publish(self, blob_id: str, fd: int) -> int:
-        held = self._find(self._spool, blob_id)
-        if not os.path.sameopenfile(held, fd):
+    def secure(self, blob_id: str, fd: int) -> None:
+        if not os.path.sameopenfile(self._find(self._spool, blob_id), fd):
             raise RuntimeError(f"blob {blob_id}: expected the spooled file's descriptor")
+
+    def publish(self, blob_id: str, fd: int) -> int:
+        self.secure(blob_id, fd)
+        held = self._spool[blob_id]
         if blob_id in self._objects:
             raise StoreExists(f"blob {blob_id}: expected a new id, found it published")
         self._objects[blob_id] = os.dup(held)

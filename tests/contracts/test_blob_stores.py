@@ -57,7 +57,8 @@ def get(store, blob_id):
 def test_an_id_of_which_a_path_could_be_made_is_refused_by_every_call(store, bad):
     """Before anything is looked up or touched."""
     for call in (store.begin, store.reopen, store.open, store.size, store.discard, store.remove,
-                 store.exists, lambda blob_id: store.publish(blob_id, 0)):  # fmt: skip
+                 store.exists, lambda blob_id: store.publish(blob_id, 0),
+                 lambda blob_id: store.secure(blob_id, 0)):  # fmt: skip
         with pytest.raises(VaultError, match="26 letters and digits"):
             call(bad)
 
@@ -118,14 +119,18 @@ def test_a_spooled_blob_can_be_reopened_where_it_stopped(store):
 def test_publishing_needs_the_very_file_that_is_spooled(store):
     """Another descriptor would make durable what nobody will read."""
     fd, other = store.begin(A), store.begin(B)
-    with pytest.raises(RuntimeError):
-        store.publish(A, other)
+    for call in (store.publish, store.secure):
+        with pytest.raises(RuntimeError):
+            call(A, other)
+    store.secure(A, fd)
+    assert list(store.stored()) == []
     store.publish(A, fd)
     with pytest.raises(StoreExists):
         store.publish(A, fd)
     store.settle(A)
-    with pytest.raises(BlobMissing):
-        store.publish(A, fd)
+    for call in (store.publish, store.secure):
+        with pytest.raises(BlobMissing):
+            call(A, fd)
     with pytest.raises(BlobMissing):
         store.settle(B)
     os.close(fd)
@@ -219,6 +224,9 @@ def test_a_published_file_has_its_content_and_its_name_synced_in_order(local, mo
     fd = local.begin(A)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "link", link)
+    local.secure(A, fd)
+    assert steps == [A, "spool"]
+    steps.clear()
     local.publish(A, fd)
     os.close(fd)
     shard = next((local._objects).glob("*/*")).parent

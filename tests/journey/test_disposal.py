@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -430,3 +431,21 @@ def test_what_was_examined_before_the_transaction_counts_only_while_nothing_has_
             assert (first is None) == (change != "class")
 
     run(journey())
+
+
+def test_the_clock_is_compared_with_what_is_committed_while_someone_else_writes(house):
+    """The count of entries grows inside a transaction; the entry is there for readers after it."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(tx):
+        house.core.record(tx, "test.slow", "house", "test", house.clock())
+        entered.set()
+        assert leave.wait(10)
+
+    writing = house.core.store.catalogue.submit(slow)
+    assert entered.wait(10)
+    try:
+        house.core.disposal_clock(house.clock())
+    finally:
+        leave.set()
+        writing.result(10)

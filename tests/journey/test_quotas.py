@@ -9,7 +9,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects import sqlite
 
 from gateway.core import quotas
-from gateway.core.journey import destroy, receive
+from gateway.core.journey import destroy, partial, receive
 from gateway.core.journey.lifecycle import State
 from gateway.core.tree import split
 from gateway.errors import Refusal
@@ -105,7 +105,7 @@ def test_an_upload_that_is_continued_counts_once(house):
         await house.act("client.change", slug="acme", quota_bytes=10 * CHUNK)
         first = await begin(house, "/inbox/a")
         seal(first, os.urandom(8 * CHUNK))
-        assert await receive.park(house.core, first)
+        assert await partial.park(house.core, first)
         assert (await standing(house)).bytes == 8 * CHUNK
         assert (await begin(house, "/inbox/b")).room == 2 * CHUNK
         again = await begin(house, "/inbox/a", resume=True)
@@ -122,7 +122,7 @@ def test_a_door_that_writes_on_can_not_park_more_than_the_quota(house):
         await house.act("client.change", slug="acme", quota_bytes=CHUNK)
         upload = await begin(house)
         seal(upload, os.urandom(4 * CHUNK))
-        assert not await receive.park(house.core, upload)
+        assert not await partial.park(house.core, upload)
         assert (await standing(house)).files == 0
 
     run(journey())
@@ -298,14 +298,14 @@ def test_any_order_of_events_leaves_the_count_right(house):
                 case 1:
                     if not upload.resumed:
                         seal(upload, os.urandom(chance.randrange(3 * CHUNK)))
-                    await receive.park(house.core, upload)
+                    await partial.park(house.core, upload)
                 case 2 if not upload.resumed:
                     await house.finish(upload, os.urandom(chance.randrange(3 * CHUNK)))
                 case _:
-                    await receive.park(house.core, upload)
+                    await partial.park(house.core, upload)
             house.clock.advance(hours=chance.randrange(6), seconds=number)
             if chance.random() < 0.2:
-                await receive.expire_partials(house.core, house.clock())
+                await partial.expire_due(house.core, house.clock())
             assert_counted(house)
 
     run(journey())

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
 from gateway.core.errands import ErrandDesk
-from gateway.core.journey import receive
+from gateway.core.journey import partial, receive
 from gateway.core.tree import split
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan, Verdict
@@ -21,7 +21,7 @@ from vault.catalogue.schema import documents, errands, groups
 from vault.sealed import CHUNK, SealedWriter, document_context
 
 
-async def partial(house, chunks: int = 2) -> bytes:
+async def broken_off(house, chunks: int = 2) -> bytes:
     """An interrupted upload of some whole chunks; returns the bytes sent."""
     data = os.urandom(chunks * CHUNK)
     view = await house.view("acme")
@@ -29,18 +29,18 @@ async def partial(house, chunks: int = 2) -> bytes:
     writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
     writer.write(data)
     writer.flush()
-    assert await receive.park(house.core, upload)
+    assert await partial.park(house.core, upload)
     return data
 
 
 def test_one_interrupted_upload_is_continued_by_one_connection_at_a_time(house):
     async def journey():
-        await partial(house)
+        await broken_off(house)
         first, second = await house.view("acme"), await house.view("acme")
         upload, _ = await first.begin_upload(split("/inbox/big.bin"), resume=True)
         refusal = await house.refused(second.begin_upload(split("/inbox/big.bin"), resume=True))
         assert refusal.code == "busy"
-        assert await receive.park(house.core, upload)  # given back
+        assert await partial.park(house.core, upload)  # given back
         again, _ = await second.begin_upload(split("/inbox/big.bin"), resume=True)
         again.close()
 
@@ -51,7 +51,7 @@ def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
     """The row said two chunks, the file has three: a client that trusts the row would corrupt it."""
 
     async def journey():
-        data = await partial(house)
+        data = await broken_off(house)
         view = await house.view("acme")
         upload, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
         assert size == 2 * CHUNK
@@ -79,7 +79,7 @@ def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
 
 def test_a_torn_partial_expires_at_the_next_start(house):
     async def journey():
-        await partial(house)
+        await broken_off(house)
         (spooled,) = list((house.folder / "vault/blobs/spool").iterdir())
         with spooled.open("ab") as file:
             file.write(b"torn")
@@ -92,7 +92,7 @@ def test_a_torn_partial_expires_at_the_next_start(house):
 
 def test_a_resumed_upload_that_was_published_but_not_recorded_leaves_no_orphan(house):
     async def journey():
-        data = await partial(house)
+        data = await broken_off(house)
         view = await house.view("acme")
         upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=True)
         writer = SealedWriter.resume(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from gateway.core.journey import receive
+from gateway.core.journey import partial, receive
 from gateway.core.tree import split
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import House, run
@@ -130,7 +130,7 @@ def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
         data = os.urandom(5 * CHUNK + 77)
         view = await house.view("acme")
         upload, writer = await house.begun("/inbox/big.bin", data[: 2 * CHUNK])
-        assert await receive.park(house.core, upload)
+        assert await partial.park(house.core, upload)
         assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
         assert await house.desk._next() is None  # nobody judges half a document
         house.restart()
@@ -157,7 +157,7 @@ def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
     async def journey():
         upload, _ = await house.begun("/inbox/torn.bin", os.urandom(CHUNK))
         os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
-        assert not await receive.park(house.core, upload)
+        assert not await partial.park(house.core, upload)
         assert await house.names("/inbox", "acme") == []
         assert list(house.core.store.blobs.spooled()) == []
 
@@ -167,10 +167,10 @@ def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
 def test_a_partial_that_nobody_completes_expires(house):
     async def journey():
         upload, _ = await house.begun("/inbox/half.bin", os.urandom(CHUNK))
-        await receive.park(house.core, upload)
-        assert await receive.expire_partials(house.core, house.clock.now) == 0
+        await partial.park(house.core, upload)
+        assert await partial.expire_due(house.core, house.clock.now) == 0
         house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
-        assert await receive.expire_partials(house.core, house.clock.now) == 1
+        assert await partial.expire_due(house.core, house.clock.now) == 1
         assert await house.names("/inbox", "acme") == []
         assert list(house.core.store.blobs.spooled()) == []
         assert (await house.act("check", read_data=True))["findings"] == []

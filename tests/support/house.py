@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
 from gateway.core import errands, identity
 from gateway.core.admin.desk import NAMESPACE, AdminSession, act_statement
-from gateway.core.journey import certify, receive
+from gateway.core.journey import certify, partial, receive
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core
 from gateway.core.tree import split
@@ -116,7 +116,7 @@ class House:
         self.core.close()
         self.open()
         self.core.store.recover(self.clock())
-        receive.sweep(self.core)
+        partial.sweep(self.core)
 
     async def settle(self) -> None:
         """Make the clients and accounts."""

@@ -9,7 +9,7 @@ import os
 import pytest
 from sqlalchemy import select
 
-from gateway.core.journey import receive, steps, temporary
+from gateway.core.journey import partial, receive, steps, temporary
 from gateway.core.tree import PAGE, split
 from gateway.wire.messages import Classification
 from tests.support.house import run
@@ -161,9 +161,9 @@ def test_what_nobody_renames_expires_and_takes_its_bytes_along(house):
     async def journey():
         row = await waiting(house, b"never renamed")
         house.clock.advance(hours=house.config.retention.partial_hours, seconds=-1)
-        assert await receive.expire_partials(house.core, house.clock.now) == 0
+        assert await partial.expire_due(house.core, house.clock.now) == 0
         house.clock.advance(seconds=2)
-        assert await receive.expire_partials(house.core, house.clock.now) == 1
+        assert await partial.expire_due(house.core, house.clock.now) == 1
         ended = await row_of(house, row.id)
         assert (ended.state, ended.wrapped_key, ended.sealed_metadata) == ("EXPIRED", None, None)
         assert list(house.core.store.blobs.spooled()) == []
@@ -246,7 +246,7 @@ def test_an_abandoned_resume_takes_its_row_along(house, abandon):
     async def journey():
         view = await house.view("acme")
         upload, _ = await house.begun("/inbox/big.bin", os.urandom(2 * CHUNK))
-        assert await receive.park(house.core, upload)
+        assert await partial.park(house.core, upload)
         upload, _ = await view.begin_upload(split("/inbox/big.bin"), resume=True)
         if abandon == "discard":
             await receive.discard(house.core, upload)
@@ -264,7 +264,7 @@ def test_a_partial_whose_file_is_gone_ends_when_someone_asks_for_it(house):
     async def journey():
         view = await house.view("acme")
         upload, _ = await house.begun("/inbox/big.bin", os.urandom(CHUNK))
-        assert await receive.park(house.core, upload)
+        assert await partial.park(house.core, upload)
         house.core.store.blobs.discard(upload.document_id)
         refusal = await house.refused(view.begin_upload(split("/inbox/big.bin"), resume=True))
         assert refusal.code == "not_found"

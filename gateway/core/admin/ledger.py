@@ -161,7 +161,7 @@ async def tiles(context: Context, arguments: Tiles) -> Opened:
 async def prove(context: Context, arguments: Prove) -> dict[str, Any]:
     """The proof (C2SP tlog-proof) that an entry is in the ledger; its extra line holds the entry."""
     core = context.core
-    _expect_entry(core, arguments.entry)
+    await _expect_entry(core, arguments.entry)
     await _newest(context)
     proof, vkey = await core.read(
         lambda c: ledger.proof_of(c, arguments.entry, core.store.vkeys, with_entry=True)
@@ -173,7 +173,7 @@ async def prove(context: Context, arguments: Prove) -> dict[str, Any]:
 async def consistency(context: Context, arguments: Consistency) -> dict[str, Any]:
     """The hashes (hex) that show that the first `old` entries are the beginning of the first `new`."""
     new = _size_of(await _newest(context)) if arguments.new is None else arguments.new
-    size = context.core.store.catalogue.ledger.size
+    size = await context.core.read(ledger.size_of)
     if not 1 <= arguments.old <= new <= size:
         raise Refusal(
             "invalid",
@@ -184,8 +184,8 @@ async def consistency(context: Context, arguments: Consistency) -> dict[str, Any
     return {"old": arguments.old, "new": new, "hashes": [each.hex() for each in hashes]}
 
 
-def _expect_entry(core: Core, seq: int) -> None:
-    size = core.store.catalogue.ledger.size
+async def _expect_entry(core: Core, seq: int) -> None:
+    size = await core.read(ledger.size_of)
     if not 0 <= seq < size:
         raise Refusal("not_found", f"ledger: expected an entry below {size}, found {seq}")
 

@@ -19,6 +19,7 @@ from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
+from vault import ledger
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds, settings
 
 
@@ -126,7 +127,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 .where(access_requests.c.state == access.WAITING)
             ).scalar_one(),
             "ledger": {
-                "entries": core.store.catalogue.ledger.size,
+                "entries": ledger.size_of(connection),
                 "origin": core.store.origin,
             },
             "clamd": connection.execute(

@@ -4,29 +4,25 @@ Promise: what is acknowledged is durable. The order of a commit is
     1. the sealed file is synced and linked into the store, its folder synced (`receive.publish`);
     2. one transaction writes the row, the wrapping and the ledger entry: COMMIT POINT (`receive.record`);
     3. the spool's own name for the file goes, and only then the door is told.
-A crash before 2 leaves a spooled file without a row: it was never acknowledged, and `sweep` removes it.
-A crash after 2 leaves a spooled name of a recorded document: `sweep` drops the name.
+A crash before 2 leaves a spooled file without a row: it was never acknowledged, and `partial.sweep` removes
+it. A crash after 2 leaves a spooled name of a recorded document: `partial.sweep` drops the name.
 
-An upload whose connection broke is parked as PARTIAL if its sealed file ends on a chunk boundary (then it
-can be continued under the same key without sealing a chunk index twice), else its bytes go.
-
-Leaves out: sealing and hashing (the doors do that), who may upload where (`gateway.core.views`), and what
-is whole but waits under a temporary name (`temporary`).
+Leaves out: sealing and hashing (the doors do that), who may upload where (`gateway.core.views`), uploads
+that broke off (`partial`), and what is whole but waits under a temporary name (`temporary`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from gateway.core import quotas
 from gateway.core.journey.lifecycle import STORED, Event, State, next_state
@@ -37,18 +33,16 @@ from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
-from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
+from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.ledger import COMMITMENT_SALT, commitment
-from vault.sealed import CHUNK, sealed_size, whole_chunks
+from vault.sealed import sealed_size
 from vault.store import SECRET_INDEX
 from vault.wrapping import blind_index, new_key
 
 Channel = Literal["sftp", "smtp", "part"]
 
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
-INTERRUPTED: Final = "interrupted"  # reason of a PARTIAL that ends on a chunk boundary
-TEMPORARY: Final = "temporary"  # reason of a PARTIAL that is whole and waits for its name
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
 
@@ -262,7 +256,7 @@ def record(
             update(documents).where(documents.c.id == upload.document_id).values(columns)
         )
     else:
-        _insert(tx, upload, columns)
+        insert_row(tx, upload, columns)
     custody.remember(tx.connection, upload.document_id, group.id, now)
     core.record(
         tx,
@@ -278,7 +272,7 @@ def record(
     )
 
 
-def _insert(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
+def insert_row(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
     tx.connection.execute(
         _INSERT,
         {
@@ -339,132 +333,14 @@ async def _forget(core: Core, upload: Upload) -> None:
     if not upload.resumed:
         return
     try:
-        await core.write(functools.partial(_expire_one, core, upload.document_id, core.now()))
+        await core.write(functools.partial(expire_one, core, upload.document_id, core.now()))
     except StorageFull:
         # It has no file any more, so that nobody can continue it; its time will end it.
         log.warning("partial upload not ended: no room", document=upload.document_id)
 
 
-async def park(core: Core, upload: Upload) -> bool:
-    """Keep an interrupted upload as PARTIAL if it can be continued safely.
-
-    Returns:
-        Whether it was kept.
-    """
-    length = os.fstat(upload.descriptor).st_size
-    chunks = whole_chunks(length)
-    earlier = upload.predecessor
-    if not chunks or upload.channel != "sftp" or (earlier and earlier.size > chunks * CHUNK):
-        await discard(
-            core, upload
-        )  # what it continued, if longer, stays and can be continued again
-        return False
-    try:
-        await record_partial(core, upload, chunks * CHUNK)
-    except (VaultError, Refusal):
-        await discard(core, upload)
-        return False
-    upload.close()
-    return True
-
-
-async def record_partial(core: Core, upload: Upload, size: int) -> None:
-    """Write the row of an upload that is not whole; what it continued has ended with that."""
-    now = core.now()
-    earlier = upload.predecessor
-
-    def work(tx: Transaction) -> None:
-        if earlier is not None:
-            expire(core, tx, earlier.id, now)
-        require_room(core, tx, upload, size)
-        if upload.resumed:
-            tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == upload.document_id, documents.c.state == State.PARTIAL)
-                .values(size=size, state_since=stamp(now))
-            )
-            return
-        metadata = DocumentMetadata(name=upload.name, sha256=b"", salt=b"", path=upload.path)
-        insert_partial(core, tx, upload, size, metadata, INTERRUPTED, now)
-
-    await core.write(work)
-    if earlier is not None:
-        upload.predecessor = None
-        await asyncio.to_thread(core.store.blobs.discard, earlier.id)
-
-
-def insert_partial(
-    core: Core,
-    tx: Transaction,
-    upload: Upload,
-    size: int,
-    metadata: DocumentMetadata,
-    reason: str,
-    now: datetime,
-) -> None:
-    """Write a PARTIAL row inside a transaction, its key wrapped and the wrapping remembered."""
-    custody = core.store.custody
-    group = custody.intake_group(tx.connection, upload.client_id, now)
-    columns = {
-        **custody.wrap(upload.document_id, upload.key, group),
-        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
-        "name_index": name_index(core, upload.client_id, upload.name),
-        "size": size,
-        "received_at": stamp(now),
-        "state": State.PARTIAL,
-        "state_since": stamp(now),
-        "reason": reason,
-    }
-    _insert(tx, upload, columns)
-    custody.remember(tx.connection, upload.document_id, group.id, now)
-
-
-async def resume(core: Core, row: Any, **upload: Any) -> Upload:
-    """Continue a PARTIAL document; one connection at a time.
-
-    What counts is the file: an upload that a crash cut off may have more whole chunks than were recorded.
-
-    Raises:
-        Refusal: its bytes are gone or torn (then it expires), or someone else is continuing it.
-    """
-    if row.id in core.resuming:
-        raise Refusal("busy", "This upload is being continued by another connection.")
-    core.resuming.add(row.id)
-    try:
-        return await _resume(core, row, upload)
-    except BaseException:
-        core.resuming.discard(row.id)
-        raise
-
-
-async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
-    key = core.store.custody.document_key(row)
-    try:
-        descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
-    except VaultError as error:
-        if isinstance(error, BlobMissing):
-            await core.write(functools.partial(_expire_one, core, row.id, core.now()))
-        raise Refusal(
-            "not_found", "The interrupted upload is no longer there; send it anew."
-        ) from error
-    chunks = whole_chunks(os.fstat(descriptor).st_size)
-    if not chunks:
-        os.close(descriptor)
-        await core.write(functools.partial(_expire_one, core, row.id, core.now()))
-        await asyncio.to_thread(core.store.blobs.discard, row.id)
-        raise Refusal("not_found", "The interrupted upload was torn; send it anew.")
-    return Upload(
-        document_id=row.id,
-        key=key,
-        descriptor=descriptor,
-        resumed=True,
-        resumed_size=chunks * CHUNK,
-        release=lambda: core.resuming.discard(row.id),
-        **upload,
-    )
-
-
-def _expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
+def expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
+    """`expire` as a work of its own."""
     expire(core, tx, document_id, now)
 
 
@@ -487,73 +363,3 @@ def expire(
     )
     if changed.rowcount:
         core.record(tx, "document.expired", document_id, actor, now)
-
-
-async def expire_partials(core: Core, now: datetime) -> int:
-    """Let go of interrupted uploads that nobody continued; returns how many."""
-    limit = stamp(now - timedelta(hours=core.config.retention.partial_hours))
-    due = await core.read(
-        lambda connection: list(
-            connection.execute(
-                select(documents.c.id)
-                .where(documents.c.state == State.PARTIAL, documents.c.state_since < limit)
-                .limit(1000)
-            ).scalars()
-        )
-    )
-    for document_id in due:
-        if document_id in core.resuming:
-            continue
-        await core.write(functools.partial(_expire_one, core, document_id, now))
-        await asyncio.to_thread(core.store.blobs.discard, document_id)
-    return len(due)
-
-
-def _row_of(document_id: str, connection: Connection) -> Row[Any] | None:
-    return connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
-
-
-def _sweep_partial(core: Core, document_id: str, row: Row[Any]) -> int:
-    """Bring a PARTIAL row and its file into step; one that was finished or torn can't be continued."""
-    blobs = core.store.blobs
-    descriptor = blobs.reopen(document_id)
-    length = os.fstat(descriptor).st_size
-    os.close(descriptor)
-    chunks = whole_chunks(length)
-    if row.reason == TEMPORARY and length == sealed_size(row.size):
-        blobs.remove(document_id)  # linked by a rename that was not recorded: it waits again
-        return 0
-    if chunks and not blobs.exists(document_id):
-        core.store.catalogue.write(
-            lambda tx: tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
-                .values(size=chunks * CHUNK)
-            )
-        )
-        return 0
-    core.store.catalogue.write(functools.partial(_expire_one, core, document_id, core.now()))
-    blobs.remove(document_id)
-    blobs.discard(document_id)
-    return 1
-
-
-def sweep(core: Core) -> int:
-    """At start: put right what a crash left in the spool; returns how many files were touched."""
-    touched = 0
-    for document_id in list(core.store.blobs.spooled()):
-        row = core.store.catalogue.read(functools.partial(_row_of, document_id))
-        if row is not None and row.state == State.PARTIAL:
-            touched += _sweep_partial(core, document_id, row)
-            continue
-        touched += 1
-        if row is None or row.state == State.EXPIRED:
-            # Never acknowledged: the link in the store (if it came to that) goes before the spooled name.
-            with contextlib.suppress(VaultError):
-                core.store.blobs.remove(document_id)
-            core.store.blobs.discard(document_id)
-        else:
-            core.store.blobs.settle(document_id)
-    if touched:
-        log.info("spool swept", files=touched)
-    return touched

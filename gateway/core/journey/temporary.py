@@ -8,7 +8,7 @@ rename hands it in, in the order of every commit (`receive`):
     1. the sealed file is linked into the store (`receive.publish`);
     2. one transaction makes the row a received document with its final name: COMMIT POINT (`receive.record`);
     3. the spool's own name goes, and only then the door is told.
-A crash before 2 leaves the file as it waited: `receive.sweep` takes the link back.
+A crash before 2 leaves the file as it waited: `partial.sweep` takes the link back.
 
 Its last chunk is sealed, so that it is never continued under its key: whoever adds to it begins a document
 under a new key, into which the door seals the former bytes first (FORMAT.md, one index is sealed once).
@@ -27,9 +27,10 @@ from typing import Any, Final
 
 from sqlalchemy import Row, select, update
 
-from gateway.core.journey import receive
+from gateway.core.journey import partial, receive
 from gateway.core.journey.lifecycle import State
-from gateway.core.journey.receive import FULL, TEMPORARY, Upload, name_index
+from gateway.core.journey.partial import TEMPORARY
+from gateway.core.journey.receive import FULL, Upload, name_index
 from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
@@ -37,7 +38,6 @@ from gateway.wire.messages import SHA256_SIZE, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
-from vault.durable import sync_descriptor, sync_directory
 from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
 from vault.sealed import CHUNK, sealed_size, whole_chunks
 
@@ -86,11 +86,11 @@ async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
                 .values(sealed_metadata=sealed, size=size, state_since=stamp(now), reason=TEMPORARY)
             )
         else:
-            receive.insert_partial(core, tx, upload, size, metadata, TEMPORARY, now)
+            partial.insert(core, tx, upload, size, metadata, TEMPORARY, now)
         return ended
 
     try:
-        await asyncio.to_thread(_secure, core, upload.descriptor)
+        await asyncio.to_thread(core.store.blobs.secure, upload.document_id, upload.descriptor)
         ended = await core.write(work)
     except StorageFailed:
         upload.close()  # what is recorded is not known now: the next start looks
@@ -117,8 +117,8 @@ async def secure(core: Core, upload: Upload) -> int:
     if not size or (earlier is not None and earlier.size > size):
         return 0  # nothing that could be continued, or less than what can be continued already
     try:
-        await asyncio.to_thread(_secure, core, upload.descriptor)
-        await receive.record_partial(core, upload, size)
+        await asyncio.to_thread(core.store.blobs.secure, upload.document_id, upload.descriptor)
+        await partial.record(core, upload, size)
     except (VaultError, Refusal):
         await receive.discard(core, upload)
         raise
@@ -286,12 +286,6 @@ def _claim(core: Core, document_id: str, upload: Upload) -> None:
         core.resuming.discard(document_id)
 
     upload.release = release
-
-
-def _secure(core: Core, descriptor: int) -> None:
-    """Sync a spooled file and its name (FORMAT.md, section 8, says where it lies)."""
-    sync_descriptor(descriptor)
-    sync_directory(core.store.path / "blobs" / "spool")
 
 
 def _supersede(

@@ -16,9 +16,10 @@ from sqlalchemy import Connection, Row, delete, exists, func, insert, select, up
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core import quotas, receipts
-from gateway.core.journey import receive, temporary
+from gateway.core.journey import partial, receive, temporary
 from gateway.core.journey.lifecycle import STORED, State
-from gateway.core.journey.receive import TEMPORARY, Upload
+from gateway.core.journey.partial import TEMPORARY
+from gateway.core.journey.receive import Upload
 from gateway.core.runtime import stamp
 from gateway.core.tree import (
     DROP_MODE,
@@ -116,10 +117,10 @@ class ClientView(View):
 
         # What a client sees of a name is its newest version: only that one can be continued.
         folder_id, newest, now = await self.core.read(look)
-        partial = (
+        waiting = (
             newest if resume and newest is not None and newest.state == State.PARTIAL else None
         )
-        allowance = quotas.allow(self.core, now, size=size, continued=partial)
+        allowance = quotas.allow(self.core, now, size=size, continued=waiting)
         upload = {
             "client_id": self.client_id,
             "channel": "sftp",
@@ -130,10 +131,10 @@ class ClientView(View):
             "room": allowance.room,
             "too_large": allowance.sentence,
         }
-        if partial is not None:
-            if partial.reason == TEMPORARY:
-                return await temporary.continue_from(self.core, partial, **upload), 0
-            resumed = await receive.resume(self.core, partial, **upload)
+        if waiting is not None:
+            if waiting.reason == TEMPORARY:
+                return await temporary.continue_from(self.core, waiting, **upload), 0
+            resumed = await partial.resume(self.core, waiting, **upload)
             return resumed, resumed.resumed_size
         if resume and newest is not None:
             upload["replaces"] = newest.size

@@ -155,7 +155,7 @@ class AuditorView(_GeneratedView):
     def _ledger_page(self, connection: Connection, start: int) -> Page:
         newest = self.core.newest_entry_time()
         when = stamp(newest) if newest else stamp(self.core.now())
-        size = self.core.store.catalogue.ledger.size
+        size = ledger.size_of(connection)
         entries = []
         if start == 0:
             entries = [
