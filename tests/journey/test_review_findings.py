@@ -11,13 +11,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
 from gateway.core.errands import ErrandDesk
-from gateway.core.journey import partial, receive
+from gateway.core.journey import partial, receive, temporary
 from gateway.core.tree import split
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import run
 from vault import copies, sshsig
 from vault.catalogue.schema import documents, errands, groups
+from vault.errors import StorageFailed, StorageFull
 from vault.sealed import CHUNK, SealedWriter, document_context
 
 
@@ -290,5 +291,35 @@ def test_a_second_execution_is_refused_and_does_not_take_the_first_ones_claim_aw
         refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch["id"]))
         assert "in hand" in refusal.message
         assert batch["id"] in house.core.executing
+
+    run(journey())
+
+
+@pytest.mark.parametrize("error", [StorageFull, StorageFailed])
+@pytest.mark.parametrize("how", ["upload", "rename"])
+def test_a_spooled_name_that_can_not_be_dropped_takes_no_committed_document_with_it(
+    house, monkeypatch, error, how
+):
+    """Removing a name can fail for want of room, too. It was acknowledged, and the next start tidies up."""
+
+    def fail(blob_id):
+        raise error(f"blob {blob_id}: expected room, found none")
+
+    async def journey():
+        if how == "rename":
+            upload, writer = await house.begun("/inbox/a.pdf.part", b"hello")
+            digest = hashlib.sha256(b"hello").digest()
+            await temporary.keep(house.core, upload, writer.finish(), digest)
+        monkeypatch.setattr(house.core.store.blobs, "settle", fail)
+        if how == "rename":
+            view = await house.view("acme")
+            await view.rename(split("/inbox/a.pdf.part"), split("/inbox/a.pdf"))
+        else:
+            await house.upload("/inbox/a.pdf", b"hello")
+        monkeypatch.undo()
+        assert await house.names("/inbox", "acme") == ["a.pdf"]
+        house.restart()
+        assert list(house.core.store.blobs.spooled()) == []
+        assert (await house.act("check", read_data=True))["findings"] == []
 
     run(journey())

@@ -37,6 +37,12 @@ needs_fonts = pytest.mark.skipif(
 )
 
 
+@functools.cache
+def printed(language: Language) -> bytes:
+    """The sample certificate's print, made once in each language."""
+    return render_pdf(CERTIFICATE, language)
+
+
 def text_of(data: bytes) -> str:
     document = pypdfium2.PdfDocument(data)
     try:
@@ -110,7 +116,7 @@ def expected_everywhere() -> list[str]:
 @needs_fonts
 @pytest.mark.parametrize("language", ["en", "zh", "both"])
 def test_every_fact_is_on_the_page_in_every_language(language: Language) -> None:
-    text = flat(text_of(render_pdf(CERTIFICATE, language)))
+    text = flat(text_of(printed(language)))
     for fact in expected_everywhere():
         assert flat(fact) in text, fact
     claim, limits = CERTIFICATE.body.claim.sentence, CERTIFICATE.body.limits
@@ -122,14 +128,14 @@ def test_every_fact_is_on_the_page_in_every_language(language: Language) -> None
 
 @needs_fonts
 def test_the_first_page_says_who_destroyed_what_when_and_on_whose_approval() -> None:
-    en = flat(pages_of(render_pdf(CERTIFICATE, "en"))[0])
+    en = flat(pages_of(printed("en"))[0])
     assert (
         flat("On 1 February 2056, 3 documents of the client acme, from the fiscal year 2025,") in en
     )
     assert flat("officer-chen (officer) and officer-li (officer) each approved it") in en
     assert flat("archivist-wang (archivist) carried it out") in en
     assert flat("a copy of a key remains in 1 place until 28 April 2056") in en
-    zh = flat(pages_of(render_pdf(CERTIFICATE, "zh"))[0])
+    zh = flat(pages_of(printed("zh"))[0])
     assert flat("2056年2月1日，委托人 acme 的 3 份文件（2025 年度）") in zh
     assert flat("officer-chen（主管）、officer-li（主管）均以本人密钥签名批准") in zh
     assert flat("1 处密钥副本留存至2056年4月28日") in zh
@@ -164,7 +170,7 @@ def test_the_register_has_the_columns_of_order_79_where_it_governs_and_only_ther
         "已保管期限",
         "销毁时间",
     ]
-    text = text_of(render_pdf(CERTIFICATE, "zh"))
+    text = text_of(printed("zh"))
     line = next(line for line in text.splitlines() if "档案编号" in line)
     assert [name for name in columns if name in line] == columns
     assert re.search(r"1\s*发票\s*—\s*1\s*2025\s*01JD0{22}\s*30年\s*30年1个月", text)
@@ -215,14 +221,14 @@ def test_witnesses_media_and_the_certificate_followed_are_printed() -> None:
 
 @needs_fonts
 def test_the_attached_file_is_the_certificate_and_verifies() -> None:
-    data = attached(render_pdf(CERTIFICATE, "both"))
+    data = attached(printed("both"))
     assert data == certificate_to_json(CERTIFICATE)
     assert verify_certificate(data, VKEY).passed
 
 
 @needs_fonts
 def test_the_file_declares_the_archival_form_and_embeds_its_fonts_as_subsets() -> None:
-    data = render_pdf(CERTIFICATE, "both")
+    data = printed("both")
     assert len(data) < 400_000
     with pikepdf.open(io.BytesIO(data)) as pdf:
         with pdf.open_metadata() as metadata:
@@ -236,7 +242,7 @@ def test_the_file_declares_the_archival_form_and_embeds_its_fonts_as_subsets() -
 
 @needs_fonts
 def test_the_same_certificate_prints_the_same_bytes() -> None:
-    assert render_pdf(CERTIFICATE, "zh") == render_pdf(CERTIFICATE, "zh")
+    assert render_pdf(CERTIFICATE, "zh") == printed("zh")
 
 
 @needs_fonts
@@ -253,7 +259,7 @@ def test_a_long_register_repeats_its_heading_and_loses_no_line() -> None:
 @pytest.mark.usefixtures("without_fonts")
 @pytest.mark.parametrize("language", ["en", "zh", "both"])
 def test_without_a_font_the_print_is_english_and_says_so(language: Language) -> None:
-    data = render_pdf(CERTIFICATE, language)
+    data = printed(language)
     text = flat(text_of(data))
     for fact in expected_everywhere():
         assert flat(fact) in text, fact

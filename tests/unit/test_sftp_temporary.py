@@ -295,3 +295,29 @@ def test_a_name_sent_again_pages_later_is_listed_once_at_its_newest(house):
         assert sorted(found) == [(f"{n:04}.txt", 1) for n in range(PAGE)] + [("again.txt", 10)]
 
     run(journey())
+
+
+def test_a_synced_upload_is_claimed_before_its_row_is_there(house, monkeypatch):
+    """Between the row and the claim a second connection could continue it: two writers under one key."""
+
+    async def journey():
+        upload, _ = await house.begun("/inbox/big.bin", os.urandom(2 * CHUNK))
+        view = await house.view("acme")
+        real, met = house.core.write, []
+
+        async def write(work):
+            result = await real(work)
+            if not met:
+                met.append(None)
+                met[0] = await house.refused(
+                    view.begin_upload(split("/inbox/big.bin"), resume=True)
+                )
+            return result
+
+        monkeypatch.setattr(house.core, "write", write)
+        assert await temporary.secure(house.core, upload) == 2 * CHUNK
+        assert met[0].code == "busy"
+        await receive.discard(house.core, upload)
+        assert house.core.resuming == set()
+
+    run(journey())

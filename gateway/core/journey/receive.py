@@ -305,7 +305,8 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
         _publish(core, upload, size, sha256)
         with step("receive.record"):
             core.store.catalogue.write(lambda tx: record(core, tx, upload, size, sha256, now))
-        core.store.blobs.settle(upload.document_id)
+        # COMMIT POINT: from here on nothing may fail, for whatever fails takes the file back.
+        forget_spooled(core, upload.document_id)
 
     try:
         await asyncio.get_running_loop().run_in_executor(core.committing, durable)
@@ -319,7 +320,15 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
 async def settle(core: Core, upload: Upload) -> None:
     """Step 3 of a commit: the spool forgets the file."""
     upload.close()
-    await asyncio.to_thread(core.store.blobs.settle, upload.document_id)
+    await asyncio.to_thread(forget_spooled, core, upload.document_id)
+
+
+def forget_spooled(core: Core, document_id: str) -> None:
+    """Drop the spooled name of a recorded document; if that fails, the next start does it."""
+    try:
+        core.store.blobs.settle(document_id)
+    except VaultError as error:
+        log.error("spooled name stays until the next start", document=document_id, error=str(error))
 
 
 async def discard(core: Core, upload: Upload) -> None:

@@ -116,15 +116,15 @@ async def secure(core: Core, upload: Upload) -> int:
     earlier = upload.predecessor
     if not size or (earlier is not None and earlier.size > size):
         return 0  # nothing that could be continued, or less than what can be continued already
+    if not upload.resumed:
+        _claim(core, upload.document_id, upload)  # before there is a row that others could continue
     try:
         await asyncio.to_thread(core.store.blobs.secure, upload.document_id, upload.descriptor)
         await partial.record(core, upload, size)
     except (VaultError, Refusal):
         await receive.discard(core, upload)
         raise
-    if not upload.resumed:
-        upload.resumed = True
-        _claim(core, upload.document_id, upload)
+    upload.resumed = True
     return size
 
 
@@ -202,7 +202,7 @@ async def hand_in(
             ended = await _record(core, upload, row, metadata.sha256)
         finally:
             upload.close()
-        await asyncio.to_thread(core.store.blobs.settle, row.id)
+        await asyncio.to_thread(receive.forget_spooled, core, row.id)
         await _discard_all(core, ended)
     finally:
         core.resuming.discard(document_id)
