@@ -3,7 +3,9 @@
 What it promises: a blob is spooled while it is written, then published once, whole and durable,
 under its id; nothing published is ever replaced. A removed blob is durably gone from here. Until it
 is settled, a published blob is spooled too: so whoever recovers from a crash finds every blob whose
-record may be missing by listing the spool, and never has to list the store.
+record may be missing by listing the spool, and never has to list the store. Nothing published is opened
+for writing again; whether a descriptor given out before its publication is still held, `is_being_written`
+tells, where the file system can.
 
 What it leaves out: what is in a blob (it is sealed before it comes here), which blobs should exist
 (the catalogue knows), and other copies. The free blocks of a disk may keep a removed blob's
@@ -21,9 +23,12 @@ Rules:
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
+import signal
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -43,6 +48,9 @@ _SHARDS = 256
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
+# What fcntl and open say where there are no leases, no files without a name, or the file is another user's.
+_NOT_THERE = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK, errno.EACCES, errno.EISDIR})
 
 
 class BlobStore(Protocol):
@@ -66,7 +74,17 @@ class BlobStore(Protocol):
         ...
 
     def reopen(self, blob_id: str) -> int:
-        """Return a read-write descriptor of a spooled file. Raises BlobMissing."""
+        """Return a read-write descriptor of a spooled file. Raises BlobMissing.
+
+        Of one that is published as well, a read-only one: what is published is never written again.
+        """
+        ...
+
+    def is_spool_open(self, blob_id: str) -> bool:
+        """Whether anyone has a spooled file open for writing. Raises BlobMissing.
+
+        Where the medium can't tell, it is always False.
+        """
         ...
 
     def secure(self, blob_id: str, fd: int) -> None:
@@ -95,6 +113,13 @@ class BlobStore(Protocol):
 
     def open(self, blob_id: str) -> int:
         """Return a read-only descriptor of a published blob. Raises BlobMissing."""
+        ...
+
+    def is_being_written(self, blob_id: str) -> bool:
+        """Whether anyone, in any process, could still write into a published blob. Raises BlobMissing.
+
+        Once False it stays so. Where the medium can't tell (`tells_writers`), it is always False.
+        """
         ...
 
     def size(self, blob_id: str) -> int:
@@ -141,6 +166,9 @@ class LocalBlobStore:
         """Open the existing store in `root`. Raises StoreMissing if there is none."""
         self._spool = root / "spool"
         self._objects = root / "objects"
+        self._tells: bool | None = (
+            None  # whether a refused lease means a writer; None: not asked yet
+        )
         for directory in (self._spool, self._objects):
             if not directory.is_dir():
                 raise StoreMissing(f"blob store {directory}: expected a directory, found none")
@@ -176,8 +204,9 @@ class LocalBlobStore:
             raise storage_error(error, "create", path) from error
 
     def reopen(self, blob_id: str) -> int:
-        """Return a read-write descriptor of a spooled file; see `BlobStore`."""
-        return _open(self._spooled(blob_id), _AGAIN, blob_id)
+        """Return a descriptor of a spooled file; see `BlobStore`."""
+        flags = _READ if os.path.lexists(self._object(blob_id)) else _AGAIN
+        return _open(self._spooled(blob_id), flags, blob_id)
 
     def secure(self, blob_id: str, fd: int) -> None:
         """Make a spooled file survive a crash; see `BlobStore`."""
@@ -220,6 +249,33 @@ class LocalBlobStore:
     def open(self, blob_id: str) -> int:
         """Return a read-only descriptor of a published blob; see `BlobStore`."""
         return _open(self._object(blob_id), _READ, blob_id)
+
+    def is_being_written(self, blob_id: str) -> bool:
+        """Whether anyone could still write into a published blob; see `BlobStore`."""
+        return self._has_writer(self._object(blob_id), blob_id)
+
+    def is_spool_open(self, blob_id: str) -> bool:
+        """Whether anyone has a spooled file open for writing; see `BlobStore`."""
+        return self._has_writer(self._spooled(blob_id), blob_id)
+
+    def _has_writer(self, path: Path, blob_id: str) -> bool:
+        fd = _open(path, _READ, blob_id)
+        try:
+            return has_writer(fd) and self._tells_writers()
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return False
+            raise storage_error(error, "take a lease on", path) from error
+        finally:
+            os.close(fd)
+
+    def _tells_writers(self) -> bool:
+        if self._tells is None:
+            try:
+                self._tells = tells_writers(self._spool)
+            except OSError:
+                return True  # no room for a file now, say: asked again next time
+        return self._tells
 
     def size(self, blob_id: str) -> int:
         """Return the sealed size of a published blob; see `BlobStore`."""
@@ -317,6 +373,59 @@ class LocalBlobStore:
         """A store that vanished under us must not look like a store whose blobs were removed."""
         if not self._objects.is_dir():
             raise StoreMissing(f"blob store {self._objects}: expected a directory, found none")
+
+
+def has_writer(fd: int) -> bool:
+    """Whether any descriptor or mapping, in any process, lets write into the file that `fd` is open on.
+
+    `fd` is read-only and the caller's own. A read lease (fcntl(2), F_SETLEASE) is granted only while nobody
+    has the file open for writing; it is given back at once.
+
+    Raises:
+        OSError: the file system has no leases, or the file belongs to another user.
+    """
+    # Whoever opens the file for writing in between breaks the lease, and its holder gets a signal: by default
+    # SIGIO, which would end the process; this one is ignored unless someone wants it.
+    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def tells_writers(directory: Path) -> bool:
+    """Whether `has_writer` can be relied on for files in a directory: tried with a file without a name.
+
+    False on a file system without leases, and on one without nameless files (O_TMPFILE): those are the
+    network file systems, which may refuse a lease for reasons of their own.
+
+    Raises:
+        OSError: it could not be tried.
+    """
+    try:
+        writing = os.open(directory, _NAMELESS, 0o600)
+    except OSError as error:
+        if error.errno in _NOT_THERE - {errno.EACCES}:
+            return False
+        raise
+    try:
+        reading = os.open(f"/proc/self/fd/{writing}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            seen = has_writer(reading)
+            os.close(writing)
+            writing = -1
+            return seen and not has_writer(reading)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return False
+            raise
+        finally:
+            os.close(reading)
+    finally:
+        if writing >= 0:
+            os.close(writing)
 
 
 def _check_id(blob_id: str) -> None:

@@ -11,7 +11,7 @@ Leaves out: reading the documents themselves (`read_data` of the caller does tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -91,6 +91,7 @@ def check(store: Store) -> Report:
     store.catalogue.read(lambda c: _documents(store, c, report, findings))
     # 3. Sealed files that no row knows.
     spooled = set(store.blobs.spooled())
+    unknown: dict[str, str | None] = {}
     for blob_id in store.blobs.stored():
         report.blobs += 1
         known = store.catalogue.read(
@@ -99,14 +100,16 @@ def check(store: Store) -> Report:
             ).scalar()
         )
         # One that is spooled, too, is being received: it has its row when it leaves the spool.
-        if known not in LIVING and blob_id not in spooled and _is_stray(store, blob_id):
-            findings.append(
-                Finding(
-                    f"blob {blob_id}",
-                    f"expected a document that lives, found {known or 'none'}",
-                    "its key is nowhere: remove the file",
-                )
-            )
+        if known not in LIVING and blob_id not in spooled:
+            unknown[blob_id] = known
+    findings.extend(
+        Finding(
+            f"blob {blob_id}",
+            f"expected a document that lives, found {unknown[blob_id] or 'none'}",
+            "its key is nowhere: remove the file",
+        )
+        for blob_id in _strays(store, unknown)
+    )
     # 4. Keyrings and groups.
     _groups(store, report, findings)
     # 5. Tombstones: nothing is both destroyed and there.
@@ -177,25 +180,34 @@ def _still(
     return _document(store, connection, received, row)
 
 
-def _is_stray(store: Store, blob_id: str) -> bool:
-    """Whether a sealed file is there that belongs to no living document, looked at once more."""
+def _strays(store: Store, unknown: Iterable[str]) -> list[str]:
+    """Those of the sealed files that belong to no living document, looked at once more, in their order."""
 
-    def look(connection: Connection) -> bool:
+    def look(blob_id: str, connection: Connection) -> bool:
         row = connection.execute(
-            select(documents.c.state, batches.c.finished_at)
+            select(documents.c.state, batches.c.id.label("batch"), batches.c.finished_at)
             .outerjoin(tombstones, tombstones.c.document_id == documents.c.id)
             .outerjoin(batches, batches.c.id == tombstones.c.batch_id)
             .where(documents.c.id == blob_id)
         ).one_or_none()
         if row is not None and row.state == "DESTROYED":
-            return row.finished_at is not None  # until then its file is still being removed
+            # Until its batch is finished the file is still being removed; a tombstone that a restore brought
+            # has no batch here, and nobody removes anything for it.
+            return row.batch is None or row.finished_at is not None
         return row is None or row.state not in LIVING
 
-    return (
-        blob_id not in store.blobs.spooled()
-        and store.catalogue.read(look)
-        and blob_id in store.blobs.stored()  # wherever it lies
-    )
+    # In this order: what leaves the spool has its row by then, what a row gave up has no file by then.
+    spooled = set(store.blobs.spooled())
+    suspects = [
+        blob_id
+        for blob_id in unknown
+        if blob_id not in spooled and store.catalogue.read(partial(look, blob_id))
+    ]
+    if not suspects:
+        return []
+    wanted = set(suspects)
+    there = {blob_id for blob_id in store.blobs.stored() if blob_id in wanted}  # wherever they lie
+    return [blob_id for blob_id in suspects if blob_id in there]
 
 
 def _document(

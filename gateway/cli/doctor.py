@@ -76,6 +76,7 @@ def examine(config: Config, now: datetime) -> list[Finding]:
         lambda: _root_key(config),
         lambda: _store(config),
         lambda: _space(config),
+        lambda: _leases(config),
         lambda: _inside(config, now),
         lambda: _core(config),
         lambda: _clamd(config, now),
@@ -202,6 +203,20 @@ def _space(config: Config) -> Iterator[Finding]:
             "free space",
             f"{output.size(free)} are left; below {output.size(least)} nothing is taken in",
             "make room, or move the store to a larger disk",
+        )
+
+
+def _leases(config: Config) -> Iterator[Finding]:
+    from vault.blobs import tells_writers
+
+    path = config.store_path / "blobs" / "objects"
+    if path.is_dir() and not tells_writers(path):
+        yield Finding(
+            "weak",
+            "leases",
+            f"the file system of {path} does not tell who has a file open for writing: a door that was taken"
+            " over could change what it received after it was judged",
+            "keep the store on a local file system (ext4, XFS, Btrfs)",
         )
 
 

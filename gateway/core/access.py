@@ -1,9 +1,16 @@
 """Restricted classes: documents that an officer lets an account open, for a time.
 
 Opening a document of a restricted class (`[access] restricted`) without an approval is refused and files a
-request; an officer approves or denies it by a signed act. A container (a mail, an archive) with a part of
-such a class is restricted as well: it holds the same bytes. Every request, decision, opening, lapse and
+request; an officer approves or denies it by a signed act. Every request, decision, opening, lapse and
 revocation is in the ledger.
+
+A container (a mail, an archive) holds the bytes of its parts, and is as closed as they are:
+- a part of a restricted class restricts it as well;
+- so does one that only an officer could release, unjudged or quarantined and without a class: nobody knows
+  what it is;
+- while a part is being inspected the container waits, and no request is filed: that ends by itself;
+- a part that was judged and waits in review without a class restricts nothing: who may open the container may
+  open that part, too, to say what it is.
 
 Rules:
 1. Asking again repeats the request that waits. A denial is repeated with its reason for a day; then a new
@@ -22,11 +29,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
+from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import STORED
+from gateway.core.journey.lifecycle import State as DocumentState
 from gateway.core.runtime import ACTOR_CORE, Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import access_requests, documents
@@ -58,22 +68,36 @@ class Answer:
     sentence: str = ""
 
 
+class Restriction(Enum):
+    """Why a document is not simply opened."""
+
+    CLASS = "it, or a part of it, is of a restricted class"
+    UNKNOWN = "a part of it could not be judged, or is quarantined, and has no class"
+    INSPECTION = "a part of it is being inspected"
+
+
+OF_THIS_CLASS: Final = "Documents of this class are opened with an officer's approval."
+UNKNOWN_PART: Final = (
+    "A part of this document could not be checked or is quarantined; until an officer has decided on that"
+    " part, the whole is opened with an officer's approval."
+)
+INSPECTED: Final = (
+    "A part of this document is still being checked; it opens as soon as that is done. Nothing has to be"
+    " asked for: try again in a minute."
+)
+
+
 def _parts(document_id: str) -> Any:
     """All stored parts of a document, and their parts."""
-    found = (
-        select(documents.c.id, documents.c.record_class)
-        .where(documents.c.parent_id == document_id, documents.c.state.in_(STORED))
-        .cte("inside", recursive=True)
-    )
-    return found.union(
-        select(documents.c.id, documents.c.record_class).where(
-            documents.c.parent_id == found.c.id, documents.c.state.in_(STORED)
-        )
-    )
+    part = select(
+        documents.c.id, documents.c.state, documents.c.reason, documents.c.record_class
+    ).where(documents.c.state.in_(STORED))
+    found = part.where(documents.c.parent_id == document_id).cte("inside", recursive=True)
+    return found.union(part.where(documents.c.parent_id == found.c.id))
 
 
-def restricted_by(core: Core, connection: Connection, row: Row[Any]) -> str | None:
-    """The restricted class of a document, or of what is in it; None: it is not restricted.
+def restricted_by(core: Core, connection: Connection, row: Row[Any]) -> Restriction | None:
+    """Why a document is restricted, by itself or by what is in it; None: it is not.
 
     While a document waits in review, the class that the inspector proposed counts.
     """
@@ -81,12 +105,27 @@ def restricted_by(core: Core, connection: Connection, row: Row[Any]) -> str | No
     if not classes:
         return None
     if row.record_class in classes:
-        return str(row.record_class)
-    inside = _parts(row.id)
-    found = connection.execute(
-        select(inside.c.record_class).where(inside.c.record_class.in_(classes)).limit(1)
-    ).scalar()
-    return str(found) if found is not None else None
+        return Restriction.CLASS
+    inside = _parts(row.id).c
+    parts = connection.execute(select(inside.state, inside.reason, inside.record_class).distinct())
+    found = {_restriction(classes, part) for part in parts}
+    # What is unknown comes last: as long as a part is being inspected, that may change what is to be decided.
+    for each in (Restriction.CLASS, Restriction.INSPECTION, Restriction.UNKNOWN):
+        if each in found:
+            return each
+    return None
+
+
+def _restriction(classes: list[str], part: Row[Any]) -> Restriction | None:
+    if part.record_class in classes:
+        return Restriction.CLASS
+    if part.state == DocumentState.RECEIVED:
+        return Restriction.INSPECTION
+    if part.record_class is None and (
+        part.state == DocumentState.QUARANTINED or part.reason.startswith(UNJUDGED)
+    ):
+        return Restriction.UNKNOWN
+    return None
 
 
 def approval(connection: Connection, account_id: str, row: Row[Any], now: datetime) -> str | None:
@@ -113,13 +152,17 @@ def approval(connection: Connection, account_id: str, row: Row[Any], now: dateti
 
 
 def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: datetime) -> Answer:
-    """Whether an account may open a document of a restricted class; files a request if it may not.
+    """Whether an account may open a restricted document; files a request if an officer has to decide.
 
     Inside a transaction, which is to be committed whatever the answer is: the caller refuses afterwards.
     """
     granted = approval(tx.connection, account_id, row, now)
     if granted is not None:
         return Answer(granted)
+    why = restricted_by(core, tx.connection, row)
+    if why is Restriction.INSPECTION:
+        return Answer(None, INSPECTED)
+    by_approval = UNKNOWN_PART if why is Restriction.UNKNOWN else OF_THIS_CLASS
     asked = access_requests.c
     last = tx.connection.execute(
         select(access_requests)
@@ -128,7 +171,7 @@ def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: dateti
         .limit(1)
     ).one_or_none()
     if last is not None and last.state == WAITING:
-        return Answer(None, _filed(core, last.id, last.requested_at))
+        return Answer(None, by_approval + _filed(core, last.id, last.requested_at))
     if last is not None and last.state == DENIED and _stands(last, now):
         return Answer(None, _denied(core, last))
     waiting = tx.connection.execute(
@@ -139,8 +182,7 @@ def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: dateti
     if waiting >= core.config.access.max_waiting:
         return Answer(
             None,
-            f"Documents of this class are opened with an officer's approval. {waiting} requests of yours"
-            " wait already, so that none was filed for this one.",
+            f"{by_approval} {waiting} requests of yours wait already, so that none was filed for this one.",
         )
     request_id = new_id(now)
     tx.connection.execute(
@@ -158,13 +200,12 @@ def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: dateti
         },
     )
     core.record(tx, "access.requested", request_id, account_id, now, document=row.id)
-    return Answer(None, _filed(core, request_id, stamp(now)))
+    return Answer(None, by_approval + _filed(core, request_id, stamp(now)))
 
 
 def _filed(core: Core, request_id: str, requested_at: str) -> str:
     return (
-        "Documents of this class are opened with an officer's approval. Request"
-        f" {request_id} was filed on {requested_at[:10]}; an officer decides it within"
+        f" Request {request_id} was filed on {requested_at[:10]}; an officer decides it within"
         f" {core.config.access.lapse_days} days, then open the file again."
     )
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -62,13 +62,20 @@ class Account:
 
 @dataclass
 class Proof:
-    """What one connection has proven so far."""
+    """What one connection has proven so far, and by what: it must be so still when the login is recorded."""
 
     user: str | None = None
-    first_factor: str | None = None
-    code: bool = False
+    key: bytes | None = None  # the blob of the key that signed
+    password_hash: str | None = None  # of the password that was right
+    totp: bytes | None = None  # the sealed secret that a code was right for
     failures: int = 0
-    methods_used: list[str] = field(default_factory=list)
+
+    @property
+    def first_factor(self) -> str | None:
+        """The first factor's method, once there is one."""
+        if self.key is not None:
+            return "publickey"
+        return None if self.password_hash is None else "password"
 
 
 def load_account(connection: Connection, name: str) -> Row[Any] | None:
@@ -94,6 +101,15 @@ def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:
     wanted = {"account": account_id, "fingerprint": ssh_keys.fingerprint(blob)}
     found = connection.execute(_KEY, wanted).scalar()
     return found is not None and bytes(found) == blob
+
+
+def still_proves(connection: Connection, row: Row[Any], proof: Proof) -> bool:
+    """Whether the account still has the factors of a proof, and no code has come to be wanted since."""
+    if row.totp != proof.totp:
+        return False
+    if proof.key is not None:
+        return has_key(connection, row.id, proof.key)
+    return proof.password_hash is not None and row.password_hash == proof.password_hash
 
 
 def login_statement(session_id: bytes, user: str, algorithm: str, blob: bytes) -> bytes:

@@ -1,12 +1,12 @@
 """One connection's login: host key, factors, limits, and what a failure costs.
 
 A login binds a connection to one account for good; user signatures are verified here, over the session
-identifier that this core signed as host (RFC 4252, section 7). Promises:
+identifier that no other connection ever has (`exchange`; RFC 4252, section 7). Promises:
 
 - Who is refused hears the same words, whether the account is unknown or disabled, the secret wrong or not
   looked at (these after the same time, too), or the account not allowed here and now. The log and the
   ledger know.
-- A right login never waits: delays are on wrong answers only (`penalties`).
+- A right login is answered at once: delays are on wrong answers, and on what is not looked at (`penalties`).
 - A factor counts only after its proof; a password that the role's policy does not take is never right.
 
 Leaves out: what follows a login (`sessions`).
@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, Row
 
 from gateway.core import admission, host_keys, identity, ssh_keys
+from gateway.core.exchange import Exchanges
 from gateway.core.identity import Account, Proof
 from gateway.core.runtime import Core
 from gateway.core.ssh_keys import HostKeyPair
@@ -43,7 +44,6 @@ from gateway.wire.messages import (
 from vault.catalogue.schema import account_keys, accounts, grants
 
 KEY_DELAY: Final = 0.2  # seconds: a wrong key is no guess, but need not be answered at once
-EXCHANGE_HASH_SIZES: Final = frozenset({32, 48, 64})
 MAX_PROOFS: Final = 4  # per connection; a client asks once
 
 Attempt = AuthenticateKey | AuthenticatePassword | AuthenticateCode
@@ -56,8 +56,7 @@ class Login:
         self._core = core
         self._serving = dict(core.host_keys.serving)
         self._announced: list[HostKeyPair] = core.host_keys.announced
-        self._session_id: bytes | None = None
-        self._algorithm = ""
+        self._exchanges = Exchanges()
         self._proofs = 0
         self._zone = ZoneInfo(core.config.login.time_zone)
         self._noted = False
@@ -73,34 +72,34 @@ class Login:
         return Greeting(
             [HostKey(pair.algorithm, pair.blob) for pair in self._serving.values()],
             self._core.config.sftp.login_grace,
+            self._exchanges.cookie,
             [HostKey(pair.algorithm, pair.blob) for pair in self._announced],
         )
 
-    def sign(self, request: SignExchange) -> bytes:
-        """The host key's signature; the first hash is the session identifier (RFC 4253, section 7.2)."""
-        if len(request.exchange_hash) not in EXCHANGE_HASH_SIZES:
-            raise WireError(
-                f"exchange hash: expected a digest, found {len(request.exchange_hash)} bytes"
-            )
+    async def sign(self, request: SignExchange) -> bytes:
+        """The host key's signature over a key exchange (raises WireError)."""
         pair = self._serving.get(ssh_keys.SIGNATURE_ALGORITHMS.get(request.algorithm, ""))
         if pair is None:
-            raise WireError("exchange hash: expected an algorithm of a host key, found another")
-        signature = pair.sign(request.algorithm, request.exchange_hash)
-        if self._session_id is None:
-            self._session_id = request.exchange_hash
-            self._algorithm = request.algorithm
-        return signature
+            raise WireError("key exchange: expected an algorithm of a host key, found another")
+        return await self._exchanges.sign(pair, request, renewal=self.complete)
 
-    def prove(self, request: ProveHostKeys) -> list[bytes]:
+    async def prove(self, request: ProveHostKeys) -> list[bytes]:
         """Proof of possession of announced host keys, for a client that is logged in."""
-        if not self.complete or self._session_id is None or self._proofs >= MAX_PROOFS:
+        exchanges = self._exchanges
+        if not self.complete or exchanges.session_id is None or self._proofs >= MAX_PROOFS:
             raise WireError("host key proof: expected it after a login, and seldom")
         self._proofs += 1
-        return host_keys.prove(self._announced, self._session_id, request.blobs, self._algorithm)
+        return await asyncio.to_thread(
+            host_keys.prove,
+            self._announced,
+            exchanges.session_id,
+            request.blobs,
+            exchanges.algorithm,
+        )
 
     async def attempt(self, request: Attempt) -> AuthenticationResult | Account:
         """Check one factor; the account once all factors are proven and its limits hold."""
-        if self.complete or self._session_id is None:
+        if self.complete or self._exchanges.session_id is None:
             raise WireError("login: expected one after the key exchange, found it out of order")
         if self.proof.failures >= self._core.config.sftp.max_attempts:
             raise WireError("login: expected fewer attempts on one connection, found too many")
@@ -129,12 +128,16 @@ class Login:
                     failures=ruling.failures,
                 )
                 if right:
-                    self.proof.first_factor = "password"
+                    self.proof.key, self.proof.password_hash = None, stored
             elif row is not None and self.proof.first_factor is not None:
                 right = await self._code(row, request.code, now)
         if right:
             return await self._proven(row)
         self._noted = True
+        if right is None:  # nobody looked at it: it is no guess, and costs none
+            records.penalties.give_back(self.peer, who, ruling)
+            records.failed(self.peer, row.id if row is not None else None, "busy")
+            return await self._failed(ruling.delay - (time.monotonic() - begun))
         count = records.penalties.wrong(self.peer, who, now)
         why = "password" if isinstance(request, AuthenticatePassword) else "code"
         records.failed(self.peer, row.id if row is not None else None, why, count)
@@ -191,12 +194,13 @@ class Login:
                 return AuthenticationResult("acceptable")
             # An unsigned probe is how clients look for the right key: it is no guess.
             return AuthenticationResult("failed")
-        assert self._session_id is not None
+        session_id = self._exchanges.session_id
+        assert session_id is not None
         statement = identity.login_statement(
-            self._session_id, request.user, request.algorithm, request.key
+            session_id, request.user, request.algorithm, request.key
         )
         if usable and ssh_keys.verify(request.algorithm, request.key, request.signature, statement):
-            self.proof.first_factor = "publickey"
+            self.proof.key, self.proof.password_hash = request.key, None
             return await self._proven(row)
         return await self._failed(KEY_DELAY)
 
@@ -206,7 +210,8 @@ class Login:
             return False
         used = step
         right = await self._core.write(lambda tx: identity.use_step(tx, row, used))
-        self.proof.code |= right
+        if right:
+            self.proof.totp = row.totp
         return right
 
     def _takes_password(self, row: Row[Any]) -> bool:
@@ -215,7 +220,7 @@ class Login:
     async def _proven(self, row: Row[Any] | None) -> AuthenticationResult | Account:
         """A factor was right: the next one, or the account."""
         assert row is not None
-        if not self.proof.code:
+        if self.proof.totp is None:
             if row.totp is not None:
                 return AuthenticationResult("partial", ["keyboard-interactive"])
             if admission.wants_code(self._core.config.login.factors(row.role)):

@@ -1,13 +1,14 @@
 """What lasts of logins: penalties across restarts, and the account of failures in the ledger.
 
 Promises: a guess costs no write of its own. What changed is written at most once a second, in one
-transaction; failures are entered in the ledger as counts, once a minute. The ledger names accounts by id and
-no source at all: an address is a person's. The log has account and source, on the first failure of a lane
-and then each time their number has doubled.
+transaction; failures are entered in the ledger as counts, once a minute. What could not be written is
+written with the next. The ledger names accounts by id and no source at all: an address is a person's. The
+log has account and source, on the first failure of a lane and then each time their number has doubled.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from gateway.config import LoginSection
-from gateway.core.penalties import Lane, Penalties, Source
+from gateway.core.penalties import STRANGER, Lane, Penalties, Source
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.sources import parse_networks, source_of
 from vault.catalogue.schema import login_lanes, login_sources
@@ -36,13 +37,19 @@ class LoginRecords:
         )
         self._tally: Counter[tuple[str, str]] = Counter()
         self._entered: datetime | None = None
+        self._writing: asyncio.Future[None] | None = None
 
     def load(self, connection: Connection) -> None:
         """Take up what an earlier process remembered."""
         for row in connection.execute(select(login_sources)):
             self.penalties.sources[row.source] = Source(
-                _moment(row.since), _moment(row.until), row.budget, None, Counter(json.loads(row.events))
-            )  # fmt: skip
+                _moment(row.since),
+                _moment(row.until),
+                _moment(row.touched_at),
+                row.budget,
+                row.reserve,
+                Counter(json.loads(row.events)),
+            )
         for row in connection.execute(select(login_lanes)):
             self.penalties.lanes[row.source, row.account_id] = Lane(
                 _moment(row.touched_at),
@@ -71,15 +78,18 @@ class LoginRecords:
 
     async def flush(self, core: Core, now: datetime, *, last: bool = False) -> None:
         """Write what changed since the last time; counts for the ledger once a minute, or at the end."""
+        if self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])  # of a flush that was cancelled
         book = self.penalties
         book.forget(now)
         sources, book.changed_sources = book.changed_sources, set()
         lanes, book.changed_lanes = book.changed_lanes, set()
         # A stranger's lane is not worth a row: after a restart it begins anew.
-        lanes = {key for key in lanes if not key[1].startswith("?")}
+        lanes = {key for key in lanes if not key[1].startswith(STRANGER)}
         tally: Counter[tuple[str, str]] = Counter()
         if self._entered is None:
             self._entered = now
+        entered = self._entered
         if self._tally and (last or now - self._entered >= timedelta(seconds=ENTRY_SECONDS)):
             tally, self._tally, self._entered = self._tally, Counter(), now
         if not (sources or lanes or tally):
@@ -105,7 +115,19 @@ class LoginRecords:
             for (who, why), count in sorted(tally.items()):
                 core.record(tx, "login.failed", who, ACTOR_CORE, now, why=why, count=count)
 
-        await core.write(work)
+        def put_back(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                return
+            book.changed_sources |= sources
+            book.changed_lanes |= lanes
+            if tally:
+                self._tally += tally
+                self._entered = entered
+
+        # Whoever is cancelled here leaves a write behind that may yet succeed: its own end tells.
+        self._writing = asyncio.ensure_future(core.write(work))
+        self._writing.add_done_callback(put_back)
+        await asyncio.shield(self._writing)
 
 
 def _parts(items: list[Any], length: int = 200) -> list[list[Any]]:
@@ -121,7 +143,9 @@ def _source_row(name: str, source: Source) -> dict[str, Any]:
         "source": name,
         "until": stamp(source.until),
         "since": stamp(source.since),
+        "touched_at": stamp(source.touched),
         "budget": source.budget,
+        "reserve": source.reserve,
         "events": json.dumps(source.events),
     }
 

@@ -2,15 +2,22 @@
 
 The model is OpenSSH's PerSourcePenalties (sshd_config(5)), made kind to an office behind one address:
 
-- A right login is never delayed and never refused for what others at its address did. A signature of a
-  registered key is not a guess at all: nothing here applies to it. Wrong answers are what is slow.
+- A signature of a registered key is not a guess: nothing here applies to it. A right password or code is
+  answered at once if it is looked at; wrong answers are what is slow.
 - Guesses are counted in lanes, one for each source and account. A lane has a budget of guesses that comes
   back slowly; beyond it, guesses are not looked at and fail. No count spans sources, so that no stranger
   can lock an account for its owner: he can only use up what his own address may try.
 - An account that logged in rightly from a source in the last 30 days has a wide lane there, which the
-  source's other failures do not touch. All narrow lanes of a source share one more budget.
+  source's other failures do not touch. All narrow lanes of a source share one more budget. When that is
+  spent, a reserve is left for accounts (not for names that none has) that hardly anybody guessed at from
+  there: the first three guesses at each are looked at, as far as the reserve goes. So a first password from
+  an address that guesses a lot is refused unseen only once that very account was guessed at from there, or
+  the reserve is spent as well.
 - A source collects penalty time (a failed login, silence, a login grace used up, nonsense), up to a cap.
   While it lasts, its wrong answers take at least a second.
+
+What is not looked at is refused in the words and after the delay of what is; only who waits in a long queue
+of checks (`guesses`) can take longer than that delay, which tells those that were looked at from the rest.
 
 Leaves out: slowing down connections (the listener does) and the work of checking (`guesses`). Bounded:
 sources and lanes beyond a limit are forgotten, the least penalised first. Time is passed in, aware UTC.
@@ -40,6 +47,9 @@ WIDE: Final = 100.0  # the same where it has (SP 800-63B: at most 100 failures i
 WIDE_BACK: Final = 1 / 10
 SHARED: Final = 200.0  # all narrow lanes of a source together
 SHARED_BACK: Final = 1 / 10
+RESERVE: Final = 48.0  # once those are spent: guesses at accounts that hardly had any
+RESERVE_BACK: Final = 1 / 120
+RESERVE_FAILURES: Final = 3
 TRUST: Final = timedelta(days=30)
 
 DELAY: Final = 0.2  # seconds until the first wrong answer; it doubles with each failure of the lane
@@ -48,6 +58,7 @@ DELAY_MAX: Final = 4.0  # six attempts still fit into a login grace of 30 s
 
 MAX_SOURCES: Final = 4096
 MAX_LANES: Final = 8192
+STRANGER: Final = "?"  # what stands for a name that no account has begins with it
 KEEP: Final = timedelta(days=1)  # a source or a narrow lane without news is forgotten
 
 
@@ -57,8 +68,9 @@ class Source:
 
     since: datetime
     until: datetime
+    touched: datetime  # when its budgets were last reckoned
     budget: float = SHARED
-    touched: datetime | None = None
+    reserve: float = RESERVE
     events: Counter[str] = field(default_factory=Counter)
 
 
@@ -84,6 +96,7 @@ class Ruling:
     delay: float
     trusted: bool = False
     failures: int = 0
+    reserved: bool = False  # taken off the reserve
 
 
 class Penalties:
@@ -101,7 +114,7 @@ class Penalties:
 
     def stranger(self, name: str) -> str:
         """What stands for a name that no account has: never the name, which could be a mistyped secret."""
-        return "?" + blake2b(name.encode(), key=self._pepper, digest_size=12).hexdigest()
+        return STRANGER + blake2b(name.encode(), key=self._pepper, digest_size=12).hexdigest()
 
     def guess(self, peer: str, account: str, now: datetime) -> Ruling:
         """Rule on a guess at an account (its id, or `stranger`), and take it off the budgets."""
@@ -117,19 +130,49 @@ class Penalties:
         source = self.sources.get(name)
         delay = min(DELAY_MAX, DELAY * 2 ** min(lane.failures, 10))
         if not wide and source is not None:
-            source.budget = _refilled(
-                source.budget, now - (source.touched or source.since), SHARED, SHARED_BACK
-            )
+            passed = now - source.touched
+            source.budget = _refilled(source.budget, passed, SHARED, SHARED_BACK)
+            source.reserve = _refilled(source.reserve, passed, RESERVE, RESERVE_BACK)
             source.touched = now
             if source.until - now > ENFORCED:
                 delay = max(delay, DELAY_PENALISED)
-        if lane.budget < 1 or (not wide and source is not None and source.budget < 1):
+        reserved = not wide and source is not None and source.budget < 1
+        if lane.budget < 1 or (reserved and not self._reserve(source, lane, account)):
             return Ruling(False, delay, wide, lane.failures)
         lane.budget -= 1
-        if not wide and source is not None:
+        if reserved and source is not None:
+            source.reserve -= 1
+        elif not wide and source is not None:
             source.budget -= 1
         self.changed_lanes.add((name, account))
-        return Ruling(True, delay, wide, lane.failures)
+        return Ruling(True, delay, wide, lane.failures, reserved)
+
+    @staticmethod
+    def _reserve(source: Source | None, lane: Lane, account: str) -> bool:
+        """Whether a guess may be taken off the reserve. Many at once are counted by the lane's budget."""
+        return (
+            source is not None
+            and source.reserve >= 1
+            and not account.startswith(STRANGER)
+            and lane.failures < RESERVE_FAILURES
+            and lane.budget > NARROW - RESERVE_FAILURES
+        )
+
+    def give_back(self, peer: str, account: str, ruling: Ruling) -> None:
+        """A guess that was to be looked at was not: put it back on the budgets."""
+        name = source_of(peer)
+        lane, source = self.lanes.get((name, account)), self.sources.get(name)
+        if not ruling.looked_at or within(peer, self._exempt) or lane is None:
+            return
+        lane.budget += 1
+        self.changed_lanes.add((name, account))
+        if source is None or ruling.trusted:
+            return
+        if ruling.reserved:
+            source.reserve = min(RESERVE, source.reserve + 1)
+        else:
+            source.budget = min(SHARED, source.budget + 1)
+        self.changed_sources.add(name)
 
     def wrong(self, peer: str, account: str, now: datetime) -> int:
         """A guess was wrong, or not looked at. Returns how many were, on its lane."""
@@ -160,7 +203,7 @@ class Penalties:
         source = self.sources.get(name)
         if source is None:
             self._make_room(now)
-            source = self.sources[name] = Source(now, now)
+            source = self.sources[name] = Source(now, now, now)
         source.events[event] += 1
         source.until = min(
             max(source.until, now) + timedelta(seconds=PENALTY[event]), now + self._maximum

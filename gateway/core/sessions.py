@@ -3,7 +3,7 @@
 A session is a small state machine with the rights of its role. It owns what the connection began: when
 the connection ends, uploads are parked or dropped and claims are given back. A login binds an sftp
 session to one account for good, so that a door cannot speak for anyone else; user signatures are verified
-here, over the session identifier that this core signed as host (RFC 4252, section 7).
+here, over a session identifier that is this connection's alone (`exchange`; RFC 4252, section 7).
 """
 
 from __future__ import annotations
@@ -141,9 +141,9 @@ class SftpSession(Session):
             case Greet():
                 return self._login.greet(request), None
             case SignExchange():
-                return ExchangeSignature(self._login.sign(request)), None
+                return ExchangeSignature(await self._login.sign(request)), None
             case ProveHostKeys():
-                return HostKeyProofs(self._login.prove(request)), None
+                return HostKeyProofs(await self._login.prove(request)), None
             case Farewell():
                 self._farewell = request
                 return Done(), None
@@ -265,13 +265,18 @@ class SftpSession(Session):
         view = view_for(self.core, account)
         now = self.core.now()
         proof = self._login.proof
-        method = str(proof.first_factor) + ("+code" if proof.code else "")
+        method = str(proof.first_factor) + ("+code" if proof.totp is not None else "")
 
         def work(tx: Transaction) -> str | None:
-            # Whoever disables the account or sets it a limit does so before this, or finds the session
-            # among the live.
+            # Whoever disables the account, sets it a limit or takes a factor back does so before this, or
+            # finds the session among the live.
             row = identity.load_account(tx.connection, account.name)
-            why = "disabled" if row is None else self._login.admitted(row, now)
+            if row is None:
+                why: str | None = "disabled"
+            elif not identity.still_proves(tx.connection, row, proof):
+                why = "factor"
+            else:
+                why = self._login.admitted(row, now)
             if why is None:
                 self.core.record(
                     tx, "session.opened", account.id, account.id, now, door="sftp", method=method

@@ -29,6 +29,7 @@ RefusalCode = Literal[
 ]
 
 SHA256_SIZE: Final = 32
+MAX_TRANSCRIPT: Final = 64 * 1024  # of a key exchange: two lists of algorithms and some keys
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, tag=True):
@@ -120,22 +121,23 @@ class Greeting(Message, frozen=True):
     """The public host keys in use, and how long a login may take, in seconds.
 
     `announced`: all keys a client should know after its login, those of the next change included
-    (OpenSSH's PROTOCOL, section 2.5).
+    (OpenSSH's PROTOCOL, section 2.5). `cookie`: what the door's first KEXINIT has as its cookie.
     """
 
     host_keys: list[HostKey]
     login_grace: float
+    cookie: bytes
     announced: list[HostKey] = field(default_factory=list)
 
 
 class SignExchange(Message, frozen=True):
-    """Asks for the host key's signature over an exchange hash (RFC 4253, section 8).
+    """Asks for the host key's signature over an exchange (RFC 4253, section 8): all that is hashed of it.
 
     The first hash of a connection is its session identifier; the core remembers it and verifies user
     signatures over it.
     """
 
-    exchange_hash: bytes
+    transcript: Annotated[bytes, Meta(max_length=MAX_TRANSCRIPT)]
     algorithm: str
 
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vault.blobs import ID
+from vault.blobs import ID, has_writer
 from vault.errors import BlobMissing, StoreExists, VaultError
 
 
@@ -29,7 +29,10 @@ class MemoryBlobStore:
         return self._again(self._spool[blob_id], os.O_RDWR)
 
     def reopen(self, blob_id: str) -> int:
-        return self._again(self._find(self._spool, blob_id), os.O_RDWR)
+        published = blob_id in self._objects
+        return self._again(
+            self._find(self._spool, blob_id), os.O_RDONLY if published else os.O_RDWR
+        )
 
     def secure(self, blob_id: str, fd: int) -> None:
         if not os.path.sameopenfile(self._find(self._spool, blob_id), fd):
@@ -40,7 +43,10 @@ class MemoryBlobStore:
         held = self._spool[blob_id]
         if blob_id in self._objects:
             raise StoreExists(f"blob {blob_id}: expected a new id, found it published")
-        self._objects[blob_id] = os.dup(held)
+        # From here on the store itself holds nothing that could write.
+        self._spool[blob_id] = self._again(held, os.O_RDONLY)
+        self._objects[blob_id] = self._again(held, os.O_RDONLY)
+        os.close(held)
         return os.fstat(fd).st_size
 
     def settle(self, blob_id: str) -> bool:
@@ -49,6 +55,17 @@ class MemoryBlobStore:
 
     def open(self, blob_id: str) -> int:
         return self._again(self._find(self._objects, blob_id), os.O_RDONLY)
+
+    def is_spool_open(self, blob_id: str) -> bool:
+        self._find(self._spool, blob_id)
+        return False  # the store's own descriptor is one, too: it can't tell
+
+    def is_being_written(self, blob_id: str) -> bool:
+        fd = self.open(blob_id)
+        try:
+            return has_writer(fd)
+        finally:
+            os.close(fd)
 
     def size(self, blob_id: str) -> int:
         return os.fstat(self._find(self._objects, blob_id)).st_size

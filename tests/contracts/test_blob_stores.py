@@ -1,7 +1,10 @@
 """What every blob store promises, tested against each; then what only the local one can show."""
 
+import errno
+import mmap
 import os
 import shutil
+import socket
 import stat
 
 import pytest
@@ -57,7 +60,7 @@ def get(store, blob_id):
 def test_an_id_of_which_a_path_could_be_made_is_refused_by_every_call(store, bad):
     """Before anything is looked up or touched."""
     for call in (store.begin, store.reopen, store.open, store.size, store.discard, store.remove,
-                 store.exists, lambda blob_id: store.publish(blob_id, 0),
+                 store.exists, store.is_being_written, store.is_spool_open, lambda blob_id: store.publish(blob_id, 0),
                  lambda blob_id: store.secure(blob_id, 0)):  # fmt: skip
         with pytest.raises(VaultError, match="26 letters and digits"):
             call(bad)
@@ -70,7 +73,7 @@ def test_a_blob_is_visible_from_its_publication_on(store):
     assert not store.exists(A)
     assert list(store.spooled()) == [A]
     assert list(store.stored()) == []
-    for call in (store.open, store.size):
+    for call in (store.open, store.size, store.is_being_written):
         with pytest.raises(BlobMissing):
             call(A)
     assert store.publish(A, fd) == 6
@@ -114,6 +117,67 @@ def test_a_spooled_blob_can_be_reopened_where_it_stopped(store):
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.pwrite(fd, b"x", 0)
     os.close(fd)
+
+
+def test_whoever_could_still_write_into_a_published_blob_is_seen(store):
+    """However the descriptor is held: a duplicate, a mapping, on its way to another process. Readers are not."""
+    fd = store.begin(A)
+    os.pwrite(fd, b"sealed", 0)
+    store.publish(A, fd)
+    assert store.is_being_written(A)
+    copy = os.dup(fd)
+    os.close(fd)
+    store.settle(A)
+    assert store.is_being_written(A)
+    mapping = mmap.mmap(copy, 6)
+    os.close(copy)
+    assert store.is_being_written(A)
+    mapping.close()
+    put(store, B)
+    fd = store.open(B)
+    assert not store.is_being_written(A)
+    assert not store.is_being_written(B)
+    os.close(fd)
+
+
+def test_a_spooled_file_that_someone_still_writes_is_known(local):
+    """Nobody else may go on with it: one chunk index is sealed once."""
+    with pytest.raises(BlobMissing):
+        local.is_spool_open(A)
+    fd = local.begin(A)
+    assert local.is_spool_open(A)
+    os.close(fd)
+    assert not local.is_spool_open(A)
+    fd = local.reopen(A)
+    assert local.is_spool_open(A)
+    os.close(fd)
+
+
+def test_a_descriptor_on_its_way_to_another_process_is_seen(store):
+    """Sent and not yet received, it is in nobody's table of descriptors."""
+    fd = store.begin(A)
+    store.publish(A, fd)
+    store.settle(A)
+    here, there = socket.socketpair()
+    with here, there:
+        socket.send_fds(here, [b"x"], [fd])
+        os.close(fd)
+        assert store.is_being_written(A)
+    assert not store.is_being_written(A)
+
+
+def test_what_is_published_is_not_opened_for_writing_again(store):
+    """Not even while it is spooled, too: a crash may leave it so."""
+    fd = store.begin(A)
+    os.pwrite(fd, b"sealed", 0)
+    store.publish(A, fd)
+    os.close(fd)
+    fd = store.reopen(A)
+    assert os.fstat(fd).st_size == 6
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(fd, b"x", 0)
+    os.close(fd)
+    assert not store.is_being_written(A)
 
 
 def test_publishing_needs_the_very_file_that_is_spooled(store):
@@ -247,6 +311,44 @@ def test_a_failed_fsync_publishes_nothing(local, monkeypatch):
     os.close(fd)
     assert not local.exists(A)
     assert list(local.spooled()) == [A]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EAGAIN, errno.EACCES])
+def test_a_file_system_without_leases_is_told_apart_from_a_writer(
+    local, tmp_path, monkeypatch, code
+):
+    """It knows none (EINVAL), refuses them all for its own reasons (EAGAIN, as NFS does), or this file's."""
+    put(local, A)
+    real = blobs.fcntl.fcntl
+
+    def without_leases(fd, command, *more):
+        if command == blobs.fcntl.F_SETLEASE:
+            raise OSError(code, "injected")
+        return real(fd, command, *more)
+
+    assert blobs.tells_writers(tmp_path / "blobs/spool")
+    monkeypatch.setattr(blobs.fcntl, "fcntl", without_leases)
+    assert not blobs.tells_writers(tmp_path / "blobs/spool")
+    assert not local.is_being_written(A)
+    assert list((tmp_path / "blobs/spool").iterdir()) == []
+
+
+def test_asking_for_writers_survives_one_that_comes_in_between(local, tmp_path, monkeypatch):
+    """A broken lease ends its holder by default (SIGIO)."""
+    put(local, A)
+    path = next((tmp_path / "blobs/objects").rglob(A))
+    real, broken = blobs.fcntl.fcntl, []
+
+    def break_it(fd, command, *more):
+        if command == blobs.fcntl.F_SETLEASE and more == (blobs.fcntl.F_UNLCK,):
+            with pytest.raises(BlockingIOError):  # it would wait for the lease
+                os.open(path, os.O_RDWR | os.O_NONBLOCK)
+            broken.append(path)
+        return real(fd, command, *more)
+
+    monkeypatch.setattr(blobs.fcntl, "fcntl", break_it)
+    assert not local.is_being_written(A)
+    assert broken == [path]
 
 
 def test_files_and_directories_are_private(local, tmp_path):

@@ -109,6 +109,62 @@ def test_an_orphan_blob_is_found(house):
     run(journey())
 
 
+def _destroyed_elsewhere(tx, document, batch_id):
+    """As a restore replays a destruction that its backup's catalogue knows no batch of."""
+    row = tx.connection.execute(documents.select().where(documents.c.id == document)).one()
+    tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == document)
+        .values(state="DESTROYED", wrapped_key=None, sealed_metadata=None, name_index=None)
+    )
+    tx.connection.execute(
+        tombstones.insert(),
+        {
+            "document_id": document,
+            "client_id": row.client_id,
+            "batch_id": batch_id,
+            "destroyed_at": "2026-01-01",
+        },
+    )
+
+
+def test_the_sealed_file_of_what_an_unknown_batch_destroyed_is_found(house):
+    async def journey():
+        document = await house.filed("a.xml")
+        await house.core.write(
+            lambda tx: _destroyed_elsewhere(tx, document, "01M80J643X9JAJ7MXAFCG8NJ02")
+        )
+        found = await findings(house)
+        assert [finding["subject"] for finding in found] == [f"blob {document}"]
+
+    run(journey())
+
+
+def test_what_a_batch_is_still_removing_is_no_finding(house):
+    async def journey():
+        document = await house.filed("a.txt", b"x", "demonstration-note")
+        (batch,) = await house.act("disposal.propose")
+        await house.core.write(lambda tx: _destroyed_elsewhere(tx, document, batch["id"]))
+        assert await findings(house) == []
+
+    run(journey())
+
+
+def test_many_stray_files_take_one_look_at_the_store(house, monkeypatch):
+    async def journey():
+        document = await house.filed("a.xml")
+        strays = {f"01M80J643X9JAJ7MXAFCG8NJ{number:02}" for number in range(9)}
+        for stray in strays:
+            blob_of(house, document).with_name(stray).write_bytes(b"x" * 80)
+        real, looks = house.core.store.blobs.stored, []
+        monkeypatch.setattr(house.core.store.blobs, "stored", lambda: looks.append(1) or real())
+        found = await findings(house)
+        assert {finding["subject"] for finding in found} == {f"blob {stray}" for stray in strays}
+        assert len(looks) == 2  # one over all files, one over those that looked stray
+
+    run(journey())
+
+
 def _row_without_key(tx, document):
     tx.connection.execute(
         update(documents).where(documents.c.id == document).values(wrapped_key=None)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import functools
+import hashlib
 import itertools
 import os
+import threading
 import time
 from datetime import timedelta
 
@@ -15,7 +17,7 @@ import pyotp
 import pytest
 from sqlalchemy import select
 
-from gateway.core import host_keys, identity, jobs, ssh_keys
+from gateway.core import host_keys, identity, jobs, penalties, ssh_keys
 from gateway.core.guesses import WORKERS
 from gateway.core.host_keys import HostKeys
 from gateway.core.identity import login_statement
@@ -33,9 +35,11 @@ from gateway.wire.messages import (
     Stat,
 )
 from tests.support.house import START, House, run
+from tests.support.wire import transcript
 from vault import ledger, sshsig
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.custody import HOUSE
+from vault.errors import StorageFull
 
 SECRET = "correct horse battery"
 OFFICE, HOME = "192.0.2.1", "198.51.100.9"
@@ -77,16 +81,20 @@ class Door:
         self.session = SftpSession(house.core)
         self.ended = False
         self.session.hang_up = self._end
-        self.session_id = os.urandom(32)
+        self.session_id = b""
         self.peer = peer
 
     def _end(self) -> None:
         self.ended = True
 
     async def open(self) -> Door:
-        await self.session.handle(Greet(self.peer))
-        await self.session.handle(SignExchange(self.session_id, "ssh-ed25519"))
+        greeting, _ = await self.session.handle(Greet(self.peer))
+        await self.exchange(transcript(greeting))
         return self
+
+    async def exchange(self, transcript: bytes, algorithm: str = "ssh-ed25519") -> None:
+        await self.session.handle(SignExchange(transcript, algorithm))
+        self.session_id = self.session_id or hashlib.sha256(transcript).digest()
 
     async def key(self, user: str, signer: str = "", *, signed: bool = True) -> str:
         private = self.house.keys[signer or user]
@@ -245,6 +253,215 @@ def test_a_code_or_password_for_an_officer_takes_an_officers_signature(make):
             await house.act(act, "officer2", name="officer1", **more)
             with pytest.raises(Refusal, match="expected an officer's"):
                 await house.act(act, "officer2", name="acme", **more)
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("first", "change"),
+    [
+        ("key", "key removed"),
+        ("password", "password changed"),
+        ("password", "password taken"),
+        ("key", "code enrolled anew"),
+        ("key alone", "code enrolled"),
+    ],
+)
+def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_none(
+    make, monkeypatch, first, change
+):
+    """Between the first factor and the code, or between the last check and the record."""
+    house = make(client="any")
+
+    async def take_back():
+        blob = base64.b64decode(sshsig.public_line(house.keys["acme"]).split()[1])
+        match change:
+            case "key removed":
+                mark = ssh_keys.fingerprint(blob)
+                await house.act("account.key", name="acme", remove=mark)
+            case "password changed":
+                await house.act("account.password", name="acme", password=SECRET + "!")
+            case "password taken":
+                await house.act("account.password", name="acme", password="")
+            case _:
+                await enrol(house, "acme")
+
+    async def prove(door):
+        return await (door.password("acme", SECRET) if first == "password" else door.key("acme"))
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        totp = None if first == "key alone" else await enrol(house, "acme")
+        admit = SftpSession._admit
+
+        async def late(session, account):
+            await take_back()
+            return await admit(session, account)
+
+        # In the very moment before the record.
+        door = await Door(house).open()
+        if totp is not None:
+            assert await prove(door) == "partial"
+        with monkeypatch.context() as patch:
+            patch.setattr(SftpSession, "_admit", late)
+            outcome = prove(door) if totp is None else door.code("acme", code_of(house, totp))
+            assert await outcome == "failed"
+        with pytest.raises(WireError):
+            await door.session.handle(Stat("/"))
+        await house.core.logins.flush(house.core, house.clock(), last=True)
+        found = [entry["facts"] for entry in entries(house, "login.failed")]
+        assert found == [{"why": "factor", "count": 1}]
+        assert not entries(house, "session.opened")
+
+    run(work())
+
+
+def test_a_key_removed_before_the_code_comes_is_no_factor_any_more(make):
+    house = make()
+
+    async def work():
+        totp = await enrol(house, "accountant")
+        door = await Door(house).open()
+        assert await door.key("accountant") == "partial"
+        blob = base64.b64decode(sshsig.public_line(house.keys["accountant"]).split()[1])
+        await house.act("account.key", name="accountant", remove=ssh_keys.fingerprint(blob))
+        assert await door.code("accountant", code_of(house, totp)) == "failed"
+
+    run(work())
+
+
+# ── key exchanges ──
+
+
+def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(make):
+    """A door that was taken over keeps exchange and signature of a login; not after a restart either."""
+    house = make()
+
+    async def recorded():
+        door = Door(house)
+        greeting, _ = await door.session.handle(Greet(OFFICE))
+        exchange = transcript(greeting)
+        await door.exchange(exchange)
+        assert await door.key("acme") == "granted"
+        return exchange, greeting.cookie
+
+    async def replayed(exchange, cookie):
+        again = Door(house)
+        greeting, _ = await again.session.handle(Greet(OFFICE))
+        assert greeting.cookie != cookie
+        with pytest.raises(WireError, match="expected this connection's cookie"):
+            await again.exchange(exchange)
+        with pytest.raises(WireError, match="found it out of order"):
+            await again.key("acme")
+        # With the cookie put where it is looked for, it is another session, and the signature is of the old.
+        other = exchange.replace(cookie, greeting.cookie)
+        await again.session.handle(SignExchange(other, "ssh-ed25519"))
+        again.session_id = hashlib.sha256(exchange).digest()
+        assert await again.key("acme") == "failed"
+
+    exchange, cookie = run(recorded())
+    run(replayed(exchange, cookie))
+    house.restart()
+    run(replayed(exchange, cookie))
+
+
+def test_nothing_is_signed_but_an_exchange_with_the_host_key_it_is_signed_with(make):
+    house = make()
+
+    async def work():
+        greeting, _ = await Door(house).session.handle(Greet(OFFICE))
+        good = transcript(greeting)
+        blobs = {key.algorithm: key.blob for key in greeting.host_keys}
+        wrong = [
+            (b"", "ssh-ed25519"),
+            (os.urandom(32), "ssh-ed25519"),
+            (good[:-1], "ssh-ed25519"),
+            (good + b"x", "ssh-ed25519"),
+            (good + ssh_keys.string(b"x"), "ssh-ed25519"),
+            (good, "rsa-sha2-512"),
+            (good, "ssh-dss"),
+            (good.replace(b"\x14" + greeting.cookie, b"\x15" + greeting.cookie), "ssh-ed25519"),
+            (transcript(greeting, bytes(16)), "ssh-ed25519"),
+        ]
+        for exchange, algorithm in wrong:
+            door = Door(house)
+            again, _ = await door.session.handle(Greet(OFFICE))
+            with pytest.raises(WireError, match="key exchange: expected"):
+                await door.exchange(exchange.replace(greeting.cookie, again.cookie), algorithm)
+        # The RSA key signs what names it, in the algorithm that was asked for.
+        door = Door(house)
+        again, _ = await door.session.handle(Greet(OFFICE))
+        exchange = transcript(again).replace(
+            ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
+        )
+        reply, _ = await door.session.handle(SignExchange(exchange, "rsa-sha2-256"))
+        digest = hashlib.sha256(exchange).digest()
+        assert ssh_keys.verify("rsa-sha2-256", blobs["ssh-rsa"], reply.signature, digest)
+
+    run(work())
+
+
+def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minute_after_it(
+    make, monkeypatch
+):
+    house = make()
+
+    async def renewed(door, greeting):
+        """How often keys can be renewed before the connection ends."""
+        for number in range(1000):
+            try:
+                await door.exchange(transcript(greeting, os.urandom(16)))
+            except WireError:
+                return number
+        raise AssertionError("expected an end, found none")
+
+    async def work():
+        seconds = 1000.0
+        monkeypatch.setattr("gateway.core.exchange.time.monotonic", lambda: seconds)
+        door = Door(house)
+        greeting, _ = await door.session.handle(Greet(OFFICE))
+        exchange = transcript(greeting)
+        await door.exchange(exchange)
+        for _ in range(2):
+            with pytest.raises(WireError, match="expected one before the login"):
+                await door.exchange(transcript(greeting))
+        assert await door.key("acme") == "granted"
+        signed = await renewed(door, greeting)
+        # A document of 16 GiB, renewed every 512 MiB as paramiko does, is no thousand.
+        assert 32 < signed <= 60
+        seconds += 60
+        signed = await renewed(door, greeting)
+        assert signed <= 30
+
+    run(work())
+
+
+def test_rsa_signatures_keep_nobody_waiting(make, monkeypatch):
+    """The host key's RSA is computed on a thread, the loop goes on."""
+    house = make()
+    threads = []
+    real = ssh_keys.HostKeyPair.sign
+
+    def sign(pair, algorithm, data):
+        threads.append((algorithm, threading.get_ident()))
+        return real(pair, algorithm, data)
+
+    monkeypatch.setattr(ssh_keys.HostKeyPair, "sign", sign)
+
+    async def work():
+        door = Door(house)
+        greeting, _ = await door.session.handle(Greet(OFFICE))
+        blobs = {key.algorithm: key.blob for key in greeting.host_keys}
+        exchange = transcript(greeting).replace(
+            ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
+        )
+        await door.exchange(exchange, "rsa-sha2-512")
+        assert await door.key("acme") == "granted"
+        await door.session.handle(ProveHostKeys(list(blobs.values())))
+        assert [algorithm for algorithm, _ in threads] == [
+            "rsa-sha2-512", "ssh-ed25519", "rsa-sha2-512",
+        ]  # fmt: skip
+        assert threading.get_ident() not in {ident for _, ident in threads}
 
     run(work())
 
@@ -432,6 +649,98 @@ def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
             await house.act("penalty.lift", source=HOME)
 
     run(after())
+
+
+def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
+    """Not even where the source was first seen long ago."""
+    house = make()
+    house.core.logins.penalties.note(HOME, "silent", house.clock())
+    house.clock.advance(hours=20)
+
+    def spend():
+        book = house.core.logins.penalties
+        seen = 0
+        for number in range(300):
+            for who in (book.stranger(f"name-{number}"), f"account-{number}"):
+                seen += book.guess(HOME, who, house.clock()).looked_at
+                book.wrong(HOME, who, house.clock())
+        return seen
+
+    assert spend() == penalties.SHARED + penalties.RESERVE
+    run(house.core.logins.flush(house.core, house.clock()))
+    house.restart()
+    assert spend() == 0
+
+
+def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
+    """Penalties and counts; and one that is only not waited for is written once."""
+    house = make()
+
+    async def full(work):
+        del work
+        raise StorageFull("catalogue: expected room, found none")
+
+    async def work():
+        for _ in range(5):
+            await (await Door(house, HOME).open()).password("acme", "guess")
+        core, now = house.core, house.clock()
+        with monkeypatch.context() as patch:
+            patch.setattr(core, "write", full)
+            with pytest.raises(StorageFull):
+                await core.logins.flush(core, now, last=True)
+        await (await Door(house, HOME).open()).password("acme", "guess")
+        flushing = asyncio.create_task(core.logins.flush(core, now, last=True))
+        await asyncio.sleep(0)
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing
+        await core.logins.flush(core, now, last=True)
+        assert [entry["facts"]["count"] for entry in entries(house, "login.failed")] == [6]
+
+    run(work())
+    house.restart()
+    assert house.core.logins.penalties.sources[HOME].events["failed"] == 6
+    assert house.core.logins.penalties.lanes[HOME, run_id(house)].failures == 6
+
+
+def test_a_guess_that_nobody_could_check_costs_nothing(make, monkeypatch):
+    """Too many wait at the desk: it fails, the log says why, and no budget is shorter for it."""
+    house = make()
+
+    async def busy(*_, **__):
+        return None
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        monkeypatch.setattr(house.core.guesses, "check", busy)
+        for _ in range(30):
+            assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
+        assert await house.act("penalty.list") == []
+        monkeypatch.undo()
+        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
+        await house.core.logins.flush(house.core, house.clock(), last=True)
+        facts = [entry["facts"] for entry in entries(house, "login.failed")]
+        assert facts == [{"why": "busy", "count": 30}]
+
+    run(work())
+
+
+def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make):
+    """Forty names are guessed at from the same address, ten times each."""
+    house = make()
+
+    async def work():
+        await house.act("account.password", name="other", password=SECRET)
+        book = house.core.logins.penalties
+        for number in range(40):
+            who = book.stranger(f"name-{number}")
+            for _ in range(10):
+                book.guess(OFFICE, who, house.clock())
+                book.wrong(OFFICE, who, house.clock())
+        assert house.core.logins.penalties.sources[OFFICE].budget < 1
+        assert await (await Door(house, OFFICE).open()).password("other", SECRET) == "granted"
+
+    run(work())
 
 
 def run_id(house: House) -> str:

@@ -299,28 +299,42 @@ def test_confirming_the_inspectors_guess_takes_no_look_at_it(house):
     run(journey())
 
 
+MAIL = "/clients/acme/2026/correspondence/mail.eml"
+
+
+async def mail_with_part(house):
+    """A mail, filed, with a part that nobody has judged yet; returns the part's id."""
+    outer = await house.upload("/inbox/mail.eml", b"outer")
+    _, descriptor, claimed, fixity = await house.desk._next()
+    os.close(descriptor)
+    part = await house.desk.begin_part(claimed, "slip.pdf")
+    writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
+    writer.write(b"pay")
+    size, digest = writer.finish(), hashlib.sha256(b"pay").digest()
+    await receive.stage(house.core, part, size, digest)
+    claimed.parts[part.document_id] = (part, size, digest)
+    verdict = Verdict(
+        outer, 5, hashlib.sha256(b"outer").digest(), scans=[Scan("yara", "clean")],
+        parts=[part.document_id], classification=Classification("correspondence", 0.9, None),
+    )  # fmt: skip
+    await house.desk.verdict(claimed, verdict, fixity)
+    return part.document_id
+
+
 def test_a_mail_with_a_payslip_in_it_is_as_closed_as_the_payslip(house):
     """The container holds the same bytes: opening it would be the way around."""
 
     async def journey():
-        outer = await house.upload("/inbox/mail.eml", b"outer")
-        _, descriptor, claimed, fixity = await house.desk._next()
-        os.close(descriptor)
-        part = await house.desk.begin_part(claimed, "slip.pdf")
-        writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
-        writer.write(b"pay")
-        size, digest = writer.finish(), hashlib.sha256(b"pay").digest()
-        await receive.stage(house.core, part, size, digest)
-        claimed.parts[part.document_id] = (part, size, digest)
-        verdict = Verdict(
-            outer, 5, hashlib.sha256(b"outer").digest(), scans=[Scan("yara", "clean")],
-            parts=[part.document_id], classification=Classification("correspondence", 0.9, None),
-        )  # fmt: skip
-        await house.desk.verdict(claimed, verdict, fixity)
-        mail = "/clients/acme/2026/correspondence/mail.eml"
-        assert await house.read(mail) == b"outer"  # nothing in it is known to be restricted yet
+        part, mail = await mail_with_part(house), MAIL
+        # Nobody knows yet what is in it; that ends by itself, and nobody has to be asked.
+        for _ in range(2):
+            refusal = await refused_open(house, mail)
+            assert refusal.code == "denied"
+            assert "still being checked" in refusal.message
+        assert await waiting(house) == []
+        assert entries(house, "document.opened") == []
         await house.judge(classification=Classification("payroll", 0.95, "2025-03-01"))
-        assert (await house.document(part.document_id))["state"] == State.FILED
+        assert (await house.document(part))["state"] == State.FILED
         assert (await refused_open(house, mail)).code == "denied"
         (request,) = await waiting(house)
         refusal = await house.refused(
@@ -333,6 +347,64 @@ def test_a_mail_with_a_payslip_in_it_is_as_closed_as_the_payslip(house):
     run(journey())
 
 
+def test_a_mail_opens_once_its_part_is_known_to_be_no_payslip(house):
+    async def journey():
+        await mail_with_part(house)
+        await house.judge(classification=Classification("invoice", 0.95, "2025-03-01"))
+        assert await house.read(MAIL) == b"outer"
+        assert await waiting(house) == []
+
+    run(journey())
+
+
+def test_a_mail_opens_for_whom_its_unclassified_part_opens_in_review(house):
+    """Who is to say what a part is may look at it, and at the mail that it came in."""
+
+    async def journey():
+        part = await mail_with_part(house)
+        await house.judge()
+        assert (await house.document(part))["reason"] == "unclassified"
+        assert await house.read("/review/acme/slip.pdf") == b"pay"
+        assert await house.read(MAIL) == b"outer"
+        view = await house.view("accountant")
+        await view.rename(split("/review/acme/slip.pdf"), split(SLIP))
+        assert (await refused_open(house, MAIL)).code == "denied"
+
+    run(journey())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state"),
+    [
+        ({"unreadable": "password"}, State.REVIEW),
+        ({"scans": [Scan("yara", "found", "rule")]}, State.QUARANTINED),
+    ],
+    ids=["unjudged", "quarantined"],
+)
+def test_a_mail_with_a_part_that_only_an_officer_releases_takes_an_officers_approval(
+    house, verdict, state
+):
+    async def journey():
+        part = await mail_with_part(house)
+        await house.judge(**verdict)
+        assert (await house.document(part))["state"] == state
+        first, again = await refused_open(house, MAIL), await refused_open(house, MAIL)
+        assert "could not be checked or is quarantined" in first.message
+        assert first.message == again.message
+        (request,) = await waiting(house)
+        await house.act("access.approve", by="officer1", id=request["id"])
+        assert await house.read(MAIL) == b"outer"
+        release = {"document": part, "record_class": "invoice", "fiscal_year": 2025}
+        await house.act("document.release", by="officer1", **release)
+        house.clock.advance(days=30)
+        assert (
+            await house.read(MAIL) == b"outer"
+        )  # released, and its class known: no approval needed
+        assert len(entries(house, "access.requested")) == 1
+
+    run(journey())
+
+
 def test_no_restricted_classes_no_requests(tmp_path):
     house = House(tmp_path, **{"access.restricted": []})
     try:
@@ -341,6 +413,8 @@ def test_no_restricted_classes_no_requests(tmp_path):
             await house.settle()
             await payslip(house)
             assert await house.read(SLIP) == b"pay"
+            await mail_with_part(house)
+            assert await house.read(MAIL) == b"outer"
             assert await waiting(house) == []
 
         run(journey())

@@ -62,6 +62,7 @@ def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
         more = os.urandom(CHUNK)
         writer.write(more)
         writer.flush()
+        os.close(upload.descriptor)  # as the death of the process does
         house.restart()  # nobody parked it
         view = await house.view("acme")
         assert (await view.stat(split("/inbox/big.bin"))).size == 3 * CHUNK
@@ -321,5 +322,25 @@ def test_a_spooled_name_that_can_not_be_dropped_takes_no_committed_document_with
         house.restart()
         assert list(house.core.store.blobs.spooled()) == []
         assert (await house.act("check", read_data=True))["findings"] == []
+
+    run(journey())
+
+
+def test_an_upload_is_continued_only_once_the_process_that_wrote_it_has_let_go(house, monkeypatch):
+    """The core ends a connection at once; its door may still have chunks to write."""
+    monkeypatch.setattr(partial, "CLOSING_WAIT", 0.05)
+
+    async def journey():
+        upload, _ = await house.begun("/inbox/big.bin", os.urandom(2 * CHUNK))
+        held_by_the_door = os.dup(upload.descriptor)
+        assert await partial.park(house.core, upload)
+        view = await house.view("acme")
+        refusal = await house.refused(view.begin_upload(split("/inbox/big.bin"), resume=True))
+        assert refusal.code == "busy"
+        assert house.core.resuming == set()
+        os.close(held_by_the_door)
+        resumed, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
+        assert size == 2 * CHUNK
+        resumed.close()
 
     run(journey())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import datetime
 
@@ -174,5 +175,80 @@ def test_a_partial_that_nobody_completes_expires(house):
         assert await house.names("/inbox", "acme") == []
         assert list(house.core.store.blobs.spooled()) == []
         assert (await house.act("check", read_data=True))["findings"] == []
+
+    run(journey())
+
+
+async def kept_open(house, path: str = "/inbox/a.pdf") -> tuple[str, int, bytes]:
+    """A document of a door that keeps its descriptor and key after the commit."""
+    upload, _ = await (await house.view("acme")).begin_upload(split(path), resume=False)
+    mine = os.dup(upload.descriptor)
+    return await house.finish(upload, b"clean"), mine, upload.key
+
+
+def overwrite(document: str, descriptor: int, key: bytes, data: bytes) -> None:
+    os.ftruncate(descriptor, 0)
+    writer = SealedWriter(descriptor, key, document_context(document))
+    writer.write(data)
+    writer.finish()
+
+
+def test_what_a_door_could_still_change_is_not_judged_however_long_it_holds_on(house):
+    async def journey():
+        document, mine, key = await kept_open(house)
+        for attempt in range(1, house.config.inspect.max_attempts + 3):
+            assert await house.desk._next() is None
+            shown = await house.document(document)
+            assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:still-open")
+            assert shown["attempts"] == attempt
+            house.clock.now = datetime.fromisoformat(shown["next_attempt_at"])
+        assert (await house.act("status"))["documents"]["RECEIVED"] == 1
+        overwrite(document, mine, key, b"other")
+        os.close(mine)
+        # Judged is what lies there now: those are not the bytes received.
+        assert await house.judge(classification=SURE) == document
+        shown = await house.document(document)
+        assert (shown["state"], shown["reason"]) == (
+            "QUARANTINED",
+            "integrity:not-the-bytes-received",
+        )
+
+    run(journey())
+
+
+def test_others_are_not_held_up_by_what_a_door_holds_open(house):
+    async def journey():
+        document, mine, _ = await kept_open(house)
+        other = await house.upload("/inbox/b.pdf", b"b")
+        async with asyncio.timeout(0.9):  # and not after the next look a second later
+            work, descriptor, _claimed, _ = await house.desk.claim()
+        os.close(descriptor)
+        assert work.document_id == other
+        os.close(mine)
+        assert (await house.document(document))["attempts"] == 1
+
+    run(journey())
+
+
+def test_a_door_that_closes_its_file_a_moment_after_the_commit_costs_no_attempt(house):
+    async def journey():
+        document, mine, _ = await kept_open(house)
+        asyncio.get_running_loop().call_later(0.03, os.close, mine)
+        assert await house.judge(classification=SURE) == document
+        shown = await house.document(document)
+        assert (shown["state"], shown["attempts"]) == ("FILED", 0)
+
+    run(journey())
+
+
+def test_a_claim_that_is_cut_off_while_it_waits_for_a_door_leaves_the_document_to_others(house):
+    async def journey():
+        document, mine, _ = await kept_open(house)
+        claim = asyncio.create_task(house.desk._next())
+        await asyncio.sleep(0.05)
+        claim.cancel()
+        await asyncio.gather(claim, return_exceptions=True)
+        os.close(mine)
+        assert await house.judge(classification=SURE) == document
 
     run(journey())

@@ -104,6 +104,53 @@ def test_while_hydra_guesses_right_logins_from_its_address_take_less_than_two_se
     assert took["password"] < BOUND, took
 
 
+# The real core, but for how much a source's strangers share: 200 guesses take hydra minutes here.
+SPARING = """
+import sys
+from pathlib import Path
+from gateway import config
+from gateway.core import main, penalties
+penalties.SHARED = 20.0
+penalties.SHARED_BACK = 0.0
+main.run(config.load(Path(sys.argv[1])))
+"""
+
+
+class Sparing(Gateway):
+    """A gateway at which a source has spent what it has for strangers after twenty guesses."""
+
+    def start_core(self, command: list[str] | None = None) -> None:
+        super().start_core(command or [sys.executable, "-c", SPARING, str(self.config)])
+
+
+@pytest.mark.skipif(shutil.which("hydra") is None, reason="hydra is not installed")
+def test_a_first_password_is_right_after_hydra_has_spent_what_its_address_shares(
+    template, tmp_path
+):
+    """Forty names: a colleague there whom hydra does not know logs in for the first time."""
+    with Sparing(template, login="") as gateway:
+        gateway.admin.call(
+            "account.add", name="newcomer", role="client", client="acme", password=SECRET
+        )
+        names = ["acme", "officer1", *(f"name{n}" for n in range(38))]
+        (tmp_path / "users").write_text("\n".join(names) + "\n", "ascii")
+        (tmp_path / "words").write_text("".join(f"guess{n}\n" for n in range(5000)), "ascii")
+        hydra = subprocess.Popen(
+            ["hydra", "-I", "-u", "-t", "16", "-L", "users", "-P", "words", "-s", str(gateway.port),
+             "ssh://127.0.0.1"],
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=(tmp_path / "said").open("wb"),
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            until(lambda: guesses(gateway) >= 60, 40)
+            took = by_password(gateway, "newcomer")
+            assert hydra.poll() is None, "hydra gave up: nothing was measured"
+        finally:
+            os.killpg(hydra.pid, signal.SIGKILL)
+            hydra.wait()
+    assert took < BOUND
+
+
 AUDIT = Path(sys.executable).with_name("ssh-audit")
 
 

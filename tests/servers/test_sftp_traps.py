@@ -142,6 +142,39 @@ server._check_file(7, request)
 """
 
 
+def test_a_second_key_exchange_before_the_login_ends_the_connection(gateway):
+    """Each costs the host key's signature, which an RSA key of 4096 bits makes in milliseconds."""
+    client = Hostile(gateway.port)
+    with pytest.raises((paramiko.SSHException, EOFError)):
+        client.renegotiate_keys()
+    until(lambda: not client.is_active(), 5)
+    assert "key exchange" not in gateway.core.log()  # the door has not even asked
+    client.close()
+
+
+def test_keys_can_be_renewed_after_the_login_a_bounded_number_of_times(gateway):
+    """The core ends it: a door that was taken over is bound as well."""
+    with gateway.paramiko() as client:
+        transport = client.get_channel().get_transport()
+        for _ in range(33):  # 16 GiB in a client that renews every 512 MiB
+            transport.renegotiate_keys()
+        assert sorted(client.listdir("/")) == ["inbox", "receipts"]
+        with contextlib.suppress(paramiko.SSHException, EOFError):
+            for _ in range(100):
+                transport.renegotiate_keys()
+        assert not transport.is_active()
+    until(lambda: "expected few of them" in gateway.core.log(), 5)
+
+
+def test_the_stock_server_exchanges_keys_with_strangers_without_end():
+    with stock_server() as (port, _):
+        client = Hostile(port)
+        for _ in range(20):
+            client.renegotiate_keys()
+        assert client.is_active()
+        client.close()
+
+
 def test_the_stock_check_file_never_answers_beyond_the_end():
     """The door does not know the request at all (test_sftp_hardening)."""
     child = subprocess.Popen([sys.executable, "-c", LOOPS], stdout=subprocess.PIPE, text=True)

@@ -31,6 +31,7 @@ from gateway.wire.messages import (
     Claim,
     Commit,
     Greet,
+    Greeting,
     OpenRead,
     SignExchange,
     Work,
@@ -43,14 +44,24 @@ def private_key(path: Path):
     return load_ssh_private_key(path.read_bytes(), password=None)
 
 
+def transcript(greeting: Greeting, cookie: bytes = b"") -> bytes:
+    """What is hashed of a key exchange of a door that was greeted so (RFC 8731, section 3)."""
+    host_key = next(key.blob for key in greeting.host_keys if key.algorithm == "ssh-ed25519")
+    init = b"\x14" + (cookie or greeting.cookie) + bytes(45)
+    parts = [b"SSH-2.0-x", b"SSH-2.0-y", b"\x14" + os.urandom(61), init, host_key]
+    parts += [os.urandom(32) for _ in range(3)]
+    return b"".join(ssh_keys.string(part) for part in parts)
+
+
 class Door:
     """One logged-in connection of the sftp door."""
 
     def __init__(self, socket_path: Path, user: str, key_path: Path) -> None:
         self.channel = Channel.connect(socket_path, timeout=60)
-        self.channel.call(Greet("127.0.0.1"))
-        session_id = os.urandom(32)
-        self.channel.call(SignExchange(session_id, "ssh-ed25519"))
+        greeting, _ = self.channel.call(Greet("127.0.0.1"))
+        exchange = transcript(greeting)
+        session_id = hashlib.sha256(exchange).digest()
+        self.channel.call(SignExchange(exchange, "ssh-ed25519"))
         key = private_key(key_path)
         line = sshsig.public_line(key)
         blob = base64.b64decode(line.split()[1])

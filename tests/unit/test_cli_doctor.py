@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from gateway.cli import doctor
 from gateway.config import load
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
+from vault import blobs
 from vault.root import FileRootKey
 from vault.store import Store
 
@@ -91,6 +93,20 @@ def test_a_missing_store_is_a_problem_and_is_not_made(made) -> None:
     made.configure(lambda text: text.replace('path = "vault"', 'path = "nowhere"'))
     assert about(look(made), "store") == ["problem"]
     assert not (made.folder / "nowhere").exists()
+
+
+def test_a_file_system_that_does_not_tell_writers_is_named_and_nothing_stays_of_the_try(
+    made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted((made.folder / "vault").rglob("*"))
+    assert about(look(made), "leases") == []
+
+    def without(fd: int) -> bool:
+        raise OSError(errno.EINVAL, "injected")
+
+    monkeypatch.setattr(blobs, "has_writer", without)
+    assert about(look(made), "leases") == ["weak"]
+    assert [path for path in sorted((made.folder / "vault").rglob("*")) if path not in before] == []
 
 
 def test_a_store_that_another_process_holds_is_no_problem(made) -> None:

@@ -67,7 +67,62 @@ def test_a_first_login_behind_a_guessing_neighbour_is_looked_at(book):
 
 def test_one_source_can_not_try_one_password_on_every_account_there_is(book):
     seen = sum(guesses(book, HOME, f"account-{number}", 1) for number in range(5000))
-    assert seen <= p.SHARED + 1
+    assert seen <= p.SHARED + p.RESERVE + 1
+    seen = sum(
+        guesses(book, HOME, f"account-{number}", 5, NOW + timedelta(hours=1))
+        for number in range(5000)
+    )
+    assert seen <= 3600 * (p.SHARED_BACK + p.RESERVE_BACK)
+
+
+def flooded(book, peer):
+    """The source has spent what its strangers share, on names that nobody has."""
+    for number in range(40):
+        guesses(book, peer, book.stranger(f"name-{number}"), 10)
+    assert not book.guess(peer, book.stranger("one more"), NOW).looked_at
+
+
+def test_a_newcomers_first_password_is_looked_at_while_the_source_floods(book):
+    """Three times, even all at once; a name that nobody has gets nothing of the reserve."""
+    flooded(book, OFFICE)
+    assert not book.guess(OFFICE, book.stranger("nobody"), NOW).looked_at
+    seen = [book.guess(OFFICE, "carol", NOW) for _ in range(10)]
+    assert [ruling.looked_at for ruling in seen] == [True] * 3 + [False] * 7
+    assert seen[0].reserved
+    assert guesses(book, OFFICE, "dave", 10) == 3
+    later = NOW + timedelta(hours=1)
+    flooded(book, OFFICE)
+    assert guesses(book, OFFICE, "dave", 10, later) <= 10
+
+
+def test_the_reserve_ends_too_and_does_not_grow_with_the_number_of_accounts(book):
+    flooded(book, OFFICE)
+    assert sum(guesses(book, OFFICE, f"account-{n}", 10) for n in range(500)) == p.RESERVE
+
+
+def test_who_was_guessed_at_there_before_has_nothing_of_the_reserve(book):
+    guesses(book, OFFICE, "carol", 3)
+    flooded(book, OFFICE)
+    assert not book.guess(OFFICE, "carol", NOW).looked_at
+    assert not book.guess(OFFICE, "carol", NOW + timedelta(seconds=5)).looked_at
+
+
+def test_a_guess_that_was_not_checked_after_all_is_given_back(book):
+    book.note(OFFICE, "silent", NOW)
+    ruling = book.guess(OFFICE, "alice", NOW)
+    lane, source = book.lanes[OFFICE, "alice"], book.sources[OFFICE]
+    assert (lane.budget, source.budget) == (p.NARROW - 1, p.SHARED - 1)
+    book.give_back(OFFICE, "alice", ruling)
+    assert (lane.budget, source.budget) == (p.NARROW, p.SHARED)
+    flooded(book, OFFICE)
+    ruling = book.guess(OFFICE, "carol", NOW)
+    book.give_back(OFFICE, "carol", ruling)
+    assert source.reserve == p.RESERVE
+    assert source.budget < 1
+    # One that was refused unseen took nothing and gives nothing.
+    ruling = book.guess(OFFICE, book.stranger("x"), NOW)
+    book.give_back(OFFICE, book.stranger("x"), ruling)
+    assert source.budget < 1
 
 
 def test_wrong_answers_get_slower_to_a_cap_and_a_right_login_starts_anew(book):

@@ -106,9 +106,11 @@ login_sources = Table(
     Column("source", String(64), primary_key=True),
     Column("until", TIME, nullable=False),  # penalised until then
     Column("since", TIME, nullable=False),
+    Column("touched_at", TIME, nullable=False),  # when the budgets were last reckoned
     Column(
         "budget", Float, nullable=False
     ),  # guesses left at accounts that never logged in from there
+    Column("reserve", Float, nullable=False),  # more, for those that nobody guessed at
     Column("events", Text, nullable=False),  # JSON: what happened, how often
 )
 

@@ -5,6 +5,9 @@ Promises:
   hangs or runs out of memory costs one attempt; attempts are spaced by doubling delays, and after
   `inspect.max_attempts` a person decides (REVIEW, unjudged). A scanner that is away delays for ever.
 - A verdict, the parts it found and the ledger entry are one transaction (`inspect.decide`).
+- What is judged can't be changed afterwards: a document is handed out for inspection only once nobody has its
+  sealed file open for writing. A door that keeps its descriptor keeps its document waiting, for ever if it
+  has to be. (Where the file system can't tell, `strongroom doctor` says so.)
 
 A claim lives in memory, with its connection: a lost connection is a lost claim. `clamd = "auto"` becomes
 required from the first verdict in which clamd answered; the catalogue remembers that.
@@ -46,6 +49,10 @@ CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work
 MANDATORY: Final = frozenset({"yara"})
 SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PERSISTENT_SCANS: Final = 16
+STILL_OPEN: Final = "waiting:still-open"
+# A door closes its file when it has read that it is durable: waiting this long (seconds) costs no attempt.
+CLOSING_WAIT: Final = 0.25
+CLOSING_LOOK: Final = 0.01  # seconds between two looks
 FACTS_LIMIT: Final = 64
 FACT_LIMIT: Final = 2000
 
@@ -123,6 +130,9 @@ class InspectionDesk:
             return None
         self._busy.add(row.id)
         try:
+            if fixity is None and await self._is_being_written(row.id):
+                await self._put_off(row)
+                return None
             with step("inspect.claim"):
                 metadata = core.store.custody.open_metadata(row)
                 key = core.store.custody.document_key(row)
@@ -135,6 +145,9 @@ class InspectionDesk:
             log.error("document can't be opened", document=row.id, error=str(error))
             await self._postpone(row, "integrity:unopenable", for_ever=False)
             return None
+        except BaseException:
+            self._busy.discard(row.id)
+            raise
         mode = "fixity" if fixity else "inspect"
         work = Work(
             mode=mode,  # type: ignore[arg-type]
@@ -148,6 +161,21 @@ class InspectionDesk:
             clamd=await self._clamd_address(),
         )
         return work, descriptor, Claimed(row, metadata, mode), fixity
+
+    async def _put_off(self, row: Row[Any]) -> None:
+        """Let a document wait whose sealed file can still be changed; others are not held up by it."""
+        await self._postpone(row, STILL_OPEN, for_ever=True)
+        self._busy.discard(row.id)
+        self._core.inspection_work.set()
+
+    async def _is_being_written(self, document_id: str) -> bool:
+        """Whether someone could still change a document's sealed file, who had time to close it."""
+        deadline = time.monotonic() + CLOSING_WAIT
+        while await asyncio.to_thread(self._core.store.blobs.is_being_written, document_id):
+            if time.monotonic() > deadline:
+                return True
+            await asyncio.sleep(CLOSING_LOOK)
+        return False
 
     async def fixity(self, row: Row[Any]) -> bool:
         """Have a document read whole by an inspector; whether it still is what was received.

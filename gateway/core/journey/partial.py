@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import time
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ from vault.errors import BlobMissing, VaultError
 from vault.sealed import CHUNK, sealed_size, whole_chunks
 
 INTERRUPTED: Final = "interrupted"  # reason of one that ends on a chunk boundary
+CLOSING_WAIT: Final = 2.0  # seconds that the process of a broken connection has to end
+CLOSING_LOOK: Final = 0.02
 TEMPORARY: Final = "temporary"  # reason of one that is whole and waits for its name
 
 
@@ -128,6 +131,7 @@ async def resume(core: Core, row: Any, **upload: Any) -> Upload:
 async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
     key = core.store.custody.document_key(row)
     try:
+        await _expect_closed(core, row.id)
         descriptor = await asyncio.to_thread(core.store.blobs.reopen, row.id)
     except VaultError as error:
         if isinstance(error, BlobMissing):
@@ -150,6 +154,18 @@ async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
         release=lambda: core.resuming.discard(row.id),
         **upload,
     )
+
+
+async def _expect_closed(core: Core, document_id: str) -> None:
+    """See that the process which wrote the file has let go of it: its last chunks may still be on their way.
+
+    Two that seal under one key would use one chunk index twice (raises Refusal, BlobMissing).
+    """
+    deadline = time.monotonic() + CLOSING_WAIT
+    while await asyncio.to_thread(core.store.blobs.is_spool_open, document_id):
+        if time.monotonic() > deadline:
+            raise Refusal("busy", "This upload is still open elsewhere; try again in a moment.")
+        await asyncio.sleep(CLOSING_LOOK)
 
 
 async def expire_due(core: Core, now: datetime) -> int:

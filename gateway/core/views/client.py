@@ -3,7 +3,8 @@
 What was handed in can't be read back, changed or removed; the same name again is a new version, and the
 listing shows the newest. It is listed for `sftp.inbox_days`; the receipts stay. A file under a temporary
 name (`journey.temporary`) is not handed in before it is renamed; until then it may be continued, sent again
-or removed. Folders of the inbox are the client's own, their names sealed like its documents'.
+or removed. Folders of the inbox are the client's own, their names sealed like its documents'; there are at
+most `MOST_FOLDERS`, and the ledger has an entry, without the name, for each that is made or removed.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ DOCUMENTS: Final = "d"
 KEEPS_NAME: Final = "What was handed in keeps its name."
 STAYS: Final = "What was handed in stays; ask your accountant if it was a mistake."
 NO_CHANGE: Final = "Receipts can be read, and nothing else can be done with them."
+MOST_FOLDERS: Final = 10_000  # of one client: each is a row for good, and none counts as a document
 RECEIPTS_AT_ONCE: Final = PAGE // len(receipts.KINDS)
 BELOW_INBOX: Final = "Files are handed in below /inbox."
 
@@ -152,6 +154,17 @@ class ClientView(View):
                 raise Refusal("exists", "There is a folder of this name.")
             if self._newest(tx.connection, parent, name) is not None:
                 raise Refusal("exists", "There is a file of this name; what was handed in stays.")
+            there = tx.connection.execute(
+                select(func.count())
+                .select_from(folders)
+                .where(folders.c.client_id == self.client_id)
+            ).scalar_one()
+            if there >= MOST_FOLDERS:
+                raise Refusal(
+                    "quota",
+                    f"There are {there} folders in this inbox, and there can be no more; remove some that"
+                    " are empty.",
+                )
             keyring = self._keyring()
             folder_id = new_id(now)
             tx.connection.execute(
@@ -170,6 +183,9 @@ class ClientView(View):
                     "created_at": stamp(now),
                 },
             )
+            self.core.record(
+                tx, "folder.made", folder_id, self.account.id, now, client=self.client_id
+            )
 
         await self.core.write(work)
 
@@ -187,6 +203,7 @@ class ClientView(View):
             raise Refusal("denied", STAYS)
         if not (await self.stat(path)).folder:
             raise Refusal("denied", STAYS)
+        now = self.core.now()
 
         def work(tx: Transaction) -> None:
             folder_id = self._folder_id(tx.connection, path[1:])
@@ -202,6 +219,10 @@ class ClientView(View):
             # path it was sent under in its own metadata.
             tx.connection.execute(update(documents).where(inside).values(folder_id=None))
             tx.connection.execute(delete(folders).where(folders.c.id == folder_id))
+            assert folder_id is not None  # the inbox itself is no such path
+            self.core.record(
+                tx, "folder.removed", folder_id, self.account.id, now, client=self.client_id
+            )
 
         await self.core.write(work)
 

@@ -177,6 +177,8 @@ class SftpSession:
                 return done
             case p.FSETSTAT:
                 opened = self._handles.get(fields.string())
+                if not isinstance(opened, Upload | Download):
+                    raise Refusal("invalid", "There is no such handle.")
                 size = fields.size_attribute()
                 if size is not None and not (isinstance(opened, Upload) and opened.truncate(size)):
                     raise Refusal("denied", "What was received can't be truncated.")

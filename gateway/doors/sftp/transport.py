@@ -6,14 +6,17 @@ Closed here (each was found by reading or running paramiko 5.1):
 - a user authentication request is parsed strictly; unknown methods and `none` fail, never fall through;
 - an answer to a query that was not asked ends the connection, and its count is checked before any loop;
 - a factor counts only when the core, which verifies user signatures itself, says so;
+- there is one key exchange before the login, not as many as a client likes;
 - extension notices, whose count is the client's word, are passed over;
 - channels are our own (`channels`), counted, and serve only sessions with the subsystem `sftp`.
 
-The host key is not here: `RemoteHostKey` asks the core to sign the exchange hash.
+The host key is not here: `RemoteHostKey` asks the core to sign the exchange, which it hashes itself, and in
+which its own cookie stands.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -47,6 +50,7 @@ from paramiko.common import (
     MSG_USERAUTH_REQUEST,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_RESOURCE_SHORTAGE,
+    cMSG_KEXINIT,
     cMSG_UNIMPLEMENTED,
     cMSG_USERAUTH_INFO_REQUEST,
     cMSG_USERAUTH_PK_OK,
@@ -87,8 +91,8 @@ _PARAMIKO: Final[Any] = Transport  # as it is, with what its type stubs leave ou
 class RemoteHostKey(PKey):
     """A host key whose private half stays in the core."""
 
-    def __init__(self, core: Channel, key: HostKey) -> None:
-        self._core = core
+    def __init__(self, transport: DoorTransport, key: HostKey) -> None:
+        self._transport = transport
         self._name = key.algorithm
         self._blob = key.blob
 
@@ -102,8 +106,11 @@ class RemoteHostKey(PKey):
         return True
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> Any:
-        """Have the core sign an exchange hash."""
-        reply, _ = self._core.call(SignExchange(bytes(data), algorithm or self._name))
+        """Have the core sign an exchange, given its hash."""
+        transcript = self._transport.hashed
+        if hashlib.sha256(transcript).digest() != data:
+            raise RuntimeError("key exchange: expected the hash of what was hashed last")
+        reply, _ = self._transport.core.call(SignExchange(transcript, algorithm or self._name))
         assert isinstance(reply, ExchangeSignature)
         return reply.signature
 
@@ -230,7 +237,7 @@ class DoorTransport(Transport):
     _channels: Any
     _handler_table: dict[int, Callable[[Message], None]]
     _next_channel: Callable[[], int]
-    _send_message: Callable[[Message], None]
+    kex_engine: Any
 
     _CLIENT_ID: ClassVar[str] = IDENT
     # RFC 8731 names what libssh had introduced under its own domain.
@@ -278,6 +285,8 @@ class DoorTransport(Transport):
         self.role = ""
         self.say = say
         self._announced = [key.blob for key in greeting.announced]
+        self._cookie = greeting.cookie  # the core's, for the first KEXINIT
+        self.hashed = b""  # by the exchange under way: what the core signs the hash of
         self._start = start
         self._open: dict[int, DoorChannel] = {}
         self.ended, self._ended = os.pipe()  # readable at its end: when the connection is over
@@ -290,7 +299,7 @@ class DoorTransport(Transport):
         for number in (MSG_CHANNEL_OPEN_SUCCESS, MSG_CHANNEL_OPEN_FAILURE):
             self._handler_table[number] = _pass_over  # we open no channel
         for key in greeting.host_keys:
-            remote = RemoteHostKey(core, key)
+            remote = RemoteHostKey(self, key)
             if key.algorithm == "ssh-rsa":
                 self.server_key_dict["rsa-sha2-512"] = remote
                 self.server_key_dict["rsa-sha2-256"] = remote
@@ -353,11 +362,35 @@ class DoorTransport(Transport):
 
     # ── messages ──
 
+    def _send_message(self, message: Message) -> None:
+        if self._cookie and message.asbytes().startswith(cMSG_KEXINIT):
+            # paramiko draws a cookie of its own. The first is the core's, which thereby knows that the
+            # session identifier belongs to this connection.
+            raw = message.asbytes()
+            raw = raw[:1] + self._cookie + raw[1 + len(self._cookie) :]
+            self.local_kex_init = self._latest_kex_init = raw
+            self._cookie = b""
+            message = Message(raw)
+        self.packetizer.send_message(message)
+
+    def _negotiate_keys(self, message: Message) -> None:
+        if self.initial_kex_done and not self.role:
+            raise SSHException("key exchange: expected one before the login, found a second")
+        _PARAMIKO._negotiate_keys(self, message)
+        if self.kex_engine.hash_algo is not hashlib.sha256:
+            raise RuntimeError("key exchange: expected one that hashes with SHA-256")
+        self.kex_engine.hash_algo = self._hash
+
+    def _hash(self, data: bytes) -> Any:
+        self.hashed = data
+        return hashlib.sha256(data)
+
     def _parse_newkeys(self, message: Message) -> None:
         if self.auth_handler is None:
             self.auth_handler = StrictAuthHandler(self)
             self.say(EXCHANGED)
         _PARAMIKO._parse_newkeys(self, message)
+        self.hashed = b""  # the shared secret was in it
         held, self._held = self._held, []
         for payload in held:
             self.emit(payload)

@@ -20,7 +20,9 @@ def upgrade() -> None:
         sa.Column("source", sa.String(length=64), nullable=False),
         sa.Column("until", sa.String(length=32), nullable=False),
         sa.Column("since", sa.String(length=32), nullable=False),
+        sa.Column("touched_at", sa.String(length=32), nullable=False),
         sa.Column("budget", sa.Float(), nullable=False),
+        sa.Column("reserve", sa.Float(), nullable=False),
         sa.Column("events", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("source", name=op.f("pk_login_sources")),
     )
