@@ -259,7 +259,7 @@ def test_a_long_register_repeats_its_heading_and_loses_no_line() -> None:
 @pytest.mark.usefixtures("without_fonts")
 @pytest.mark.parametrize("language", ["en", "zh", "both"])
 def test_without_a_font_the_print_is_english_and_says_so(language: Language) -> None:
-    data = printed(language)
+    data = render_pdf(CERTIFICATE, language)
     text = flat(text_of(data))
     for fact in expected_everywhere():
         assert flat(fact) in text, fact
