@@ -237,11 +237,11 @@ async def idle(bench: Bench) -> tuple[int, float]:
 
 
 def print_memory(bench: Bench) -> None:
-    name = bench.fresh()
-    up = peak(bench, f"put {bench.large} /inbox/{name}\n", "acme")
-    bench.gateway.file_received()
+    up = peak(bench, f"put {bench.large} /inbox/{bench.fresh()}\n", "acme")
+    if not (bench.peer.home / "to-get").exists():
+        bench.get()  # has something filed that can be fetched
     target = bench.folder / "got"
-    down = peak(bench, f"get /clients/acme/2025/invoice/{name} {target}\n", "accountant")
+    down = peak(bench, f"get /clients/acme/2025/invoice/to-get {target}\n", "accountant")
     target.unlink()
     print(f"{'peak of a connection, put and get':36} {up:.0f} and {down:.0f} MiB (wanted: 60)")
     count, total = asyncio.run(idle(bench))
