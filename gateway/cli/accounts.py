@@ -170,20 +170,16 @@ def password(
     if not remove and not arguments["password"]:
         raise ConfigurationError("password: expected one, found an empty line")
     data = ask(config, "account.password", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Account {name} has {'a new' if data['password'] else 'no'} password.")
+    output.outcome(
+        data, as_json, f"Account {name} has {'a new' if data['password'] else 'no'} password."
+    )
 
 
 @group.command("list")
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the accounts, their keys and what they may see."""
     data = ask(config, "account.list").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "No accounts yet; `strongroom account add` adds one.")
+    output.listing(data, as_json, _COLUMNS, "No accounts yet; `strongroom account add` adds one.")
 
 
 @group.command("disable")
@@ -192,10 +188,7 @@ def disable(
 ) -> None:
     """Disable an account: no further login."""
     data = ask(config, "account.disable", {"name": name}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Account {name} disabled.")
+    output.outcome(data, as_json, f"Account {name} disabled.")
 
 
 @group.command("key")
@@ -242,10 +235,7 @@ def grant(
     """Let an accountant, archivist or officer see a client's documents."""
     arguments = {"name": name, "client": client}
     data = ask(config, "account.grant", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Account {name} may now see the documents of {client}.")
+    output.outcome(data, as_json, f"Account {name} may now see the documents of {client}.")
 
 
 @group.command("revoke")
@@ -260,10 +250,7 @@ def revoke(
     """Take a grant back."""
     arguments = {"name": name, "client": client}
     data = ask(config, "account.revoke", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Account {name} may no longer see the documents of {client}.")
+    output.outcome(data, as_json, f"Account {name} may no longer see the documents of {client}.")
 
 
 def _limits(expires: str | None, networks: list[str] | None, hours: str | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import typer
 
 from gateway.cli import output
 from gateway.cli.connection import ask, at_desk
-from gateway.cli.options import ConfigPath, Json, new_group
+from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError
@@ -143,14 +143,7 @@ def schema() -> None:
 @group.command("verify")
 def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
-    vkey: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vkey",
-            metavar="KEY|FILE",
-            help="A key of the ledger as you know it, or a file of keys.",
-        ),
-    ] = None,
+    vkey: VerifierKeys = None,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:

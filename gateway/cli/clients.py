@@ -101,20 +101,14 @@ def add(
     quotas = _quotas(quota_bytes, quota_files, quota_file_size)
     arguments |= {name: value for name, value in quotas.items() if value != _DEFAULT}
     data = ask(config, "client.add", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Client {slug} added ({data['id']}).")
+    output.outcome(data, as_json, f"Client {slug} added ({data['id']}).")
 
 
 @group.command("list")
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the clients."""
     data = ask(config, "client.list").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "No clients yet; `strongroom client add` adds one.")
+    output.listing(data, as_json, _COLUMNS, "No clients yet; `strongroom client add` adds one.")
 
 
 @group.command("show")
@@ -182,7 +176,4 @@ def close(
 ) -> None:
     """Close a client that has no stored documents left; its keys end for good."""
     data = ask(config, "client.close", {"slug": slug}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"Client {slug} closed; its keyring is ended.")
+    output.outcome(data, as_json, f"Client {slug} closed; its keyring is ended.")

@@ -46,6 +46,15 @@ SigningKey: TypeAlias = Annotated[
     ),
 ]
 
+VerifierKeys: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--vkey",
+        metavar="KEY|FILE",
+        help="A key of the ledger as you know it, or a file of keys.",
+    ),
+]
+
 
 def new_group(about: str) -> typer.Typer:
     """A group of commands that shows its help when called without one (exit code 2)."""

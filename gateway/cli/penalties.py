@@ -25,10 +25,7 @@ _COLUMNS = (
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the sources whose penalty stands, and what for."""
     data = ask(config, "penalty.list").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.table(data, _COLUMNS, "No source is penalised.")
+    output.listing(data, as_json, _COLUMNS, "No source is penalised.")
 
 
 @group.command("lift")
@@ -43,7 +40,4 @@ def lift(
 ) -> None:
     """Lift a source's penalty, and give back the guesses it used up."""
     data = ask(config, "penalty.lift", {"source": source}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.say(f"{output.plain(data['source'])} starts anew.")
+    output.outcome(data, as_json, f"{output.plain(data['source'])} starts anew.")

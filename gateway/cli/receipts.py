@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import certificates, output
-from gateway.cli.options import ConfigPath, Json, new_group
+from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.errors import ConfigurationError
 from vault.errors import VaultError
 from vault.receipt import MAX_RECEIPT, json_schema, verify_receipt
@@ -23,14 +23,7 @@ group = new_group("Receipts: what was handed in, signed.")
 @group.command("verify")
 def verify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Receipts, text or JSON.")],
-    vkey: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--vkey",
-            metavar="KEY|FILE",
-            help="A key of the ledger as you know it, or a file of keys.",
-        ),
-    ] = None,
+    vkey: VerifierKeys = None,
     config: ConfigPath = None,
     as_json: Json = False,
 ) -> None:

@@ -34,9 +34,10 @@ from paramiko.ssh_exception import SSHException
 from gateway import service
 from gateway.config import Config, parse_listen
 from gateway.doors.sftp.arrivals import Arrival, Arrivals
+from gateway.doors.sftp.authentication import EXCHANGED, FAILED, PROVEN
 from gateway.doors.sftp.fence import missing_fences, raise_fence
 from gateway.doors.sftp.session import SftpSession
-from gateway.doors.sftp.transport import EXCHANGED, FAILED, PROVEN, DoorServer, DoorTransport
+from gateway.doors.sftp.transport import DoorServer, DoorTransport
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.sources import parse_networks
 from gateway.wire.channel import Channel

@@ -3,9 +3,7 @@
 Closed here (each was found by reading or running paramiko 5.1):
 - packets are our own (`packets`): none longer than OpenSSH's 256 KiB is allocated for;
 - only strong algorithms are offered; certificate algorithms are neither offered nor accepted;
-- a user authentication request is parsed strictly; unknown methods and `none` fail, never fall through;
-- an answer to a query that was not asked ends the connection, and its count is checked before any loop;
-- a factor counts only when the core, which verifies user signatures itself, says so;
+- user authentication is our own (`authentication`);
 - there is one key exchange before the login, not as many as a client likes;
 - extension notices, whose count is the client's word, are passed over;
 - channels are our own (`channels`), counted, and serve only sessions with the subsystem `sftp`.
@@ -25,11 +23,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from paramiko import PKey, ServerInterface, Transport
-from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     AUTH_FAILED,
-    AUTH_PARTIALLY_SUCCESSFUL,
-    AUTH_SUCCESSFUL,
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
     MSG_CHANNEL_EOF,
@@ -45,27 +40,19 @@ from paramiko.common import (
     MSG_NAMES,
     MSG_REQUEST_FAILURE,
     MSG_REQUEST_SUCCESS,
-    MSG_SERVICE_REQUEST,
-    MSG_USERAUTH_INFO_RESPONSE,
-    MSG_USERAUTH_REQUEST,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_RESOURCE_SHORTAGE,
     cMSG_KEXINIT,
     cMSG_UNIMPLEMENTED,
-    cMSG_USERAUTH_INFO_REQUEST,
-    cMSG_USERAUTH_PK_OK,
 )
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
+from gateway.doors.sftp.authentication import EXCHANGED, StrictAuthHandler
 from gateway.doors.sftp.channels import PACKET, WINDOW, DoorChannel, Session
 from gateway.doors.sftp.packets import DoorPacketizer
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
-    AuthenticateCode,
-    AuthenticateKey,
-    AuthenticatePassword,
-    AuthenticationResult,
     ExchangeSignature,
     Greeting,
     HostKey,
@@ -75,12 +62,9 @@ from gateway.wire.messages import (
 )
 
 MAX_CHANNELS: Final = 10  # OpenSSH's MaxSessions
-MAX_TEXT: Final = 1024  # user names, passwords, codes
 IDENT: Final = "Strongroom"
 HOST_KEYS: Final = b"hostkeys-00@openssh.com"  # OpenSSH's PROTOCOL, section 2.5
 PROVE_HOST_KEYS: Final = b"hostkeys-prove-00@openssh.com"
-# What the listener is told of a connection: keys exchanged, a factor refused, logged in.
-EXCHANGED, FAILED, PROVEN = b"x", b"f", b"o"
 _CERTIFICATE: Final = "-cert-v01@openssh.com"
 # Programs that have neither AES-GCM nor a MAC over the ciphertext (docs/adr/0012).
 _NO_BETTER: Final = re.compile(r"SSH-2\.0-libssh2_1\.(?:\d|10)(?:[._-]|$)")
@@ -113,120 +97,6 @@ class RemoteHostKey(PKey):
         reply, _ = self._transport.core.call(SignExchange(transcript, algorithm or self._name))
         assert isinstance(reply, ExchangeSignature)
         return reply.signature
-
-
-class StrictAuthHandler(AuthHandler):
-    """User authentication (RFC 4252, RFC 4256), parsed strictly and decided by the core."""
-
-    transport: DoorTransport
-    # paramiko's own, left out of its type stubs:
-    _parse_service_request: Callable[[Message], None]
-    _send_auth_result: Callable[[str | None, str, int], None]
-
-    def __init__(self, transport: DoorTransport) -> None:
-        super().__init__(transport)
-        self._query_open = False
-        self._methods = ["publickey", "password"]
-
-    @property
-    def _server_handler_table(self) -> dict[int, Any]:
-        return {
-            MSG_SERVICE_REQUEST: self._parse_service_request,
-            MSG_USERAUTH_REQUEST: self._parse_userauth_request,
-            MSG_USERAUTH_INFO_RESPONSE: self._parse_userauth_info_response,
-        }
-
-    def _parse_userauth_request(self, message: Message) -> None:
-        if self.authenticated:
-            return  # RFC 4252, section 5.3: later requests are ignored
-        self._query_open = False
-        user = _text(message, "user name")
-        service = _text(message, "service")
-        method = _text(message, "method")
-        if service != "ssh-connection":
-            raise SSHException("userauth: expected the service ssh-connection")
-        if self.auth_username not in {None, user}:
-            raise SSHException("userauth: expected one user per connection, found a second")
-        self.auth_username = user
-        core = self.transport.core
-        result = AuthenticationResult("failed", self._methods)
-        if method == "publickey":
-            signed = message.get_boolean()
-            algorithm = _text(message, "algorithm")
-            blob = message.get_string()
-            signature = message.get_string() if signed else None
-            if algorithm in self.transport.preferred_pubkeys:
-                result, _ = core.call(AuthenticateKey(user, algorithm, blob, signature))
-            if result.outcome == "acceptable":
-                reply = Message()
-                reply.add_byte(cMSG_USERAUTH_PK_OK)
-                reply.add_string(algorithm)
-                reply.add_string(blob)
-                self.transport._send_message(reply)
-                return
-        elif method == "password":
-            change = message.get_boolean()
-            password = _text(message, "password")
-            if not change:
-                result, _ = core.call(AuthenticatePassword(user, password))
-        elif method == "keyboard-interactive" and method in self._methods:
-            self._ask_code()
-            return
-        self._answer(method, result)
-
-    def _ask_code(self) -> None:
-        reply = Message()
-        reply.add_byte(cMSG_USERAUTH_INFO_REQUEST)
-        reply.add_string("")
-        reply.add_string("")
-        reply.add_string("")
-        reply.add_int(1)
-        reply.add_string("One-time code: ")
-        reply.add_boolean(False)
-        self.transport._send_message(reply)
-        self._query_open = True
-
-    def _parse_userauth_info_response(self, message: Message) -> None:
-        if self.authenticated or not self._query_open or self.auth_username is None:
-            raise SSHException("userauth: expected no answer, as nothing was asked")
-        self._query_open = False
-        if message.get_int() != 1:
-            raise SSHException("userauth: expected one answer, found another number")
-        code = _text(message, "code")
-        result, _ = self.transport.core.call(AuthenticateCode(self.auth_username, code))
-        self._answer("keyboard-interactive", result)
-
-    def _answer(self, method: str, result: AuthenticationResult) -> None:
-        """Tell the client; partial success names what is still wanted."""
-        if result.outcome == "granted":
-            self.transport.role = result.role
-            self.transport.say(PROVEN)
-            self._send_auth_result(self.auth_username, method, AUTH_SUCCESSFUL)
-            self.transport.announce_host_keys()
-            return
-        if result.outcome == "partial":
-            self._methods = result.methods
-            self._send_auth_result(self.auth_username, method, AUTH_PARTIALLY_SUCCESSFUL)
-            return
-        if method in {"password", "keyboard-interactive"}:
-            self.transport.say(FAILED)
-        self._send_auth_result(self.auth_username, method, AUTH_FAILED)
-
-    @property
-    def methods(self) -> str:
-        """The methods that can go on, as the failure message lists them."""
-        return ",".join(self._methods)
-
-
-def _text(message: Message, what: str) -> str:
-    """A short UTF-8 string of a message."""
-    raw = message.get_string()
-    if len(raw) > MAX_TEXT:
-        raise SSHException(f"userauth: expected a {what} of at most {MAX_TEXT} bytes")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise SSHException(f"userauth: expected a {what} in UTF-8") from error
 
 
 class DoorTransport(Transport):
