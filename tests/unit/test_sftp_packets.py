@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import struct
 import threading
 
@@ -18,18 +17,6 @@ from gateway.doors.sftp import packets
 from gateway.doors.sftp.packets import MAX_PACKET, ChannelData, DoorPacketizer
 
 KEY = AESGCM(bytes(range(16)))
-
-
-@pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        there = socket.create_connection(listener.getsockname())
-        here, _ = listener.accept()
-    there.settimeout(5)
-    here.settimeout(5)
-    yield here, there
-    here.close()
-    there.close()
 
 
 def keyed(packetizer: Packetizer) -> Packetizer:

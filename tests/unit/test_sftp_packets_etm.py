@@ -23,18 +23,6 @@ AES = algorithms.AES(bytes(32))
 ENGINES = {"sha2-256": hashlib.sha256, "sha2-512": hashlib.sha512}
 
 
-@pytest.fixture
-def pair():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        there = socket.create_connection(listener.getsockname())
-        here, _ = listener.accept()
-    there.settimeout(5)
-    here.settimeout(5)
-    yield here, there
-    here.close()
-    there.close()
-
-
 def keyed(packetizer: Packetizer, engine=hashlib.sha256, key: int = 0, **changed) -> Packetizer:
     """Both directions under one key."""
     cipher = Cipher(algorithms.AES(bytes([key] * 32)), modes.CTR(bytes(15) + b"\xf0"))
