@@ -1,6 +1,8 @@
 # Strongroom: `make run` installs into .venv, makes a demonstration in ./var and starts everything.
 #
-# Nothing outside this folder is changed. Dependencies come from the lock files, checked by hash.
+# Nothing outside this folder is changed. Dependencies come from the lock files, checked by hash. A lock is
+# complete, so pip must not resolve it anew (--no-deps): pip before 23.3 refuses a lock in hash mode in which a
+# package is asked for by a range, as soon as a newer release is out. `pip check` then says what is missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,13 +38,15 @@ $(BIN)/python:
 
 $(INSTALLED): requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV) (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || $(BIN)/python -m pip check
 	@touch $@
 
 $(INSTALLED_DEV): requirements-dev.lock $(INSTALLED)
 	@echo "Installing the development tools into $(VENV) (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip check --disable-pip-version-check >/dev/null || $(BIN)/python -m pip check
 	@touch $@
 
 test: install-dev
