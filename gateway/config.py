@@ -272,6 +272,7 @@ class BackupTarget(PlaceSection, frozen=True, kw_only=True):
 
     every_hours: Annotated[int, Meta(ge=0, le=24 * 366)] = 24
     keep_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+    keep_least: Annotated[int, Meta(ge=1, le=1000)] = 3
 
 
 class BackupSection(_Section, frozen=True):
@@ -308,6 +309,12 @@ class KeysSection(_Section, frozen=True):
     host_announce_days: Annotated[int, Meta(ge=0, le=3650)] = 30
 
 
+class ClockSection(_Section, frozen=True):
+    """`[clock]`"""
+
+    longest_absence_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+
+
 class FixitySection(_Section, frozen=True):
     """`[fixity]`"""
 
@@ -334,6 +341,7 @@ class _File(_Section, frozen=True):
     disposal: DisposalSection = DisposalSection()
     keyring: KeyringSection = field(default_factory=KeyringSection)
     keys: KeysSection = KeysSection()
+    clock: ClockSection = ClockSection()
     fixity: FixitySection = FixitySection()
     backup: BackupSection = field(default_factory=BackupSection)
     ledger: LedgerSection = field(default_factory=LedgerSection)

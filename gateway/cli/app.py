@@ -66,6 +66,7 @@ _COMMANDS: Final = {
     "check": ("oversight", "check"),
     "ledger": ("ledger", "group"),
     "keys": ("keys", "keys"),
+    "clock": ("clock", "group"),
     "doctor": ("doctor", "doctor"),
 }
 # Typer raises its usage errors as subclasses of this, and names it nowhere else in public.

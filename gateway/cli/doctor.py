@@ -18,7 +18,7 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -77,7 +77,7 @@ def examine(config: Config, now: datetime) -> list[Finding]:
         lambda: _store(config),
         lambda: _space(config),
         lambda: _leases(config),
-        lambda: _inside(config, now),
+        lambda: _inside(config),
         lambda: _core(config),
         lambda: _clamd(config, now),
         _fences,
@@ -220,11 +220,11 @@ def _leases(config: Config) -> Iterator[Finding]:
         )
 
 
-def _inside(config: Config, now: datetime) -> Iterator[Finding]:
+def _inside(config: Config) -> Iterator[Finding]:
     """What only the core, or the store opened in its place, can tell."""
     try:
         with at_desk(config) as desk:
-            yield from _clock(desk, now)
+            yield from _clock(desk)
             yield from _demonstration(config, desk)
             yield from _shut_out(desk)
             yield from _places(desk)
@@ -333,19 +333,32 @@ def _published(desk: Desk) -> Iterator[Finding]:
             )
 
 
-def _clock(desk: Desk, now: datetime) -> Iterator[Finding]:
-    from gateway.core.runtime import CLOCK_TOLERANCE
-
-    size = desk.act("status").data["ledger"]["entries"]
-    entries = desk.act("ledger.export", {"start": max(0, size - 1), "limit": 1}).data["entries"]
-    newest = datetime.fromisoformat(msgspec.json.decode(entries[-1])["at"]) if entries else now
-    if now < newest - CLOCK_TOLERANCE or now > newest + timedelta(days=3650):
+def _clock(desk: Desk) -> Iterator[Finding]:
+    state = desk.act("status").data
+    clock = state["clock"]
+    if not clock["believed"]:
         yield Finding(
             "problem",
             "clock",
-            f"it says {now:%Y-%m-%d %H:%M}Z, the newest ledger entry {newest:%Y-%m-%d %H:%M}Z",
-            "set the clock (and keep it set, by NTP); nothing is disposed of under a wrong one",
+            f"it is not believed, and nothing is ended or removed: {clock['reason']}",
+            "set it and keep it set (NTP); then an officer signs `strongroom clock confirm`",
         )
+    elif clock["moved_hours"] is not None:
+        yield Finding(
+            "weak",
+            "clock",
+            f"it went {clock['moved_hours']} hours further than the machine while the core was stopped",
+            "see that it is right, and keep it set by NTP",
+        )
+    for target in state["backups"]["targets"]:
+        for each in target["from_the_future"]:
+            yield Finding(
+                "weak",
+                f"backup {each['id']} at {target['name']}",
+                f"it was begun at {output.moment(each['started_at'])}, which is in the future: made under a"
+                " clock that was ahead; it does not count as the newest",
+                "make another with `strongroom backup run`; this one goes when its date has passed",
+            )
 
 
 def _demonstration(config: Config, desk: Desk) -> Iterator[Finding]:

@@ -43,9 +43,20 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "ledger_published": _published(data["ledger"]["places"]),
             "penalised": _penalised(data["penalised"]),
             "free_space": output.size(data["free_bytes"]),
+            "clock": _clock(data["clock"]),
             "now": output.moment(data["now"]),
         }
     )
+
+
+def _clock(state: dict[str, Any]) -> str:
+    if not state["believed"]:
+        return f"NOT BELIEVED, nothing is ended or removed: {state['reason']}"
+    if state["moved_hours"] is not None:
+        return (
+            f"believed; it went {state['moved_hours']} hours further than the machine while stopped"
+        )
+    return "believed"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -60,6 +71,10 @@ def _backups(state: dict[str, Any]) -> list[str]:
         notes = [f"{target['name']}: {made}"]
         if target["overdue"]:
             notes.append("OVERDUE")
+        notes += [
+            f"{each['id']} is FROM THE FUTURE ({output.moment(each['started_at'])})"
+            for each in target["from_the_future"]
+        ]
         if target["failure"]:
             notes.append(f"last run failed: {target['failure']}")
         if target["amendments_behind"]:

@@ -8,7 +8,8 @@ A run at a target, each step safe to repeat:
                       are copied and named in the manifest
     backup.manifest   COMMIT POINT of the backup: the signed manifest lies at the target
     backup.record     row and ledger entry
-    backup.prune      what is older than the target keeps, never the newest
+    backup.prune      what is older than the target keeps, never the last `keep_least` good ones, and nothing
+                      while the clock is in doubt
 
 Promises: the core carries no bytes and has no network: `core.carriage` hands sealed files to the courier. A
 failure is recorded and comes again; nothing is ever reported made that was not.
@@ -47,6 +48,7 @@ from gateway.core.backup_place import (
     store_id,
     target_of,
 )
+from gateway.core.clock import TOLERANCE
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
@@ -338,7 +340,11 @@ def _late(connection: Connection, *, target: str, ids: Sequence[str]) -> tuple[b
 
 async def _prune(core: Core, target: BackupTarget) -> None:
     """Let go of backups older than the target keeps, and of the amendments only they needed."""
-    limit = stamp(core.now() - timedelta(days=target.keep_days))
+    now = core.now()
+    if (reason := await asyncio.to_thread(core.clock.reason, now)) is not None:
+        log.warning("no backup is let go of", target=target.name, reason=reason)
+        return
+    limit = stamp(now - timedelta(days=target.keep_days))
     made = await core.read(
         lambda c: c.execute(
             select(backups)
@@ -347,9 +353,12 @@ async def _prune(core: Core, target: BackupTarget) -> None:
         ).all()
     )
     kept = list(made)
-    for row in made[:-1]:  # never the newest
-        if row.started_at >= limit:
-            break
+    # The last good ones stay whatever the dates say; one "from the future" is not counted among them.
+    good = [row.id for row in made if row.started_at <= stamp(now + TOLERANCE)]
+    spared = set(good[-target.keep_least :])
+    for row in made:
+        if row.started_at >= limit or row.id in spared:
+            continue
         await core.write(lambda tx, which=row.id: _let_go(core, tx, which, target.name))  # type: ignore[misc]
         await _remove_snapshot(core, target.name, row.id)
         kept.remove(row)
@@ -367,7 +376,7 @@ async def _prune(core: Core, target: BackupTarget) -> None:
                 select(backup_amendments.c.id).where(
                     backup_amendments.c.target == target.name,
                     backup_amendments.c.id.in_(numbers),
-                    backup_amendments.c.delivered_at < kept[0].started_at,
+                    backup_amendments.c.delivered_at < min(row.started_at for row in kept),
                 )
             ).scalars()
         )
@@ -390,8 +399,8 @@ async def due(core: Core) -> None:
     for target in core.config.backup.targets:
         if not target.every_hours or target.name in core.backing_up:
             continue
-        newest = await core.read(lambda c, name=target.name: _newest(c, name))  # type: ignore[misc]
         now = core.now()
+        newest = await core.read(lambda c, name=target.name, at=now: _newest(c, name, at))  # type: ignore[misc]
         made, tried = newest
         if made is not None and now < made + timedelta(hours=target.every_hours):
             continue
@@ -403,13 +412,20 @@ async def due(core: Core) -> None:
             continue  # recorded and logged; it comes again
 
 
-def _newest(connection: Connection, target: str) -> tuple[datetime | None, datetime | None]:
-    """When the newest backup was begun, and when a run was last begun that failed since."""
+def _newest(
+    connection: Connection, target: str, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """When the newest backup was begun, and when a run was last begun that failed since.
+
+    What was begun in the future was begun under a wrong clock, and is not the newest.
+    """
     found: list[datetime | None] = []
     for state in (backup.DONE, backup.FAILED):
         at = connection.execute(
             select(func.max(backups.c.started_at)).where(
-                backups.c.target == target, backups.c.state == state
+                backups.c.target == target,
+                backups.c.state == state,
+                backups.c.started_at <= stamp(now + TOLERANCE),
             )
         ).scalar()
         found.append(None if at is None else datetime.fromisoformat(at))
@@ -421,8 +437,10 @@ def status(core: Core) -> dict[str, Any]:
 
     Returns:
         `targets`: name, newest (id), made_at, verified_at, overdue, failure (of the newest run, if it
-        failed), amendments_behind and behind_since; `former`: names of places in use no more that hold
-        backups; `restored_at_size`: the ledger's size in the backup this store was restored from, or None.
+        failed), amendments_behind and behind_since, from_the_future (backups made under a
+        clock that was ahead: id and started_at; they don't count as newest); `former`: names of
+        places in use no more that hold backups; `restored_at_size`: the ledger's size in the backup
+        this store was restored from, or None.
     """
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -447,7 +465,10 @@ def restored_at_size(connection: Connection) -> int | None:
 
 def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[str, Any]:
     rows = select(backups).where(backups.c.target == target.name).order_by(backups.c.id.desc())
-    newest = connection.execute(rows.where(backups.c.state == backup.DONE).limit(1)).one_or_none()
+    done = rows.where(backups.c.state == backup.DONE)
+    horizon = stamp(now + TOLERANCE)
+    newest = connection.execute(done.where(backups.c.started_at <= horizon).limit(1)).one_or_none()
+    future = connection.execute(done.where(backups.c.started_at > horizon)).all()
     last = connection.execute(rows.limit(1)).one_or_none()
     behind = connection.execute(
         select(func.count().label("count"), func.min(backup_amendments.c.created_at).label("since"))
@@ -469,4 +490,5 @@ def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[
         "failure": last.failure if last is not None and last.state == backup.FAILED else "",
         "amendments_behind": behind.count,
         "behind_since": behind.since,
+        "from_the_future": [{"id": row.id, "started_at": row.started_at} for row in future],
     }

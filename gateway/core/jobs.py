@@ -1,11 +1,14 @@
 """What the core does by the clock: APScheduler ticks, the catalogue says what is due.
 
 The scheduler is only a tick. Late ticks run (`misfire_grace_time=None`), missed ones once (`coalesce`), a
-job never overlaps itself, and a failing job is logged and comes again. Nothing here decides anything.
+job never overlaps itself, and a failing job is logged and comes again. What ends, removes or begins
+anything by a date rests while the clock is in doubt (`clock`). Nothing here decides anything.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final
@@ -26,6 +29,7 @@ from vault.errors import VaultError
 
 CHECKPOINT_SECONDS: Final = 1.0
 HOUSEKEEPING_SECONDS: Final = 600.0
+CLOCK_SECONDS: Final = 60.0
 RESUME_SECONDS: Final = 60.0
 ROTATION_SECONDS: Final = 3600.0
 FOLLOW_UP_SECONDS: Final = 60.0
@@ -129,7 +133,7 @@ async def watch_sessions(core: Core) -> None:
 
 async def write_logins(core: Core) -> None:
     """Write what changed of penalties; count failures in the ledger."""
-    await core.logins.flush(core, core.now())
+    await core.logins.flush(core, core.clock.steady())
 
 
 async def change_host_keys(core: Core) -> None:
@@ -140,6 +144,15 @@ async def change_host_keys(core: Core) -> None:
 async def resume_disposal(core: Core) -> None:
     """Finish destructions that a crash or a full disk interrupted."""
     await destroy.recover(core)
+
+
+async def keep_time(core: Core) -> None:
+    """Remember that the clock is right, or say that it is not."""
+    now = core.now()
+    if (reason := await asyncio.to_thread(core.clock.reason, now)) is not None:
+        log.critical("nothing is ended or removed", reason=reason)
+    else:
+        await asyncio.to_thread(core.clock.keep, now)
 
 
 def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
@@ -154,25 +167,35 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     )
 
     def add(
-        job: Callable[[Core], Awaitable[None]], seconds: float, *, at_once: bool = False
+        job: Callable[[Core], Awaitable[None]],
+        seconds: float,
+        *,
+        at_once: bool = False,
+        dated: bool = False,
     ) -> None:
         more: dict[str, Any] = (
             {"next_run_time": datetime.now(scheduler.timezone)} if at_once else {}
         )
         scheduler.add_job(
-            _guarded(job), "interval", seconds=seconds, args=[core], id=job.__name__, **more
+            _guarded(_dated(job) if dated else job),
+            "interval",
+            seconds=seconds,
+            args=[core],
+            id=job.__name__,
+            **more,
         )
 
     add(checkpoint, CHECKPOINT_SECONDS)
-    add(propose, core.config.retention.propose_interval, at_once=True)
-    add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True)
+    add(keep_time, CLOCK_SECONDS, at_once=True)
+    add(propose, core.config.retention.propose_interval, at_once=True, dated=True)
+    add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True, dated=True)
     add(resume_disposal, RESUME_SECONDS, at_once=True)
-    add(rotate_keys, ROTATION_SECONDS, at_once=True)
-    add(follow_up, FOLLOW_UP_SECONDS, at_once=True)
+    add(rotate_keys, ROTATION_SECONDS, at_once=True, dated=True)
+    add(follow_up, FOLLOW_UP_SECONDS, at_once=True, dated=True)
     add(read_share, FIXITY_SECONDS)
-    add(watch_sessions, WATCH_SECONDS)
+    add(watch_sessions, WATCH_SECONDS, dated=True)
     add(write_logins, LOGINS_SECONDS)
-    add(change_host_keys, HOST_KEYS_SECONDS, at_once=True)
+    add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
     if core.config.ledger.places:
         add(publish, PUBLICATION_SECONDS)
     if core.config.backup.targets:
@@ -184,6 +207,17 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     )
     scheduler.start()
     return scheduler
+
+
+def _dated(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:
+    """A job that ends, removes or begins something by a date: it rests while the clock is in doubt."""
+
+    @functools.wraps(job)
+    async def run(core: Core) -> None:
+        if await asyncio.to_thread(core.clock.reason, core.now()) is None:
+            await job(core)
+
+    return run
 
 
 def _guarded(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:

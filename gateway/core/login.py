@@ -111,9 +111,10 @@ class Login:
             return await self._key(request, row)
         begun = time.monotonic()
         now = self._core.now()
+        steady = self._core.clock.steady()
         records = self._core.logins
         who = row.id if row is not None else records.penalties.stranger(request.user)
-        ruling = records.penalties.guess(self.peer, who, now)
+        ruling = records.penalties.guess(self.peer, who, steady)
         right: bool | None = False
         if ruling.looked_at:
             if isinstance(request, AuthenticatePassword):
@@ -138,7 +139,7 @@ class Login:
             records.penalties.give_back(self.peer, who, ruling)
             records.failed(self.peer, row.id if row is not None else None, "busy")
             return await self._failed(ruling.delay - (time.monotonic() - begun))
-        count = records.penalties.wrong(self.peer, who, now)
+        count = records.penalties.wrong(self.peer, who, steady)
         why = "password" if isinstance(request, AuthenticatePassword) else "code"
         records.failed(self.peer, row.id if row is not None else None, why, count)
         return await self._failed(ruling.delay - (time.monotonic() - begun))
@@ -148,7 +149,7 @@ class Login:
         if self.complete or self._noted or not self.peer:
             return
         event = "silent" if farewell is None else farewell.reason
-        self._core.logins.penalties.note(self.peer, event, self._core.now())
+        self._core.logins.penalties.note(self.peer, event, self._core.clock.steady())
 
     def admitted(self, row: Row[Any], now: datetime) -> str | None:
         """Why the account of a row may not log in from here now; None: it may."""

@@ -58,6 +58,9 @@ async def _serve(core: Core) -> None:
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
         await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))
+    if core.clock.moved is not None:
+        hours = round(core.clock.moved.total_seconds() / 3600, 1)
+        log.warning("the clock went another way than the machine since the last run", hours=hours)
     store_id = core.store.origin.rpartition("/")[2]
     await core.write(lambda tx: core.record(tx, "core.started", store_id, "core", now))
 
@@ -99,7 +102,8 @@ async def _serve(core: Core) -> None:
         scheduler.shutdown(wait=False)
         watchdog.cancel()
         with contextlib.suppress(Exception):
-            await core.logins.flush(core, core.now(), last=True)
+            await core.logins.flush(core, core.clock.steady(), last=True)
+            await asyncio.to_thread(core.clock.keep, core.now())
             await jobs.checkpoint(core)
         for listener in listeners.values():
             listener.close()

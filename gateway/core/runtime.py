@@ -1,8 +1,8 @@
 """What the core holds while it runs: the open store, the rules, the clock, and who is waiting for work.
 
 `Core` is the one argument that the journey's steps share. It decides nothing. Time is read through
-`now()` once per operation; `disposal_clock` also refuses a clock that jumped, because a clock set forward
-must not make anything fall due.
+`now()` once per operation; `disposal_clock` also refuses a clock that jumped (`clock`), because a clock set
+forward must not make anything fall due.
 """
 
 from __future__ import annotations
@@ -10,25 +10,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
 import structlog
 from sqlalchemy import Connection
 
 from gateway.config import Config
 from gateway.core.carriage import Carriage
+from gateway.core.clock import StoreClock
 from gateway.core.guesses import GuessDesk
 from gateway.errors import ConfigurationError, Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.model import RuleBook
 from retention_rules.parser import load_rulebook
-from vault import ledger
 from vault.catalogue.store import Transaction
 from vault.durable import sync_directory
 from vault.root import PKCS11, create_root_key, load_root_key
@@ -40,7 +38,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLOCK_TOLERANCE: Final = timedelta(minutes=10)
 ACTOR_CORE: Final = "core"
 COMMITTING: Final = 32  # documents made durable at once
 
@@ -84,8 +81,9 @@ class Core:
         self.store = store
         self.rules = rules
         self._clock = clock
-        self._started = clock()
-        self._started_boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self.clock = StoreClock(
+            store.catalogue, clock, timedelta(days=config.clock.longest_absence_days)
+        )
         self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
         # Where documents are made durable: whoever waits for the disk there keeps no reader waiting, and as
@@ -222,41 +220,19 @@ class Core:
         return self._clock()
 
     def disposal_clock(self, now: datetime) -> None:
-        """Refuse to dispose of anything under a clock that can't be right.
+        """Refuse what ends, removes or begins anything by a date under a clock that can't be right.
 
         Raises:
-            Refusal: the clock ran ahead of the time that passed since the core started, or stands
-                before the newest entry of the ledger.
+            Refusal: the clock is in doubt (`gateway.core.clock`).
         """
-        # Since boot, sleep included: a machine that slept has no wrong clock.
-        passed = timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME) - self._started_boottime)
-        drift = (now - self._started) - passed
-        if abs(drift) > CLOCK_TOLERANCE:
-            raise Refusal(
-                "failed",
-                f"clock: expected {stamp(self._started + passed)} or close to it, found {stamp(now)};"
-                " nothing is disposed of until the core is restarted with a right clock",
-            )
-        newest = self.newest_entry_time()
-        if newest is not None and now < newest - CLOCK_TOLERANCE:
-            raise Refusal(
-                "failed",
-                f"clock: expected a time after the newest ledger entry ({stamp(newest)}),"
-                f" found {stamp(now)}",
-            )
+        self.clock.require(now)
 
-    def newest_entry_time(self) -> datetime | None:
-        """When the newest committed ledger entry was written."""
+    def received_time(self, now: datetime) -> datetime:
+        """When a document counts as received: never earlier than it was, whatever the clock says.
 
-        # The reader counts for itself: the writer's own count takes in what is not committed yet.
-        def newest(connection: Connection) -> bytes | None:
-            size = ledger.size_of(connection)
-            return ledger.entry(connection, size - 1) if size else None
-
-        data = self.store.catalogue.read(newest)
-        if data is None:
-            return None
-        return datetime.fromisoformat(msgspec.json.decode(data, type=ledger.LedgerEntry).at)
+        Periods that run from receipt begin there: a clock that fell back must not end one early.
+        """
+        return max(now, self.clock.steady())
 
     def end_sessions(self, account_id: str) -> None:
         """End the live SFTP sessions of an account: its rights have changed."""

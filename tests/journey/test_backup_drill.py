@@ -85,10 +85,10 @@ class Drill(House):
         await self.carried(jobs.housekeeping(self.core))
         await self.carried(amending.deliver(self.core))
 
-    def restart_at(self, **delta: float) -> None:
+    def restart_at(self, *, believed: bool = True, **delta: float) -> None:
         self.core.close()
         self.clock.advance(**delta)
-        self.open()
+        self.open(believed=believed)
         self.core.store.recover(self.clock())
 
     def copy_keyrings(self, to: Path) -> Path:
@@ -659,8 +659,8 @@ def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
 def test_old_backups_go_when_their_time_is_over_and_the_newest_never(tmp_path):
     folder = tmp_path / "origin"
     folder.mkdir()
-    target = BackupTarget(name="disk", directory=str(tmp_path / "origin-place"), keep_days=2)
-    house = Drill(folder, target)
+    place = str(tmp_path / "origin-place")
+    house = Drill(folder, BackupTarget(name="disk", directory=place, keep_days=2, keep_least=1))
 
     async def journey():
         await house.settle()
@@ -684,6 +684,44 @@ def test_old_backups_go_when_their_time_is_over_and_the_newest_never(tmp_path):
         assert (await house.prove())["findings"] == []
         await house.back_up()
         assert len(present()) == 1
+
+    try:
+        run(journey())
+    finally:
+        house.close()
+
+
+def test_the_last_backups_stay_whatever_their_dates_and_one_from_the_future_is_named(tmp_path):
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    place = str(tmp_path / "origin-place")
+    house = Drill(folder, BackupTarget(name="disk", directory=place, keep_days=2, keep_least=2))
+
+    async def journey():
+        await house.settle()
+        await house.filed("kept.xml", b"kept")
+        good = [(await house.back_up())["backup"] for _ in range(3)]
+
+        def present() -> set[str]:
+            return {path.parent.name for path in (house.place / "snapshots").glob("*/manifest")}
+
+        # Five years ahead over a restart, and nobody says that this is right.
+        house.restart_at(believed=False, days=5 * 365)
+        ahead = (await house.back_up())["backup"]
+        assert present() == {*good, ahead}  # nothing was let go of
+        # The clock is right again, and an officer says so.
+        house.restart_at(believed=False, days=-5 * 365)
+        await house.act("clock.confirm", by="officer1", now=house.clock().isoformat(), reason="NTP")
+        (target,) = (await house.act("status"))["backups"]["targets"]
+        assert target["newest"] == good[-1]
+        assert [each["id"] for each in target["from_the_future"]] == [ahead]
+        house.restart_at(days=10)  # longer than backups are kept
+        (target,) = (await house.act("status"))["backups"]["targets"]
+        assert target["overdue"]
+        await house.carried(backups.due(house.core))
+        newest = (await house.act("status"))["backups"]["targets"][0]["newest"]
+        assert newest not in {*good, ahead}
+        assert present() == {good[-1], newest, ahead}  # the last two good ones, and the odd one
 
     try:
         run(journey())

@@ -91,9 +91,9 @@ def test_a_clock_set_back_stops_disposal_too(house):
         await house.filed("note.txt", record_class=NOTE)
         house.core.close()
         house.clock.advance(days=-3)
-        house.open()
+        house.open(believed=False)
         refusal = await house.refused(house.act("disposal.propose"))
-        assert "newest ledger entry" in refusal.message
+        assert "behind the newest time known right" in refusal.message
 
     run(journey())
 

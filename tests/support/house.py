@@ -97,8 +97,8 @@ class House:
             self.config = _replace(self.config, name, value)
         self.open()
 
-    def open(self) -> None:
-        """(Re)open the store, as a restart does. The clock's plausibility starts anew."""
+    def open(self, *, believed: bool = True) -> None:
+        """(Re)open the store, as a restart does. The clock is confirmed where it moved, if it is believed."""
         root = load_root_key(self.config.root_key)
         rules = load_rulebook(self.config.retention.packs)
         self.core = Core(
@@ -109,6 +109,10 @@ class House:
             rules,
             self.clock,
         )
+        if believed and self.core.clock.doubt is not None:
+            now = self.clock()
+            self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
+            self.core.clock.confirmed(now)
         errands.prepare(self.core)
         self.desk = InspectionDesk(self.core)
 

@@ -8,6 +8,7 @@ says so.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
@@ -76,6 +77,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     core = context.core
     account = await _account(context, arguments.account)
     now = context.now
+    await asyncio.to_thread(core.disposal_clock, now)
 
     def work(tx: Transaction) -> str:
         batch = dispose.load_batch(tx.connection, arguments.id.upper())

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from gateway.core import access, backups, errands, fixity, publication, quotas
-from gateway.core.admin import penalties
+from gateway.core.admin import clock, penalties
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
@@ -145,4 +145,5 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["penalised"] = penalties.standing(core, context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["serving"] = context.desk is not None
+    data["clock"] = await asyncio.to_thread(clock.state, core, context.now)
     return data

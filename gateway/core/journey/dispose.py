@@ -298,6 +298,8 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
             "denied", f"account {account.name}: expected an officer, found {account.role}"
         )
     now = core.now()
+    if decision == "approve":
+        await asyncio.to_thread(core.disposal_clock, now)
 
     def work(tx: Transaction) -> str:
         batch = load_batch(tx.connection, batch_id)

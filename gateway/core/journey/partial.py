@@ -101,7 +101,7 @@ def insert(
         "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
         "name_index": receive.name_index(core, upload.client_id, upload.name),
         "size": size,
-        "received_at": stamp(now),
+        "received_at": stamp(core.received_time(now)),
         "state": State.PARTIAL,
         "state_since": stamp(now),
         "reason": reason,

@@ -241,7 +241,7 @@ def record(
         "same_as": _same_bytes(tx, upload, content),
         "folder_id": upload.folder_id,
         "size": size,
-        "received_at": stamp(now),
+        "received_at": stamp(core.received_time(now)),
         "state": State.RECEIVED,
         "state_since": stamp(now),
         "reason": "",

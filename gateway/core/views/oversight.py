@@ -153,7 +153,7 @@ class AuditorView(_GeneratedView):
         raise Refusal("not_found", NOT_FOUND)
 
     def _ledger_page(self, connection: Connection, start: int) -> Page:
-        newest = self.core.newest_entry_time()
+        newest = self.core.clock.newest_entry()
         when = stamp(newest) if newest else stamp(self.core.now())
         size = ledger.size_of(connection)
         entries = []
