@@ -144,17 +144,28 @@ class ErrandDesk:
         if ended:
             return Errand(row.id, row.target, owner, None, store, known)  # so must its copies
         try:
-            content = await asyncio.to_thread(self._core.store.custody.sealed_file, owner)
+            content = await asyncio.to_thread(self._opened, owner)
         except (VaultError, OSError) as error:
-            # A keyring that should be there and is not: its copies are the last ones. Touch nothing.
-            log.critical("keyring can't be read", owner=owner, error=type(error).__name__)
+            # It should be there and does not open: its copies are the last good ones. Touch nothing.
+            log.critical("keyring can't be opened", owner=owner, error=type(error).__name__)
             await self.report(
                 ErrandReport(
-                    row.id, False, f"keyring {owner}: expected it in the store, found none"
+                    row.id,
+                    False,
+                    f"keyring {owner}: expected one that opens, found none; its copies stay as they are",
                 )
             )
             return None
         return Errand(row.id, row.target, owner, content, store, known)
+
+    def _opened(self, owner: str) -> bytes:
+        """A keyring's sealed file, which opened just now (raises VaultError, OSError)."""
+        custody = self._core.store.custody
+        while True:
+            content = custody.sealed_file(owner)
+            custody.keyrings.load(owner)  # from the disk, not what is remembered of it
+            if custody.sealed_file(owner) == content:  # else it was replaced meanwhile
+                return content
 
     async def report(self, report: ErrandReport) -> None:
         """Record how an errand ended."""

@@ -342,22 +342,28 @@ class SmtpSession(Session):
 
 
 class InspectSession(Session):
-    """A connection of an inspector: one claimed document at a time."""
+    """A connection of an inspector: one document, and the parts found in it.
+
+    After its verdict nothing more is answered: a worker that was taken over by one client's document never
+    sees another's.
+    """
 
     def __init__(self, core: Core, desk: InspectionDesk) -> None:
         super().__init__(core)
         self._desk = desk
         self._claimed: Claimed | None = None
         self._fixity: Fixity | None = None
+        self._spent = False
 
     async def handle(self, request: Any) -> Answer:
         if isinstance(request, Claim):
-            if self._claimed is not None:
-                raise WireError("inspect: expected a verdict before the next claim, found a claim")
+            if self._spent:
+                raise WireError("inspect: expected one document a connection, found a second claim")
             found = await self._desk.claim()
             if found is None:
                 return NoWork(), None
             work, descriptor, self._claimed, self._fixity = found
+            self._spent = True
             return work, descriptor
         claimed = self._claimed
         if claimed is None:

@@ -36,7 +36,6 @@ TAG: Final = 6  # characters of a document's id that tell apart documents of one
 
 # Bidirectional controls (Unicode Standard Annex 9): they make "gpj.exe" look like "exe.jpg".
 _REVERSING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_SEPARATORS: Final = frozenset("/\\")
 
 NOT_FOUND: Final = "No such file or folder."
 READ_ONLY: Final = "This folder is read-only."
@@ -87,20 +86,6 @@ def check_name(name: str) -> None:
         raise Refusal(
             "invalid", "A name here may not hold characters that reverse the text around them."
         )
-
-
-def safe_name(name: str) -> str:
-    """A name that came from inside a document, made one that `check_name` accepts."""
-    cleaned = "".join("_" if _refused(c) or c in _SEPARATORS else c for c in name).strip()
-    while len(cleaned.encode()) > NAME_LIMIT:
-        stem, dot, suffix = cleaned.rpartition(".")
-        cleaned = stem[:-1] + dot + suffix if dot and len(suffix) < 16 and stem else cleaned[:-1]
-    return cleaned if cleaned not in {"", ".", ".."} else "unnamed"
-
-
-def _refused(c: str) -> bool:
-    """Whether a character may stand in no name: controls, halves of surrogates, reversals."""
-    return ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 or c in _REVERSING
 
 
 def folder(name: str, modified: datetime | None = None, mode: int = FOLDER_MODE) -> Entry:

@@ -1,9 +1,10 @@
 """Delivering a keyring's copy: the right place, the whole file, read back; or removed and found absent.
 
-The order: 1 the marker (is this the place it was?), 2 the file, 3 read back, compared, its epoch taken from
-its clear head. A place that was delivered to before and has no marker is not that place any more (an empty
-mount point, a wiped bucket), and one with another store's marker never was ours: nothing is written there.
-What is reported is what was seen, not what was sent.
+The order: 1 the marker (is this the place it was?), 2 the file under another name, read back, and only then
+in the place of the older copy, 3 read back again, compared, its epoch taken from its clear head. A place that
+was delivered to before and has no marker is not that place any more (an empty mount point, a wiped bucket),
+and one with another store's marker never was ours: nothing is written there. What is reported is what was
+seen, not what was sent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vault.places import Place
 
 MARKER: Final = "strongroom-copies.json"
 SUFFIX: Final = ".keyring"
+NEXT: Final = ".next"  # what is to replace a copy, until it was read back
 _MARKER_LIMIT: Final = 4096
 
 
@@ -40,16 +42,21 @@ def deliver(errand: Errand, place: Place) -> ErrandReport:
     expect_marker(place, errand.store, known=errand.known)
     name = errand.owner + SUFFIX
     if errand.content is None:
-        place.remove(name)
-        if _read(place, name) is not None:
-            raise PlaceError(f"copy {name}: expected it to be gone, found it still there")
+        for each in (name, name + NEXT):
+            place.remove(each)
+            if _read(place, each) is not None:
+                raise PlaceError(f"copy {each}: expected it to be gone, found it still there")
         return ErrandReport(errand.errand_id, True)
-    # 2. The file.
+    # 2. The file, beside the older one first: that one is replaced once this one was read back.
+    place.put(name + NEXT, [errand.content])
+    if _read(place, name + NEXT) != errand.content:
+        raise PlaceError(f"copy {name}: expected the bytes just written, found others")
     place.put(name, [errand.content])
     # 3. What is there now.
     found = _read(place, name)
     if found != errand.content:
         raise PlaceError(f"copy {name}: expected the bytes just written, found others")
+    place.remove(name + NEXT)
     return ErrandReport(
         errand.errand_id,
         True,

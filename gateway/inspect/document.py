@@ -9,7 +9,6 @@ Rules: names given by senders are hints and never paths; a limit that is met is 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final, Literal, Protocol, cast
@@ -154,23 +153,6 @@ def read_exactly(source: Source, length: int) -> bytes:
             break
         parts += data
     return bytes(parts)
-
-
-def safe_name(name: str, fallback: str = "part") -> str:
-    """A sender's name as one harmless path segment: the last one, without control characters.
-
-    At most `NAME_LENGTH` bytes in UTF-8; the end (the suffix) is kept. Never empty, "." or "..".
-    """
-    name = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-    kept = "".join(
-        c
-        for c in unicodedata.normalize("NFC", name)
-        # Cf holds the bidi overrides that make "fdp.exe" read as "exe.pdf".
-        if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-    ).strip()
-    while len(kept.encode("utf-8", "replace")) > NAME_LENGTH:
-        kept = kept[1:]
-    return kept if kept not in {"", ".", ".."} else fallback
 
 
 def error_code(prefix: str, error: BaseException) -> str:

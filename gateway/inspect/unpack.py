@@ -37,8 +37,8 @@ from gateway.inspect.document import (
     Reason,
     Unreadable,
     error_code,
-    safe_name,
 )
+from gateway.names import safe_name
 
 Message = email.message.Message
 
@@ -146,7 +146,7 @@ def unpack_zip(
     for member in opened.members:
         try:
             budget.open()
-            name = safe_name(member.filename)
+            name = safe_name(member.filename, "part")
             unpacked.parts.append(sink.add(name, budget.count(opened.chunks(member))))
         except Unreadable as error:
             unpacked.trouble(error.reason, f"archive.member_{error.reason}")
@@ -316,7 +316,7 @@ def _attachment(part: Message, index: int) -> tuple[str, bytes]:
         if len(payload) != 1 or not isinstance(inner, Message):
             raise Unreadable("malformed", "attached message: expected one, found another number")
         name = header_text(inner.get("Subject"), 120) or "message"
-        return safe_name(f"{name.replace('/', '-')}.eml"), inner.as_bytes(policy=_flat())
+        return safe_name(f"{name.replace('/', '-')}.eml", "part"), inner.as_bytes(policy=_flat())
     name = header_text(_raw_filename(part), 1000)
     fallback = f"attachment-{index + 1}"
     return safe_name(name, fallback), _decoded(part)

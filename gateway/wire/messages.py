@@ -368,10 +368,18 @@ class Work(Message, frozen=True):
     clamd: str
 
 
+# What a verdict may say is bounded in length and alphabet: whoever took an inspector over says no more.
+PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
+FACT: Final = 4096
+MEDIA_TYPE: Final = (
+    r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}\Z"
+)
+
+
 class BeginPart(Message, frozen=True):
     """Begins a document found inside the claimed one (attachment, archive member)."""
 
-    name: str
+    name: Annotated[str, Meta(max_length=PART_NAME)]
 
 
 class Scan(Struct, frozen=True):
@@ -410,16 +418,21 @@ class Verdict(Message, frozen=True):
     on this connection, `suggested_name` a file name for what arrived without one (a message).
     """
 
-    document_id: str
-    size: int
-    sha256: bytes
-    media_type: str = "application/octet-stream"
-    scans: list[Scan] = field(default_factory=list)
+    document_id: Annotated[str, Meta(max_length=64)]
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Annotated[bytes, Meta(max_length=32)]
+    media_type: Annotated[str, Meta(pattern=MEDIA_TYPE)] = "application/octet-stream"
+    scans: Annotated[list[Scan], Meta(max_length=64)] = field(default_factory=list)
     classification: Classification = Classification()
-    unreadable: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
-    parts: list[str] = field(default_factory=list)
-    suggested_name: str = ""
+    unreadable: Annotated[str, Meta(max_length=32, pattern=r"^[a-z_]*\Z")] = ""
+    facts: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=FACT)]],
+        Meta(max_length=64),
+    ] = field(default_factory=dict)
+    parts: Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=100_000)] = field(
+        default_factory=list
+    )
+    suggested_name: Annotated[str, Meta(max_length=PART_NAME)] = ""
 
 
 # ── the courier ──────────────────────────────────────────────────────────────────────────────────

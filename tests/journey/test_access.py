@@ -313,7 +313,8 @@ def test_what_is_revoked_is_gone_at_once_in_a_session_that_is_open(house):
      "gpj.\u202eexe", "发" * 200 + ".ofd"],
 )  # fmt: skip
 def test_a_name_from_inside_a_document_becomes_one_that_can_be_shown(name):
-    from gateway.core.tree import check_name, safe_name
+    from gateway.core.tree import check_name
+    from gateway.names import safe_name
 
     cleaned = safe_name(name)
     check_name(cleaned)

@@ -138,13 +138,14 @@ class Gateway:
 
     def file_received(self, record_class: str = "invoice", day: str = "2025-03-01") -> None:
         """Deliver verdicts for what was received as an inspector would, without reading it again."""
-        channel = Channel.connect(self.folder / "run" / "inspect.sock", timeout=60)
-        try:
-            while waiting := {
-                document["id"]: document
-                for document in self.documents().values()
-                if document["state"] == "RECEIVED"
-            }:
+        while waiting := {
+            document["id"]: document
+            for document in self.documents().values()
+            if document["state"] == "RECEIVED"
+        }:
+            # One connection, one document.
+            channel = Channel.connect(self.folder / "run" / "inspect.sock", timeout=60)
+            try:
                 work, descriptors = channel.call(Claim())
                 os.close(descriptors[0])
                 document = waiting[work.document_id]
@@ -157,8 +158,8 @@ class Gateway:
                         classification=Classification(record_class, 0.95, day),
                     )
                 )
-        finally:
-            channel.close()
+            finally:
+                channel.close()
 
     def spooled(self) -> list[Path]:
         return [path for path in (self.folder / "vault").rglob("spool/*") if path.is_file()]

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.inspect import archive, unpack
-from gateway.inspect.document import Document, Limits, Unreadable, safe_name
+from gateway.inspect.document import Document, Limits, Unreadable
+from gateway.names import safe_name
 
 
 class Parts:
@@ -381,7 +382,7 @@ def test_no_damage_to_an_archive_raises_anything_but_unreadable(data):
     ],
 )
 def test_a_name_becomes_one_harmless_segment(name, expected):
-    assert safe_name(name) == expected
+    assert safe_name(name, "part") == expected
 
 
 @given(st.text(max_size=400))

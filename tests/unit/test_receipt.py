@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.tree import safe_name
+from gateway.names import safe_name
 from tests.unit.cli_here import Program
 from vault.note import verifier_key
 from vault.receipt import (

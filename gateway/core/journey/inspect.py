@@ -36,8 +36,8 @@ from gateway.core.journey.lifecycle import Event, State, next_state
 from gateway.core.journey.receive import Upload
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
-from gateway.core.tree import safe_name
 from gateway.errors import Refusal
+from gateway.names import safe_name
 from gateway.wire.messages import Verdict, Work
 from vault.catalogue.schema import clients, documents, settings
 from vault.catalogue.store import Transaction
@@ -128,8 +128,18 @@ class InspectionDesk:
             row = fixity.row
         else:
             return None
-        self._busy.add(row.id)
+        marked = row.id
+        self._busy.add(marked)
         try:
+            if fixity is None:
+                # The rows were read before this one was marked: a verdict may have come in between. What is
+                # read now is true as long as it is marked, since nobody else takes or judges it.
+                fresh = await core.read(lambda c: _still_due(c, marked, now))
+                if fresh is None:
+                    self._busy.discard(marked)
+                    self._core.inspection_work.set()  # there may be others
+                    return None
+                row = fresh
             if fixity is None and await self._is_being_written(row.id):
                 await self._put_off(row)
                 return None
@@ -138,7 +148,7 @@ class InspectionDesk:
                 key = core.store.custody.document_key(row)
                 descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
         except VaultError as error:
-            self._busy.discard(row.id)
+            self._busy.discard(marked)
             if fixity is not None:
                 fixity.result.set_exception(error)
                 return None
@@ -146,7 +156,7 @@ class InspectionDesk:
             await self._postpone(row, "integrity:unopenable", for_ever=False)
             return None
         except BaseException:
-            self._busy.discard(row.id)
+            self._busy.discard(marked)
             raise
         mode = "fixity" if fixity else "inspect"
         work = Work(
@@ -386,6 +396,12 @@ class InspectionDesk:
                     "next_attempt_at": None,
                     "reason": f"{UNJUDGED}{reason}"[:64],
                 }
+            changed = tx.connection.execute(
+                update(documents)
+                .where(documents.c.id == row.id, documents.c.state == State.RECEIVED)
+                .values(values)
+            )
+            if give_up and changed.rowcount:  # the ledger says what happened, and nothing else
                 core.record(
                     tx,
                     "document.inspected",
@@ -396,11 +412,6 @@ class InspectionDesk:
                     reason=f"{UNJUDGED}{reason}"[:64],
                     attempts=attempts,
                 )
-            tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == row.id, documents.c.state == State.RECEIVED)
-                .values(values)
-            )
 
         log.warning(
             "inspection postponed",
@@ -471,6 +482,17 @@ def _clamd_seen(connection: Connection) -> bool:
         ).scalar()
         is not None
     )
+
+
+def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[Any] | None:
+    """The row of a document as it is now, if it still waits for its inspection."""
+    return connection.execute(
+        select(documents).where(
+            documents.c.id == document_id,
+            documents.c.state == State.RECEIVED,
+            documents.c.next_attempt_at <= stamp(now),
+        )
+    ).one_or_none()
 
 
 def _due(connection: Connection, now: datetime, busy: set[str]) -> Row[Any] | None:

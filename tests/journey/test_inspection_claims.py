@@ -1,0 +1,140 @@
+"""One document, one worker; one connection, one document."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from gateway.core.journey import inspect as queue
+from gateway.core.sessions import InspectSession
+from gateway.errors import WireError
+from gateway.wire.channel import REQUEST_DECODERS
+from gateway.wire.messages import Claim, Classification, Scan, Verdict, Work
+from tests.support.house import run
+from vault import ledger
+from vault.catalogue.schema import documents
+
+NOTE = b"a note"
+
+
+async def claimed(session: InspectSession) -> Work:
+    work, descriptor = await session.handle(Claim())
+    assert isinstance(work, Work)
+    os.close(descriptor)
+    return work
+
+
+def clean(work: Work, digest: bytes, **more) -> Verdict:
+    return Verdict(
+        work.document_id,
+        work.size,
+        digest,
+        scans=[Scan("yara", "clean")],
+        classification=Classification("demo-note", 0.95, "2025-01-01"),
+        **more,
+    )
+
+
+async def digest_of(house, document: str) -> bytes:
+    row = await house.core.read(
+        lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
+    )
+    return house.core.store.custody.open_metadata(row).sha256
+
+
+def test_a_connection_that_gave_its_verdict_gets_no_other_document(house):
+    async def journey():
+        mine = await house.upload("/inbox/mine.txt", NOTE)
+        await house.upload("/inbox/others.txt", b"others", by="other")
+        session = InspectSession(house.core, house.desk)
+        work = await claimed(session)
+        assert work.document_id == mine
+        await session.handle(clean(work, await digest_of(house, mine)))
+        with pytest.raises(WireError, match="one document a connection"):
+            await session.handle(Claim())
+        await session.close()
+
+    run(journey())
+
+
+def test_a_document_judged_between_the_look_and_the_claim_is_not_handed_out_again(
+    house, monkeypatch
+):
+    """The look reads an older snapshot than the set of busy ones: held still between the two."""
+
+    async def journey():
+        document = await house.upload("/inbox/mine.txt", NOTE)
+        first, second = (InspectSession(house.core, house.desk) for _ in range(2))
+        work = await claimed(first)
+        looked, go_on = asyncio.Event(), asyncio.Event()
+        read = house.core.read
+
+        async def slow(look):
+            busy, house.desk._busy = house.desk._busy, set()
+            try:
+                found = await read(look)  # as if the snapshot were from before the claim
+            finally:
+                house.desk._busy = busy
+            if not looked.is_set():
+                looked.set()
+                await go_on.wait()
+            return found
+
+        monkeypatch.setattr(house.core, "read", slow)
+        monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
+        claim = asyncio.create_task(second.handle(Claim()))
+        await looked.wait()
+        monkeypatch.setattr(house.core, "read", read)
+        await first.handle(clean(work, await digest_of(house, document)))
+        go_on.set()
+        reply, descriptor = await claim
+        assert descriptor is None
+        assert not isinstance(reply, Work)
+        await first.close()
+        await second.close()
+
+    run(journey())
+
+
+def test_giving_up_on_a_document_that_was_judged_meanwhile_leaves_no_entry(house):
+    async def journey():
+        document = await house.upload("/inbox/mine.txt", NOTE)
+        row = await house.core.read(
+            lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
+        )
+        session = InspectSession(house.core, house.desk)
+        work = await claimed(session)
+        await session.handle(clean(work, await digest_of(house, document)))
+        size = await house.core.read(ledger.size_of)
+        last = house.core.config.inspect.max_attempts - 1
+        stale = type("Row", (), {"id": row.id, "attempts": last})()
+        await house.desk._postpone(stale, "inspection-failed", for_ever=False)
+        assert await house.core.read(ledger.size_of) == size
+        await session.close()
+
+    run(journey())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"media_type": "text/plain\nX-Evil: 1"},
+        {"media_type": "a" * 4000 + "/b"},
+        {"suggested_name": "x" * 5000},
+        {"facts": {"subject": "x" * 100_000}},
+        {"facts": {str(number): "x" for number in range(1000)}},
+        {"unreadable": "Another client's words"},
+        {"size": -1},
+        {"sha256": b"x" * 33},
+    ],
+)
+def test_what_a_verdict_may_say_is_bounded(more):
+    verdict = Verdict("01", 1, b"", **{"size": 1, **more} if "size" not in more else {})
+    fields = msgspec.structs.asdict(verdict) | more
+    body = msgspec.msgpack.encode({"type": "Verdict", **fields})
+    with pytest.raises(msgspec.ValidationError):
+        REQUEST_DECODERS["inspect"].decode(body)
