@@ -45,7 +45,8 @@ def verify_signed(
     row = identity.load_account(connection, name)
     if row is None or not identity.has_key(connection, row.id, blob):
         raise Refusal(
-            "denied", f"{subject}: expected a key of the active account {name}, found none"
+            "denied",
+            f"{subject}: expected a registered key of an active account, found none for {name}",
         )
     why = admission.admits(row, now, zone, None)
     if why is not None:
