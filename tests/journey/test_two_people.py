@@ -39,3 +39,17 @@ def test_disabling_an_officer_does_not_reopen_the_beginners_rule(house):
             assert "--signing-key" in refusal.message
 
     run(journey())
+
+
+def test_a_key_added_after_the_proposal_does_not_count_for_it(house):
+    async def journey():
+        await house.filed("note.txt", record_class="demonstration-note")
+        (batch,) = await house.act("disposal.propose")
+        house.clock.advance(hours=1)
+        mine = Ed25519PrivateKey.generate()
+        line = sshsig.public_line(mine)
+        await house.act("account.key", by="officer1", name="officer2", add=line)
+        house.keys["officer2"] = mine
+        assert (await house.refused(house.approve(batch["id"], "officer2"))).code == "denied"
+
+    run(journey())

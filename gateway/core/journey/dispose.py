@@ -24,7 +24,8 @@ from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, log, stamp
 from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
-from vault.catalogue.schema import approvals, batches, clients, documents, holds
+from vault import sshsig
+from vault.catalogue.schema import account_keys, approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
 from vault.certificate import RegisterEntry, canonical, register_digest
 from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
@@ -318,6 +319,18 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
             now=now,
             zone=ZoneInfo(core.config.login.time_zone),
         )
+        added = tx.connection.execute(
+            select(account_keys.c.added_at).where(
+                account_keys.c.account_id == account.id,
+                account_keys.c.fingerprint == sshsig.fingerprint(blob),
+            )
+        ).scalar_one()
+        if added > batch.proposed_at:
+            raise Refusal(
+                "denied",
+                f"approval of batch {batch_id}: expected a key added before {batch.proposed_at},"
+                f" when it was proposed, found one of {added}",
+            )
         earlier = tx.connection.execute(
             select(approvals).where(approvals.c.batch_id == batch_id)
         ).all()
