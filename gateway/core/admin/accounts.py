@@ -373,22 +373,22 @@ async def check_officer_makers(context: Context) -> None:
     """Dual control must not fall to whoever holds the console.
 
     The first officers are made by the console, as many as a disposal needs; from then on a new officer, or
-    a new key for one, takes the signature of an officer.
+    a new key for one, takes the signature of an officer. Disabled officers count: or disabling one, which
+    the console may, would open this again.
     """
     if context.account is not None and context.account.role == "officer":
         return
     wanted = context.core.config.disposal.approvals + 1
-    active = await context.core.read(
+    ever = await context.core.read(
         lambda c: c.execute(
-            select(func.count())
-            .select_from(accounts)
-            .where(accounts.c.role == "officer", accounts.c.state == "active")
+            select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
         ).scalar_one()
     )
-    if active >= wanted:
+    if ever >= wanted:
         raise Refusal(
             "denied",
-            f"officer: expected the signature of one, as there are {active}; sign it as an officer",
+            f"officer: expected the signature of one, as there are or were {ever};"
+            " sign it with --as NAME --signing-key FILE",
         )
 
 

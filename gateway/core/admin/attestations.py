@@ -9,9 +9,9 @@ says so.
 from __future__ import annotations
 
 import asyncio
-import base64
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -23,8 +23,8 @@ from gateway.core.identity import Account
 from gateway.core.journey import certify, dispose
 from gateway.core.journey.certify import WITNESSED, Medium
 from gateway.core.runtime import stamp
+from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
-from vault import sshsig
 from vault.catalogue.schema import approvals, batches, clients, sanitisations
 from vault.catalogue.store import Transaction
 from vault.certificate_statements import (
@@ -86,16 +86,16 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
                 "locked", f"batch {batch.id}: expected it executed, found it {batch.state}"
             )
         text, namespace = _text(tx.connection, batch, account, arguments)
-        try:
-            line = sshsig.verify(arguments.signature, text.encode(), namespace)
-        except sshsig.SignatureError as error:
-            raise Refusal("denied", f"attestation on batch {batch.id}: {error}") from error
-        blob = base64.b64decode(line.split()[1])
-        if not identity.has_key(tx.connection, account.id, blob):
-            raise Refusal(
-                "denied",
-                f"attestation on batch {batch.id}: expected a key of {account.name}, found another",
-            )
+        _, blob = verify_signed(
+            tx.connection,
+            name=account.name,
+            statement=text.encode(),
+            signature=arguments.signature,
+            namespace=namespace,
+            subject=f"attestation on batch {batch.id}",
+            now=now,
+            zone=ZoneInfo(core.config.login.time_zone),
+        )
         if arguments.kind == "sanitised":
             _check_day(batch, _medium(arguments).performed_on, now.date())
         if arguments.kind == "witness":

@@ -10,16 +10,15 @@ The same desk serves the command line when no core runs: it opens the store itse
 
 from __future__ import annotations
 
-import base64
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection
 
-from gateway.core import identity
 from gateway.core.admin import (
     access,
     accounts,
@@ -43,10 +42,10 @@ from gateway.core.identity import Account
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core
 from gateway.core.sessions import Answer, Session
+from gateway.core.signed import verify_signed
 from gateway.core.tree import Opened
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
-from vault import sshsig
 
 NAMESPACE: Final = "strongroom-act"
 CONSOLE: Final = "console"
@@ -211,24 +210,21 @@ class AdminSession(Session):
         """The account that signed an act, proven by its key (raises Refusal)."""
         if call.statement != act_statement(call.act, call.arguments, call.account, self._challenge):
             raise Refusal("denied", f"act {call.act}: expected a signature over this very act")
-        try:
-            line = sshsig.verify(call.signature, call.statement, NAMESPACE)
-        except sshsig.SignatureError as error:
-            raise Refusal("denied", f"act {call.act}: {error}") from error
-        blob = base64.b64decode(line.split()[1])
 
-        def look(connection: Connection) -> Account | None:
-            row = identity.load_account(connection, call.account)
-            if row is None or not identity.has_key(connection, row.id, blob):
-                return None
-            return identity.describe(connection, row)
+        def look(connection: Connection) -> Account:
+            account, _ = verify_signed(
+                connection,
+                name=call.account,
+                statement=call.statement,
+                signature=call.signature,
+                namespace=NAMESPACE,
+                subject=f"act {call.act}",
+                now=self.core.now(),
+                zone=ZoneInfo(self.core.config.login.time_zone),
+            )
+            return account
 
         account = await self.core.read(look)
-        if account is None:
-            raise Refusal(
-                "denied",
-                f"act {call.act}: expected a registered key of an active account, found none",
-            )
         # One signature, one act: a second act on this connection needs a new challenge.
         self._challenge = secrets.token_hex(32)
         return account

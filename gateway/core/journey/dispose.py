@@ -8,10 +8,10 @@ one key. Executing it is `gateway.core.journey.destroy`.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, select, update
@@ -22,6 +22,7 @@ from gateway.core.journey.examination import Examination
 from gateway.core.journey.lifecycle import DISPOSABLE, State
 from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, log, stamp
+from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
 from vault import sshsig
 from vault.catalogue.schema import account_keys, approvals, batches, clients, documents, holds
@@ -310,22 +311,27 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
                 "exists", f"batch {batch_id}: expected approvals wanted, found it approved"
             )
         statement = statement_for(tx.connection, batch, account, decision)
-        try:
-            line = sshsig.verify(signature, statement.encode(), APPROVAL_NAMESPACE)
-        except sshsig.SignatureError as error:
-            raise Refusal("denied", f"approval of batch {batch_id}: {error}") from error
-        blob = base64.b64decode(line.split()[1])
-        owner = tx.connection.execute(
-            select(account_keys.c.account_id).where(
+        _, blob = verify_signed(
+            tx.connection,
+            name=account.name,
+            statement=statement.encode(),
+            signature=signature,
+            namespace=APPROVAL_NAMESPACE,
+            subject=f"approval of batch {batch_id}",
+            now=now,
+            zone=ZoneInfo(core.config.login.time_zone),
+        )
+        added = tx.connection.execute(
+            select(account_keys.c.added_at).where(
                 account_keys.c.account_id == account.id,
                 account_keys.c.fingerprint == sshsig.fingerprint(blob),
-                account_keys.c.removed_at.is_(None),
             )
-        ).scalar()
-        if owner is None:
+        ).scalar_one()
+        if added > batch.proposed_at:
             raise Refusal(
                 "denied",
-                f"approval of batch {batch_id}: expected a key of {account.name}, found another",
+                f"approval of batch {batch_id}: expected a key added before {batch.proposed_at},"
+                f" when it was proposed, found one of {added}",
             )
         earlier = tx.connection.execute(
             select(approvals).where(approvals.c.batch_id == batch_id)

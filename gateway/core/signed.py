@@ -1,0 +1,57 @@
+"""What a person signed counts as theirs: one check for acts, approvals and attestations.
+
+Promises: a signature counts only if it is over this very statement, by a key that the account has now, and
+if the account may act now: active, not expired, inside its hours. A signed statement comes over the
+console, which has no network, so networks are not looked at.
+
+Leaves out: who may do what (`admin.desk`), and whether one key was used twice (the act that counts).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from gateway.core import admission, identity
+from gateway.core.identity import Account
+from gateway.errors import Refusal
+from vault import sshsig
+
+
+def verify_signed(
+    connection: Connection,
+    *,
+    name: str,
+    statement: bytes,
+    signature: str,
+    namespace: str,
+    subject: str,
+    now: datetime,
+    zone: ZoneInfo,
+) -> tuple[Account, bytes]:
+    """The account that signed, as it is now, and the blob of the key it signed with.
+
+    Raises:
+        Refusal: the signature is wrong, the key is not this account's, or the account may not act now.
+    """
+    try:
+        line = sshsig.verify(signature, statement, namespace)
+    except sshsig.SignatureError as error:
+        raise Refusal("denied", f"{subject}: {error}") from error
+    blob = base64.b64decode(line.split()[1])
+    row = identity.load_account(connection, name)
+    if row is None or not identity.has_key(connection, row.id, blob):
+        raise Refusal(
+            "denied",
+            f"{subject}: expected a registered key of an active account, found none for {name}",
+        )
+    why = admission.admits(row, now, zone, None)
+    if why is not None:
+        raise Refusal(
+            "denied",
+            f"{subject}: expected account {name} within its limits, found it outside: {why}",
+        )
+    return identity.describe(connection, row), blob
