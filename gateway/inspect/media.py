@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 Kind = Literal["pdf", "zip", "compound", "mail", "xml", "html", "text", "image", "opaque"]
 
 _ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
-_HEADER_LINE: Final = re.compile(rb"^(?:From |[A-Za-z][A-Za-z0-9-]{1,60}:[ \t])")
+# RFC 5322 asks for no space after the colon, and for no blank line before: programs write both.
+_HEADER_LINE: Final = re.compile(rb"^(?:>?From |[A-Za-z][A-Za-z0-9-]{1,60}[ \t]{0,8}:)")
 _MAIL_HEADERS: Final = re.compile(
-    rb"^(?:Received|Message-ID|MIME-Version|Return-Path|Delivered-To|X-[\w-]+|From|To|Subject|Date):",
+    rb"^(?:Received|Message-ID|MIME-Version|Return-Path|Delivered-To|X-[\w-]+|From|To|Subject|Date"
+    rb"|Content-Type)[ \t]{0,8}:",
     re.MULTILINE | re.IGNORECASE,
 )
 _IMAGES: Final = frozenset(
@@ -95,6 +97,7 @@ def _kind(document: Document, head: bytes, found: str) -> Kind:
 def _is_message(document: Document, head: bytes, found: str) -> bool:
     if found == "message/rfc822":
         return True
+    head = head.lstrip(b"\r\n")
     if not _HEADER_LINE.match(head):
         return False
     top = head.split(b"\n\n", 1)[0].split(b"\r\n\r\n", 1)[0]

@@ -47,6 +47,14 @@ FACT_LENGTH: Final = 500
 _INLINE_IMAGE: Final = 256 * KIB
 _MAX_MIME_PARTS: Final = 5000
 _ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"})
+_CODED: Final = frozenset({"base64", "quoted-printable"})
+_HEADER_LIMIT: Final = 8192  # bytes of a folded field that says how a part is to be read
+_STRUCTURE: Final = re.compile(rb"^content-[a-z-]{1,40}[ \t]*+:", re.IGNORECASE | re.MULTILINE)
+_FIELD_END: Final = re.compile(rb"\n(?![ \t])")
+# Where a mailbox goes on: its separator line, with a header behind it.
+_SEPARATOR: Final = re.compile(rb"^>?From [^\r\n]*\r?\n(?=[!-9;-~]{1,80}+:)", re.MULTILINE)
+_BOUNDARY: Final = re.compile(r";\s*+boundary\s*+\*?(?:\d++\*?)?\s*+=", re.IGNORECASE)
+_BASE64_LINE: Final = re.compile(rb"[A-Za-z0-9+/]++={0,2}")
 _ONCE: Final = (
     "content-type",
     "content-transfer-encoding",
@@ -168,6 +176,13 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         unpacked.trouble("over_limit", "mail.too_large")
         return unpacked
     raw = document.whole(limits)
+    if not raw.strip():
+        unpacked.trouble("malformed", "mail.empty")
+        return unpacked
+    if _has_long_header(raw):
+        unpacked.trouble("over_limit", "mail.header_too_long")
+        return unpacked
+    raw, others = _messages(raw, unpacked)
     _check_bytes(raw, unpacked)
     try:
         message = email.message_from_bytes(raw, policy=email.policy.compat32)
@@ -192,7 +207,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
                     unpacked.trouble("over_limit", "mail.too_deep")
                     break
                 budget.open()
-                name, content = _attachment(part, index)
+                name, content = _attachment(part, index, unpacked)
                 unpacked.parts.append(sink.add(name, budget.count([content])))
         except Unreadable as error:
             unpacked.trouble(error.reason, f"mail.part_{error.reason}")
@@ -200,7 +215,51 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
                 break
         except Exception as error:  # noqa: BLE001  what was committed before must be reported
             unpacked.result.fail(error_code("mail.part", error))
+    _keep_others(others, document.depth < limits.max_depth, unpacked, budget, sink)
     return unpacked
+
+
+def _keep_others(
+    others: list[bytes], room: bool, unpacked: Unpacked, budget: _Budget, sink: PartSink
+) -> None:
+    """The further messages of a mailbox, each as a part of its own."""
+    try:
+        for number, other in enumerate(others, 2):
+            if not room:
+                raise Unreadable("over_limit", "mailbox: expected it less deep, found it deeper")
+            budget.open()
+            unpacked.parts.append(sink.add(f"message-{number}.eml", budget.count([other])))
+    except Unreadable as error:
+        unpacked.trouble(error.reason, f"mail.part_{error.reason}")
+
+
+def _has_long_header(raw: bytes) -> bool:
+    """Whether a header that says how to read a part is longer than any mail program writes.
+
+    The standard library's parameter parser is quadratic in it, and runs while the message is parsed.
+    """
+    for start in _STRUCTURE.finditer(raw):
+        end = _FIELD_END.search(raw, start.end())
+        if (end.start() if end else len(raw)) - start.start() > _HEADER_LIMIT:
+            return True
+    return False
+
+
+def _messages(raw: bytes, unpacked: Unpacked) -> tuple[bytes, list[bytes]]:
+    """The first message of what came, and the others where it is a mailbox (RFC 4155).
+
+    Programs differ in what they make of blank lines before the first header and of a second "From " line: one
+    sees a text, the other a message with attachments. Both readings are taken apart, and the mail is closed.
+    """
+    stripped = raw.lstrip(b"\r\n")
+    if len(stripped) != len(raw):
+        unpacked.trouble("ambiguous", "mail.blank_before_header")
+    if not stripped.startswith((b"From ", b">From ")):
+        return stripped, []
+    found = [each for each in _SEPARATOR.split(stripped) if each.strip()]
+    if len(found) > 1:
+        unpacked.trouble("ambiguous", "mail.several_messages")
+    return (found[0], found[1:]) if found else (stripped, [])
 
 
 def _check_bytes(raw: bytes, unpacked: Unpacked) -> None:
@@ -238,26 +297,23 @@ def _check_part(part: Message, unpacked: Unpacked) -> None:
         if len(part.get_all(name, [])) > 1:
             unpacked.trouble("ambiguous", f"mail.duplicate_{name.replace('-', '_')}")
     kind_header = str(part.get("Content-Type", ""))
-    if len(re.findall(r";\s*boundary\s*\*?(?:\d+\*?)?\s*=", kind_header, re.IGNORECASE)) > 1:
+    if len(_BOUNDARY.findall(kind_header)) > 1:
         unpacked.trouble("ambiguous", "mail.duplicate_boundary")
     for header, parameter in (("Content-Type", "name"), ("Content-Disposition", "filename")):
-        pattern = rf";\s*{parameter}\s*="
+        pattern = rf";\s*+{parameter}\s*+="  # possessive: two neighbouring repeats are quadratic
         if len(re.findall(pattern, str(part.get(header, "")), re.IGNORECASE)) > 1:
             unpacked.trouble("ambiguous", "mail.duplicate_name")
-    coding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    if coding not in _ENCODINGS:
+    coding = _coding(part)
+    if coding != str(part.get("Content-Transfer-Encoding", "")).strip().lower():
         unpacked.trouble("ambiguous", "mail.unknown_encoding")
     kind = part.get_content_type()
-    if (
-        part.is_multipart()
-        and kind.startswith("multipart/")
-        and coding
-        in {
-            "base64",
-            "quoted-printable",
-        }
-    ):
+    if kind.startswith("multipart/") and coding in _CODED:
         unpacked.trouble("ambiguous", "mail.encoded_multipart")
+    elif kind.startswith("multipart/") and not part.is_multipart():
+        unpacked.trouble("ambiguous", "mail.unparted_multipart")
+    if kind.startswith("message/") and coding in _CODED:
+        # RFC 2046, 5.2.1 forbids it, programs send it, and only some readers decode it.
+        unpacked.trouble("ambiguous", "mail.encoded_message")
     boundary = part.get_boundary() if kind.startswith("multipart/") else "-"
     if not boundary or len(boundary) > 70:
         unpacked.trouble("ambiguous", "mail.bad_boundary")
@@ -309,8 +365,29 @@ def _raw_filename(part: Message) -> str:
         return "attachment"
 
 
-def _attachment(part: Message, index: int) -> tuple[str, bytes]:
+def _coding(part: Message) -> str:
+    """A part's transfer encoding; what nobody knows counts as what its first word says, or as none."""
+    said = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
+    first = re.split(r"[\s;(]", said, maxsplit=1)[0]
+    return first if first in _ENCODINGS else ""
+
+
+def _attachment(part: Message, index: int, unpacked: Unpacked) -> tuple[str, bytes]:
     payload = part.get_payload()
+    kind = part.get_content_type()
+    if kind.startswith("message/") and _coding(part) in _CODED:
+        # The parser read the encoded lines as a message: they are its body, or, where one looked like a
+        # header, its header too. Its bytes are what stood there.
+        inner = payload[0] if isinstance(payload, list) and payload else payload
+        text = (
+            inner.as_bytes(policy=_flat()) if isinstance(inner, Message) else str(payload).encode()
+        )
+        return f"message-{index + 1}.eml", _transfer_decoded(text, _coding(part), unpacked)
+    if kind.startswith("multipart/"):
+        # A container without parts as it stands: what its encoding hides is a message of that type.
+        body = _decoded(part, unpacked)
+        head = str(part.get("Content-Type", "")).encode("ascii", "replace")
+        return f"message-{index + 1}.eml", b"Content-Type: " + head + b"\r\n\r\n" + body
     if isinstance(payload, list):
         inner = payload[0] if payload else None
         if len(payload) != 1 or not isinstance(inner, Message):
@@ -319,29 +396,49 @@ def _attachment(part: Message, index: int) -> tuple[str, bytes]:
         return safe_name(f"{name.replace('/', '-')}.eml", "part"), inner.as_bytes(policy=_flat())
     name = header_text(_raw_filename(part), 1000)
     fallback = f"attachment-{index + 1}"
-    return safe_name(name, fallback), _decoded(part)
+    return safe_name(name, fallback), _decoded(part, unpacked)
 
 
 def _flat() -> email.policy.Compat32:
     return email.policy.compat32.clone(max_line_length=0, linesep="\r\n")
 
 
-def _decoded(part: Message) -> bytes:
-    """The bytes of a leaf. Broken base64 is refused, not guessed at."""
+def _decoded(part: Message, unpacked: Unpacked) -> bytes:
+    """The bytes of a leaf, as far as they go."""
     payload = part.get_payload()
     if not isinstance(payload, str):
         raise Unreadable("malformed", "mail part: expected one body, found none")
-    data = payload.encode("ascii", "surrogateescape")
-    coding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
-    if coding == "base64":
-        compact = re.sub(rb"[\s]+", b"", data)
-        try:
-            return binascii.a2b_base64(compact, strict_mode=bool(compact))
-        except binascii.Error as error:
-            raise Unreadable("malformed", "mail part: expected base64, found damage") from error
+    data = payload.encode("utf-8", "surrogateescape")
+    return _transfer_decoded(data, _coding(part), unpacked)
+
+
+def _transfer_decoded(data: bytes, coding: str, unpacked: Unpacked) -> bytes:
+    """A body without its transfer encoding.
+
+    Damaged base64 is taken as far as it goes, as mail programs do (no padding, a footer behind it): what a
+    recipient would open is what is judged, and the mail is ambiguous.
+    """
     if coding == "quoted-printable":
         return quopri.decodestring(data)
-    return data
+    if coding != "base64":
+        return data
+    compact = re.sub(rb"\s+", b"", data)
+    try:
+        return binascii.a2b_base64(compact, strict_mode=bool(compact))
+    except binascii.Error:
+        unpacked.trouble("ambiguous", "mail.damaged_base64")
+    lines = []
+    for line in data.splitlines():
+        kept = line.strip()
+        if kept and not _BASE64_LINE.fullmatch(kept):
+            break  # a footer, or damage: what stands before it counts
+        lines.append(kept)
+        if kept.endswith(b"="):
+            break
+    whole = b"".join(lines).rstrip(b"=")
+    if len(whole) % 4 == 1:
+        whole = whole[:-1]
+    return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
 
 
 def _body_text(part: Message, room: int) -> str:

@@ -14,6 +14,7 @@ def test_an_expired_officer_neither_approves_nor_acts(house):
         (batch,) = await house.act("disposal.propose")
         await house.act("account.change", name="officer1", expires="2026-12-01")
         house.clock.advance(days=30)
+        house.restart()
         refusal = await house.refused(house.approve(batch["id"], "officer1"))
         assert refusal.code == "denied"
         assert "officer1" in refusal.message
@@ -46,6 +47,7 @@ def test_a_key_added_after_the_proposal_does_not_count_for_it(house):
         await house.filed("note.txt", record_class="demonstration-note")
         (batch,) = await house.act("disposal.propose")
         house.clock.advance(hours=1)
+        house.restart()
         mine = Ed25519PrivateKey.generate()
         line = sshsig.public_line(mine)
         await house.act("account.key", by="officer1", name="officer2", add=line)

@@ -7,13 +7,18 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
+from sqlalchemy import delete, insert
 
 from gateway.cli import doctor
 from gateway.config import load
+from gateway.core.clock import SETTING_MARK, Mark
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
 from vault import blobs
+from vault.catalogue.schema import settings
+from vault.catalogue.store import Transaction
 from vault.root import FileRootKey
 from vault.store import Store
 
@@ -120,25 +125,31 @@ def test_a_store_that_another_process_holds_is_no_problem(made) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "problem"),
+    ("ago", "problem"),
     [
         (timedelta(0), False),
         (timedelta(minutes=-9), False),
         (timedelta(minutes=-11), True),
-        (timedelta(days=300), False),
+        (timedelta(days=29), False),
+        (timedelta(days=31), True),
         (timedelta(days=4000), True),
     ],
 )
-def test_a_clock_that_does_not_fit_the_ledger_is_a_problem(
-    made, shift: timedelta, problem: bool
+def test_a_clock_that_does_not_fit_what_the_store_knows_is_a_problem(
+    made, ago: timedelta, problem: bool
 ) -> None:
+    """The store was last known right `ago` (negative: it will be)."""
     store = Store.open(made.folder / "vault", FileRootKey.load(made.folder / "root.key"))
-    at = datetime.now(UTC)
-    store.catalogue.write(
-        lambda tx: tx.ledger.append(tx.connection, kind="test", subject="s", actor="console", at=at)
-    )
+    mark = Mark(datetime.now(UTC) - ago, 10_000)
+
+    def known(tx: Transaction) -> None:
+        tx.connection.execute(delete(settings).where(settings.c.key == SETTING_MARK))
+        value = msgspec.json.encode(mark).decode()
+        tx.connection.execute(insert(settings), {"key": SETTING_MARK, "value": value})
+
+    store.catalogue.write(known)
     store.close()
-    assert about(look(made, at + shift), "clock") == ["problem"] * problem
+    assert about(look(made), "clock") == ["problem"] * problem
 
 
 def test_free_space_below_the_minimum_is_a_problem_and_near_it_a_weakness(made) -> None:

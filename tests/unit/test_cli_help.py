@@ -32,6 +32,8 @@ COMMANDS = {
     "account change": SIGNED | {"--expires", "--network", "--hours"},
     "account totp": SIGNED,
     "account password": SIGNED | {"--remove"},
+    "clock show": RESULT,
+    "clock confirm": SIGNED | {"--reason"},
     "penalty list": RESULT,
     "penalty lift": SIGNED,
     "account list": RESULT,

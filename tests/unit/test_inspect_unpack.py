@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import quopri
 import stat
 import struct
 import time
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import archive, unpack
+from gateway.inspect import archive, media, unpack
 from gateway.inspect.document import Document, Limits, Unreadable
 from gateway.names import safe_name
 
@@ -111,10 +112,129 @@ def test_a_multipart_that_claims_to_be_encoded_is_ambiguous():
     assert "mail.encoded_multipart" in result.result.suspect
 
 
-def test_broken_base64_is_held_and_not_guessed_at():
-    result, parts = mail(attachment(b"content of a file").replace("Y29u", "Y2=u"))
-    assert parts == []
-    assert result.result.unreadable == "malformed"
+def test_damaged_base64_is_taken_as_far_as_it_goes_and_the_mail_is_ambiguous():
+    content = b"content of a file that a mail program opens"
+    whole = base64.encodebytes(content).decode()
+    for damaged in (
+        whole.rstrip("=\n") + "\n",
+        whole + "-- \nThis mail was checked by a gateway.\n",
+        whole.rstrip("=\n") + "\n\n--\nfooter, without padding before it\n",
+    ):
+        result, parts = mail(attachment(content).replace(whole, damaged))
+        assert parts == [("a.pdf", content)]
+        assert result.result.unreadable == "ambiguous"
+    result, parts = mail(attachment(content).replace(whole, "Y2=u\n" + whole))
+    assert result.result.unreadable == "ambiguous"
+    assert len(parts) == 1
+
+
+@pytest.mark.parametrize("coding", ["base65", "base64 (encoded)", "x-uuencode", "BASE64;"])
+def test_an_attachment_under_an_encoding_nobody_knows_does_not_vanish(coding):
+    result, parts = mail(attachment(b"x" * 50).replace("Encoding: base64", f"Encoding: {coding}"))
+    assert result.result.unreadable == "ambiguous"
+    ((name, content),) = parts
+    assert name == "a.pdf"
+    assert content == (b"x" * 50 if "base64" in coding.lower() else content)
+    assert content
+
+
+@pytest.mark.parametrize("raw", [b"", b"\r\n\r\n", b"   "])
+def test_a_mail_of_nothing_is_for_a_person(raw):
+    assert mail(raw)[0].result.unreadable == "malformed"
+
+
+INNER = attachment(b"MZ a program", name="tool.exe")
+
+
+def attached(headers, body):
+    return (
+        'From: a@b\nSubject: outer\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="O"\n\n'
+        f"--O\n{headers}\n\n{body}\n--O--\n"
+    )
+
+
+def taken_apart(parts, depth=1):
+    """Everything found inside, however deep, the way the inspectors go on with each part."""
+    found = []
+    for name, content in parts:
+        found.append((name, content))
+        inner = Document("d", io.BytesIO(content), len(content), name, "part", depth)
+        if media.detect(inner)[0] == "mail":
+            deeper = Parts()
+            unpack.unpack_mail(inner, Limits(), deeper)
+            found += taken_apart(deeper.taken, depth + 1)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        pytest.param(
+            attached(
+                "Content-Type: message/rfc822\nContent-Transfer-Encoding: base64",
+                base64.encodebytes(INNER.encode()).decode(),
+            ),
+            True,
+            id="message in base64",
+        ),
+        pytest.param(
+            attached(
+                "Content-Type: message/rfc822\nContent-Transfer-Encoding: quoted-printable",
+                quopri.encodestring(INNER.encode()).decode(),
+            ),
+            True,
+            id="message in quoted-printable",
+        ),
+        pytest.param(
+            attached(
+                'Content-Type: multipart/mixed; boundary="B"\nContent-Transfer-Encoding: base64',
+                base64.encodebytes(INNER.partition("\n\n")[2].encode()).decode(),
+            ),
+            True,
+            id="multipart in base64",
+        ),
+        pytest.param(
+            attached("Content-Type: message/rfc822", INNER.replace("From: a@", "From:a@")),
+            False,
+            id="no space after the first colon",
+        ),
+        pytest.param("\n" + INNER, True, id="a blank line before the header"),
+        pytest.param(
+            attached("Content-Type: message/rfc822", "\n" + INNER), False, id="blank line inside"
+        ),
+        pytest.param(
+            "From x@y Mon Jan  1 00:00:00 2024\nFrom: a@b\nSubject: one\n\ntext\n\n"
+            "From x@y Mon Jan  1 00:00:00 2024\n" + INNER,
+            True,
+            id="a second message in a mailbox",
+        ),
+    ],
+)
+def test_what_an_attached_mail_holds_is_taken_out_whichever_way_it_is_written(text, closed):
+    result, parts = mail(text)
+    assert ("tool.exe", b"MZ a program") in taken_apart(parts)
+    assert bool(result.result.unreadable) is closed
+
+
+@pytest.mark.parametrize(
+    "grow",
+    [
+        pytest.param(lambda n: "boundary" + " " * n + "x", id="boundary and spaces"),
+        pytest.param(lambda n: ";boundary" * (n // 9), id="many boundaries"),
+        pytest.param(lambda n: "x; name" + " " * n + ";", id="name and spaces"),
+        pytest.param(lambda n: ';"' * (n // 2), id="quotes"),
+    ],
+)
+def test_a_header_of_any_length_costs_no_more_than_its_length(grow):
+    def cost(length):
+        text = f"From: a@b\nContent-Type: multipart/mixed; {grow(length)}\n\n--B\n\nx\n--B--\n"
+        begun = time.process_time()
+        mail(text)
+        return time.process_time() - begun
+
+    first = max(cost(16_384), 0.002)
+    # Six doublings: 64 times the input. Quadratic would be 4096 times the time.
+    assert cost(16_384 * 64) < first * 64 * 8
 
 
 @pytest.mark.parametrize(
