@@ -11,15 +11,15 @@ Leaves out: reading the documents themselves (`read_data` of the caller does tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
-from vault import ledger, ledger_verify
+from vault import copies, ledger, ledger_verify
 from vault.catalogue.schema import (
     batches,
     certificates,
@@ -88,7 +88,9 @@ def check(store: Store) -> Report:
     report.ledger_entries = result.size
     findings.extend(Finding("ledger", finding, TELL) for finding in result.findings)
     # 2. Each document: row, key, metadata, sealed file, its first ledger entry.
-    store.catalogue.read(lambda c: _documents(store, c, report, findings))
+    broken = _broken_keyrings(store)
+    findings.extend(broken.values())
+    store.catalogue.read(lambda c: _documents(store, c, report, findings, broken))
     # 3. Sealed files that no row knows.
     spooled = set(store.blobs.spooled())
     unknown: dict[str, str | None] = {}
@@ -111,7 +113,7 @@ def check(store: Store) -> Report:
         for blob_id in _strays(store, unknown)
     )
     # 4. Keyrings and groups.
-    _groups(store, report, findings)
+    _groups(store, report, findings, broken)
     # 5. Tombstones: nothing is both destroyed and there.
     for document_id, state in store.catalogue.read(
         lambda c: c.execute(
@@ -135,6 +137,39 @@ def check(store: Store) -> Report:
                 Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
             )
     return report
+
+
+def _broken_keyrings(store: Store) -> dict[str, Finding]:
+    """Client id → the one finding that says all of a keyring that does not open."""
+
+    opened = select(clients.c.id, clients.c.slug).where(clients.c.state != "closed")
+    found = {}
+    for row in store.catalogue.read(lambda c: c.execute(opened.order_by(clients.c.id)).all()):
+        try:
+            try:
+                store.custody.stored(row.id)
+            except VaultError:
+                # Keyrings change on the writing thread only: between two transactions they are at rest.
+                store.catalogue.write(lambda _tx, who=row.id: store.custody.stored(who))  # type: ignore[misc]
+        except VaultError as error:
+            found[row.id] = store.catalogue.read(partial(_broken, row, error))
+    return found
+
+
+def _broken(row: Any, error: VaultError, connection: Connection) -> Finding:
+    behind = connection.execute(
+        select(func.count())
+        .select_from(documents)
+        .where(documents.c.client_id == row.id, documents.c.state.in_(LIVING))
+    ).scalar_one()
+    places = [f"{place} (epoch {epoch})" for place, epoch in copies.good_copies(connection, row.id)]
+    return Finding(
+        f"keyring of client {row.slug} ({row.id})",
+        f"{error}; {behind} documents open with nothing else; copies were last read back at:"
+        f" {', '.join(places) or 'no place (none is registered)'}",
+        f"fetch {row.id}.keyring from one of these places, the newest first, and run"
+        f" `strongroom keys restore {row.slug} {row.id}.keyring`",
+    )
 
 
 def _integrity(connection: Connection) -> list[str]:
@@ -162,10 +197,13 @@ def _documents(
     connection: Connection,
     report: Report,
     findings: list[Finding],
+    broken: Container[str],
 ) -> None:
     received = _received(connection)
     for row in _rows(connection):
         report.documents += row.state in LIVING
+        if row.client_id in broken:
+            continue  # said once, of the keyring
         found = _document(store, connection, received, row)
         if found:
             # As of this moment, not of the beginning of the check.
@@ -278,7 +316,7 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
         last = rows[-1].id
 
 
-def _groups(store: Store, report: Report, findings: list[Finding]) -> None:
+def _groups(store: Store, report: Report, findings: list[Finding], broken: Container[str]) -> None:
     def open_clients(connection: Connection) -> set[str]:
         wanted = select(clients.c.id).where(clients.c.state != "closed")
         return set(connection.execute(wanted).scalars())
@@ -293,7 +331,7 @@ def _groups(store: Store, report: Report, findings: list[Finding]) -> None:
         )
         for owner in sorted((owners - {HOUSE} - known) & set(store.custody.owners()))
     )
-    for client_id in sorted(known):
+    for client_id in sorted(each for each in known if each not in broken):
         found, living = store.catalogue.read(lambda c, who=client_id: _groups_of(store, c, who))  # type: ignore[misc]
         if found:
             # Keyrings change on the writing thread only: between two transactions both are at rest.
@@ -320,7 +358,7 @@ def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[li
     try:
         present = set(store.custody.stored(client_id).groups)
     except VaultError as error:
-        return [Finding(subject, str(error), "restore the keyring from a registered copy")], 0
+        return [Finding(subject, str(error), "look again: it opened a moment ago")], 0
     return [
         *(
             Finding(subject, f"expected group {group_id}, found none", RESTORE)

@@ -287,6 +287,24 @@ def latest(connection: Connection, target: str, owner: str) -> Row[Any] | None:
     ).one_or_none()
 
 
+def newest_epoch(connection: Connection, owner: str) -> int:
+    """The newest epoch of a keyring that was read back anywhere; 0: none was."""
+    found = connection.execute(
+        select(func.max(copy_states.c.epoch)).where(copy_states.c.owner == owner)
+    ).scalar()
+    return int(found or 0)
+
+
+def good_copies(connection: Connection, owner: str) -> list[tuple[str, int]]:
+    """The places where a copy of a keyring was read back last, and its epoch: the newest first."""
+    rows = connection.execute(
+        select(copy_states.c.target, func.max(copy_states.c.epoch).label("epoch"))
+        .where(copy_states.c.owner == owner)
+        .group_by(copy_states.c.target)
+    )
+    return sorted(((row.target, int(row.epoch)) for row in rows), key=lambda each: -each[1])
+
+
 def table(
     connection: Connection,
     owner: str,

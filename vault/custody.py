@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault import copies
 from vault.catalogue.schema import documents, groups, wrappings
-from vault.errors import IntegrityError, KeyUnavailable
+from vault.errors import IntegrityError, KeyUnavailable, VaultError
 from vault.keyring import GroupKey, Keyring, KeyringStore
 from vault.wrapping import KEY, KeyWrapper, open_record, seal_record, unwrap_key, wrap_key
 
@@ -166,6 +166,38 @@ class Custody:
             keyring.secrets[name] = make()
             self.save(connection, owner, now)
         return keyring.secrets[name]
+
+    def restore(self, connection: Connection, owner: str, content: bytes, now: datetime) -> Keyring:
+        """Put a registered copy in the place of a keyring that does not open; its copies must follow.
+
+        Raises:
+            RuntimeError: the keyring opens. VaultError: the copy does not, or is too old; nothing was
+                changed.
+        """
+        living = list(
+            connection.execute(
+                select(groups.c.id).where(
+                    groups.c.client_id == owner, groups.c.dropped_at.is_(None)
+                )
+            ).scalars()
+        )
+        with self._lock:
+            try:
+                self._store.load(owner)
+            except VaultError:
+                pass
+            else:
+                raise RuntimeError(f"keyring {owner}: expected one that does not open")
+            try:
+                there = self._store.epoch_of(owner)
+            except VaultError:
+                there = 0  # its head is damaged, too
+            above = max(there, copies.newest_epoch(connection, owner))
+            keyring = self._open[owner] = self._store.restore(
+                owner, content, living=living, above=above
+            )
+        copies.request(connection, self._targets, owner, now)
+        return keyring
 
     def owners(self) -> list[str]:
         """Whose keyrings are on disk, the house's included."""

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -249,6 +249,30 @@ class KeyringStore:
         # token, and the next save or load takes them. The key of a save that never got here goes, too.
         self._forget(keyring.owner, below=keyring.floor)
         self._forget(keyring.owner, but=wrapped, above=stored)
+
+    def restore(
+        self, owner: str, content: bytes, *, living: Collection[str], above: int
+    ) -> Keyring:
+        """Put a registered copy in the place of a keyring that does not open, under a fresh epoch key.
+
+        `living`: the groups that still live; keys of others are left out, so that nothing that was destroyed
+        comes back. `above`: the newest epoch known of; the restored keyring gets a later one.
+
+        Returns the keyring as it was read back. Raises KeyUnavailable if the copy lacks a living group (it is
+        too old), WrongRootKey, IntegrityError, StorageFull, StorageFailed; then nothing was written.
+        """
+        keyring = _decode(content, owner, self._roots, self._root)
+        lacking = set(living) - set(keyring.groups)
+        if lacking:
+            raise KeyUnavailable(
+                f"keyring {owner}: expected a copy with all {len(living)} living groups, found one that lacks"
+                f" {len(lacking)}; take a newer copy"
+            )
+        for group_id in set(keyring.groups) - set(living):
+            keyring.drop_group(group_id)
+        data, _ = _encode(keyring, max(above, keyring.epoch) + 1, self._root)
+        write_durably(self.path(owner), data)
+        return self.load(owner)
 
     def destroy(self, owner: str) -> None:
         """Remove the keyring durably, leftovers of crashed writes included.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,7 +52,35 @@ def settle(
     )
 
 
+def restore(
+    client: Annotated[str, typer.Argument(metavar="CLIENT", help="The client's short name.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A copy of its keyring, fetched from a place that `check` names.",
+        ),
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back a client's keyring that does not open from a registered copy."""
+    arguments = {"client": client, "content": base64.b64encode(file.read_bytes()).decode()}
+    data = ask(config, "keys.restore", arguments, signing.person(as_name, key)).data
+    output.outcome(
+        data,
+        as_json,
+        f"The keyring of {data['client']} opens again (epoch {data['epoch']},"
+        f" {data['groups']} groups); its copies follow.",
+    )
+
+
 def add_to(keys: typer.Typer) -> None:
     """Give the group `keys` these commands."""
     keys.command("copies")(list_copies)
+    keys.command("restore")(restore)
     keys.command("settle")(settle)

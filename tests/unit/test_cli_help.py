@@ -98,6 +98,7 @@ COMMANDS = {
     "keys rotate": RESULT | {"--client", "--at-once"},
     "keys host": RESULT,
     "keys copies": RESULT,
+    "keys restore": SIGNED,
     "keys settle": SIGNED | {"--statement"},
     "check": SIGNED | {"--read-data", "--acknowledge"},
     "status": RESULT,

@@ -30,7 +30,14 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from vault.catalogue.schema import REVISION
-from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing, VaultError
+from vault.errors import (
+    IntegrityError,
+    StorageFailed,
+    StorageFull,
+    StoreExists,
+    StoreMissing,
+    VaultError,
+)
 from vault.ledger import Ledger
 
 T = TypeVar("T")
@@ -55,6 +62,9 @@ Work = Callable[[Transaction], T]
 class _Job:
     work: Callable[[Transaction], Any]
     future: Future[Any]
+
+
+_MAGIC: Final = b"SQLite format 3\0"
 
 
 class Catalogue:
@@ -101,8 +111,14 @@ class Catalogue:
             raise StoreMissing(
                 f"{path}: expected a catalogue, found none; `strongroom init` makes one"
             )
+        with path.open("rb") as file:
+            if file.read(len(_MAGIC)) != _MAGIC:  # else an empty file would be made a new catalogue
+                raise _damaged(path, "no database at all")
         migrate(path)
-        return cls(path)
+        try:
+            return cls(path)
+        except (sqlite3.DatabaseError, DatabaseError) as error:
+            raise _damaged(path, getattr(error, "orig", error)) from error
 
     @property
     def failed(self) -> bool:
@@ -345,6 +361,15 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
+def _damaged(path: Path, what: object) -> IntegrityError:
+    """What is said of a file that is no whole catalogue: what is there, and what to do."""
+    return IntegrityError(
+        f"{path}: expected a catalogue that is whole, found {what}. Keep the file and the keyrings as they are, and"
+        " restore the newest backup into another folder with `strongroom backup restore`",
+        kind="format",
+    )
+
+
 def migrate(path: Path) -> None:
     """Bring the schema at `path` to this software's version.
 
@@ -358,7 +383,7 @@ def migrate(path: Path) -> None:
                 _upgrade(connection)
                 connection.commit()
     except (DatabaseError, OperationalError) as error:
-        raise VaultError(f"{path}: expected a catalogue, found {error.orig}") from error
+        raise _damaged(path, error.orig) from error
     except Exception as error:
         raise VaultError(
             f"{path}: expected a catalogue of this or an earlier version, found {error}"

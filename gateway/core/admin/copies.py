@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import Connection, func, select
 
-from gateway.core.admin.context import Context
+from gateway.core.admin.context import Context, client_row
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from vault import copies
 from vault.catalogue.schema import accounts, copy_places, copy_states, errands
 from vault.catalogue.store import Transaction
 from vault.custody import HOUSE
+from vault.errors import StorageFailed, VaultError
 from vault.store import SECRET_ACCOUNTS
 from vault.wrapping import open_record, seal_record
 
@@ -31,6 +33,13 @@ class Settle(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     statement: str
+
+
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `keys.restore`: the client, and a copy of its keyring as a registered place holds it."""
+
+    client: str
+    content: Annotated[bytes, Meta(min_length=1, max_length=4 * 1024 * 1024)]
 
 
 async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
@@ -100,6 +109,38 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
         return found
 
     return await context.core.read(look)
+
+
+async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
+    """Put a registered copy in the place of a client's keyring that does not open.
+
+    Before: the copy opens under the root key and has every group that lives. After: it was read back.
+    """
+    core = context.core
+
+    def work(tx: Transaction) -> dict[str, Any]:
+        row = client_row(tx.connection, arguments.client)
+        if row.state == "closed":
+            raise Refusal("invalid", f"client {row.slug}: expected it open, found it closed")
+        try:
+            keyring = core.store.custody.restore(
+                tx.connection, row.id, arguments.content, context.now
+            )
+        except RuntimeError as error:
+            raise Refusal(
+                "invalid",
+                f"client {row.slug}: expected a keyring that does not open, found it whole",
+            ) from error
+        except StorageFailed:
+            raise
+        except VaultError as error:
+            raise Refusal("invalid", f"copy: {error}") from error
+        core.record(tx, "keyring.restored", row.id, context.actor, context.now, epoch=keyring.epoch)
+        return {"client": row.slug, "epoch": keyring.epoch, "groups": len(keyring.groups)}
+
+    done = await core.write(work)
+    core.errand_work.set()
+    return done
 
 
 async def settle(context: Context, arguments: Settle) -> dict[str, Any]:

@@ -117,6 +117,7 @@ ACTS: Final[dict[str, Act]] = {
     "ledger.prove": Act(ledger.prove, ledger.Prove, _READERS),
     "ledger.consistency": Act(ledger.consistency, ledger.Consistency, _READERS),
     "keys.copies": Act(copies.list_all, copies.ListAll, _READERS),
+    "keys.restore": Act(copies.restore, copies.Restore, (*_ADMIN, "officer")),
     "keys.settle": Act(copies.settle, copies.Settle, ("officer",)),
     "keys.status": Act(keys.status, keys.Nothing, _READERS),
     "keys.rotate": Act(keys.rotate_keys, keys.Rotate, _ADMIN),

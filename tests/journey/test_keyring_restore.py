@@ -1,0 +1,124 @@
+"""A keyring that does not open: one finding, good copies kept, and the command that brings it back."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from gateway.config import KeyringCopy
+from gateway.core.errands import ErrandDesk
+from tests.support.house import House, run
+from vault.catalogue.schema import clients
+from vault.errors import StoreMissing, VaultError
+
+
+@pytest.fixture
+def house(tmp_path):
+    (tmp_path / "house").mkdir()
+    (tmp_path / "copies").mkdir()
+    copy = KeyringCopy(name="disk", directory=str(tmp_path / "copies"))
+    made = House(tmp_path / "house", **{"keyring.copies": [copy]})
+    run(made.settle())
+    yield made
+    with contextlib.suppress(OSError):  # some tests close it themselves
+        made.close()
+
+
+def keyring_of(house, slug="acme") -> Path:
+    client = house.core.store.catalogue.read(
+        lambda c: c.execute(clients.select().where(clients.c.slug == slug)).one()
+    )
+    return house.core.store.custody.keyrings.path(client.id)
+
+
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(bytes(data))
+
+
+async def findings(house) -> list:
+    return list((await house.act("check"))["findings"])
+
+
+def test_a_broken_keyring_is_one_finding_that_names_the_command_and_the_command_works(house):
+    async def journey():
+        for number in range(3):
+            await house.upload(f"/inbox/{number}.txt", b"note %d" % number)
+        path = keyring_of(house)
+        good = path.read_bytes()
+        damage(path)
+        house.restart()
+        (found,) = await findings(house)
+        assert found["subject"].startswith("keyring of client acme (")
+        assert "3 documents" in found["problem"]
+        assert "strongroom keys restore acme" in found["action"]
+        wrong = bytearray(good)
+        wrong[-1] ^= 1
+        restore = base64.b64encode(bytes(wrong)).decode()
+        refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
+        assert refusal.code == "invalid"
+        assert path.read_bytes() != good  # nothing was written
+        restore = base64.b64encode(good).decode()
+        done = await house.act("keys.restore", client="acme", content=restore)
+        assert done["epoch"] > 1
+        assert await findings(house) == []
+        refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
+        assert "found it whole" in refusal.message
+
+    run(journey())
+
+
+def test_a_copy_that_is_too_old_for_a_living_group_is_refused(house):
+    async def journey():
+        path = keyring_of(house)
+        old = path.read_bytes()
+        await house.upload("/inbox/a.txt", b"makes the day's group")
+        damage(path)
+        house.restart()
+        content = base64.b64encode(old).decode()
+        refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
+        assert "take a newer copy" in refusal.message
+
+    run(journey())
+
+
+def test_a_keyring_that_does_not_open_is_never_handed_to_the_courier(house):
+    async def journey():
+        path = keyring_of(house)
+        desk = ErrandDesk(house.core)
+        damage(path)
+        house.core.errand_work.set()
+        handed = []
+        for _ in range(4):
+            errand = await desk.claim()
+            if errand is not None:
+                handed.append(errand.owner)
+                break
+        assert path.stem not in handed
+
+    run(journey())
+
+
+def test_a_missing_catalogue_beside_keyrings_does_not_advise_to_make_a_new_store(house):
+    house.core.close()
+    (house.folder / "vault/catalogue.sqlite3").unlink()
+    with pytest.raises(StoreMissing, match="do not make a new store here"):
+        house.open()
+    (house.folder / "vault/catalogue.sqlite3").touch()
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000, 40_000])
+def test_a_cut_catalogue_is_said_plainly(house, keep):
+    house.core.close()
+    path = house.folder / "vault/catalogue.sqlite3"
+    before = path.read_bytes()
+    path.write_bytes(before[:keep])
+    with pytest.raises(VaultError) as caught:
+        house.open()
+    assert "expected a catalogue" in str(caught.value)
+    assert "strongroom backup restore" in str(caught.value)
+    assert path.read_bytes() == before[:keep]  # kept as it was found
