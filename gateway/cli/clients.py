@@ -120,6 +120,31 @@ def show(slug: Slug, config: ConfigPath = None, as_json: Json = False) -> None:
 @group.command("change")
 def change(
     slug: Slug,
+    name: Annotated[str, typer.Option("--name", help="Its name in full.")] = "",
+    email: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--email", help="An address, or @domain, that may send; all of them anew; repeatable."
+        ),
+    ] = None,
+    language: Annotated[
+        str, typer.Option("--language", help="Of what it is sent: zh, en, both.")
+    ] = "",
+    fiscal_year_end: Annotated[
+        str,
+        typer.Option(
+            "--fiscal-year-end",
+            metavar="MM-DD",
+            help="Last day of its fiscal year; only while nothing of it is stored.",
+        ),
+    ] = "",
+    jurisdiction: Annotated[
+        str,
+        typer.Option(
+            "--jurisdiction",
+            help="Whose retention rules apply; only while nothing of it is stored.",
+        ),
+    ] = "",
     quota_bytes: QuotaBytes = "",
     quota_files: QuotaFiles = "",
     quota_file_size: QuotaFileSize = "",
@@ -128,8 +153,19 @@ def change(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Change a client's quota. It counts from the next document on; nothing stored is touched."""
-    arguments = {"slug": slug, **_quotas(quota_bytes, quota_files, quota_file_size)}
+    """Change a client: only what is given changes, from the next document on."""
+    arguments: dict[str, Any] = {
+        "slug": slug,
+        **_quotas(quota_bytes, quota_files, quota_file_size),
+    }
+    given = {
+        "name": name,
+        "emails": list(email or []),
+        "language": language,
+        "fiscal_year_end": fiscal_year_end,
+        "jurisdiction": jurisdiction,
+    }
+    arguments |= {key_: value for key_, value in given.items() if value}
     _show(ask(config, "client.change", arguments, signing.person(as_name, key)).data, as_json)
 
 

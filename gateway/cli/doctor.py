@@ -29,7 +29,7 @@ from gateway import demonstration
 from gateway.cli import output
 from gateway.cli.connection import Desk, at_desk
 from gateway.cli.options import ConfigPath, Json
-from gateway.config import Config, load, parse_listen
+from gateway.config import Config, PlaceSection, load, parse_listen
 from gateway.errors import GatewayError
 from vault.errors import StoreLocked, VaultError
 from vault.root import PKCS11, load_root_key
@@ -86,6 +86,7 @@ def examine(config: Config, now: datetime) -> list[Finding]:
         lambda: _logins(config),
         lambda: _copies(config),
         lambda: _ledger(config),
+        lambda: _where(config),
         lambda: _swap(Path("/proc/swaps"), Path("/sys/block")),
     )
     found: list[Finding] = []
@@ -302,11 +303,18 @@ def _backups(desk: Desk) -> Iterator[Finding]:
             "add [[backup.targets]], as config.example.toml shows",
         )
     for target in targets:
-        if target["overdue"] or target["failure"]:
+        late = target["failure"]
+        if not late and target["overdue"]:
+            late = (
+                "the newest backup is older than it may be"
+                if target["newest"]
+                else "no backup has been made yet"
+            )
+        if late:
             yield Finding(
-                "problem",
+                "problem" if target["newest"] or target["failure"] else "weak",
                 f"backup target {target['name']}",
-                target["failure"] or "the newest backup is older than it may be",
+                late,
                 "see that the place can be reached and written to; `strongroom backup run`",
             )
 
@@ -576,6 +584,37 @@ def _ledger(config: Config) -> Iterator[Finding]:
                 f"ledger at {place.name}",
                 f"expected a folder at {config.resolve(place.directory)}, found none",
                 "make or mount it",
+            )
+
+
+def _where(config: Config) -> Iterator[Finding]:
+    """Backups and checkpoints that would die with the store, and what is carried in clear."""
+    places: list[tuple[str, PlaceSection]] = [
+        *((f"backup target {each.name}", each) for each in config.backup.targets),
+        *((f"ledger at {each.name}", each) for each in config.ledger.places),
+    ]
+    for subject, place in places:
+        folder = config.resolve(place.directory) if place.directory else None
+        if (
+            folder is not None
+            and folder.exists()
+            and config.store_path.exists()
+            and folder.stat().st_dev == config.store_path.stat().st_dev
+        ):
+            yield Finding(
+                "weak",
+                subject,
+                "it lies on the store's own file system and would die with it",
+                "use a folder on another disk or machine",
+            )
+    places += [(f"keyring copy {each.name}", each) for each in config.keyring.copies]
+    for subject, place in places:
+        if place.endpoint.startswith("http://"):
+            yield Finding(
+                "weak",
+                subject,
+                f"its endpoint {place.endpoint} is not encrypted: what goes there can be watched",
+                "use https://, also on this machine if others share it",
             )
 
 

@@ -385,3 +385,40 @@ def test_an_older_catalogue_is_counted_when_it_is_brought_up_to_date(tmp_path):
         assert quotas.findings(connection) == []
         connection.exec_driver_sql("DELETE FROM documents WHERE id < '3'")
         assert quotas.findings(connection) == []
+
+
+def test_a_client_s_name_senders_and_language_can_be_changed_and_the_ledger_names_none(house):
+    async def journey():
+        shown = await house.act(
+            "client.change",
+            slug="acme",
+            name="Acme Two Ltd",
+            emails=["@two.example"],
+            language="zh",
+        )
+        assert (shown["name"], shown["emails"], shown["language"]) == (
+            "Acme Two Ltd",
+            ["@two.example"],
+            "zh",
+        )
+        refusal = await house.refused(house.act("client.change", slug="acme", emails=["nobody"]))
+        assert refusal.code == "invalid"
+        entries = (await house.act("ledger.export", start=0, limit=1000))["entries"]
+        assert any("client.changed" in entry for entry in entries)
+        assert not any("two.example" in entry or "Acme Two" in entry for entry in entries)
+
+    run(journey())
+
+
+def test_what_periods_are_reckoned_from_changes_only_while_nothing_is_stored(house):
+    async def journey():
+        shown = await house.act("client.change", slug="acme", fiscal_year_end="03-31")
+        assert shown["fiscal_year_end"] == "03-31"
+        await house.upload("/inbox/a.txt", b"a document")
+        change = house.act("client.change", slug="acme", fiscal_year_end="06-30")
+        refusal = await house.refused(change)
+        assert "expected no stored documents" in refusal.message
+        wrong = house.act("client.change", slug="other", fiscal_year_end="13-31")
+        assert (await house.refused(wrong)).code == "invalid"
+
+    run(journey())

@@ -22,7 +22,9 @@ COMMANDS = {
     "client add": SIGNED
     | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
-    "client change": SIGNED | {"--quota-bytes", "--quota-files", "--quota-file-size"},
+    "client change": SIGNED
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
+    | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client list": RESULT,
     "client show": RESULT,
     "client close": SIGNED,

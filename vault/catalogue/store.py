@@ -364,8 +364,8 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
 def _damaged(path: Path, what: object) -> IntegrityError:
     """What is said of a file that is no whole catalogue: what is there, and what to do."""
     return IntegrityError(
-        f"{path}: expected a catalogue that is whole, found {what}. Keep the file and the keyrings as they are, and"
-        " restore the newest backup into another folder with `strongroom backup restore`",
+        f"{path}: expected a catalogue that is whole, found {what}. Keep the file and the keyrings as they"
+        " are, and restore the newest backup into another folder with `strongroom backup restore`",
         kind="format",
     )
 

@@ -1,4 +1,4 @@
-"""Clients: adding, listing, showing, changing their quota, closing."""
+"""Clients: adding, listing, showing, changing, closing."""
 
 from __future__ import annotations
 
@@ -51,9 +51,14 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `client.change`: only what is given changes; "default": as configured."""
+    """Arguments of `client.change`: only what is given changes; a quota of "default": as configured."""
 
     slug: str
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    emails: list[str] | msgspec.UnsetType = msgspec.UNSET
+    language: Literal["zh", "en", "both"] | msgspec.UnsetType = msgspec.UNSET
+    fiscal_year_end: str | msgspec.UnsetType = msgspec.UNSET
+    jurisdiction: str | msgspec.UnsetType = msgspec.UNSET
     quota_bytes: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
     quota_files: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
     quota_file_size: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
@@ -72,26 +77,14 @@ class ListAll(msgspec.Struct, forbid_unknown_fields=True):
 async def add(context: Context, arguments: Add) -> dict[str, Any]:
     """Add a client, with a keyring of its own."""
     core = context.core
-    month, day = (int(part) for part in arguments.fiscal_year_end.split("-"))
-    try:
-        check_year_end((month, day))
-    except RetentionError as error:
-        raise Refusal("invalid", f"fiscal year end: {error}") from error
-    known = {rule.jurisdiction for rule in core.rules.rules} - {"*"}
-    if arguments.jurisdiction not in known:
-        raise Refusal(
-            "invalid",
-            f"jurisdiction: expected one of {', '.join(sorted(known))} (the packs configured),"
-            f" found {arguments.jurisdiction!r}",
-        )
+    _check_year_end(arguments.fiscal_year_end)
+    _check_jurisdiction(context, arguments.jurisdiction)
     if arguments.custody_role not in {"working_copy", "record_copy"}:
         raise Refusal(
             "invalid",
             f"custody role: expected working_copy or record_copy, found {arguments.custody_role!r}",
         )
-    for email in arguments.emails:
-        if not _EMAIL.fullmatch(email):
-            raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
+    _check_emails(arguments.emails)
     client_id = new_id(context.now)
     profile = mail.ClientProfile(arguments.name, arguments.emails, arguments.language)
 
@@ -129,6 +122,31 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
     await core.write(work)
     core.errand_work.set()
     return {"id": client_id, "slug": arguments.slug}
+
+
+def _check_year_end(text: str) -> None:
+    match = re.fullmatch(r"(\d{2})-(\d{2})", text)
+    if match is None:
+        raise Refusal("invalid", f"fiscal year end: expected MM-DD, found {text[:16]!r}")
+    try:
+        check_year_end((int(match[1]), int(match[2])))
+    except RetentionError as error:
+        raise Refusal("invalid", f"fiscal year end: {error}") from error
+
+
+def _check_jurisdiction(context: Context, jurisdiction: str) -> None:
+    known = {rule.jurisdiction for rule in context.core.rules.rules} - {"*"}
+    if jurisdiction not in known:
+        raise Refusal(
+            "invalid",
+            f"jurisdiction: expected one of {', '.join(sorted(known))} (the packs configured),"
+            f" found {jurisdiction!r}",
+        )
+
+
+def _check_emails(emails: list[str]) -> None:
+    if not all(_EMAIL.fullmatch(email) for email in emails):
+        raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
 
 
 async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
@@ -188,23 +206,68 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
 
 
 async def change(context: Context, arguments: Change) -> dict[str, Any]:
-    """Change a client's quota; it counts from the next document on."""
-    given = {
+    """Change a client: its quota, its name and senders, and what its periods are reckoned from.
+
+    The end of its fiscal year and its jurisdiction can change while nothing of it is stored: what is stored
+    was given its period by them, and no period is to end earlier by the way.
+    """
+    core = context.core
+    given: dict[str, Any] = {
         name: None if value == "default" else value
         for name in ("quota_bytes", "quota_files", "quota_file_size")
         if (value := getattr(arguments, name)) is not msgspec.UNSET
     }
-    if not given:
+    dated = {
+        name: value
+        for name in ("fiscal_year_end", "jurisdiction")
+        if (value := getattr(arguments, name)) is not msgspec.UNSET
+    }
+    profiled = {
+        name: value
+        for name in ("name", "emails", "language")
+        if (value := getattr(arguments, name)) is not msgspec.UNSET
+    }
+    if not (given or dated or profiled):
         raise Refusal(
-            "invalid", f"client {arguments.slug}: expected a quota to change, found none given"
+            "invalid", f"client {arguments.slug}: expected something to change, found nothing given"
         )
+    if "fiscal_year_end" in dated:
+        _check_year_end(dated["fiscal_year_end"])
+    if "jurisdiction" in dated:
+        _check_jurisdiction(context, dated["jurisdiction"])
+    _check_emails(profiled.get("emails", []))
 
     def work(tx: Transaction) -> None:
         row = client_row(tx.connection, arguments.slug)
         if row.state != "open":
             raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
-        tx.connection.execute(update(clients).where(clients.c.id == row.id).values(given))
-        context.core.record(tx, "client.changed", row.id, context.actor, context.now, **given)
+        stored = tx.connection.execute(
+            select(func.count())
+            .select_from(documents)
+            .where(documents.c.client_id == row.id, documents.c.state.in_(STORED))
+        ).scalar_one()
+        if dated and stored:
+            raise Refusal(
+                "locked",
+                f"client {row.slug}: expected no stored documents for a change of"
+                f" {' and '.join(sorted(dated))}, found {stored} whose periods follow from it",
+            )
+        values = given | dated
+        if profiled:
+            profile = msgspec.structs.replace(mail.open_profile(core, row), **profiled)
+            values["profile"] = mail.seal_profile(core, row.id, profile)
+        tx.connection.execute(update(clients).where(clients.c.id == row.id).values(values))
+        # The ledger holds no name and no address: of those it says that they changed.
+        core.record(
+            tx,
+            "client.changed",
+            row.id,
+            context.actor,
+            context.now,
+            **given,
+            **dated,
+            **({"profile": sorted(profiled)} if profiled else {}),
+        )
 
     await context.core.write(work)
     return await show(context, Named(arguments.slug))
