@@ -226,6 +226,7 @@ def _inside(config: Config) -> Iterator[Finding]:
     try:
         with at_desk(config) as desk:
             yield from _clock(desk)
+            yield from _checked(desk)
             yield from _demonstration(config, desk)
             yield from _shut_out(desk)
             yield from _places(desk)
@@ -367,6 +368,19 @@ def _clock(desk: Desk) -> Iterator[Finding]:
                 " clock that was ahead; it does not count as the newest",
                 "make another with `strongroom backup run`; this one goes when its date has passed",
             )
+
+
+def _checked(desk: Desk) -> Iterator[Finding]:
+    """What the last check of the store found."""
+    last = desk.act("status").data["check"]
+    if last is not None and last["findings"]:
+        yield Finding(
+            "problem",
+            "store",
+            f"the check of {output.moment(last['at'])} found {last['findings']} things wrong:"
+            f" {', '.join(last['subjects'][:3])}",
+            "run `strongroom check`: it says of each what to do",
+        )
 
 
 def _demonstration(config: Config, desk: Desk) -> Iterator[Finding]:

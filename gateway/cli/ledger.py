@@ -19,9 +19,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli import output
+from gateway.cli import output, signing
 from gateway.cli.connection import Desk, ask, at_desk
-from gateway.cli.options import ConfigPath, Json, new_group
+from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.config import load
 from gateway.errors import ConfigurationError, GatewayError
 from vault.durable import make_directory, write_durably
@@ -69,6 +69,23 @@ def checkpoint(config: ConfigPath = None, as_json: Json = False) -> None:
         output.json_document(data)
     else:
         output.write_text(data["checkpoint"])
+
+
+@group.command("settle")
+def settle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A place that the configuration names no more.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State that a place of checkpoints is in use no more (an officer's act); `check` forgets it."""
+    data = ask(config, "ledger.settle", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(
+        data, as_json, f"Place {data['name']} is settled: `check` no longer asks for it."
+    )
 
 
 @group.command("export")

@@ -38,6 +38,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "antivirus": _antivirus(data["clamd"]),
             "backups": _backups(data["backups"]),
             "fixity": _fixity(data["fixity"]),
+            "last_check": _last_check(data["check"]),
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
             "ledger_published": _published(data["ledger"]["places"]),
@@ -57,6 +58,17 @@ def _clock(state: dict[str, Any]) -> str:
             f"believed; it went {state['moved_hours']} hours further than the machine while stopped"
         )
     return "believed"
+
+
+def _last_check(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "none yet: `strongroom check`"
+    if not last["findings"]:
+        return f"{output.moment(last['at'])}, everything as it should be"
+    return (
+        f"{output.moment(last['at'])}, {last['findings']} FINDINGS:"
+        f" {', '.join(last['subjects'][:3])}; `strongroom check` shows them"
+    )
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -29,11 +29,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import LedgerPlace
 from gateway.core.backup_place import put_bytes, scratch
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
+from gateway.errors import Refusal
 from vault import ledger, ledger_keys, ledger_verify, tiles
 from vault.catalogue.schema import checkpoint_places, checkpoints
 from vault.catalogue.store import Transaction
@@ -338,6 +339,38 @@ def _shown(
         "failure": state.failure,
         "alarmed_at": state.alarmed_at,
     }
+
+
+async def settle(core: Core, name: str, actor: str) -> None:
+    """Take an officer's word that a place is in use no more: it is forgotten, with an entry.
+
+    Raises:
+        Refusal: there is no such place, or it is in use.
+    """
+
+    def work(tx: Transaction) -> None:
+        if name in {place.name for place in core.config.ledger.places}:
+            raise Refusal(
+                "invalid",
+                f"ledger place {name}: expected it taken out of the configuration first, found it in use",
+            )
+        row = tx.connection.execute(
+            select(checkpoint_places).where(checkpoint_places.c.name == name)
+        ).one_or_none()
+        if row is None:
+            raise Refusal("not_found", f"ledger place {name}: expected one, found none")
+        tx.connection.execute(delete(checkpoint_places).where(checkpoint_places.c.name == name))
+        core.record(
+            tx,
+            "ledger.place-settled",
+            name,
+            actor,
+            core.now(),
+            size=row.size,
+            alarmed=row.alarmed_at is not None,
+        )
+
+    await core.write(work)
 
 
 async def findings(core: Core) -> list[Finding]:

@@ -56,6 +56,8 @@ def test_a_broken_keyring_is_one_finding_that_names_the_command_and_the_command_
         assert found["subject"].startswith("keyring of client acme (")
         assert "3 documents" in found["problem"]
         assert "strongroom keys restore acme" in found["action"]
+        last = (await house.act("status"))["check"]
+        assert (last["findings"], last["subjects"]) == (1, [found["subject"]])
         wrong = bytearray(good)
         wrong[-1] ^= 1
         restore = base64.b64encode(bytes(wrong)).decode()
@@ -66,6 +68,7 @@ def test_a_broken_keyring_is_one_finding_that_names_the_command_and_the_command_
         done = await house.act("keys.restore", client="acme", content=restore)
         assert done["epoch"] > 1
         assert await findings(house) == []
+        assert (await house.act("status"))["check"]["findings"] == 0
         refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
         assert "found it whole" in refusal.message
 

@@ -17,7 +17,7 @@ from gateway.config import BackupTarget, LedgerPlace
 from gateway.core import publication
 from gateway.courier.backup import beside
 from tests.journey.test_backup_drill import Drill
-from tests.support.house import House, run
+from tests.support.house import House, replaced, run
 from tests.support.sshd import MISSING, Sshd
 from tests.support.tile_client import read_log
 from vault import ledger, ledger_keys, tiles
@@ -509,3 +509,24 @@ def test_a_host_gets_it_by_sftp(made, tmp_path):
         run(journey())
     finally:
         server.stop()
+
+
+def test_a_place_that_was_renamed_is_settled_by_an_officer_and_check_forgets_it(made):
+    house = made()
+
+    async def journey():
+        (house.place / "checkpoint").write_bytes(b"no checkpoint")
+        assert not await house.publish()
+        assert await house.found()
+        in_use = house.act("ledger.settle", by="officer1", name="auditor")
+        assert "taken out of the configuration first" in (await house.refused(in_use)).message
+        house.config = replaced(house.config, "ledger.places", [])
+        house.restart()
+        assert await house.found()
+        by_console = house.act("ledger.settle", name="auditor")
+        assert (await house.refused(by_console)).code == "denied"
+        await house.act("ledger.settle", by="officer1", name="auditor")
+        assert await house.found() == []
+        assert "ledger.place-settled" in house.kinds()
+
+    run(journey())

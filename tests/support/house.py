@@ -94,7 +94,7 @@ class House:
             source=folder / "config.toml",
         )
         for name, value in settings.items():
-            self.config = _replace(self.config, name, value)
+            self.config = replaced(self.config, name, value)
         self.open()
 
     def open(self, *, believed: bool = True) -> None:
@@ -258,7 +258,7 @@ class House:
         self.core.close()
 
 
-def _replace(config: Config, path: str, value: Any) -> Config:
+def replaced(config: Config, path: str, value: Any) -> Config:
     """A configuration with `section.key` changed."""
     import msgspec
 

@@ -92,6 +92,7 @@ COMMANDS = {
     | {"--host-key", "--login-key", "--credentials", "--endpoint", "--region"},
     "ledger verify": RESULT | {"--against"},
     "ledger checkpoint": RESULT,
+    "ledger settle": SIGNED,
     "ledger export": RESULT | {"--tiles"},
     "ledger prove": RESULT,
     "ledger consistency": RESULT,

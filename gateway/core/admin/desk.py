@@ -111,6 +111,7 @@ ACTS: Final[dict[str, Act]] = {
     "certificate.show": Act(disposal.certificate_show, disposal.Named, _READERS),
     "ledger.verify": Act(ledger.verify, ledger.Verify, _READERS),
     "ledger.checkpoint": Act(ledger.checkpoint, ledger.Nothing, _READERS),
+    "ledger.settle": Act(ledger.settle, ledger.Settle, ("officer",)),
     "ledger.export": Act(ledger.export, ledger.Export, _READERS),
     "ledger.snapshot": Act(ledger.snapshot, ledger.Snapshot, _READERS),
     "ledger.tiles": Act(ledger.tiles, ledger.Tiles, _READERS),

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
+from gateway.core import publication
 from gateway.core.admin.context import Context
 from gateway.core.runtime import Core
 from gateway.core.tree import Opened, memory_file
@@ -94,6 +95,18 @@ async def checkpoint(context: Context, arguments: Nothing) -> dict[str, Any]:
     """The newest signed checkpoint, made now if entries came since."""
     del arguments
     return {"checkpoint": await _newest(context), "vkey": context.core.store.vkey}
+
+
+class Settle(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `ledger.settle`: a place that the configuration names no more."""
+
+    name: str
+
+
+async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
+    """State that a place of checkpoints is in use no more."""
+    await publication.settle(context.core, arguments.name, context.actor)
+    return {"name": arguments.name}
 
 
 async def export(context: Context, arguments: Export) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from gateway.core import access, backups, errands, fixity, publication, quotas
 from gateway.core.admin import clock, penalties
@@ -21,6 +23,10 @@ from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
 from vault import ledger
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds, settings
+from vault.catalogue.store import Transaction
+
+SETTING_CHECK: Final = "check.last"
+SHOWN: Final = 20
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,6 +38,35 @@ class Check(msgspec.Struct, forbid_unknown_fields=True):
 
     read_data: bool = False
     acknowledge: bool = False
+
+
+class LastCheck(msgspec.Struct, frozen=True):
+    """What the last check of the store found: when, how much, and of what (the first ones)."""
+
+    at: str
+    findings: int
+    subjects: list[str]
+
+    @classmethod
+    def of(cls, now: datetime, findings: Sequence[vault_check.Finding]) -> LastCheck:
+        return cls(stamp(now), len(findings), [each.subject for each in findings[:SHOWN]])
+
+
+def _remember(tx: Transaction, last: LastCheck) -> None:
+    tx.connection.execute(delete(settings).where(settings.c.key == SETTING_CHECK))
+    value = msgspec.json.encode(last).decode()
+    tx.connection.execute(insert(settings), {"key": SETTING_CHECK, "value": value})
+
+
+def _last_check(connection: Connection) -> dict[str, Any] | None:
+    value = connection.execute(
+        select(settings.c.value).where(settings.c.key == SETTING_CHECK)
+    ).scalar()
+    return (
+        None
+        if value is None
+        else msgspec.structs.asdict(msgspec.json.decode(value, type=LastCheck))
+    )
 
 
 async def check(context: Context, arguments: Check) -> AdminAnswer:
@@ -67,6 +102,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
         "documents_read": read,
         "findings": [asdict(finding) for finding in findings],
     }
+    await core.write(lambda tx: _remember(tx, LastCheck.of(context.now, findings)))
     if arguments.read_data:
         outcome = len(findings)
         await core.write(
@@ -144,6 +180,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
     data["penalised"] = penalties.standing(core, context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
+    data["check"] = await core.read(_last_check)
     data["serving"] = context.desk is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)
     return data
