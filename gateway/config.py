@@ -159,6 +159,7 @@ class DisposalSection(_Section, frozen=True):
     """`[disposal]`"""
 
     approvals: Annotated[int, Meta(ge=2)] = 2
+    key_waiting_hours: Annotated[int, Meta(ge=0, le=24 * 90)] = 72
     max_batch: Positive = 10_000
 
 

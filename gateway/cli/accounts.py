@@ -191,6 +191,15 @@ def disable(
     output.outcome(data, as_json, f"Account {name} disabled.")
 
 
+@group.command("enable")
+def enable(
+    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
+) -> None:
+    """Enable a disabled account again; an officer's takes another officer's signature."""
+    data = ask(config, "account.enable", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} is active again.")
+
+
 @group.command("key")
 def change_key(
     name: Name,

@@ -38,6 +38,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "antivirus": _antivirus(data["clamd"]),
             "backups": _backups(data["backups"]),
             "fixity": _fixity(data["fixity"]),
+            "keys_of_officers": _enrolments(data["enrolments"]),
             "last_check": _last_check(data["check"]),
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
@@ -58,6 +59,19 @@ def _clock(state: dict[str, Any]) -> str:
             f"believed; it went {state['moved_hours']} hours further than the machine while stopped"
         )
     return "believed"
+
+
+def _enrolments(keys: list[dict[str, Any]]) -> list[str]:
+    """A line for each key of an officer that does not count yet, so that the others can object."""
+    return [
+        f"{each['name']} {each['fingerprint']} by {' and '.join(each['enrolled_by'])}: "
+        + (
+            f"counts from {output.moment(each['counts_from'])}"
+            if each["counts_from"]
+            else "a second officer has yet to sign"
+        )
+        for each in keys
+    ] or ["all count"]
 
 
 def _last_check(last: dict[str, Any] | None) -> str:

@@ -44,6 +44,7 @@ _KEY: Final = select(account_keys.c.blob).where(
     account_keys.c.account_id == bindparam("account"),
     account_keys.c.fingerprint == bindparam("fingerprint"),
     account_keys.c.removed_at.is_(None),
+    account_keys.c.counts_from.is_not(None),  # else a second officer has yet to sign for it
 )
 
 _hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
@@ -101,6 +102,19 @@ def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:
     wanted = {"account": account_id, "fingerprint": ssh_keys.fingerprint(blob)}
     found = connection.execute(_KEY, wanted).scalar()
     return found is not None and bytes(found) == blob
+
+
+def counts_from(connection: Connection, account_id: str, blob: bytes) -> str:
+    """From when a registered key counts for what its owner signs, as the catalogue stores times."""
+    return str(
+        connection.execute(
+            select(account_keys.c.counts_from).where(
+                account_keys.c.account_id == account_id,
+                account_keys.c.fingerprint == ssh_keys.fingerprint(blob),
+                account_keys.c.counts_from.is_not(None),
+            )
+        ).scalar_one()
+    )
 
 
 def still_proves(connection: Connection, row: Row[Any], proof: Proof) -> bool:

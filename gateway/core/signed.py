@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from gateway.core import admission, identity
 from gateway.core.identity import Account
+from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from vault import sshsig
 
@@ -53,5 +54,12 @@ def verify_signed(
         raise Refusal(
             "denied",
             f"{subject}: expected account {name} within its limits, found it outside: {why}",
+        )
+    counts = identity.counts_from(connection, row.id, blob)
+    if row.role == "officer" and counts > stamp(now):
+        raise Refusal(
+            "denied",
+            f"{subject}: expected a key of {name} whose waiting period is over, found one that counts from"
+            f" {counts[:16]}Z",
         )
     return identity.describe(connection, row), blob

@@ -39,6 +39,7 @@ COMMANDS = {
     "penalty list": RESULT,
     "penalty lift": SIGNED,
     "account list": RESULT,
+    "account enable": SIGNED,
     "account disable": SIGNED,
     "account key": SIGNED | {"--add", "--remove"},
     "account grant": SIGNED | {"--client"},

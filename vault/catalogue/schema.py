@@ -29,7 +29,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISION: Final = "0004"  # of the newest migration
+REVISION: Final = "0005"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -96,6 +96,9 @@ account_keys = Table(
     Column("blob", LargeBinary, nullable=False),
     Column("added_at", TIME, nullable=False),
     Column("removed_at", TIME),
+    # From when it counts for what an officer signs; none: a second officer has yet to sign for it.
+    Column("counts_from", TIME),
+    Column("enrolled_by", String(64), nullable=False, server_default=""),  # accounts, by comma
     PrimaryKeyConstraint("account_id", "fingerprint"),
 )
 

@@ -7,13 +7,14 @@ Leaves out: passwords and one-time codes given later (`factors`).
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pyotp
 from msgspec import Meta
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core import admission, identity, ssh_keys
@@ -26,6 +27,7 @@ from vault.ids import new_id
 
 NAME = r"^[a-z_][a-z0-9_.-]{0,31}\Z"
 PASSWORD_MINIMUM = 12
+FOUNDERS = 3  # officers that the console may make; with the third the beginner's rule ends
 
 
 class Add(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,8 +98,10 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
     check_password(arguments.password)
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
     keys = [_public(line) for line in arguments.keys]
+    pending = False
     if arguments.role == "officer":
         await check_officer_makers(context)
+        pending = await officers_founded(context)
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
@@ -129,7 +133,15 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             },
         )
         for algorithm, blob in keys:
-            _add_key(tx, account_id, algorithm, blob, context)
+            _add_key(
+                tx,
+                account_id,
+                algorithm,
+                blob,
+                context,
+                counts_from=None if pending else stamp(context.now),
+                by=context.account.id if context.account is not None else "",
+            )
         core.record(
             tx,
             "account.added",
@@ -155,6 +167,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         "role": arguments.role,
         "lacks": missing,
     }
+    if pending:
+        # Two officers make a third: one who signed for it alone would hold every key of it.
+        answer["pending"] = "another officer signs `account key NAME --add FILE` for each key"
     if secret is not None:
         answer["totp_uri"] = enrolment(arguments.name, secret)
     return answer
@@ -203,6 +218,9 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
         raise Refusal(
             "invalid", "account change: expected an expiry, networks or hours, found none"
         )
+
+    row = await context.core.read(lambda c: account_row(c, arguments.name))
+    await _check_other_officer(context, row)
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
@@ -272,7 +290,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
 
 
 async def disable(context: Context, arguments: Named) -> dict[str, Any]:
-    """Disable an account: no further login, and what is open ends."""
+    """Disable an account: no further login, and what is open ends. A disabled officer still counts as one."""
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
@@ -286,20 +304,65 @@ async def disable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": "disabled"}
 
 
+async def enable(context: Context, arguments: Named) -> dict[str, Any]:
+    """Enable a disabled account again; an officer's takes another officer's signature."""
+    row = await context.core.read(lambda c: account_row(c, arguments.name))
+    await _check_other_officer(context, row)
+
+    def work(tx: Transaction) -> None:
+        changed = tx.connection.execute(
+            update(accounts)
+            .where(accounts.c.id == row.id, accounts.c.state == "disabled")
+            .values(state="active")
+        )
+        if not changed.rowcount:
+            raise Refusal("invalid", f"account {row.name}: expected it disabled, found it active")
+        context.core.record(tx, "account.enabled", row.id, context.actor, context.now)
+
+    await context.core.write(work)
+    return {"name": arguments.name, "state": "active"}
+
+
+async def _check_other_officer(context: Context, row: Any) -> None:
+    """Whether this act on an account is for whoever asks: on an officer's, another officer's to sign."""
+    if row.role != "officer":
+        if context.account is not None and context.account.role == "officer":
+            raise Refusal(
+                "denied", f"account {row.name}: expected an officer's, as an officer signs"
+            )
+        return
+    await check_officer_makers(context)
+    if context.account is not None and context.account.id == row.id:
+        raise Refusal(
+            "denied", f"account {row.name}: expected another officer to sign, found its own"
+        )
+
+
 async def key(context: Context, arguments: Key) -> dict[str, Any]:
     """Add a public key to an account, or remove one (then its sessions end)."""
     if bool(arguments.add) == bool(arguments.remove):
         raise Refusal("invalid", "account key: expected one key to add or one to remove")
     added = _public(arguments.add) if arguments.add else None
     row = await context.core.read(lambda c: account_row(c, arguments.name))
+    founded = row.role == "officer" and await officers_founded(context)
     if added is not None and row.role == "officer":
         await check_officer_makers(context)
 
+    counts: str | None = stamp(context.now)
+
     def work(tx: Transaction) -> tuple[str, str]:
+        nonlocal counts
         row = account_row(tx.connection, arguments.name)
+        more: dict[str, Any] = {}
         if added is not None:
-            mark = _add_key(tx, row.id, *added, context)
-            kind = "account.key_added"
+            if founded:
+                assert context.account is not None
+                mark, counts = _enrol(tx, row, *added, context, context.account.id)
+            else:
+                mark = _add_key(tx, row.id, *added, context, counts_from=counts)
+            kind = "account.key_added" if counts else "account.key_pending"
+            if founded:
+                more = {"counts_from": counts or ""}
         else:
             mark = arguments.remove
             changed = tx.connection.execute(
@@ -314,13 +377,85 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
             if changed.rowcount != 1:
                 raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
             kind = "account.key_removed"
-        context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark)
+        context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark, **more)
         return row.id, mark
 
     account_id, fingerprint = await context.core.write(work)
     if arguments.remove:
         context.core.end_sessions(account_id)
-    return {"name": arguments.name, "fingerprint": fingerprint}
+        return {"name": arguments.name, "fingerprint": fingerprint}
+    return {"name": arguments.name, "fingerprint": fingerprint, "counts_from": counts}
+
+
+def _enrol(
+    tx: Transaction, row: Any, algorithm: str, blob: bytes, context: Context, signer: str
+) -> tuple[str, str | None]:
+    """A key for an officer, once there are three: signed for by its owner, or by two other officers.
+
+    Returns:
+        Its fingerprint, and from when it counts; None: another officer has yet to sign for it.
+    """
+    waiting = timedelta(hours=context.core.config.disposal.key_waiting_hours)
+    counts = stamp(context.now + waiting)
+    if signer == row.id:
+        return _add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
+    mark = ssh_keys.fingerprint(blob)
+    pending = tx.connection.execute(
+        select(account_keys.c.enrolled_by).where(
+            account_keys.c.account_id == row.id,
+            account_keys.c.fingerprint == mark,
+            account_keys.c.removed_at.is_(None),
+            account_keys.c.counts_from.is_(None),
+        )
+    ).scalar()
+    if pending is None:
+        return _add_key(tx, row.id, algorithm, blob, context, counts_from=None, by=signer), None
+    if pending == signer:
+        raise Refusal(
+            "exists", f"key {mark}: expected another officer to sign for it, found the same one"
+        )
+    tx.connection.execute(
+        update(account_keys)
+        .where(account_keys.c.account_id == row.id, account_keys.c.fingerprint == mark)
+        .values(counts_from=counts, enrolled_by=f"{pending},{signer}")
+    )
+    return mark, counts
+
+
+async def enrolments(core: Any, now: Any) -> list[dict[str, Any]]:
+    """Keys of officers that do not count yet: the notice that all officers see in `status`."""
+    rows = await core.read(
+        lambda c: c.execute(
+            select(
+                accounts.c.name,
+                account_keys.c.fingerprint,
+                account_keys.c.counts_from,
+                account_keys.c.enrolled_by,
+            )
+            .join(accounts, accounts.c.id == account_keys.c.account_id)
+            .where(
+                accounts.c.role == "officer",
+                account_keys.c.removed_at.is_(None),
+                or_(account_keys.c.counts_from.is_(None), account_keys.c.counts_from > stamp(now)),
+            )
+            .order_by(account_keys.c.added_at)
+        ).all()
+    )
+    names = {
+        row.id: row.name
+        for row in await core.read(
+            lambda c: c.execute(select(accounts.c.id, accounts.c.name)).all()
+        )
+    }
+    return [
+        {
+            "name": row.name,
+            "fingerprint": row.fingerprint,
+            "counts_from": row.counts_from,
+            "enrolled_by": [names.get(each, each) for each in row.enrolled_by.split(",") if each],
+        }
+        for row in rows
+    ]
 
 
 async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
@@ -378,18 +513,23 @@ async def check_officer_makers(context: Context) -> None:
     """
     if context.account is not None and context.account.role == "officer":
         return
-    wanted = context.core.config.disposal.approvals + 1
+    if await officers_founded(context):
+        raise Refusal(
+            "denied",
+            "officer: expected the signature of one, as there are or were enough to begin with;"
+            " sign it with --as NAME --signing-key FILE",
+        )
+
+
+async def officers_founded(context: Context) -> bool:
+    """Whether the beginner's rule has ended: for ever, as accounts are never removed."""
+    wanted = min(FOUNDERS, context.core.config.disposal.approvals + 1)
     ever = await context.core.read(
         lambda c: c.execute(
             select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
         ).scalar_one()
     )
-    if ever >= wanted:
-        raise Refusal(
-            "denied",
-            f"officer: expected the signature of one, as there are or were {ever};"
-            " sign it with --as NAME --signing-key FILE",
-        )
+    return int(ever) >= wanted
 
 
 def _public(line: str) -> tuple[str, bytes]:
@@ -400,7 +540,14 @@ def _public(line: str) -> tuple[str, bytes]:
 
 
 def _add_key(
-    tx: Transaction, account_id: str, algorithm: str, blob: bytes, context: Context
+    tx: Transaction,
+    account_id: str,
+    algorithm: str,
+    blob: bytes,
+    context: Context,
+    *,
+    counts_from: str | None,
+    by: str = "",
 ) -> str:
     mark = ssh_keys.fingerprint(blob)
     owner = tx.connection.execute(
@@ -415,7 +562,12 @@ def _add_key(
     again = tx.connection.execute(
         update(account_keys)
         .where(account_keys.c.account_id == account_id, account_keys.c.fingerprint == mark)
-        .values(added_at=stamp(context.now), removed_at=None)
+        .values(
+            added_at=stamp(context.now),
+            removed_at=None,
+            counts_from=counts_from,
+            enrolled_by=by,
+        )
     )
     if again.rowcount:
         return mark
@@ -427,6 +579,8 @@ def _add_key(
             "algorithm": algorithm,
             "blob": blob,
             "added_at": stamp(context.now),
+            "counts_from": counts_from,
+            "enrolled_by": by,
         },
     )
     return mark

@@ -19,6 +19,7 @@ from gateway.core.admin.accounts import (
     check_officer_makers,
     check_password,
     enrolment,
+    officers_founded,
 )
 from gateway.core.admin.context import Context, account_row
 from gateway.errors import Refusal
@@ -89,5 +90,12 @@ async def _check(context: Context, name: str) -> None:
         raise Refusal("invalid", f"account {name}: expected it active, found it {row.state}")
     if row.role == "officer":
         await check_officer_makers(context)
+        own = context.account is not None and context.account.id == row.id
+        if not own and await officers_founded(context):
+            raise Refusal(
+                "denied",
+                f"account {name}: expected its own signature, found another's; who lost every key gets a new"
+                " one by two officers (`account key`), and sets this then",
+            )
     elif context.account is not None and context.account.role == "officer":
         raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")

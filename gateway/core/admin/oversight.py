@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 
 from gateway.core import access, backups, errands, fixity, publication, quotas
-from gateway.core.admin import clock, penalties
+from gateway.core.admin import accounts, clock, penalties
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
@@ -180,6 +180,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
     data["penalised"] = penalties.standing(core, context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
+    data["enrolments"] = await accounts.enrolments(core, context.now)
     data["check"] = await core.read(_last_check)
     data["serving"] = context.desk is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)

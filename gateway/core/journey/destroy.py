@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from gateway.core import mail
 from gateway.core.identity import Account
@@ -177,7 +177,8 @@ def _in_hand(core: Core, batch_id: str) -> Iterator[None]:
 def _check_approvers(core: Core, tx: Transaction, batch_id: str) -> None:
     """The approvals still stand: enough of them by officers who are active, with keys not taken back."""
     standing = tx.connection.execute(
-        select(approvals.c.account_id)
+        select(approvals.c.account_id, approvals.c.key)
+        .join(batches, batches.c.id == approvals.c.batch_id)
         .join(accounts, accounts.c.id == approvals.c.account_id)
         .join(
             account_keys,
@@ -188,14 +189,21 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str) -> None:
             approvals.c.batch_id == batch_id,
             approvals.c.decision == "approve",
             accounts.c.state == "active",
+            accounts.c.role == "officer",
+            or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > stamp(core.now())),
             account_keys.c.removed_at.is_(None),
+            account_keys.c.counts_from <= batches.c.proposed_at,
         )
     ).all()
     wanted = core.config.disposal.approvals
-    if len(standing) < wanted:
+    # People are counted, and so are keys: whichever is fewer.
+    people = min(
+        len({row.account_id for row in standing}), len({bytes(row.key) for row in standing})
+    )
+    if people < wanted:
         raise Refusal(
             "locked",
-            f"batch {batch_id}: expected {wanted} approvals by active officers, found {len(standing)};"
+            f"batch {batch_id}: expected {wanted} approvals by active officers, found {people};"
             " reject it and propose again",
         )
 

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
+from gateway.core import identity
 from gateway.core.identity import Account
 from gateway.core.journey.examination import Examination
 from gateway.core.journey.lifecycle import DISPOSABLE, State
@@ -24,8 +25,7 @@ from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, log, stamp
 from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
-from vault import sshsig
-from vault.catalogue.schema import account_keys, approvals, batches, clients, documents, holds
+from vault.catalogue.schema import approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
 from vault.certificate import RegisterEntry, canonical, register_digest
 from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
@@ -321,16 +321,11 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
             now=now,
             zone=ZoneInfo(core.config.login.time_zone),
         )
-        added = tx.connection.execute(
-            select(account_keys.c.added_at).where(
-                account_keys.c.account_id == account.id,
-                account_keys.c.fingerprint == sshsig.fingerprint(blob),
-            )
-        ).scalar_one()
+        added = identity.counts_from(tx.connection, account.id, blob)
         if added > batch.proposed_at:
             raise Refusal(
                 "denied",
-                f"approval of batch {batch_id}: expected a key added before {batch.proposed_at},"
+                f"approval of batch {batch_id}: expected a key that counted before {batch.proposed_at},"
                 f" when it was proposed, found one of {added}",
             )
         earlier = tx.connection.execute(
