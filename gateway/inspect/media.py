@@ -56,10 +56,24 @@ def preload() -> None:
     _detector()
 
 
+# Containers that nobody opens here, by the magic they begin with. It goes before anything found further in: a
+# stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
+_CONTAINERS: Final = (
+    (b"\x78\x9f\x3e\x22", "application/ms-tnef"),
+    (b"Rar!\x1a\x07", "application/vnd.rar"),
+    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    (b"\x1f\x8b", "application/gzip"),
+    (b"MSCF\0\0\0\0", "application/vnd.ms-cab-compressed"),
+)
+
+
 def detect(document: Document) -> tuple[Kind, str]:
     """Kind and media type of a document."""
     head = document.head()
     found = str(_detector().from_buffer(head)) if head else "application/x-empty"  # type: ignore[attr-defined]
+    for magic, media_type in _CONTAINERS:
+        if head.startswith(magic) and not _is_received_mail(document):
+            return "opaque", media_type
     kind = _kind(document, head, found)
     if kind == "pdf":
         return kind, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"
@@ -71,7 +85,7 @@ def detect(document: Document) -> tuple[Kind, str]:
 
 
 def _kind(document: Document, head: bytes, found: str) -> Kind:
-    if document.channel == "smtp" and document.depth == 0:
+    if _is_received_mail(document):
         return "mail"
     if head.startswith(_ZIP_MAGIC):
         return "zip"
@@ -92,6 +106,11 @@ def _kind(document: Document, head: bytes, found: str) -> Kind:
     if found in {"application/rtf", "application/x-empty"} or _is_text(head):
         return "text"
     return "image" if found in _IMAGES else "opaque"
+
+
+def _is_received_mail(document: Document) -> bool:
+    """Whether it came as a message: then it is one, whatever its bytes look like."""
+    return document.channel == "smtp" and document.depth == 0
 
 
 def _is_message(document: Document, head: bytes, found: str) -> bool:

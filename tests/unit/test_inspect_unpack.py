@@ -513,3 +513,17 @@ def test_no_name_escapes(name):
     assert "\\" not in result
     assert "\0" not in result
     assert len(result.encode()) <= 255
+
+
+@pytest.mark.parametrize(
+    ("magic", "media_type"),
+    [
+        (b"\x78\x9f\x3e\x22", "application/ms-tnef"),
+        (b"Rar!\x1a\x07\x00", "application/vnd.rar"),
+        (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
+    ],
+)
+def test_a_container_s_own_magic_goes_before_a_pdf_stored_within_its_first_kib(magic, media_type):
+    data = magic + b"\0" * 60 + b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n" + b"x" * 400
+    kind, found = media.detect(Document("d", io.BytesIO(data), len(data), "winmail.dat", "part", 1))
+    assert (kind, found) == ("opaque", media_type)
