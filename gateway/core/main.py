@@ -17,7 +17,7 @@ from gateway.core.errands import ErrandDesk
 from gateway.core.journey import partial, rotate, steps
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import Core, log, stamp, utc_now
-from gateway.core.server import CoreServer, listen
+from gateway.core.server import MOST, CoreServer, listen
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.wire.messages import Role
 from vault.durable import make_directory
@@ -82,7 +82,8 @@ async def _serve(core: Core) -> None:
         "courier": lambda: CourierSession(core, courier),
         "admin": lambda: AdminSession(core, inspection),
     }
-    server = CoreServer(listeners, factories, own_sockets=not given)
+    most = MOST | {"inspect": max(MOST["inspect"], 2 * config.inspect.workers)}
+    server = CoreServer(listeners, factories, own_sockets=not given, most=most)
 
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
     scheduler = jobs.start(core, inspection)

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -66,6 +67,11 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
+# Connections of a role at once, where few are ever needed: whoever took over an inspector can't fill the
+# core's memory with unfinished frames. The doors bound their own.
+MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "admin": 64}
+
+
 class CoreServer:
     """Accepts connections and runs a session on each."""
 
@@ -75,11 +81,14 @@ class CoreServer:
         factories: Mapping[Role, SessionFactory],
         *,
         own_sockets: bool,
+        most: Mapping[Role, int] = MOST,
     ) -> None:
         self._listeners = listeners
         self._factories = factories
         self._own_sockets = own_sockets
         self._tasks: set[asyncio.Task[None]] = set()
+        self._most = most
+        self._connected: Counter[Role] = Counter()
         self._fatal: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
@@ -113,6 +122,12 @@ class CoreServer:
                 log.warning("peer refused", role=role, uid=uid)
                 channel.close()
                 continue
+            if self._connected[role] >= self._most.get(role, self._connected[role] + 1):
+                log.warning("too many connections", role=role, most=self._most[role])
+                channel.close()
+                await asyncio.sleep(0.01)  # whoever opens them in a loop gets no share of this one
+                continue
+            self._connected[role] += 1
             task = asyncio.create_task(self._run(role, channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -141,6 +156,7 @@ class CoreServer:
             log.warning("connection ended", role=role, error=str(error))
         finally:
             channel.close()
+            self._connected[role] -= 1
             # What the connection left unfinished is put away even while the core stops.
             await asyncio.shield(asyncio.create_task(self._close(session)))
 
