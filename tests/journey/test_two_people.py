@@ -152,3 +152,38 @@ def test_an_officer_enrols_a_further_key_with_one_that_counts(house):
         assert (await house.refused(other)).code == "exists"  # one key, one person
 
     run(journey())
+
+
+def test_an_officer_makes_himself_no_way_into_an_account_that_asks_him_for_access(house):
+    """With a key of the accountant's he would ask for a restricted document and approve it himself."""
+
+    async def journey():
+        line = line_of(Ed25519PrivateKey.generate())
+        for act in (
+            house.act("account.key", by="officer1", name="accountant", add=line),
+            house.act("account.add", by="officer1", name="second", role="accountant", keys=[line]),
+            house.act("account.add", by="officer1", name="second", role="archivist", keys=[line]),
+            house.act(
+                "account.password", by="officer1", name="accountant", password="a long password"
+            ),
+        ):
+            refusal = await house.refused(act)
+            assert refusal.code == "denied"
+            assert "expected an officer's" in refusal.message
+
+    run(journey())
+
+
+def test_a_further_officer_has_no_password_or_code_before_a_second_officer_signed(house):
+    async def journey():
+        line = line_of(Ed25519PrivateKey.generate())
+        officer = {"name": "officer4", "role": "officer"}
+        for more in (
+            {"password": "a long password"},
+            {"password": "a long password", "keys": [line]},
+            {"totp": True, "keys": [line]},
+        ):
+            made = house.act("account.add", by="officer1", **officer, **more)
+            assert (await house.refused(made)).code == "denied"
+
+    run(journey())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.servers.gateway_process import installation
+from tests.servers.gateway_process import environment
 from tests.unit.cli_here import Program
 from tests.unit.test_cli_help import COMMANDS
 
@@ -59,16 +60,32 @@ def test_what_the_readme_has_a_firm_do_works_as_it_stands(tmp_path):
     assert block is not None
     lines = [line.strip().partition("  #")[0] for line in block[1].splitlines() if line.strip()]
     assert len(lines) >= 5
-    with installation() as made:
-        for name in ("example", "accountant1", "officer1"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", made.folder / name],
-                check=True,
-            )
-        for line in lines:
-            words = shlex.split(line)[1:]
-            if "officer1" in words:
-                words[words.index("officer1")] = "officer9"  # the demonstration has its officers
-                words += ["--as", "officer2", "--signing-key", str(made.key("officer2"))]
-            done = made.cli(*words)
-            assert done.returncode == 0, f"{line}: {done.stderr}"
+    # A new installation, without the demonstration: the console makes its first officers.
+    home = tmp_path / "srv"
+    subprocess.run(
+        [sys.executable, "-m", "gateway.cli", "init", str(home)],
+        env=environment(),
+        check=True,
+        capture_output=True,
+    )
+    for name in ("example", "accountant1", "officer1"):
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", home / name], check=True
+        )
+    for line in lines:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "gateway.cli",
+                *shlex.split(line)[1:],
+                "-c",
+                home / "config.toml",
+            ],
+            cwd=home,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}: {done.stderr}"

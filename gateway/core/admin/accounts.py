@@ -102,6 +102,14 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
     if arguments.role == "officer":
         await check_officer_makers(context)
         pending = await officers_founded(context)
+        if pending and (arguments.password or arguments.totp or not arguments.keys):
+            raise Refusal(
+                "denied",
+                f"account {arguments.name}: expected keys and nothing else for a further officer; it sets its"
+                " password and code itself, once a second officer has signed for a key",
+            )
+    else:
+        _check_not_officer(context, arguments.name)
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
@@ -323,13 +331,16 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": "active"}
 
 
+def _check_not_officer(context: Context, name: str) -> None:
+    """An officer signs for officers only; other accounts are the console's and the administrator's."""
+    if context.account is not None and context.account.role == "officer":
+        raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")
+
+
 async def _check_other_officer(context: Context, row: Any) -> None:
     """Whether this act on an account is for whoever asks: on an officer's, another officer's to sign."""
     if row.role != "officer":
-        if context.account is not None and context.account.role == "officer":
-            raise Refusal(
-                "denied", f"account {row.name}: expected an officer's, as an officer signs"
-            )
+        _check_not_officer(context, row.name)
         return
     await check_officer_makers(context)
     if context.account is not None and context.account.id == row.id:
@@ -345,7 +356,11 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
     added = _public(arguments.add) if arguments.add else None
     row = await context.core.read(lambda c: account_row(c, arguments.name))
     founded = row.role == "officer" and await officers_founded(context)
-    if added is not None and row.role == "officer":
+    if row.role != "officer":
+        _check_not_officer(
+            context, row.name
+        )  # else he could log in as anyone, and approve its requests
+    elif added is not None:
         await check_officer_makers(context)
 
     counts: str | None = stamp(context.now)
@@ -523,13 +538,12 @@ async def check_officer_makers(context: Context) -> None:
 
 async def officers_founded(context: Context) -> bool:
     """Whether the beginner's rule has ended: for ever, as accounts are never removed."""
-    wanted = min(FOUNDERS, context.core.config.disposal.approvals + 1)
     ever = await context.core.read(
         lambda c: c.execute(
             select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
         ).scalar_one()
     )
-    return int(ever) >= wanted
+    return int(ever) >= FOUNDERS
 
 
 def _public(line: str) -> tuple[str, bytes]:
