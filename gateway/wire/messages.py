@@ -368,7 +368,7 @@ class Work(Message, frozen=True):
     clamd: str
 
 
-# What a verdict may say is bounded in length and alphabet: whoever took an inspector over says no more.
+# Bounds of what an inspector may say of a document, so that one that was taken over says no more.
 PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
 FACT: Final = 4096
 MEDIA_TYPE: Final = (

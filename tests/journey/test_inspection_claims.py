@@ -138,3 +138,60 @@ def test_what_a_verdict_may_say_is_bounded(more):
     assert isinstance(decoder.decode(msgspec.msgpack.encode(fields)), Verdict)
     with pytest.raises(msgspec.ValidationError):
         decoder.decode(msgspec.msgpack.encode(fields | more))
+
+
+def test_a_document_whose_worker_went_away_is_not_handed_out_before_it_is_put_off(
+    house, monkeypatch
+):
+    async def journey():
+        document = await house.upload("/inbox/mine.txt", NOTE)
+        session = InspectSession(house.core, house.desk)
+        await claimed(session)
+        entered, go_on = asyncio.Event(), asyncio.Event()
+        postpone = house.desk._postpone
+
+        async def slow(*arguments, **more):
+            entered.set()
+            await go_on.wait()
+            await postpone(*arguments, **more)
+
+        monkeypatch.setattr(house.desk, "_postpone", slow)
+        monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
+        ending = asyncio.create_task(session.close())
+        await entered.wait()
+        other = InspectSession(house.core, house.desk)
+        reply, _ = await other.handle(Claim())
+        assert not isinstance(reply, Work)
+        go_on.set()
+        await ending
+        row = await house.core.read(
+            lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
+        )
+        assert row.attempts == 1
+        await other.close()
+
+    run(journey())
+
+
+def test_a_reading_for_fixity_waits_for_a_document_that_is_being_inspected(house, monkeypatch):
+    async def journey():
+        document = await house.upload("/inbox/mine.txt", NOTE)
+        row = await house.core.read(
+            lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
+        )
+        monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
+        first, second = (InspectSession(house.core, house.desk) for _ in range(2))
+        work = await claimed(first)
+        reading = asyncio.create_task(house.desk.fixity(row))
+        await asyncio.sleep(0)
+        reply, _ = await second.handle(Claim())
+        assert not isinstance(reply, Work)
+        await first.handle(clean(work, await digest_of(house, document)))
+        work = await claimed(second)
+        assert (work.document_id, work.mode) == (document, "fixity")
+        await second.handle(clean(work, await digest_of(house, document)))
+        assert await reading
+        await first.close()
+        await second.close()
+
+    run(journey())

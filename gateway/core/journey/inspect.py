@@ -122,10 +122,11 @@ class InspectionDesk:
         row = await core.read(lambda connection: _due(connection, now, self._busy))
         if row is not None:
             if row.id in self._busy:
-                return None  # another connection took it while this one read
-        elif self._fixity:
-            fixity = self._fixity.pop(0)
-            row = fixity.row
+                core.inspection_work.set()  # another connection took it while this one read
+                return None
+        elif (free := self._free_fixity()) is not None:
+            self._fixity.remove(free)
+            fixity, row = free, free.row
         else:
             return None
         marked = row.id
@@ -148,12 +149,15 @@ class InspectionDesk:
                 key = core.store.custody.document_key(row)
                 descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
         except VaultError as error:
-            self._busy.discard(marked)
             if fixity is not None:
+                self._busy.discard(marked)
                 fixity.result.set_exception(error)
                 return None
             log.error("document can't be opened", document=row.id, error=str(error))
-            await self._postpone(row, "integrity:unopenable", for_ever=False)
+            try:
+                await self._postpone(row, "integrity:unopenable", for_ever=False)
+            finally:
+                self._busy.discard(marked)  # last: until it is put off it is still due
             return None
         except BaseException:
             self._busy.discard(marked)
@@ -260,17 +264,25 @@ class InspectionDesk:
         Args:
             seen: whether it ever got the document; if not, no attempt is counted.
         """
-        self._busy.discard(claimed.row.id)
         if fixity is not None:
+            self._busy.discard(claimed.row.id)
             if not fixity.result.done():
                 fixity.result.set_exception(
                     NotRead(f"document {claimed.row.id}: expected it read, found its reader ended")
                 )
             return
-        await self.drop_parts(claimed)
-        if seen:
-            await self._postpone(claimed.row, "inspection-failed", for_ever=False)
-        self._core.inspection_work.set()
+        try:
+            await self.drop_parts(claimed)
+            if seen:
+                await self._postpone(claimed.row, "inspection-failed", for_ever=False)
+        finally:
+            # Last: until it is put off it is still due, and whoever asked would get it at once.
+            self._busy.discard(claimed.row.id)
+            self._core.inspection_work.set()
+
+    def _free_fixity(self) -> Fixity | None:
+        """The first request to read a document that is in nobody's hands."""
+        return next((each for each in self._fixity if each.row.id not in self._busy), None)
 
     async def drop_parts(self, claimed: Claimed) -> None:
         """Forget the parts of an attempt that came to nothing."""
