@@ -54,7 +54,8 @@ from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from vault import backup
-from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents, settings
+from vault.catalogue import settings
+from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id
@@ -457,9 +458,7 @@ def status(core: Core) -> dict[str, Any]:
 
 def restored_at_size(connection: Connection) -> int | None:
     """How many ledger entries the backup had that this store was last restored from; None: never."""
-    value = connection.execute(
-        select(settings.c.value).where(settings.c.key == backup.SETTING_RESTORED)
-    ).scalar()
+    value = settings.value(connection, backup.SETTING_RESTORED)
     return None if value is None else int(value)
 
 

@@ -29,11 +29,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from gateway.errors import Refusal
 from vault import backup, ledger
-from vault.catalogue.schema import backups, checkpoint_places, settings
+from vault.catalogue import settings
+from vault.catalogue.schema import backups, checkpoint_places
 from vault.catalogue.store import Catalogue, Transaction
 
 T = TypeVar("T")
@@ -111,7 +112,6 @@ class StoreClock:
         """Judge the clock, and keep the judgement in the store. Raises VaultError."""
         self._catalogue = catalogue
         self._read = read
-        self._absence = absence
         self.started = read()
         self._boottime = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.moved: timedelta | None = None
@@ -126,7 +126,7 @@ class StoreClock:
             self.moved = _moved(mark, self.started)
             self.keep(self.started)
         else:
-            catalogue.write(lambda tx: _set(tx.connection, SETTING_DOUBT, doubt))
+            catalogue.write(lambda tx: _put(tx.connection, SETTING_DOUBT, doubt))
 
     def drift(self, now: datetime) -> timedelta:
         """How far the clock has left the time that passed since the start; sleep is counted."""
@@ -169,16 +169,17 @@ class StoreClock:
         drift = self.drift(now)
         return now - drift if abs(drift) > TOLERANCE else now
 
-    def keep(self, now: datetime) -> None:
-        """Move the mark to now, if now is believed."""
-        if self.reason(now) is None:
+    def keep(self, now: datetime) -> str | None:
+        """Move the mark to now, if now is believed; why it is not, as `reason` says it."""
+        reason = self.reason(now)
+        if reason is None:
             self._catalogue.write(lambda tx: _keep(tx, now))
+        return reason
 
-    def confirm(self, tx: Transaction, now: datetime) -> Doubt | None:
-        """End the doubt: now is right. Returns what was doubted; `confirmed` follows once it is durable."""
+    def confirm(self, tx: Transaction, now: datetime) -> None:
+        """End the doubt: now is right. `confirmed` follows once it is durable."""
         _keep(tx, now)
-        tx.connection.execute(delete(settings).where(settings.c.key == SETTING_DOUBT))
-        return self.doubt
+        settings.drop(tx.connection, SETTING_DOUBT)
 
     def confirmed(self, now: datetime) -> None:
         """Begin to count from a confirmed time."""
@@ -228,7 +229,7 @@ def _keep(tx: Transaction, now: datetime) -> None:
     # The entries of this transaction are not counted: they, too, were written at a time that is known right,
     # and whoever confirms a time after wrong ones leaves those behind.
     boot, uptime = _machine()
-    _set(tx.connection, SETTING_MARK, Mark(now, ledger.size_of(tx.connection), boot, uptime))
+    _put(tx.connection, SETTING_MARK, Mark(now, ledger.size_of(tx.connection), boot, uptime))
 
 
 def _machine() -> tuple[str, float]:
@@ -249,10 +250,9 @@ def _moved(mark: Mark | None, now: datetime) -> timedelta | None:
 
 
 def _get(connection: Connection, key: str, kind: type[T]) -> T | None:
-    text = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
+    text = settings.value(connection, key)
     return None if text is None else msgspec.json.decode(text, type=kind)
 
 
-def _set(connection: Connection, key: str, value: Mark | Doubt) -> None:
-    connection.execute(delete(settings).where(settings.c.key == key))
-    connection.execute(insert(settings), {"key": key, "value": msgspec.json.encode(value).decode()})
+def _put(connection: Connection, key: str, value: Mark | Doubt) -> None:
+    settings.put(connection, key, msgspec.json.encode(value).decode())

@@ -25,14 +25,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select
-
 from gateway.core import ssh_keys
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.core.ssh_keys import HostKeyPair
 from gateway.errors import Refusal, WireError
-from vault.catalogue.schema import settings
+from vault.catalogue import settings
 from vault.catalogue.store import Transaction
 from vault.custody import HOUSE
 
@@ -110,7 +108,7 @@ async def announce(core: Core, actor: str) -> None:
     now = core.now()
 
     def work(tx: Transaction) -> None:
-        change_at = _setting(tx.connection, CHANGE_AT)
+        change_at = settings.value(tx.connection, CHANGE_AT)
         if change_at is not None:
             raise Refusal(
                 "locked",
@@ -131,10 +129,10 @@ async def announce(core: Core, actor: str) -> None:
 
 
 def _announced(core: Core, tx: Transaction, actor: str, now: datetime) -> None:
-    if _setting(tx.connection, CHANGE_AT) is not None:
+    if settings.value(tx.connection, CHANGE_AT) is not None:
         return
     change_at = now + timedelta(days=core.config.keys.host_announce_days)
-    _set(tx.connection, CHANGE_AT, stamp(change_at))
+    settings.put(tx.connection, CHANGE_AT, stamp(change_at))
     secrets = core.store.custody.keyring(HOUSE).secrets
     fingerprints = [
         ssh_keys.fingerprint(HostKeyPair.load(secrets[name + NEXT]).blob) for name in NAMES
@@ -148,7 +146,7 @@ def _announced(core: Core, tx: Transaction, actor: str, now: datetime) -> None:
 async def due(core: Core) -> bool:
     """Take the step that is due, if one is: finish an announcement, or put the new keys to use."""
     now = core.now()
-    change_at = await core.read(lambda c: _setting(c, CHANGE_AT))
+    change_at = await core.read(lambda c: settings.value(c, CHANGE_AT))
     waiting = NAMES[0] + NEXT in core.store.custody.keyring(HOUSE).secrets
     if waiting and change_at is None:
         with step("host.announce"):
@@ -171,15 +169,15 @@ async def change(core: Core, actor: str) -> None:
     def work(tx: Transaction) -> None:
         custody = core.store.custody
         keyring = custody.keyring(HOUSE)
-        if _setting(tx.connection, CHANGE_AT) is None:
+        if settings.value(tx.connection, CHANGE_AT) is None:
             raise Refusal("invalid", "host keys: expected new ones to be announced, found none")
         if NAMES[0] + NEXT in keyring.secrets:  # else a crash came after the commit point
             for name in NAMES:
                 keyring.secrets[name] = keyring.secrets.pop(name + NEXT)
             keyring.former_end()
             custody.save(tx.connection, HOUSE, now)  # COMMIT POINT: the new keys are the host's
-        tx.connection.execute(delete(settings).where(settings.c.key == CHANGE_AT))
-        _set(tx.connection, SINCE, stamp(now))
+        settings.drop(tx.connection, CHANGE_AT)
+        settings.put(tx.connection, SINCE, stamp(now))
         fingerprints = [
             ssh_keys.fingerprint(HostKeyPair.load(keyring.secrets[name]).blob) for name in NAMES
         ]
@@ -201,7 +199,11 @@ def _taken_up(core: Core) -> None:
 async def status(core: Core) -> dict[str, Any]:
     """Fingerprints in use and to come, since when, and when they change."""
     since, change_at, created = await core.read(
-        lambda c: (_setting(c, SINCE), _setting(c, CHANGE_AT), _setting(c, "created_at"))
+        lambda c: (
+            settings.value(c, SINCE),
+            settings.value(c, CHANGE_AT),
+            settings.value(c, "created_at"),
+        )
     )
     keys = core.host_keys
     return {
@@ -222,13 +224,3 @@ def _shown(pair: HostKeyPair) -> dict[str, str]:
 
 def _subject(core: Core) -> str:
     return core.store.origin.rpartition("/")[2]
-
-
-def _set(connection: Connection, key: str, value: str) -> None:
-    connection.execute(delete(settings).where(settings.c.key == key))
-    connection.execute(insert(settings), {"key": key, "value": value})
-
-
-def _setting(connection: Connection, key: str) -> str | None:
-    value = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
-    return None if value is None else str(value)

@@ -148,11 +148,8 @@ async def resume_disposal(core: Core) -> None:
 
 async def keep_time(core: Core) -> None:
     """Remember that the clock is right, or say that it is not."""
-    now = core.now()
-    if (reason := await asyncio.to_thread(core.clock.reason, now)) is not None:
+    if (reason := await asyncio.to_thread(core.clock.keep, core.now())) is not None:
         log.critical("nothing is ended or removed", reason=reason)
-    else:
-        await asyncio.to_thread(core.clock.keep, now)
 
 
 def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:

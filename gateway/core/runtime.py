@@ -1,8 +1,7 @@
 """What the core holds while it runs: the open store, the rules, the clock, and who is waiting for work.
 
 `Core` is the one argument that the journey's steps share. It decides nothing. Time is read through
-`now()` once per operation; `disposal_clock` also refuses a clock that jumped (`clock`), because a clock set
-forward must not make anything fall due.
+`now()` once per operation; `clock` refuses what goes by a date under one that jumped.
 """
 
 from __future__ import annotations
@@ -218,14 +217,6 @@ class Core:
     def now(self) -> datetime:
         """The time of an operation: read it once and pass it on."""
         return self._clock()
-
-    def disposal_clock(self, now: datetime) -> None:
-        """Refuse what ends, removes or begins anything by a date under a clock that can't be right.
-
-        Raises:
-            Refusal: the clock is in doubt (`gateway.core.clock`).
-        """
-        self.clock.require(now)
 
     def received_time(self, now: datetime) -> datetime:
         """When a document counts as received: never earlier than it was, whatever the clock says.

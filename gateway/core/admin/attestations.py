@@ -77,7 +77,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     core = context.core
     account = await _account(context, arguments.account)
     now = context.now
-    await asyncio.to_thread(core.disposal_clock, now)
+    await asyncio.to_thread(core.clock.require, now)
 
     def work(tx: Transaction) -> str:
         batch = dispose.load_batch(tx.connection, arguments.id.upper())

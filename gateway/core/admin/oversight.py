@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from gateway.core import access, backups, errands, fixity, publication, quotas
 from gateway.core.admin import accounts, clock, penalties
@@ -22,8 +22,8 @@ from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault import check as vault_check
 from vault import ledger
-from vault.catalogue.schema import access_requests, batches, clients, documents, holds, settings
-from vault.catalogue.store import Transaction
+from vault.catalogue import settings
+from vault.catalogue.schema import access_requests, batches, clients, documents, holds
 
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20
@@ -52,21 +52,11 @@ class LastCheck(msgspec.Struct, frozen=True):
         return cls(stamp(now), len(findings), [each.subject for each in findings[:SHOWN]])
 
 
-def _remember(tx: Transaction, last: LastCheck) -> None:
-    tx.connection.execute(delete(settings).where(settings.c.key == SETTING_CHECK))
-    value = msgspec.json.encode(last).decode()
-    tx.connection.execute(insert(settings), {"key": SETTING_CHECK, "value": value})
-
-
 def _last_check(connection: Connection) -> dict[str, Any] | None:
-    value = connection.execute(
-        select(settings.c.value).where(settings.c.key == SETTING_CHECK)
-    ).scalar()
-    return (
-        None
-        if value is None
-        else msgspec.structs.asdict(msgspec.json.decode(value, type=LastCheck))
-    )
+    text = settings.value(connection, SETTING_CHECK)
+    if text is None:
+        return None
+    return msgspec.structs.asdict(msgspec.json.decode(text, type=LastCheck))
 
 
 async def check(context: Context, arguments: Check) -> AdminAnswer:
@@ -102,7 +92,8 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
         "documents_read": read,
         "findings": [asdict(finding) for finding in findings],
     }
-    await core.write(lambda tx: _remember(tx, LastCheck.of(context.now, findings)))
+    last = msgspec.json.encode(LastCheck.of(context.now, findings)).decode()
+    await core.write(lambda tx: settings.put(tx.connection, SETTING_CHECK, last))
     if arguments.read_data:
         outcome = len(findings)
         await core.write(
@@ -166,9 +157,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 "entries": ledger.size_of(connection),
                 "origin": core.store.origin,
             },
-            "clamd": connection.execute(
-                select(settings.c.value).where(settings.c.key == SETTING_CLAMD_SEEN)
-            ).scalar(),
+            "clamd": settings.value(connection, SETTING_CLAMD_SEEN),
             "now": stamp(context.now),
         }
 
@@ -178,7 +167,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
-    data["penalised"] = penalties.standing(core, context.now)
+    data["penalised"] = penalties.standing(core)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await accounts.enrolments(core, context.now)
     data["check"] = await core.read(_last_check)

@@ -80,7 +80,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
             nothing at all was destroyed.
     """
     now = core.now()
-    await asyncio.to_thread(core.disposal_clock, now)
+    await asyncio.to_thread(core.clock.require, now)
     if account.role not in {"officer", "archivist"}:
         raise Refusal(
             "denied",
@@ -104,7 +104,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
                 select(approvals.c.account_id).where(approvals.c.batch_id == batch_id)
             ).scalars()
         )
-        _check_approvers(core, tx, batch_id)
+        _check_approvers(core, tx, batch_id, now)
         if account.id in signers:
             raise Refusal(
                 "denied",
@@ -174,7 +174,7 @@ def _in_hand(core: Core, batch_id: str) -> Iterator[None]:
         core.executing.discard(batch_id)
 
 
-def _check_approvers(core: Core, tx: Transaction, batch_id: str) -> None:
+def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) -> None:
     """The approvals still stand: enough of them by officers who are active, with keys not taken back."""
     standing = tx.connection.execute(
         select(approvals.c.account_id, approvals.c.key)
@@ -190,7 +190,7 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str) -> None:
             approvals.c.decision == "approve",
             accounts.c.state == "active",
             accounts.c.role == "officer",
-            or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > stamp(core.now())),
+            or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > stamp(now)),
             account_keys.c.removed_at.is_(None),
             account_keys.c.counts_from <= batches.c.proposed_at,
         )

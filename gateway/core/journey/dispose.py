@@ -61,7 +61,7 @@ async def propose(
         The ids of the batches made.
     """
     now = core.now()
-    await asyncio.to_thread(core.disposal_clock, now)
+    await asyncio.to_thread(core.clock.require, now)
 
     def due_clients(connection: Connection) -> list[str]:
         where = [
@@ -106,7 +106,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
         Refusal: a document may not go, or is in another batch, or there are more than one batch takes.
     """
     now = core.now()
-    await asyncio.to_thread(core.disposal_clock, now)
+    await asyncio.to_thread(core.clock.require, now)
 
     examined = Examination(core, now)
 
@@ -300,7 +300,7 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
         )
     now = core.now()
     if decision == "approve":
-        await asyncio.to_thread(core.disposal_clock, now)
+        await asyncio.to_thread(core.clock.require, now)
 
     def work(tx: Transaction) -> str:
         batch = load_batch(tx.connection, batch_id)

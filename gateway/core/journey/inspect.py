@@ -39,7 +39,8 @@ from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from gateway.names import safe_name
 from gateway.wire.messages import Verdict, Work
-from vault.catalogue.schema import clients, documents, settings
+from vault.catalogue import settings
+from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
 from vault.errors import VaultError
@@ -479,21 +480,14 @@ class InspectionDesk:
         def work(tx: Transaction) -> None:
             if _clamd_seen(tx.connection):
                 return
-            tx.connection.execute(
-                settings.insert().values(key=SETTING_CLAMD_SEEN, value=stamp(now))
-            )
+            settings.put(tx.connection, SETTING_CLAMD_SEEN, stamp(now))
             self._core.record(tx, "scanner.adopted", "clamd", ACTOR_CORE, now)
 
         await self._core.write(work)
 
 
 def _clamd_seen(connection: Connection) -> bool:
-    return (
-        connection.execute(
-            select(settings.c.value).where(settings.c.key == SETTING_CLAMD_SEEN)
-        ).scalar()
-        is not None
-    )
+    return settings.value(connection, SETTING_CLAMD_SEEN) is not None
 
 
 def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[Any] | None:

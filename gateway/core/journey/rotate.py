@@ -26,18 +26,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from vault import backup, ledger_keys
+from vault.catalogue import settings
 from vault.catalogue.schema import (
     backup_amendments,
     clients,
     groups,
     rotations,
-    settings,
 )
 from vault.catalogue.store import Transaction
 from vault.custody import HOUSE
@@ -260,11 +260,6 @@ def _rotation(row: Any) -> Rotation:
     return Rotation(row.id, row.kind, row.client_id, row.cutoff, row.state, row.moved)
 
 
-def _set(connection: Connection, key: str, value: str) -> None:
-    connection.execute(delete(settings).where(settings.c.key == key))
-    connection.execute(insert(settings), {"key": key, "value": value})
-
-
 async def due(core: Core) -> list[str]:
     """What is over its age limit and not being rotated: kinds that `start` takes, root excepted.
 
@@ -287,7 +282,7 @@ async def due(core: Core) -> list[str]:
 
 def ages(connection: Connection) -> dict[str, str | None]:
     """Since when each kind of key is in use: the oldest living group, the root key, the signing key."""
-    created = _setting(connection, "created_at") or ""
+    created = settings.value(connection, "created_at") or ""
     return {
         "groups": connection.execute(
             select(func.min(groups.c.created_at))
@@ -301,12 +296,7 @@ def ages(connection: Connection) -> dict[str, str | None]:
 
 def root_since(connection: Connection) -> str | None:
     """When the root key was last changed; None: never."""
-    return _setting(connection, ROOT_SINCE)
-
-
-def _setting(connection: Connection, key: str) -> str | None:
-    value = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
-    return None if value is None else str(value)
+    return settings.value(connection, ROOT_SINCE)
 
 
 # ── document groups ──────────────────────────────────────────────────────────────────────────────
@@ -369,7 +359,7 @@ async def _groups_of(core: Core, rotation: Rotation, client_id: str) -> None:
 async def _root(core: Core, rotation: Rotation) -> None:
     """Every keyring is saved under the next root key; only then the old one is let go."""
     store = core.store
-    if await core.read(lambda connection: _setting(connection, ROOT_ROTATION)) == rotation.id:
+    if await core.read(lambda connection: settings.value(connection, ROOT_ROTATION)) == rotation.id:
         return  # A crash came after the commit point; the opening has put the new key in its place.
     if store.next_root is None:
         await asyncio.to_thread(core.prepare_next_root)
@@ -399,7 +389,7 @@ async def _root(core: Core, rotation: Rotation) -> None:
             now = core.now()
             facts = {"root_key_id": new.id, ROOT_SINCE: stamp(now), ROOT_ROTATION: rotation.id}
             for key, value in facts.items():
-                _set(tx.connection, key, value)
+                settings.put(tx.connection, key, value)
             core.record(
                 tx, "root-key.changed", rotation.id, ACTOR_CORE, now, old=old_id, new=new.id
             )
@@ -434,7 +424,10 @@ async def _ledger(core: Core, rotation: Rotation) -> None:
     """The old key names the new one in the ledger; then only the new one signs."""
     store = core.store
     custody = store.custody
-    if await core.read(lambda connection: _setting(connection, LEDGER_ROTATION)) == rotation.id:
+    if (
+        await core.read(lambda connection: settings.value(connection, LEDGER_ROTATION))
+        == rotation.id
+    ):
         await _retire(core)
         return
 
@@ -469,7 +462,7 @@ async def _ledger(core: Core, rotation: Rotation) -> None:
         if not known:
             fresh.insert(0, LedgerKey(0, store.vkey, ""))
         ledger_keys.store(tx.connection, fresh, now)
-        _set(tx.connection, LEDGER_ROTATION, rotation.id)
+        settings.put(tx.connection, LEDGER_ROTATION, rotation.id)
         # At once: whoever signs next in this very transaction must sign with the new key.
         store.vkeys = (*store.vkeys, new_vkey)
 

@@ -1,0 +1,27 @@
+"""What a store remembers by a name: one value each, read and replaced in the transaction of whoever needs it.
+
+Leaves out: what the values mean (whoever owns a key names it).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, select
+
+from vault.catalogue.schema import settings
+
+
+def value(connection: Connection, key: str) -> str | None:
+    """What is remembered under a name; None: nothing is."""
+    found = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
+    return None if found is None else str(found)
+
+
+def put(connection: Connection, key: str, text: str) -> None:
+    """Remember a value, in the place of the one there was."""
+    drop(connection, key)
+    connection.execute(insert(settings), {"key": key, "value": text})
+
+
+def drop(connection: Connection, key: str) -> None:
+    """Forget what is remembered under a name, if anything is."""
+    connection.execute(delete(settings).where(settings.c.key == key))
