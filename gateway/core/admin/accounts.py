@@ -7,19 +7,19 @@ Leaves out: passwords and one-time codes given later (`factors`).
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pyotp
 from msgspec import Meta
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core import admission, identity, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
-from gateway.core.runtime import stamp
+from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.store import Transaction
@@ -98,22 +98,21 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
     check_password(arguments.password)
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
     keys = [_public(line) for line in arguments.keys]
-    pending = False
-    if arguments.role == "officer":
-        await check_officer_makers(context)
-        pending = await officers_founded(context)
-        if pending and (arguments.password or arguments.totp or not arguments.keys):
-            raise Refusal(
-                "denied",
-                f"account {arguments.name}: expected keys and nothing else for a further officer; it sets its"
-                " password and code itself, once a second officer has signed for a key",
-            )
-    else:
-        _check_not_officer(context, arguments.name)
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> bool:
+        pending = False
+        if arguments.role == "officer":
+            pending = check_officer_makers(context, tx.connection)
+            if pending and (arguments.password or arguments.totp or not arguments.keys):
+                raise Refusal(
+                    "denied",
+                    f"account {arguments.name}: expected keys and nothing else for a further officer; it sets"
+                    " its password and code itself, once a second officer has signed for a key",
+                )
+        else:
+            check_not_officer(context, arguments.name)
         if tx.connection.execute(
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
@@ -161,8 +160,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             password=bool(arguments.password),
             code=arguments.totp,
         )
+        return pending
 
-    await core.write(work)
+    pending = await core.write(work)
     missing = admission.lacks(
         core.config.login.factors(arguments.role),
         keys=len(keys),
@@ -227,11 +227,9 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
             "invalid", "account change: expected an expiry, networks or hours, found none"
         )
 
-    row = await context.core.read(lambda c: account_row(c, arguments.name))
-    await _check_other_officer(context, row)
-
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
+        _check_other_officer(context, tx.connection, row)
         tx.connection.execute(update(accounts).where(accounts.c.id == row.id).values(**limits))
         context.core.record(
             tx, "account.changed", row.id, context.actor, context.now, limits=sorted(limits)
@@ -314,10 +312,10 @@ async def disable(context: Context, arguments: Named) -> dict[str, Any]:
 
 async def enable(context: Context, arguments: Named) -> dict[str, Any]:
     """Enable a disabled account again; an officer's takes another officer's signature."""
-    row = await context.core.read(lambda c: account_row(c, arguments.name))
-    await _check_other_officer(context, row)
 
     def work(tx: Transaction) -> None:
+        row = account_row(tx.connection, arguments.name)
+        _check_other_officer(context, tx.connection, row)
         changed = tx.connection.execute(
             update(accounts)
             .where(accounts.c.id == row.id, accounts.c.state == "disabled")
@@ -331,18 +329,18 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": "active"}
 
 
-def _check_not_officer(context: Context, name: str) -> None:
+def check_not_officer(context: Context, name: str) -> None:
     """An officer signs for officers only; other accounts are the console's and the administrator's."""
     if context.account is not None and context.account.role == "officer":
         raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")
 
 
-async def _check_other_officer(context: Context, row: Any) -> None:
+def _check_other_officer(context: Context, connection: Connection, row: Any) -> None:
     """Whether this act on an account is for whoever asks: on an officer's, another officer's to sign."""
     if row.role != "officer":
-        _check_not_officer(context, row.name)
+        check_not_officer(context, row.name)
         return
-    await check_officer_makers(context)
+    check_officer_makers(context, connection)
     if context.account is not None and context.account.id == row.id:
         raise Refusal(
             "denied", f"account {row.name}: expected another officer to sign, found its own"
@@ -354,30 +352,23 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
     if bool(arguments.add) == bool(arguments.remove):
         raise Refusal("invalid", "account key: expected one key to add or one to remove")
     added = _public(arguments.add) if arguments.add else None
-    row = await context.core.read(lambda c: account_row(c, arguments.name))
-    founded = row.role == "officer" and await officers_founded(context)
-    if row.role != "officer":
-        _check_not_officer(
-            context, row.name
-        )  # else he could log in as anyone, and approve its requests
-    elif added is not None:
-        await check_officer_makers(context)
 
-    counts: str | None = stamp(context.now)
-
-    def work(tx: Transaction) -> tuple[str, str]:
-        nonlocal counts
+    def work(tx: Transaction) -> tuple[str, str, str | None]:
         row = account_row(tx.connection, arguments.name)
+        counts: str | None = stamp(context.now)
         more: dict[str, Any] = {}
+        if row.role != "officer":
+            check_not_officer(
+                context, row.name
+            )  # he could log in as anyone, and approve its requests
         if added is not None:
-            if founded:
+            if row.role == "officer" and check_officer_makers(context, tx.connection):
                 assert context.account is not None
                 mark, counts = _enrol(tx, row, *added, context, context.account.id)
+                more = {"counts_from": counts or ""}
             else:
                 mark = _add_key(tx, row.id, *added, context, counts_from=counts)
             kind = "account.key_added" if counts else "account.key_pending"
-            if founded:
-                more = {"counts_from": counts or ""}
         else:
             mark = arguments.remove
             changed = tx.connection.execute(
@@ -393,9 +384,9 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
                 raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
             kind = "account.key_removed"
         context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark, **more)
-        return row.id, mark
+        return row.id, mark, counts
 
-    account_id, fingerprint = await context.core.write(work)
+    account_id, fingerprint, counts = await context.core.write(work)
     if arguments.remove:
         context.core.end_sessions(account_id)
         return {"name": arguments.name, "fingerprint": fingerprint}
@@ -437,16 +428,15 @@ def _enrol(
     return mark, counts
 
 
-async def enrolments(core: Any, now: Any) -> list[dict[str, Any]]:
+async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
     """Keys of officers that do not count yet: the notice that all officers see in `status`."""
-    rows = await core.read(
-        lambda c: c.execute(
-            select(
-                accounts.c.name,
-                account_keys.c.fingerprint,
-                account_keys.c.counts_from,
-                account_keys.c.enrolled_by,
-            )
+
+    def look(connection: Connection) -> list[dict[str, Any]]:
+        names = {
+            row.id: row.name for row in connection.execute(select(accounts.c.id, accounts.c.name))
+        }
+        rows = connection.execute(
+            select(account_keys)
             .join(accounts, accounts.c.id == account_keys.c.account_id)
             .where(
                 accounts.c.role == "officer",
@@ -454,23 +444,18 @@ async def enrolments(core: Any, now: Any) -> list[dict[str, Any]]:
                 or_(account_keys.c.counts_from.is_(None), account_keys.c.counts_from > stamp(now)),
             )
             .order_by(account_keys.c.added_at)
-        ).all()
-    )
-    names = {
-        row.id: row.name
-        for row in await core.read(
-            lambda c: c.execute(select(accounts.c.id, accounts.c.name)).all()
         )
-    }
-    return [
-        {
-            "name": row.name,
-            "fingerprint": row.fingerprint,
-            "counts_from": row.counts_from,
-            "enrolled_by": [names.get(each, each) for each in row.enrolled_by.split(",") if each],
-        }
-        for row in rows
-    ]
+        return [
+            {
+                "name": names[row.account_id],
+                "fingerprint": row.fingerprint,
+                "counts_from": row.counts_from,
+                "enrolled_by": [names[each] for each in row.enrolled_by.split(",") if each],
+            }
+            for row in rows
+        ]
+
+    return await core.read(look)
 
 
 async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
@@ -519,31 +504,29 @@ async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
     return {"name": arguments.name, "client": arguments.client, "granted": False}
 
 
-async def check_officer_makers(context: Context) -> None:
+def check_officer_makers(context: Context, connection: Connection) -> bool:
     """Dual control must not fall to whoever holds the console.
 
-    The first officers are made by the console, as many as a disposal needs; from then on a new officer, or
-    a new key for one, takes the signature of an officer. Disabled officers count: or disabling one, which
-    the console may, would open this again.
+    The console makes the first officers; with the third this ends for ever, as accounts are never removed and
+    disabled ones count. From then on an officer signs.
+
+    Returns:
+        Whether it has ended.
+
+    Raises:
+        Refusal: it has, and no officer signs.
     """
-    if context.account is not None and context.account.role == "officer":
-        return
-    if await officers_founded(context):
+    ever = connection.execute(
+        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
+    ).scalar_one()
+    founded = int(ever) >= FOUNDERS
+    if founded and (context.account is None or context.account.role != "officer"):
         raise Refusal(
             "denied",
             "officer: expected the signature of one, as there are or were enough to begin with;"
             " sign it with --as NAME --signing-key FILE",
         )
-
-
-async def officers_founded(context: Context) -> bool:
-    """Whether the beginner's rule has ended: for ever, as accounts are never removed."""
-    ever = await context.core.read(
-        lambda c: c.execute(
-            select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
-        ).scalar_one()
-    )
-    return int(ever) >= FOUNDERS
+    return founded
 
 
 def _public(line: str) -> tuple[str, bytes]:

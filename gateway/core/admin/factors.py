@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 import pyotp
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from gateway.core import identity
 from gateway.core.admin.accounts import (
     Named,
+    check_not_officer,
     check_officer_makers,
     check_password,
     enrolment,
-    officers_founded,
 )
 from gateway.core.admin.context import Context, account_row
 from gateway.errors import Refusal
@@ -85,17 +85,21 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
 
 
 async def _check(context: Context, name: str) -> None:
-    row = await context.core.read(lambda connection: account_row(connection, name))
-    if row.state != "active":
-        raise Refusal("invalid", f"account {name}: expected it active, found it {row.state}")
-    if row.role == "officer":
-        await check_officer_makers(context)
+    """Whether the factors of this account are for whoever asks to set (raises Refusal)."""
+
+    def look(connection: Connection) -> None:
+        row = account_row(connection, name)
+        if row.state != "active":
+            raise Refusal("invalid", f"account {name}: expected it active, found it {row.state}")
+        if row.role != "officer":
+            check_not_officer(context, name)
+            return
         own = context.account is not None and context.account.id == row.id
-        if not own and await officers_founded(context):
+        if check_officer_makers(context, connection) and not own:
             raise Refusal(
                 "denied",
                 f"account {name}: expected its own signature, found another's; who lost every key gets a new"
                 " one by two officers (`account key`), and sets this then",
             )
-    elif context.account is not None and context.account.role == "officer":
-        raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")
+
+    await context.core.read(look)
