@@ -291,7 +291,7 @@ class SftpSession(Session):
             return await self._login.refuse(account, why)
         self._view = view
         self._login.complete = True
-        self.core.logins.penalties.right(self._login.peer, account.id, now)
+        self.core.logins.penalties.right(self._login.peer, account.id, self.core.clock.steady())
         log.info("login", account=account.id, role=account.role, method=method)
         return AuthenticationResult("granted", role=account.role)
 

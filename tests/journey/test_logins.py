@@ -970,3 +970,28 @@ def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(make):
             await proofs(door, blobs[:1])
 
     run(work())
+
+
+def test_under_a_clock_that_is_ahead_no_source_is_trusted_or_penalised_for_years(make):
+    house = make()
+    right = house.clock()
+
+    async def work():
+        await house.act("account.password", name="acme", password=SECRET)
+        house.core.close()
+        house.clock.advance(days=15 * 365)
+        house.open(believed=False)
+        assert await (await Door(house).open()).password("acme", "wrong " + SECRET) == "failed"
+        assert await (await Door(house).open()).password("acme", SECRET) == "granted"
+        await house.core.logins.flush(house.core, house.core.clock.steady())
+        book = house.core.logins.penalties
+        (lane,) = book.lanes.values()
+        assert lane.trusted is not None
+        assert abs(lane.trusted - right) < timedelta(minutes=10)
+        (source,) = book.sources.values()
+        assert source.until < right + timedelta(days=1)
+        assert [each["source"] for each in (await house.act("status"))["penalised"]] == [
+            name for name, _ in book.penalised(house.core.clock.steady())
+        ]
+
+    run(work())

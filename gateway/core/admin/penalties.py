@@ -5,7 +5,6 @@ The ledger names no source: an address is a person's. It says that a penalty was
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +25,7 @@ class Lift(msgspec.Struct, forbid_unknown_fields=True):
     source: str
 
 
-def standing(core: Core, now: datetime) -> list[dict[str, Any]]:
+def standing(core: Core) -> list[dict[str, Any]]:
     """The sources whose penalty stands: since when, until when, and for what."""
     return [
         {
@@ -35,14 +34,14 @@ def standing(core: Core, now: datetime) -> list[dict[str, Any]]:
             "until": stamp(source.until),
             "events": dict(sorted(source.events.items())),
         }
-        for name, source in core.logins.penalties.penalised(now)
+        for name, source in core.logins.penalties.penalised(core.clock.steady())
     ]
 
 
 async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All penalties that stand."""
     del arguments
-    return standing(context.core, context.now)
+    return standing(context.core)
 
 
 async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
@@ -52,7 +51,7 @@ async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
     source = text if "/" in text else source_of(text)
     if not core.logins.penalties.forgive(source):
         raise Refusal("not_found", f"penalty {text[:64]}: expected a source with one, found none")
-    await core.logins.flush(core, context.now)
+    await core.logins.flush(core, core.clock.steady())
     await core.write(
         lambda tx: core.record(tx, "login.penalty_lifted", "login", context.actor, context.now)
     )
