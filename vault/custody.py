@@ -171,8 +171,8 @@ class Custody:
         """Put a registered copy in the place of a keyring that does not open; its copies must follow.
 
         Raises:
-            RuntimeError: the keyring opens. VaultError: the copy does not, or is too old; nothing was
-                changed.
+            RuntimeError: the keyring opens. VaultError: it can't be told, or the copy does not open or is
+                too old; nothing was changed.
         """
         living = list(
             connection.execute(
@@ -184,8 +184,8 @@ class Custody:
         with self._lock:
             try:
                 self._store.load(owner)
-            except VaultError:
-                pass
+            except (IntegrityError, KeyUnavailable):
+                pass  # damaged or gone; a disk or token that does not answer, or another root key, is neither
             else:
                 raise RuntimeError(f"keyring {owner}: expected one that does not open")
             try:

@@ -10,9 +10,13 @@ import pytest
 
 from gateway.config import KeyringCopy
 from gateway.core.errands import ErrandDesk
+from gateway.courier import copies
+from gateway.errors import Refusal
+from gateway.wire.messages import Errand
 from tests.support.house import House, run
 from vault.catalogue.schema import clients
-from vault.errors import StoreMissing, VaultError
+from vault.errors import PlaceError, StorageFailed, StoreMissing, VaultError, WrongRootKey
+from vault.places import DirectoryPlace
 
 
 @pytest.fixture
@@ -125,3 +129,49 @@ def test_a_cut_catalogue_is_said_plainly(house, keep):
     assert "expected a catalogue" in str(caught.value)
     assert "strongroom backup restore" in str(caught.value)
     assert path.read_bytes() == before[:keep]  # kept as it was found
+
+
+def test_what_can_not_be_told_to_be_damaged_is_not_replaced(house, monkeypatch):
+    """A disk that does not answer, or another root key, says nothing of the keyring."""
+
+    async def journey():
+        path = keyring_of(house)
+        before = path.read_bytes()
+        content = base64.b64encode(before).decode()
+        store = house.core.store.custody.keyrings
+        for failure in (WrongRootKey("another root"), StorageFailed("no answer")):
+            monkeypatch.setattr(store, "load", raising(failure))
+            with pytest.raises((Refusal, StorageFailed)):
+                await house.act("keys.restore", client="acme", content=content)
+            assert path.read_bytes() == before
+        monkeypatch.undo()
+        house.core.store.catalogue.write(
+            lambda tx: tx.connection.execute(clients.update().values(state="closing"))
+        )
+        damage(path)
+        refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
+        assert "expected it open" in refusal.message
+
+    run(journey())
+
+
+def raising(failure):
+    def load(_owner):
+        raise failure
+
+    return load
+
+
+def test_an_older_copy_stays_until_the_new_one_was_read_back(tmp_path):
+    class Corrupting(DirectoryPlace):
+        def put(self, name, pieces):
+            super().put(name, [b"".join(pieces)[:-1] + b"?"] if "keyring" in name else pieces)
+
+    (tmp_path / "acme.keyring").write_bytes(b"the older copy")
+    errand = Errand(1, "disk", "acme", b"the newer copy", "store", known=False)
+    with pytest.raises(PlaceError, match="expected the bytes just written"):
+        copies.deliver(errand, Corrupting(tmp_path))
+    assert (tmp_path / "acme.keyring").read_bytes() == b"the older copy"
+    gone = Errand(2, "disk", "acme", None, "store", known=True)
+    copies.deliver(gone, DirectoryPlace(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["strongroom-copies.json"]

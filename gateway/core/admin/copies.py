@@ -120,8 +120,8 @@ async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
 
     def work(tx: Transaction) -> dict[str, Any]:
         row = client_row(tx.connection, arguments.client)
-        if row.state == "closed":
-            raise Refusal("invalid", f"client {row.slug}: expected it open, found it closed")
+        if row.state != "open":  # one whose end has begun gets no key back
+            raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
         try:
             keyring = core.store.custody.restore(
                 tx.connection, row.id, arguments.content, context.now
