@@ -15,9 +15,7 @@ import unicodedata
 from typing import Final
 
 NAME_LIMIT: Final = 255  # bytes in UTF-8: what file systems and SFTP clients take
-_CONSIDERED: Final = (
-    4096  # characters at each end that are looked at: no name is longer on any system
-)
+_CONSIDERED: Final = 4096  # characters at each end that are looked at
 _SUFFIX: Final = 16
 # Cf holds the bidi overrides that make "fdp.exe" read as "exe.pdf".
 _DROPPED: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -46,6 +44,5 @@ def safe_name(name: str, fallback: str = "unnamed") -> str:
         stem, dot, suffix = kept.rpartition(".")
         tail = f"{dot}{suffix}" if dot and stem and len(suffix) < _SUFFIX else ""
         room = NAME_LIMIT - len(tail.encode())
-        whole = kept[: len(kept) - len(tail)] if tail else kept
-        kept = whole.encode()[:room].decode(errors="ignore").rstrip() + tail
+        kept = kept[: len(kept) - len(tail)].encode()[:room].decode(errors="ignore").rstrip() + tail
     return kept if kept not in {"", ".", ".."} else fallback

@@ -62,19 +62,14 @@ _BLOBS: Final = "blobs"
 
 def _missing(path: Path) -> str:
     """What to say where there is no catalogue: what is there, what is missing, what to do."""
-    rest = [name for name in ("blobs/objects", "keyrings") if _holds_files(path / name)]
+    found = (("blobs/objects", "*/*"), ("keyrings", "*.keyring"))
+    rest = [folder for folder, files in found if any((path / folder).glob(files))]
     if not rest:
         return f"{path}: expected a store, found none; `strongroom init` makes one"
     return (
         f"{path / _CATALOGUE}: expected the catalogue of the store, found none beside {' and '.join(rest)}:"
         " do not make a new store here. Put the catalogue's file back where it was moved, or restore a"
         " backup into another folder with `strongroom backup restore`, with these keyrings"
-    )
-
-
-def _holds_files(folder: Path) -> bool:
-    return (folder.is_dir() and any(True for _ in folder.rglob("*.keyring"))) or (
-        folder.is_dir() and folder.name == "objects" and any(folder.glob("*/*"))
     )
 
 

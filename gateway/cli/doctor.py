@@ -571,13 +571,6 @@ def _copies(config: Config) -> Iterator[Finding]:
                 f"expected a folder to write to at {folder}, found none",
                 "make or mount it",
             )
-        elif config.store_path.exists() and folder.stat().st_dev == config.store_path.stat().st_dev:
-            yield Finding(
-                "weak",
-                subject,
-                "it lies on the store's own file system and would die with it",
-                "use a folder on another disk or machine",
-            )
 
 
 def _ledger(config: Config) -> Iterator[Finding]:
@@ -602,8 +595,9 @@ def _ledger(config: Config) -> Iterator[Finding]:
 
 
 def _where(config: Config) -> Iterator[Finding]:
-    """Backups and checkpoints that would die with the store, and what is carried in clear."""
+    """Copies, backups and checkpoints that would die with the store, or are carried in clear."""
     places: list[tuple[str, PlaceSection]] = [
+        *((f"keyring copy {each.name}", each) for each in config.keyring.copies),
         *((f"backup target {each.name}", each) for each in config.backup.targets),
         *((f"ledger at {each.name}", each) for each in config.ledger.places),
     ]
@@ -611,7 +605,7 @@ def _where(config: Config) -> Iterator[Finding]:
         folder = config.resolve(place.directory) if place.directory else None
         if (
             folder is not None
-            and folder.exists()
+            and folder.is_dir()
             and config.store_path.exists()
             and folder.stat().st_dev == config.store_path.stat().st_dev
         ):
@@ -621,8 +615,6 @@ def _where(config: Config) -> Iterator[Finding]:
                 "it lies on the store's own file system and would die with it",
                 "use a folder on another disk or machine",
             )
-    places += [(f"keyring copy {each.name}", each) for each in config.keyring.copies]
-    for subject, place in places:
         if place.endpoint.startswith("http://"):
             yield Finding(
                 "weak",

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import os
 import socket
 from collections import Counter
@@ -122,7 +124,7 @@ class CoreServer:
                 log.warning("peer refused", role=role, uid=uid)
                 channel.close()
                 continue
-            if self._connected[role] >= self._most.get(role, self._connected[role] + 1):
+            if self._connected[role] >= self._most.get(role, math.inf):
                 log.warning("too many connections", role=role, most=self._most[role])
                 channel.close()
                 await asyncio.sleep(0.01)  # whoever opens them in a loop gets no share of this one
@@ -130,7 +132,11 @@ class CoreServer:
             self._connected[role] += 1
             task = asyncio.create_task(self._run(role, channel))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(functools.partial(self._ended, role))
+
+    def _ended(self, role: Role, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._connected[role] -= 1
 
     async def _run(self, role: Role, channel: AsyncChannel) -> None:
         session = self._factories[role]()
@@ -156,7 +162,6 @@ class CoreServer:
             log.warning("connection ended", role=role, error=str(error))
         finally:
             channel.close()
-            self._connected[role] -= 1
             # What the connection left unfinished is put away even while the core stops.
             await asyncio.shield(asyncio.create_task(self._close(session)))
 

@@ -22,13 +22,13 @@ from gateway.core.identity import Account
 from gateway.core.journey.receive import Upload
 from gateway.core.runtime import Core
 from gateway.errors import Refusal
+from gateway.names import NAME_LIMIT
 from gateway.wire.messages import Entry, Page, Readable, Room
 from vault.custody import DocumentMetadata
 
 FOLDER_MODE: Final = stat.S_IFDIR | 0o750
 FILE_MODE: Final = stat.S_IFREG | 0o440
 DROP_MODE: Final = stat.S_IFDIR | 0o770
-NAME_LIMIT: Final = 255  # bytes, as on the file systems clients come from
 PATH_LIMIT: Final = 4096
 DEPTH_LIMIT: Final = 32
 PAGE: Final = 500

@@ -21,7 +21,6 @@ MIB: Final = 1024 * 1024
 READ_SIZE: Final = 256 * KIB
 
 Reason = Literal["encrypted", "over_limit", "malformed", "ambiguous"]
-NAME_LENGTH: Final = 255
 
 
 class Source(Protocol):

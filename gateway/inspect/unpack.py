@@ -194,15 +194,16 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
     _read_headers(message, unpacked)
     budget = _Budget(limits)
     room = limits.max_text
-    for index, part in enumerate(leaves):
+    found: list[Message | bytes] = [*leaves, *others]
+    for index, part in enumerate(found):
         try:
-            if _is_body(part):
+            if isinstance(part, Message) and _is_body(part):
                 text = _body_text(part, room)
                 room -= len(text)
                 unpacked.text += text
                 if _ENCODED.search(text):
                     unpacked.trouble("ambiguous", "mail.encoded_in_text")
-            elif not _is_decoration(part):
+            elif isinstance(part, bytes) or not _is_decoration(part):
                 if document.depth >= limits.max_depth:
                     unpacked.trouble("over_limit", "mail.too_deep")
                     break
@@ -215,22 +216,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
                 break
         except Exception as error:  # noqa: BLE001  what was committed before must be reported
             unpacked.result.fail(error_code("mail.part", error))
-    _keep_others(others, document.depth < limits.max_depth, unpacked, budget, sink)
     return unpacked
-
-
-def _keep_others(
-    others: list[bytes], room: bool, unpacked: Unpacked, budget: _Budget, sink: PartSink
-) -> None:
-    """The further messages of a mailbox, each as a part of its own."""
-    try:
-        for number, other in enumerate(others, 2):
-            if not room:
-                raise Unreadable("over_limit", "mailbox: expected it less deep, found it deeper")
-            budget.open()
-            unpacked.parts.append(sink.add(f"message-{number}.eml", budget.count([other])))
-    except Unreadable as error:
-        unpacked.trouble(error.reason, f"mail.part_{error.reason}")
 
 
 def _has_long_header(raw: bytes) -> bool:
@@ -372,7 +358,10 @@ def _coding(part: Message) -> str:
     return first if first in _ENCODINGS else ""
 
 
-def _attachment(part: Message, index: int, unpacked: Unpacked) -> tuple[str, bytes]:
+def _attachment(part: Message | bytes, index: int, unpacked: Unpacked) -> tuple[str, bytes]:
+    """The name and bytes of a part, or of a further message of a mailbox."""
+    if isinstance(part, bytes):
+        return f"message-{index + 1}.eml", part
     payload = part.get_payload()
     kind = part.get_content_type()
     if kind.startswith("message/") and _coding(part) in _CODED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -445,7 +445,22 @@ def test_the_clock_is_compared_with_what_is_committed_while_someone_else_writes(
     writing = house.core.store.catalogue.submit(slow)
     assert entered.wait(10)
     try:
-        house.core.disposal_clock(house.clock())
+        house.core.clock.require(house.clock())
     finally:
         leave.set()
         writing.result(10)
+
+
+def test_a_document_received_under_a_clock_that_fell_back_does_not_count_as_older(house):
+    """Periods that run from receipt would end early by as much."""
+
+    async def journey():
+        right = house.clock()
+        house.core.close()
+        house.clock.advance(days=-5 * 365)
+        house.open(believed=False)
+        document = await house.upload("/inbox/a.txt", b"a document")
+        received = datetime.fromisoformat((await house.document(document))["received_at"])
+        assert right <= received < right + timedelta(minutes=10)
+
+    run(journey())
