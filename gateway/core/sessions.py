@@ -25,6 +25,7 @@ from gateway.core.runtime import Core, log
 from gateway.core.tree import IS_FILE, IS_FOLDER, View, explained, split
 from gateway.core.views import view_for
 from gateway.errors import Refusal, WireError
+from gateway.names import as_sent
 from gateway.wire.messages import (
     Abandon,
     Attributes,
@@ -186,6 +187,7 @@ class SftpSession(Session):
                 upload, resumed = await view.begin_upload(
                     split(request.path), resume=request.resume, size=request.size
                 )
+                upload.facts = as_sent(request.path_bytes)
                 return self._begun(upload, resumed)
             case Predecessor():
                 return await temporary.predecessor(self.core, self._open(request.document_id))
@@ -200,7 +202,11 @@ class SftpSession(Session):
             case MakeFolder():
                 await view.make_folder(split(request.path))
             case Rename():
-                return Done(await view.rename(split(request.old), split(request.new))), None
+                return Done(
+                    await view.rename(
+                        split(request.old), split(request.new), as_sent(request.path_bytes)
+                    )
+                ), None
             case Remove():
                 await view.remove(split(request.path), is_folder=request.folder)
             case _:
@@ -371,7 +377,9 @@ class InspectSession(Session):
         match request:
             case BeginPart():
                 self._check_room()
-                return self._writable(await self._desk.begin_part(claimed, request.name))
+                return self._writable(
+                    await self._desk.begin_part(claimed, request.name, request.name_bytes)
+                )
             case Commit():
                 upload = self._upload(request.document_id)
                 await receive.stage(self.core, upload, request.size, request.sha256)

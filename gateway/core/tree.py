@@ -11,9 +11,10 @@ import asyncio
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy import Row
@@ -36,6 +37,8 @@ TAG: Final = 6  # characters of a document's id that tell apart documents of one
 
 # Bidirectional controls (Unicode Standard Annex 9): they make "gpj.exe" look like "exe.jpg".
 _REVERSING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 NOT_FOUND: Final = "No such file or folder."
 READ_ONLY: Final = "This folder is read-only."
@@ -179,9 +182,15 @@ class View(ABC):
         del path
         raise Refusal("denied", READ_ONLY)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
-        """Move a file; returns a sentence for whoever did, or "" (raises Refusal)."""
-        del old, new
+    async def rename(
+        self, old: tuple[str, ...], new: tuple[str, ...], facts: Mapping[str, str] = NO_FACTS
+    ) -> str:
+        """Move a file; returns a sentence for whoever did, or "" (raises Refusal).
+
+        Args:
+            facts: what is kept of the new path besides its text.
+        """
+        del old, new, facts
         raise Refusal("denied", READ_ONLY)
 
     async def remove(self, path: tuple[str, ...], *, is_folder: bool) -> None:

@@ -31,10 +31,14 @@ from gateway.inspect.document import (
     Unreadable,
     read_exactly,
 )
+from gateway.names import decode_name
 
 _LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")
 _LOCAL_MAGIC: Final = b"PK\x03\x04"
 _FLAG_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # traditional, strong, masked headers
+_FLAG_UTF8: Final = 0x800
+_EXTRA: Final = struct.Struct("<HH")
+_UNICODE_PATH: Final = 0x7075
 _METHODS: Final = frozenset(
     {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 )
@@ -154,10 +158,30 @@ def _check_layout(source: Source, members: list[zipfile.ZipInfo], archive: Archi
 
 
 def _raw_name(member: zipfile.ZipInfo) -> bytes:
-    encoding = "utf-8" if member.flag_bits & 0x800 else "cp437"
+    encoding = "utf-8" if member.flag_bits & _FLAG_UTF8 else "cp437"
     with contextlib.suppress(UnicodeEncodeError):
         return member.orig_filename.encode(encoding)
     return b""
+
+
+def name_of(member: zipfile.ZipInfo) -> tuple[str, bytes]:
+    """A member's name as its maker wrote it, and its bytes where they are not that name in UTF-8.
+
+    Without the UTF-8 flag the format says code page 437, and programs write what their system has. Info-ZIP's
+    Unicode path (extra field 0x7075, APPNOTE 4.6.9) counts if it belongs to the name that is there.
+    """
+    if member.flag_bits & _FLAG_UTF8:
+        return member.filename, b""
+    raw = _raw_name(member)
+    extra = member.extra
+    while len(extra) >= _EXTRA.size:
+        kind, length = _EXTRA.unpack_from(extra)
+        data, extra = extra[_EXTRA.size :][:length], extra[_EXTRA.size + length :]
+        if kind == _UNICODE_PATH and data[:5] == b"\1" + zlib.crc32(raw).to_bytes(4, "little"):
+            with contextlib.suppress(UnicodeDecodeError):
+                return data[5:].decode(), raw
+    name = decode_name(raw, "dos")
+    return name, b"" if name.encode() == raw else raw
 
 
 def _check_member(member: zipfile.ZipInfo, seen: set[str], archive: Archive) -> None:

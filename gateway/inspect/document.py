@@ -86,7 +86,7 @@ class Document:
 class PartSink(Protocol):
     """Takes documents found inside. A part that fails while it is read leaves nothing behind."""
 
-    def add(self, name: str, chunks: Iterable[bytes]) -> str:
+    def add(self, name: str, chunks: Iterable[bytes], name_bytes: bytes = b"") -> str:
         """Seal and commit one part; its id. Errors raised by `chunks` pass through."""
         ...
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.inspect import scan_office, scan_pdf, scan_xml
 from gateway.inspect.document import Document
+from gateway.names import opens_as_program
 
 if TYPE_CHECKING:
     from gateway.inspect.archive import Archive
@@ -31,12 +32,6 @@ _MAIL_HEADERS: Final = re.compile(
 )
 _IMAGES: Final = frozenset(
     f"image/{name}" for name in ("png", "jpeg", "gif", "tiff", "bmp", "webp", "heic", "x-ms-bmp")
-)
-_PROGRAM_SUFFIX: Final = re.compile(
-    r"\.(exe|com|scr|pif|cpl|dll|msi|msp|bat|cmd|ps1|psm1|vbs|vbe|js|jse|wsf|wsh|hta|lnk|url|jar|"
-    r"reg|chm|iso|img|vhd|vhdx|appx|msix|application|gadget|scf|library-ms|search-ms|settingcontent-ms"
-    r")[ .]*$",
-    re.IGNORECASE,
 )
 _BIDI: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 _OOXML: Final = "application/vnd.openxmlformats-officedocument."
@@ -157,7 +152,7 @@ def is_workbook(media_type: str) -> bool:
 def name_codes(name: str) -> list[str]:
     """Suspicions that a name alone gives: programs, shortcuts, and names that read backwards."""
     codes = []
-    if _PROGRAM_SUFFIX.search(name):
+    if opens_as_program(name):
         codes.append("name.program_suffix")
     if _BIDI.search(name):
         codes.append("name.direction_override")

@@ -15,7 +15,6 @@ Sources: RFC 5322 (message), RFC 2045–2047, 2183, 2231 (MIME).
 from __future__ import annotations
 
 import binascii
-import contextlib
 import email
 import email.header
 import email.message
@@ -38,7 +37,7 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
-from gateway.names import safe_name
+from gateway.names import decode_name, safe_name
 
 Message = email.message.Message
 
@@ -92,6 +91,17 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _TAG: Final = re.compile(
     r"<(script|style)\b(?:.*?</\1\s*>|.*\Z)|<[^>]{0,500}>", re.IGNORECASE | re.DOTALL
 )
+
+
+class _AsSent(email.policy.Compat32):
+    """Headers with their 8-bit bytes (surrogate escapes), which the policy would replace by U+FFFD."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        del name
+        return value
+
+
+_AS_SENT: Final = _AsSent()
 
 
 @dataclass(slots=True)
@@ -154,8 +164,9 @@ def unpack_zip(
     for member in opened.members:
         try:
             budget.open()
-            name = safe_name(member.filename, "part")
-            unpacked.parts.append(sink.add(name, budget.count(opened.chunks(member))))
+            name, raw = archive.name_of(member)
+            content = budget.count(opened.chunks(member))
+            unpacked.parts.append(sink.add(safe_name(name, "part"), content, raw))
         except Unreadable as error:
             unpacked.trouble(error.reason, f"archive.member_{error.reason}")
             if error.reason == "over_limit":
@@ -185,7 +196,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
     raw, others = _messages(raw, unpacked)
     _check_bytes(raw, unpacked)
     try:
-        message = email.message_from_bytes(raw, policy=email.policy.compat32)
+        message = email.message_from_bytes(raw, policy=_AS_SENT)
         leaves = list(_leaves(message, unpacked))
     except Exception as error:  # noqa: BLE001  the parser raises anything on hostile mail
         unpacked.result.fail(error_code("mail", error))
@@ -209,7 +220,8 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
                     break
                 budget.open()
                 name, content = _attachment(part, index, unpacked)
-                unpacked.parts.append(sink.add(name, budget.count([content])))
+                raw = b"" if isinstance(part, bytes) else _name_bytes(part)
+                unpacked.parts.append(sink.add(name, budget.count([content]), raw))
         except Unreadable as error:
             unpacked.trouble(error.reason, f"mail.part_{error.reason}")
             if error.reason == "over_limit":
@@ -351,6 +363,16 @@ def _raw_filename(part: Message) -> str:
         return "attachment"
 
 
+def _name_bytes(part: Message) -> bytes:
+    """An attachment's name as it stands in the header, where that is neither ASCII nor UTF-8."""
+    raw = _raw_filename(part).encode("utf-8", "surrogateescape")
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    return b""
+
+
 def _coding(part: Message) -> str:
     """A part's transfer encoding; what nobody knows counts as what its first word says, or as none."""
     said = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
@@ -449,11 +471,7 @@ def header_text(value: object, length: int = FACT_LENGTH) -> str:
     if value is None:
         return ""
     text = str(value)[: length * 8]
-    raw = text.encode("utf-8", "surrogateescape")
-    for charset in ("utf-8", "gb18030", "latin-1"):  # 8-bit headers without RFC 2047
-        with contextlib.suppress(UnicodeDecodeError):
-            text = raw.decode(charset)
-            break
+    text = decode_name(text.encode("utf-8", "surrogateescape"))  # 8-bit headers without RFC 2047
     try:
         text = str(email.header.make_header(email.header.decode_header(text)))
     except (ValueError, LookupError, TypeError, email.errors.HeaderParseError):

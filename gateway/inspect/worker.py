@@ -28,6 +28,7 @@ from gateway.inspect.scan_yara import RuleSet
 from gateway.jail.jail import JailError, JailLimits, enter_jail
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
+    PATH_BYTES,
     Abandon,
     BeginPart,
     Claim,
@@ -74,9 +75,9 @@ class WireParts:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def add(self, name: str, chunks: Iterable[bytes]) -> str:
+    def add(self, name: str, chunks: Iterable[bytes], name_bytes: bytes = b"") -> str:
         """Seal and commit one part; its id. What `chunks` raises passes through, after `Abandon`."""
-        reply, descriptors = self._channel.call(BeginPart(name))
+        reply, descriptors = self._channel.call(BeginPart(name, name_bytes[:PATH_BYTES]))
         if not isinstance(reply, Writable) or len(descriptors) != 1:
             raise WireError("BeginPart: expected Writable with one descriptor, found another reply")
         try:

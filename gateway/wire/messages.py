@@ -245,15 +245,21 @@ class OpenRead(Message, frozen=True):
     path: str
 
 
+PATH_BYTES: Final = 4096
+PathBytes = Annotated[bytes, Meta(max_length=PATH_BYTES)]
+
+
 class BeginUpload(Message, frozen=True):
     """Begins a document at a path. `resume`: continue an interrupted one of the same name.
 
-    `size`: its plaintext bytes, where the client told them beforehand.
+    `size`: its plaintext bytes, where the client told them beforehand. `path_bytes`: the path as it was sent,
+    where that was not UTF-8.
     """
 
     path: str
     resume: bool = False
     size: int | None = None
+    path_bytes: PathBytes = b""
 
 
 class Predecessor(Message, frozen=True):
@@ -294,10 +300,14 @@ class MakeFolder(Message, frozen=True):
 
 
 class Rename(Message, frozen=True):
-    """Moves a file. From `/review/` into a class folder, by an accountant: classifies it."""
+    """Moves a file. From `/review/` into a class folder, by an accountant: classifies it.
+
+    `path_bytes`: the new path as it was sent, where that was not UTF-8.
+    """
 
     old: str
     new: str
+    path_bytes: PathBytes = b""
 
 
 class Remove(Message, frozen=True):
@@ -377,9 +387,13 @@ MEDIA_TYPE: Final = (
 
 
 class BeginPart(Message, frozen=True):
-    """Begins a document found inside the claimed one (attachment, archive member)."""
+    """Begins a document found inside the claimed one (attachment, archive member).
+
+    `name_bytes`: its name as it stood there, where that was not UTF-8.
+    """
 
     name: Annotated[str, Meta(max_length=PART_NAME)]
+    name_bytes: PathBytes = b""
 
 
 class Scan(Struct, frozen=True):

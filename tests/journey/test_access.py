@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.core.journey.lifecycle import State
 from gateway.core.tree import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
+from vault import sshsig
 
 
 def ledger_kinds(house):
@@ -99,7 +101,7 @@ def test_a_client_can_neither_read_back_nor_change_nor_remove_nor_see_others(hou
         for act in (
             view.open_read(split("/inbox/a.xml")),
             view.remove(split("/inbox/a.xml"), is_folder=False),
-            view.rename(split("/inbox/a.xml"), split("/inbox/b.xml")),
+            view.rename(split("/inbox/a.xml"), split("/receipts/b.xml")),
             view.begin_upload(split("/receipts/x"), resume=False),
             view.begin_upload(split("/x"), resume=False),
             view.make_folder(split("/clients")),
@@ -111,6 +113,33 @@ def test_a_client_can_neither_read_back_nor_change_nor_remove_nor_see_others(hou
         assert (
             await house.refused(foreign.stat(split(f"/receipts/{receipt}")))
         ).code == "not_found"
+
+    run(journey())
+
+
+def test_a_name_can_be_changed_for_ten_minutes_by_the_account_that_sent_it_and_by_nobody_else(
+    house,
+):
+    async def journey():
+        document = await house.filed("a.xml")
+        line = sshsig.public_line(Ed25519PrivateKey.generate())
+        await house.act("account.add", name="second", role="client", client="acme", keys=[line])
+        to = split("/inbox/b.xml")
+        second = await house.view("second")
+        assert (await house.refused(second.rename(split("/inbox/a.xml"), to))).code == "denied"
+        view = await house.view("acme")
+        await view.make_folder(split("/inbox/2026"))
+        house.clock.advance(minutes=9)
+        before = house.core.store.catalogue.ledger.size
+        await view.rename(split("/inbox/a.xml"), split("/inbox/2026/b.xml"))
+        (entry,) = ledger_kinds(house)[before:]
+        assert (entry["kind"], entry["subject"]) == ("document.renamed", document)
+        assert await house.names("/inbox", "acme") == ["2026"]
+        assert await house.names("/inbox/2026", "acme") == ["b.xml"]
+        assert await house.read("/clients/acme/2025/invoice/b.xml") == b"x"
+        house.clock.advance(minutes=2)
+        refusal = await house.refused(view.rename(split("/inbox/2026/b.xml"), to))
+        assert "ten minutes" in refusal.message
 
     run(journey())
 

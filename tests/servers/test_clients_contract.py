@@ -135,8 +135,8 @@ def test_a_refusal_is_shown_and_fails(client, filed, tmp_path):
 
 
 @with_client("rename")
-def test_a_document_keeps_its_name_and_the_reason_is_shown(client, gateway, filed):
-    done = client.rename("acme", f"/inbox/{FILED}", "/inbox/other.bin")
+def test_a_document_is_not_renamed_to_a_program_and_the_reason_is_shown(client, gateway, filed):
+    done = client.rename("acme", f"/inbox/{FILED}", "/inbox/other.exe")
     assert not done.done
-    assert re.search(client.refusal.format("keeps its name"), done.text), done.text
+    assert re.search(client.refusal.format("renamed to a program"), done.text), done.text
     assert FILED in gateway.documents()

@@ -87,7 +87,7 @@ class Wire:
     def status(self, kind: int, body: bytes) -> tuple[int, str]:
         assert kind == p.STATUS
         fields = p.Reader(body)
-        return fields.u32(), fields.text()
+        return fields.u32(), fields.path()
 
 
 WRITE_NEW = p.FLAG_WRITE | p.FLAG_CREATE | p.FLAG_TRUNCATE

@@ -100,9 +100,9 @@ VERBS = {
     "remove": lambda raw, path: raw.ask(p.REMOVE, path),
     "rmdir": lambda raw, path: raw.ask(p.RMDIR, path),
     "mkdir": lambda raw, path: raw.ask(p.MKDIR, path, 0),
-    "rename": lambda raw, path: raw.ask(p.RENAME, path, f"{path}.moved"),
+    "rename": lambda raw, path: raw.ask(p.RENAME, path, f"{path}.exe"),
     "posix-rename": lambda raw, path: raw.ask(
-        p.EXTENDED, "posix-rename@openssh.com", path, f"{path}.moved"
+        p.EXTENDED, "posix-rename@openssh.com", path, f"{path}.exe"
     ),
     "rename away": lambda raw, path: raw.ask(p.RENAME, path, "/elsewhere"),
     "symlink": lambda raw, path: raw.ask(p.SYMLINK, path, "/x"),
@@ -169,7 +169,12 @@ def test_every_refusal_is_a_sentence_and_nothing_is_changed_by_what_is_refused(
                 or (verb == "list" and kind == "F")
                 or (verb == "read" and kind == "f")
             )
-            client_writes = user == "acme" and verb in {"create", "append", "exclusive"}
+            client_writes = user == "acme" and verb in {
+                "create",
+                "append",
+                "exclusive",
+                "both ways",
+            }
             if verb in LOOKS:
                 assert (reply.kind != p.STATUS) == works, where
             elif not client_writes:
@@ -194,7 +199,7 @@ def test_every_refusal_is_a_sentence_and_nothing_is_changed_by_what_is_refused(
         ("acme", "read", "/inbox/a.xml", "can't be read back; see /receipts"),
         ("acme", "remove", "/inbox/a.xml", "ask your accountant"),
         ("acme", "rmdir", "/inbox/a.xml", "ask your accountant"),
-        ("acme", "rename", "/inbox/a.xml", "keeps its name"),
+        ("acme", "rename", "/inbox/a.xml", "renamed to a program"),
         ("acme", "rename", "/inbox/folder", "keeps its name"),
         ("acme", "mkdir", "/inbox/a.xml", "There is a file of this name"),
         ("acme", "mkdir", "/inbox/folder", "There is a folder of this name"),
@@ -204,7 +209,7 @@ def test_every_refusal_is_a_sentence_and_nothing_is_changed_by_what_is_refused(
         ("acme", "append", "/inbox/a.xml", "received whole"),
         ("acme", "exclusive", "/inbox/a.xml", "There is a file of this name"),
         ("acme", "truncate", "/inbox/a.xml", "can't be truncated"),
-        ("acme", "both ways", "/inbox/a.xml", "either written or read"),
+        ("acme", "both ways", "/receipts", "below /inbox"),
         ("acme", "read", "/inbox/folder", "This is a folder"),
         ("acme", "list", "/inbox/a.xml", "This is a file"),
         ("acme", "symlink", "/inbox/a.xml", "no links"),

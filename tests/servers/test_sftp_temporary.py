@@ -201,8 +201,9 @@ def test_no_other_rename_is_possible(gateway, source):
     sent(gateway, f"mkdir /inbox/f\nput {source} /inbox/b.bin\nput {source} /inbox/c.part\n")
     with gateway.paramiko() as client:
         for old, new, why in [
-            ("/inbox/b.bin", "/inbox/x.bin", "keeps its name"),
-            ("/inbox/b.bin", "/inbox/x.part", "keeps its name"),
+            ("/inbox/b.bin", "/inbox/x.com", "renamed to a program"),
+            ("/inbox/b.bin", "/inbox/x.part", "temporary name, too"),
+            ("/inbox/b.bin", "/inbox/f", "a folder of this name"),
             ("/inbox/f", "/inbox/g", "keeps its name"),
             ("/inbox/c.part", "/inbox/d.part", "temporary name, too"),
             ("/inbox/c.part", "/inbox/f", "a folder of this name"),

@@ -62,7 +62,7 @@ class RawSftp:
         fields_in = p.Reader(packet[1:])
         assert fields_in.u32() == self._request
         if packet[0] == p.STATUS:
-            return Reply(p.STATUS, fields_in.u32(), fields_in.text())
+            return Reply(p.STATUS, fields_in.u32(), fields_in.path())
         return Reply(packet[0], body=packet[5:])
 
     # ── what people do ──
@@ -97,8 +97,8 @@ class RawSftp:
         while (reply := self.ask(p.READDIR, self.handle(opened))).kind == p.NAME:
             fields = p.Reader(reply.body)
             for _ in range(fields.u32()):
-                found.append(fields.text())
-                fields.text()
+                found.append(fields.path())
+                fields.path()
                 fields.size_attribute()
         self.close(opened)
         return found

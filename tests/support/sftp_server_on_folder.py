@@ -113,7 +113,7 @@ class FolderCore:
                 return Done(), []
             case Commit():
                 return self._commit(request), []
-            case Rename(old, new):
+            case Rename(old, new, _):
                 self._writable(old).rename(self._writable(new))
                 return Done(), []
             case Remove(path, folder):

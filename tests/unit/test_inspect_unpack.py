@@ -24,10 +24,12 @@ from gateway.names import safe_name
 class Parts:
     def __init__(self):
         self.taken = []
+        self.name_bytes = []
 
-    def add(self, name, chunks):
+    def add(self, name, chunks, name_bytes=b""):
         content = b"".join(chunks)  # a part that fails midway is not taken
         self.taken.append((name, content))
+        self.name_bytes.append(name_bytes)
         return str(len(self.taken))
 
 
@@ -527,3 +529,83 @@ def test_a_container_s_own_magic_goes_before_a_pdf_stored_within_its_first_kib(m
     data = magic + b"\0" * 60 + b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n" + b"x" * 400
     kind, found = media.detect(Document("d", io.BytesIO(data), len(data), "winmail.dat", "part", 1))
     assert (kind, found) == ("opaque", media_type)
+
+
+def raw_named(name: bytes, *, in_type=False) -> bytes:
+    parameter = b'name="' if in_type else b'filename="'
+    where = b"Content-Type: application/pdf; " if in_type else b"Content-Disposition: attachment; "
+    return (
+        b"From: a@example.org\r\nSubject: papers\r\nMIME-Version: 1.0\r\n"
+        b'Content-Type: multipart/mixed; boundary="B"\r\n\r\n--B\r\n'
+        + where
+        + parameter
+        + name
+        + b'"\r\n'
+        b"Content-Transfer-Encoding: base64\r\n\r\nJVBERg==\r\n--B--\r\n"
+    )
+
+
+@pytest.mark.parametrize("in_type", [True, False])
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("发票-2025年3月.pdf", "gbk"),
+        ("发票-五十七.pdf", "utf-8"),
+        ("請求書ソ表.pdf", "cp932"),
+        ("統一發票.pdf", "big5"),
+        ("Rechnung März.pdf", "latin-1"),
+    ],
+)
+def test_an_attachment_keeps_a_name_that_was_written_as_raw_bytes(name, encoding, in_type):
+    raw = name.encode(encoding)
+    parts = Parts()
+    unpack.unpack_mail(document(raw_named(raw, in_type=in_type)), Limits(), parts)
+    assert parts.taken == [(name, b"%PDF")]
+    assert parts.name_bytes == [b"" if encoding == "utf-8" else raw]
+
+
+def test_a_raw_western_subject_is_not_taken_for_chinese():
+    result, _ = mail(b"From: a@example.org\r\nSubject: Rechnung M\xe4rz\r\n\r\nHallo\r\n")
+    assert result.facts["subject"] == "Rechnung März"
+
+
+def zipped_as(raw: bytes, *, extra=b"") -> bytes:
+    """An archive with one member whose name is stored as these bytes, without the UTF-8 flag."""
+    stand_in = "n" * len(raw)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        info = zipfile.ZipInfo(stand_in)
+        info.extra = extra
+        file.writestr(info, b"%PDF")
+    return buffer.getvalue().replace(stand_in.encode(), raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("发票.pdf", "gbk"),
+        ("银行对账单-2025-03.csv", "gbk"),
+        ("請求書.pdf", "cp932"),
+        ("Müller.pdf", "cp437"),
+    ],
+)
+def test_a_member_of_an_archive_keeps_its_maker_s_name(name, encoding):
+    raw = name.encode(encoding)
+    parts = Parts()
+    source = document(zipped_as(raw))
+    unpack.unpack_zip(archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts)
+    assert parts.taken == [(name, b"%PDF")]
+    assert parts.name_bytes == [raw]
+
+
+def test_the_unicode_path_of_an_archive_goes_before_a_guess_where_it_belongs_to_the_name():
+    raw = "发票".encode("gbk")
+    for crc, expected in ((zlib.crc32(raw), "Fächer"), (1, "发票")):
+        data = b"\1" + crc.to_bytes(4, "little") + "Fächer".encode()
+        extra = struct.pack("<HH", 0x7075, len(data)) + data
+        parts = Parts()
+        source = document(zipped_as(raw, extra=extra))
+        unpack.unpack_zip(
+            archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts
+        )
+        assert parts.taken == [(expected, b"%PDF")]

@@ -37,7 +37,7 @@ from gateway.core.journey.receive import Upload
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from gateway.names import safe_name
+from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
 from vault.catalogue import settings
 from vault.catalogue.schema import clients, documents
@@ -212,8 +212,12 @@ class InspectionDesk:
                     f"document {row.id}: expected an inspector to read it, found none running"
                 )
 
-    async def begin_part(self, claimed: Claimed, name: str) -> Upload:
-        """Begin a document found inside the claimed one (raises Refusal)."""
+    async def begin_part(self, claimed: Claimed, name: str, name_bytes: bytes = b"") -> Upload:
+        """Begin a document found inside the claimed one (raises Refusal).
+
+        Args:
+            name_bytes: its name as it stood there, where that was not UTF-8.
+        """
         if claimed.mode != "inspect":
             raise Refusal("denied", "fixity: expected reading only, found a part")
         if len(claimed.parts) >= self._core.config.inspect.max_parts:
@@ -225,6 +229,7 @@ class InspectionDesk:
             client_id=row.client_id,
             channel="part",
             name=safe_name(name),
+            facts=as_sent(name_bytes),
             submitter=row.submitter,
             parent_id=row.id,
             depth=row.depth + 1,
@@ -324,10 +329,11 @@ class InspectionDesk:
         facts = {
             key[:FACT_LIMIT]: value[:FACT_LIMIT]
             for key, value in list(verdict.facts.items())[:FACTS_LIMIT]
+            if key != NAME_BYTES
         }
-        metadata = msgspec.structs.replace(
-            claimed.metadata, facts={**claimed.metadata.facts, **facts}
-        )
+        # As the row has it now: the one who sent it may have renamed it since it was claimed.
+        metadata = core.store.custody.open_metadata(row)
+        metadata = msgspec.structs.replace(metadata, facts={**metadata.facts, **facts})
         more: dict[str, Any] = {}
         if row.channel == "smtp" and verdict.suggested_name:
             name = safe_name(verdict.suggested_name)

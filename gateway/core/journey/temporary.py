@@ -14,6 +14,10 @@ Its last chunk is sealed, so that it is never continued under its key: whoever a
 under a new key, into which the door seals the former bytes first (FORMAT.md, one index is sealed once).
 The former file ends when its successor is durable and at least as long.
 
+Other programs use temporary names that nobody can know (`name.1b4e28ba…`, `inprogress/name`): what they send
+is a document at CLOSE, and the rename that follows within `RENAME_WITHIN`, by the same account, gives it its
+name. Nothing else about it changes, but it never gets a name that would have been a finding.
+
 Leaves out: which paths a client has (`gateway.core.views.client`).
 """
 
@@ -22,18 +26,22 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Row, select, update
 
 from gateway.core.journey import partial, receive
-from gateway.core.journey.lifecycle import State
+from gateway.core.journey.lifecycle import STORED, State
 from gateway.core.journey.partial import TEMPORARY
 from gateway.core.journey.receive import FULL, Upload, name_index
 from gateway.core.journey.steps import step
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
+from gateway.names import NAME_BYTES, opens_as_program
 from gateway.wire.messages import SHA256_SIZE, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
@@ -49,11 +57,22 @@ _TEMPORARY: Final = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 
+RENAME_WITHIN: Final = timedelta(minutes=10)
 GONE: Final = "This upload is no longer there; send it anew."
 BUSY: Final = "This upload is in use by another connection, or not closed yet."
 UNFINISHED: Final = (
     "This upload is not whole: send the rest of it or all of it again, then rename it."
 )
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The name, path and folder that a rename gives; `facts` keep the path as it was sent."""
+
+    name: str
+    path: str
+    folder_id: str | None
+    facts: Mapping[str, str]
 
 
 def is_temporary(name: str) -> bool:
@@ -170,7 +189,10 @@ async def predecessor(core: Core, upload: Upload) -> tuple[Readable, int]:
 
 
 async def hand_in(
-    core: Core, document_id: str, name: str, path: str, folder_id: str | None, submitter: str
+    core: Core,
+    document_id: str,
+    submitter: str,
+    to: Destination,
 ) -> str:
     """Make a file that waits a received document under its final name, durable on return.
 
@@ -195,8 +217,8 @@ async def hand_in(
             raise Refusal("not_found", GONE) from error
         upload = Upload(
             document_id=row.id, client_id=row.client_id, key=key, descriptor=descriptor,
-            channel="sftp", name=name, path=path, folder_id=folder_id, submitter=submitter,
-            resumed=True,
+            channel="sftp", name=to.name, path=to.path, folder_id=to.folder_id, submitter=submitter,
+            resumed=True, facts=dict(to.facts),
         )  # fmt: skip
         try:
             ended = await _record(core, upload, row, metadata.sha256)
@@ -208,6 +230,55 @@ async def hand_in(
         core.resuming.discard(document_id)
     core.inspection_work.set()
     return upload.said
+
+
+def may_rename(core: Core, row: Row[Any], account_id: str) -> bool:
+    """Whether a received document still may get another name from an account."""
+    age = core.now() - datetime.fromisoformat(row.received_at)
+    return row.state in STORED and row.submitter == account_id and age <= RENAME_WITHIN
+
+
+async def rename(
+    core: Core,
+    document_id: str,
+    submitter: str,
+    to: Destination,
+) -> None:
+    """Give a document that was just received its final name and folder, durable on return.
+
+    Raises:
+        Refusal: it is gone, its time is over, or the new name is one that inspection would have found.
+    """
+    now = core.now()
+
+    def work(tx: Transaction) -> None:
+        row = tx.connection.execute(
+            select(documents).where(documents.c.id == document_id)
+        ).one_or_none()
+        if row is None or not may_rename(core, row, submitter):
+            raise Refusal("not_found", GONE)
+        custody = core.store.custody
+        former = custody.open_metadata(row)
+        if opens_as_program(to.name) and not opens_as_program(former.name):
+            raise Refusal("denied", "A document here can't be renamed to a program.")
+        kept = {key: value for key, value in former.facts.items() if key != NAME_BYTES}
+        metadata = msgspec.structs.replace(
+            former, name=to.name, path=to.path, facts={**kept, **to.facts}
+        )
+        tx.connection.execute(
+            update(documents)
+            .where(documents.c.id == document_id)
+            .values(
+                sealed_metadata=custody.seal_metadata(
+                    custody.document_key(row), document_id, metadata
+                ),
+                name_index=name_index(core, row.client_id, to.name),
+                folder_id=to.folder_id,
+            )
+        )
+        core.record(tx, "document.renamed", document_id, submitter, now, client=row.client_id)
+
+    await core.write(work)
 
 
 async def _record(core: Core, upload: Upload, row: Row[Any], sha256: bytes) -> list[str]:

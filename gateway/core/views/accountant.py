@@ -10,6 +10,7 @@ descriptor leaves. Those of restricted classes are listed, and opened with an of
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, select
@@ -20,6 +21,7 @@ from gateway.core.journey import receive, review
 from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.journey.lifecycle import READABLE, State
 from gateway.core.tree import (
+    NO_FACTS,
     NOT_FOUND,
     PAGE,
     READ_ONLY,
@@ -92,7 +94,10 @@ class AccountantView(View):
         descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
         return Opened(Readable(size=row.size, key=key, document_id=row.id), descriptor)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
+    async def rename(
+        self, old: tuple[str, ...], new: tuple[str, ...], facts: Mapping[str, str] = NO_FACTS
+    ) -> str:
+        del facts  # a document keeps its name here
         if self.account.role != "accountant":
             raise Refusal("denied", "An archivist reads; an accountant or an officer classifies.")
         if (len(old), old[:1]) not in _FILES:

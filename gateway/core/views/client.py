@@ -9,7 +9,7 @@ most `MOST_FOLDERS`, and the ledger has an entry, without the name, for each tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from gateway.core.runtime import stamp
 from gateway.core.tree import (
     DROP_MODE,
     IS_FOLDER,
+    NO_FACTS,
     NOT_FOUND,
     PAGE,
     READ_ONLY,
@@ -49,7 +50,7 @@ from vault.wrapping import blind_index, open_record, seal_record
 PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
 DOCUMENTS: Final = "d"
-KEEPS_NAME: Final = "What was handed in keeps its name."
+KEEPS_NAME: Final = "What was handed in keeps its name; who sent it can change it for ten minutes."
 STAYS: Final = "What was handed in stays; ask your accountant if it was a mistake."
 NO_CHANGE: Final = "Receipts can be read, and nothing else can be done with them."
 MOST_FOLDERS: Final = 10_000  # of one client: each is a row for good, and none counts as a document
@@ -226,8 +227,10 @@ class ClientView(View):
 
         await self.core.write(work)
 
-    async def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> str:
-        """Hand in a file that waits under a temporary name; nothing else can be renamed."""
+    async def rename(
+        self, old: tuple[str, ...], new: tuple[str, ...], facts: Mapping[str, str] = NO_FACTS
+    ) -> str:
+        """Hand in a file that waits under a temporary name, or give one just sent its final name."""
         entry = await self.stat(old)
         if len(old) < 2 or old[0] != "inbox":
             raise Refusal("denied", NO_CHANGE if len(old) > 1 else READ_ONLY)
@@ -236,25 +239,29 @@ class ClientView(View):
         if len(new) < 2 or new[0] != "inbox":
             raise Refusal("denied", BELOW_INBOX)
 
-        def look(connection: Connection) -> tuple[Row[Any] | None, str | None]:
+        def look(connection: Connection) -> tuple[Row[Any] | None, Row[Any] | None, str | None]:
             waiting = self._waiting(connection, old[1:])
+            sent = None
             if waiting is None:
-                return None, None
+                sent = self._newest(connection, self._folder_id(connection, old[1:-1]), old[-1])
+                if sent is None or not temporary.may_rename(self.core, sent, self.account.id):
+                    raise Refusal("denied", KEEPS_NAME)
             folder_id = self._folder_id(connection, new[1:-1])
             if self._find_folder(connection, folder_id, new[-1]) is not None:
                 raise Refusal("exists", "There is a folder of this name.")
-            return waiting, folder_id
+            return waiting, sent, folder_id
 
-        waiting, folder_id = await self.core.read(look)
-        if waiting is None:
-            raise Refusal("denied", KEEPS_NAME)
+        waiting, sent, folder_id = await self.core.read(look)
         if temporary.is_temporary(new[-1]):
             raise Refusal(
                 "unsupported", "This is a temporary name, too; a file is renamed to its final name."
             )
-        return await temporary.hand_in(
-            self.core, waiting.id, new[-1], "/".join(new[1:]), folder_id, self.account.id
-        )
+        to = temporary.Destination(new[-1], "/".join(new[1:]), folder_id, facts)
+        if waiting is not None:
+            return await temporary.hand_in(self.core, waiting.id, self.account.id, to)
+        assert sent is not None
+        await temporary.rename(self.core, sent.id, self.account.id, to)
+        return ""
 
     async def room(self) -> Room:
         """The client's quota where it has one, within what the disk has."""

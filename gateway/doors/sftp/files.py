@@ -46,6 +46,7 @@ class Upload:
         self,
         core: Channel,
         path: str,
+        path_bytes: bytes = b"",
         *,
         resume: bool,
         append: bool,
@@ -54,10 +55,12 @@ class Upload:
     ) -> None:
         """`resume`: go on with what is there; `append`: offsets count for nothing, bytes are added.
 
-        `limit`: bytes the door takes; the core may allow fewer. `size`: bytes the client announced.
+        `path_bytes`: the path as sent, where that was not UTF-8. `limit`: bytes the door takes; the core may
+        allow fewer. `size`: bytes the client announced.
         """
         self._core = core
         self.path = path
+        self._path_bytes = path_bytes
         self._most = limit
         self._announced = size
         self._append = append
@@ -70,7 +73,9 @@ class Upload:
         self._begin(resume=resume)
 
     def _begin(self, *, resume: bool) -> None:
-        reply, descriptors = self._core.call(BeginUpload(self.path, resume, self._announced))
+        reply, descriptors = self._core.call(
+            BeginUpload(self.path, resume, self._announced, self._path_bytes)
+        )
         assert isinstance(reply, Writable)
         self._document_id = reply.document_id
         self._descriptor = descriptors[0]

@@ -1,8 +1,8 @@
 """SFTP version 3 on bytes (draft-ietf-secsh-filexfer-02, as OpenSSH speaks it): no I/O.
 
 `Reader` takes fields out of a packet strictly; the `pack_*` functions make replies. Numbers are
-big-endian, strings are length-prefixed bytes; names are UTF-8, and bytes that are not are kept as they are
-(surrogate escapes) so that the refusal can name them.
+big-endian, strings are length-prefixed bytes; names are UTF-8. Programs that send their system's encoding
+instead are understood (`gateway.names.decode_name`): the same bytes always give the same name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError
+from gateway.names import decode_name, safe_name
 from gateway.wire.messages import Entry, Room
 from vault.memory import untouched
 
@@ -50,6 +51,12 @@ NAME_MAX: Final = 255
 NO_SETUID: Final = 2  # f_flag of statvfs: SSH_FXE_STATVFS_ST_NOSUID
 
 
+def _decoded(name: bytes) -> str:
+    text = decode_name(name)
+    # A longer encoding must not make a name too long that was not.
+    return text if text.encode() == name else safe_name(text)
+
+
 class PacketError(GatewayError):
     """A packet that is not what its type says."""
 
@@ -84,8 +91,21 @@ class Reader:
     def string(self) -> bytes:
         return bytes(self.raw())
 
-    def text(self) -> str:
-        return self.string().decode("utf-8", "surrogateescape")
+    def path(self) -> str:
+        """A path as text."""
+        return self.path_as_sent()[0]
+
+    def path_as_sent(self) -> tuple[str, bytes]:
+        """A path as text, and its bytes where they are not that text in UTF-8 (else none)."""
+        raw = self.string()
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            text = ""
+        if text and text.isascii():
+            return text, b""
+        text = "/".join(_decoded(name) for name in raw.split(b"/"))
+        return text, b"" if text.encode() == raw else raw
 
     def size_attribute(self) -> int | None:
         """The size in an attribute block, if it sets one; everything else in it is passed over."""
@@ -160,15 +180,15 @@ def pack_names(request: int, entries: Iterable[Entry]) -> bytes:
     listed = list(entries)
     body = [struct.pack(">II", request, len(listed))]
     for entry in listed:
-        name = entry.name.encode("utf-8", "surrogateescape")
-        shown = long_name(entry).encode("utf-8", "surrogateescape")
+        name = entry.name.encode()
+        shown = long_name(entry).encode()
         body += [string(name), string(shown), attributes(entry)]
     return packet(NAME, b"".join(body))
 
 
 def pack_path(request: int, path: str) -> bytes:
     """The NAME reply of REALPATH: one name, no attributes."""
-    name = string(path.encode("utf-8", "surrogateescape"))
+    name = string(path.encode())
     return packet(NAME, struct.pack(">II", request, 1) + name + name + struct.pack(">I", 0))
 
 

@@ -145,16 +145,21 @@ class SftpSession:
                 upload.write(offset, fields.raw())
                 return done
             case p.READ:
-                download = self._open(fields.string(), Download)
+                handle = fields.string()
+                if isinstance(self._handles.get(handle), Upload):
+                    raise Refusal("denied", "What is being sent can't be read back.")
+                download = self._open(handle, Download)
                 offset, length = fields.u64(), fields.u32()
                 data = download.read(offset, length)
                 if not data:
                     return p.pack_status(request, p.EOF, "")
                 return p.pack_data(request, data)
             case p.OPEN:
-                path, flags = fields.text(), fields.u32()
+                (path, raw), flags = fields.path_as_sent(), fields.u32()
                 size = fields.size_attribute()
-                return p.pack_handle(request, self._add(lambda: self._open_file(path, flags, size)))
+                return p.pack_handle(
+                    request, self._add(lambda: self._open_file(path, raw, flags, size))
+                )
             case p.CLOSE:
                 handle = fields.string()
                 opened = self._handles.pop(handle, None)
@@ -163,7 +168,7 @@ class SftpSession:
                 said = opened.close()
                 return p.pack_status(request, p.OK, said) if said else done
             case p.LSTAT | p.STAT:
-                return p.pack_attributes(request, self._stat(fields.text()))
+                return p.pack_attributes(request, self._stat(fields.path()))
             case p.FSTAT:
                 opened = self._handles.get(fields.string())
                 if not isinstance(opened, Upload | Download):
@@ -184,7 +189,7 @@ class SftpSession:
                     raise Refusal("denied", "What was received can't be truncated.")
                 return done
             case p.OPENDIR:
-                path = fields.text()
+                path = fields.path()
                 return p.pack_handle(request, self._add(lambda: Folder(self._core, path)))
             case p.READDIR:
                 names = self._open(fields.string(), Folder).names()
@@ -192,16 +197,16 @@ class SftpSession:
                     return p.pack_status(request, p.EOF, "")
                 return p.pack_names(request, names)
             case p.REMOVE:
-                self._core.call(Remove(fields.text()))
+                self._core.call(Remove(fields.path()))
                 return done
             case p.RMDIR:
-                self._core.call(Remove(fields.text(), folder=True))
+                self._core.call(Remove(fields.path(), folder=True))
                 return done
             case p.MKDIR:
-                self._core.call(MakeFolder(fields.text()))
+                self._core.call(MakeFolder(fields.path()))
                 return done
             case p.REALPATH:
-                return p.pack_path(request, normal(fields.text()))
+                return p.pack_path(request, normal(fields.path()))
             case p.RENAME:
                 return self._rename(request, fields)
             case p.READLINK | p.SYMLINK:
@@ -222,7 +227,7 @@ class SftpSession:
             case b"fsync@openssh.com":
                 return p.pack_status(request, p.OK, self._open(fields.string(), Upload).sync())
             case b"statvfs@openssh.com":
-                self._stat(fields.text())
+                self._stat(fields.path())
                 return self._room(request)
             case b"fstatvfs@openssh.com":
                 if fields.string() not in self._handles:
@@ -231,12 +236,12 @@ class SftpSession:
         raise Refusal("unsupported", "This gateway does not know this request.")
 
     def _rename(self, request: int, fields: p.Reader) -> bytes:
-        reply, _ = self._core.call(Rename(fields.text(), fields.text()))
+        reply, _ = self._core.call(Rename(fields.path(), *fields.path_as_sent()))
         return p.pack_status(request, p.OK, reply.said if isinstance(reply, Done) else "")
 
     def _set_attributes(self, fields: p.Reader) -> None:
         """Times and modes of what is kept are the gateway's; clients set them out of habit."""
-        self._stat(fields.text())
+        self._stat(fields.path())
         if fields.size_attribute() is not None:
             raise Refusal("denied", "What was received can't be truncated.")
 
@@ -270,10 +275,9 @@ class SftpSession:
             raise Refusal("invalid", "There is no such handle.")
         return opened
 
-    def _open_file(self, path: str, flags: int, size: int | None) -> Upload | Download:
+    def _open_file(self, path: str, raw: bytes, flags: int, size: int | None) -> Upload | Download:
+        # READ besides WRITE is what many libraries open a new file with; only a READ from it is refused.
         if flags & p.FLAG_WRITE:
-            if flags & p.FLAG_READ:
-                raise Refusal("unsupported", "A file here is either written or read.")
             if flags & p.FLAG_EXCLUSIVE:
                 try:
                     self._stat(path)
@@ -287,7 +291,13 @@ class SftpSession:
             resume = not flags & (p.FLAG_TRUNCATE | p.FLAG_EXCLUSIVE)
             append = bool(flags & p.FLAG_APPEND)
             return Upload(
-                self._core, path, resume=resume, append=append, limit=self._max_size, size=size
+                self._core,
+                path,
+                raw,
+                resume=resume,
+                append=append,
+                limit=self._max_size,
+                size=size,
             )
         reply, descriptors = self._core.call(OpenRead(path))
         assert isinstance(reply, Readable)
