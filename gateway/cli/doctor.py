@@ -227,6 +227,7 @@ def _inside(config: Config) -> Iterator[Finding]:
         with at_desk(config) as desk:
             yield from _clock(desk)
             yield from _checked(desk)
+            yield from _mismatches(desk)
             yield from _demonstration(config, desk)
             yield from _shut_out(desk)
             yield from _places(desk)
@@ -380,6 +381,18 @@ def _checked(desk: Desk) -> Iterator[Finding]:
             f"the check of {output.moment(last['at'])} found {last['findings']} things wrong:"
             f" {', '.join(last['subjects'][:3])}",
             "run `strongroom check`: it says of each what to do",
+        )
+
+
+def _mismatches(desk: Desk) -> Iterator[Finding]:
+    """Programs that could not connect: at the client, somebody thinks that documents were sent."""
+    for each in desk.act("status").data["mismatches"]:
+        yield Finding(
+            "weak",
+            f"{each['program'] or 'a program'} at {each['source']}",
+            f"it could not connect {each['count']} times, last {output.moment(each['last_at'])}: it has no"
+            f" {each['lacking']} in common with the door; it offers {each['offered'][:200] or 'none'}",
+            "have its owner update it, or send by mail; docs/clients.md lists programs that work",
         )
 
 

@@ -44,6 +44,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
             "ledger_published": _published(data["ledger"]["places"]),
             "penalised": _penalised(data["penalised"]),
+            "could_not_connect": _mismatched(data["mismatches"]),
             "free_space": output.size(data["free_bytes"]),
             "clock": _clock(data["clock"]),
             "now": output.moment(data["now"]),
@@ -144,6 +145,18 @@ def _penalised(sources: list[dict[str, Any]]) -> list[str]:
     ]
     if len(sources) > _SHOWN:
         lines.append(f"and {len(sources) - _SHOWN} more: `strongroom penalty list`")
+    return lines or ["nobody"]
+
+
+def _mismatched(programs: list[dict[str, Any]]) -> list[str]:
+    """A line for each program that has no algorithm in common with the SFTP door."""
+    lines = [
+        f"{each['source']} ({each['program'] or 'unnamed'}): no common {each['lacking']},"
+        f" {each['count']} times, last {output.moment(each['last_at'])}"
+        for each in programs[:_SHOWN]
+    ]
+    if len(programs) > _SHOWN:
+        lines.append(f"and {len(programs) - _SHOWN} more: `strongroom doctor`")
     return lines or ["nobody"]
 
 

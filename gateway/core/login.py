@@ -149,6 +149,10 @@ class Login:
         if self.complete or self._noted or not self.peer:
             return
         event = "silent" if farewell is None else farewell.reason
+        if farewell is not None and farewell.mismatch is not None:
+            # An old program, and no attack: it costs what leaving without a word costs.
+            event = "silent"
+            self._core.logins.mismatches.note(self.peer, farewell.mismatch, self._core.now())
         self._core.logins.penalties.note(self.peer, event, self._core.clock.steady())
 
     def admitted(self, row: Row[Any], now: datetime) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from gateway.config import LoginSection
+from gateway.core.mismatches import Mismatches
 from gateway.core.penalties import STRANGER, Lane, Penalties, Source
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.sources import parse_networks, source_of
@@ -35,6 +36,7 @@ class LoginRecords:
         self.penalties = Penalties(
             timedelta(seconds=section.max_penalty), parse_networks(section.exempt)
         )
+        self.mismatches = Mismatches()
         self._tally: Counter[tuple[str, str]] = Counter()
         self._entered: datetime | None = None
         self._writing: asyncio.Future[None] | None = None

@@ -162,10 +162,25 @@ class HostKeyProofs(Message, frozen=True):
     signatures: list[bytes]
 
 
+PRINTABLE: Final = r"^[ -~]*\Z"
+
+
+class Mismatch(Struct, frozen=True):
+    """What a program lacks to connect: the list of algorithms with nothing in common, as it offered them."""
+
+    program: Annotated[str, Meta(max_length=255, pattern=PRINTABLE)]
+    lacking: Literal["key exchange", "host key", "cipher", "MAC", "compression"]
+    offered: Annotated[str, Meta(max_length=1000, pattern=PRINTABLE)]
+
+
 class Farewell(Message, frozen=True):
-    """A connection ended before its login: out of time, by nonsense, or just so."""
+    """A connection ended before its login: out of time, by nonsense, or just so.
+
+    `mismatch`: the nonsense was only that no algorithm was common.
+    """
 
     reason: Literal["grace", "nonsense", "silent"]
+    mismatch: Mismatch | None = None
 
 
 class AuthenticateKey(Message, frozen=True):

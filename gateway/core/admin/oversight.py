@@ -168,6 +168,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
     data["penalised"] = penalties.standing(core)
+    data["mismatches"] = core.logins.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await accounts.enrolments(core, context.now)
     data["check"] = await core.read(_last_check)

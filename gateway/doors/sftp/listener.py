@@ -391,5 +391,5 @@ def serve_connection(
             reason = "nonsense" if broke else "silent"
         with contextlib.suppress(GatewayError):
             core.settimeout(CORE_PATIENCE)
-            core.call(Farewell(reason))
+            core.call(Farewell(reason, transport.mismatch))
     core.close()

@@ -20,7 +20,7 @@ import re
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from paramiko import PKey, ServerInterface, Transport
 from paramiko.common import (
@@ -46,7 +46,7 @@ from paramiko.common import (
     cMSG_UNIMPLEMENTED,
 )
 from paramiko.message import Message
-from paramiko.ssh_exception import SSHException
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
 from gateway.doors.sftp.authentication import EXCHANGED, StrictAuthHandler
 from gateway.doors.sftp.channels import PACKET, WINDOW, DoorChannel, Session
@@ -57,6 +57,7 @@ from gateway.wire.messages import (
     Greeting,
     HostKey,
     HostKeyProofs,
+    Mismatch,
     ProveHostKeys,
     SignExchange,
 )
@@ -156,6 +157,7 @@ class DoorTransport(Transport):
         self.say = say
         self._announced = [key.blob for key in greeting.announced]
         self._cookie = greeting.cookie  # the core's, for the first KEXINIT
+        self.mismatch: Mismatch | None = None
         self.hashed = b""  # by the exchange under way: what the core signs the hash of
         self._start = start
         self._open: dict[int, DoorChannel] = {}
@@ -246,10 +248,37 @@ class DoorTransport(Transport):
     def _negotiate_keys(self, message: Message) -> None:
         if self.initial_kex_done and not self.role:
             raise SSHException("key exchange: expected one before the login, found a second")
-        _PARAMIKO._negotiate_keys(self, message)
+        try:
+            _PARAMIKO._negotiate_keys(self, message)
+        except IncompatiblePeer:
+            message.rewind()
+            self.mismatch = self._mismatch(message)
+            raise
         if self.kex_engine.hash_algo is not hashlib.sha256:
             raise RuntimeError("key exchange: expected one that hashes with SHA-256")
         self.kex_engine.hash_algo = self._hash
+
+    def _mismatch(self, message: Message) -> Mismatch | None:
+        """What in a client's KEXINIT has nothing in common with ours."""
+        offer = _PARAMIKO._really_parse_kex_init(self, message)
+        ours = {
+            "key exchange": (offer["kex_algo_list"], self.preferred_kex),
+            "host key": (
+                offer["server_key_algo_list"],
+                [name for name in self.preferred_keys if name in self.server_key_dict],
+            ),
+            "cipher": (offer["client_encrypt_algo_list"], self.preferred_ciphers),
+            "MAC": (offer["client_mac_algo_list"], self.preferred_macs),
+            "compression": (offer["client_compress_algo_list"], self.preferred_compression),
+        }
+        for lacking, (theirs, known) in ours.items():
+            if not set(theirs) & set(known):
+                return Mismatch(
+                    _printable(self.remote_version)[:255],
+                    cast("Any", lacking),
+                    _printable(",".join(theirs))[:1000],
+                )
+        return None
 
     def _hash(self, data: bytes) -> Any:
         self.hashed = data
@@ -321,6 +350,10 @@ class DoorTransport(Transport):
         self._channels.put(local, channel)
         self.channels_seen[local] = True
         self.emit(struct.pack(">BIIII", MSG_CHANNEL_OPEN_SUCCESS, remote, local, WINDOW, PACKET))
+
+
+def _printable(text: str) -> str:
+    return re.sub(r"[^ -~]", "?", text)
 
 
 def _strings(data: bytes) -> list[bytes]:
