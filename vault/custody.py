@@ -54,7 +54,9 @@ _MOVE: Final = (
 class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is personal about a document, sealed under its own key.
 
-    `salt` is the salt of its commitments in the ledger; `path` the name as sent, below the inbox.
+    `salt` is the salt of its commitments in the ledger; `path` the name as sent, below the inbox. `findings`
+    are what inspection had to say against it, `reasons` why it was taken for its class: codes, whole, where
+    the row has one, cut short.
     """
 
     name: str
@@ -63,6 +65,8 @@ class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: str = ""
     sender: str = ""
     facts: dict[str, str] = msgspec.field(default_factory=dict)
+    findings: list[str] = msgspec.field(default_factory=list)
+    reasons: list[str] = msgspec.field(default_factory=list)
 
 
 _encode = msgspec.msgpack.encode

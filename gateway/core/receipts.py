@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 
 from sqlalchemy import Row
 
+from gateway.core import reasons
 from gateway.core.journey import filing
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import State
@@ -24,8 +25,6 @@ Kind = Literal["txt", "json"]
 KINDS: Final[tuple[Kind, ...]] = ("txt", "json")
 
 _NAME: Final = re.compile(r"(\d{8})-([0-9A-Z]{26})\.(txt|json)")
-_WAIT: Final = "Nothing: a person at the firm looks at it."
-
 _VERDICTS: Final[dict[State, Verdict]] = {
     State.RECEIVED: "pending",
     State.REVIEW: "review",
@@ -33,41 +32,6 @@ _VERDICTS: Final[dict[State, Verdict]] = {
     State.FILED: "accepted",
     State.ARCHIVED: "accepted",
 }
-
-# Reason codes as sentences: why, and what the one who sent it can do.
-_REASONS: Final[dict[str, tuple[str, str]]] = {
-    "found": (
-        "A scanner found something harmful in it.",
-        "Check the computer it came from; send a clean copy.",
-    ),
-    "suspect": (
-        "It holds active content (macros, scripts or links to programs).",
-        "Send it as a PDF, or wait: a person at the firm looks at it.",
-    ),
-    "integrity": (
-        "The stored bytes are not those that arrived.",
-        "Send it again. The firm has been told.",
-    ),
-    "encrypted": (
-        "It is protected by a password and could not be checked.",
-        "Tell the firm the password, or send a copy without one.",
-    ),
-    "over_limit": ("It is too large inside to be checked by the machine.", _WAIT),
-    "limit": ("It is too large inside to be checked by the machine.", _WAIT),
-    "malformed": (
-        "It is damaged or not of the kind its name says.",
-        "See whether it opens on your computer; if it does not, send it anew.",
-    ),
-    "ambiguous": ("It can be read in more than one way.", "Send it made by another program."),
-    "rejected": (
-        "A person at the firm rejected it.",
-        "Ask the firm why, and send the right document.",
-    ),
-    "no-date": ("No date was found in it that its time of keeping could be counted from.", _WAIT),
-    "implausible-date": ("The date found in it can't be right.", _WAIT),
-}
-_UNSURE: Final = ("It could not be classified with certainty.", _WAIT)
-_UNREAD: Final = ("It could not be looked into.", _WAIT)
 
 
 def file_name(row: Row[Any], kind: Kind) -> str:
@@ -81,15 +45,6 @@ def document_of(name: str) -> tuple[str, Kind] | None:
     return (match[2], cast("Kind", match[3])) if match else None
 
 
-def reason_sentences(reason: str) -> tuple[str, str]:
-    """A reason code as sentences for the person who sent the document: why, and what to do."""
-    if not reason:
-        return "", ""
-    code = reason.removeprefix(UNJUDGED)
-    known = _REASONS.get(code) or _REASONS.get(code.partition(":")[0])
-    return known or (_UNREAD if reason.startswith(UNJUDGED) else _UNSURE)
-
-
 def facts(
     core: Core, row: Row[Any], metadata: DocumentMetadata, client: str, same: Same | None
 ) -> Receipt:
@@ -101,7 +56,7 @@ def facts(
     """
     state = State(row.state)
     judged = state in {State.REVIEW, State.QUARANTINED}
-    why, what = reason_sentences(row.reason) if judged else ("", "")
+    why, what = reasons.sentences(row.reason if judged else "", metadata.findings)
     filed = state in {State.FILED, State.ARCHIVED}
     known = core.rules.record_classes.get(row.record_class or "") if filed else None
     return Receipt(

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+import msgspec
+
 from gateway.inspect import (
     archive,
     classify,
@@ -36,7 +38,7 @@ from gateway.inspect.document import (
     error_code,
 )
 from gateway.inspect.scan_clamd import ENCRYPTED, ClamdStream
-from gateway.wire.messages import Classification, Scan, Verdict
+from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
 
 MAX_FACTS: Final = 24
@@ -131,8 +133,16 @@ def inspect(
         size,
         sha256,
         media_type=found.media_type,
-        scans=found.scans,
-        classification=found.classification,
+        scans=[
+            msgspec.structs.replace(
+                scan, detail=scan.detail[:DETAIL], version=scan.version[:DETAIL]
+            )
+            for scan in found.scans
+        ],
+        classification=msgspec.structs.replace(
+            found.classification,
+            reasons=[reason[:DETAIL] for reason in found.classification.reasons],
+        ),
         unreadable=found.unreadable,
         facts=dict(list(found.facts.items())[:MAX_FACTS]),
         parts=found.parts,

@@ -396,6 +396,8 @@ class Work(Message, frozen=True):
 # Bounds of what an inspector may say of a document, so that one that was taken over says no more.
 PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
 FACT: Final = 4096
+DETAIL: Final = 400
+CODE: Final = r"^[a-z0-9_.-]*\Z"
 MEDIA_TYPE: Final = (
     r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}\Z"
 )
@@ -419,10 +421,10 @@ class Scan(Struct, frozen=True):
     harmful by itself, a person decides.
     """
 
-    scanner: str
+    scanner: Annotated[str, Meta(max_length=32, pattern=CODE)]
     outcome: Literal["clean", "suspect", "found", "unavailable", "error", "limit", "skipped"]
-    detail: str = ""
-    version: str = ""
+    detail: Annotated[str, Meta(max_length=DETAIL)] = ""
+    version: Annotated[str, Meta(max_length=DETAIL)] = ""
 
 
 class Classification(Struct, frozen=True):
@@ -432,10 +434,12 @@ class Classification(Struct, frozen=True):
     day of the period that the document states. `reasons` name features, never document text.
     """
 
-    record_class: str | None = None
-    confidence: float = 0.0
-    document_date: str | None = None
-    reasons: list[str] = field(default_factory=list)
+    record_class: Annotated[str, Meta(max_length=64, pattern=CODE)] | None = None
+    confidence: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    document_date: Annotated[str, Meta(max_length=10)] | None = None
+    reasons: Annotated[list[Annotated[str, Meta(max_length=DETAIL)]], Meta(max_length=32)] = field(
+        default_factory=list
+    )
 
 
 class Verdict(Message, frozen=True):

@@ -144,6 +144,36 @@ def test_a_name_can_be_changed_for_ten_minutes_by_the_account_that_sent_it_and_b
     run(journey())
 
 
+def test_a_reviewer_reads_why_each_document_waits(house):
+    async def journey():
+        await house.filed("good.xml")
+        assert await house.names("/review", "accountant") == ["acme"]
+        await house.upload("/inbox/odd.pdf", b"odd")
+        long = "pdf.header_not_first, pdf.hidden_drawing, pdf.unknown_operator, pdf.contents_type"
+        reasons = ["title:工资表", "near:invoice"]
+        await house.judge(
+            scans=[Scan("yara", "clean"), Scan("pdf", "suspect", long)],
+            classification=Classification("payroll", 0.6, "2025-03-31", reasons),
+        )
+        assert await house.names("/review", "accountant") == ["acme", "acme.txt"]
+        text = (await house.read("/review/acme.txt")).decode()
+        view = await house.view("accountant")
+        assert (await view.stat(split("/review/acme.txt"))).size == len(text.encode())
+        assert "odd.pdf" in text
+        assert "good.xml" not in text
+        assert "before the beginning of the PDF" in text
+        assert long in text
+        assert "title:工资表" in text
+        (document,) = [each["id"] for each in await house.act("document.list", state="review")]
+        shown = await house.act("document.show", document=document)
+        assert shown["findings"] == [f"pdf: suspect {long}"]
+        assert shown["reasons"] == reasons
+        stranger = await house.view("stranger")
+        assert (await house.refused(stranger.stat(split("/review/acme.txt")))).code == "not_found"
+
+    run(journey())
+
+
 def test_every_open_is_in_the_ledger_before_the_descriptor_leaves(house):
     async def journey():
         document = await house.filed("a.xml")

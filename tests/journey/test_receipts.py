@@ -7,7 +7,7 @@ import json
 import jsonschema
 import pytest
 
-from gateway.core import receipts
+from gateway.core import reasons
 from gateway.core.journey import temporary
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.tree import split
@@ -123,8 +123,8 @@ VERDICTS = [
     ({"scans": [Scan("yara", "found", "eicar")]}, "refused", "harmful", "clean copy"),
     ({"unreadable": "encrypted"}, "review", "password", "Tell the firm"),
     ({"unreadable": "malformed"}, "review", "damaged", "anew"),
-    ({"scans": [Scan("yara", "clean"), Scan("office", "suspect", "macros")]},
-     "review", "active content", "PDF"),
+    ({"scans": [Scan("yara", "clean"), Scan("office", "suspect", "office.macros")]},
+     "review", "acts by itself", "PDF"),
     ({}, "review", "certainty", "Nothing"),
     ({"classification": Classification("invoice", 0.9, None)}, "review", "date", "Nothing"),
 ]  # fmt: skip
@@ -163,7 +163,7 @@ def test_what_an_officer_rejects_is_told_with_the_way_on(house):
 @pytest.mark.parametrize("reason", ["found:yara:x", UNJUDGED + "limit:clamd", UNJUDGED + "new-one",
                                     "rejected", "unclassified", "low-confidence"])  # fmt: skip
 def test_every_reason_code_gives_two_sentences(reason):
-    assert all(sentence.endswith(".") for sentence in receipts.reason_sentences(reason))
+    assert all(sentence.endswith(".") for sentence in reasons.sentences(reason))
 
 
 def test_the_same_bytes_are_recognised_said_and_kept(house):

@@ -146,6 +146,8 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
             "path": metadata.path,
             "sender": metadata.sender,
             "facts": metadata.facts,
+            "findings": metadata.findings,
+            "reasons": metadata.reasons,
         }
 
     return await context.core.read(look)

@@ -333,7 +333,12 @@ class InspectionDesk:
         }
         # As the row has it now: the one who sent it may have renamed it since it was claimed.
         metadata = core.store.custody.open_metadata(row)
-        metadata = msgspec.structs.replace(metadata, facts={**metadata.facts, **facts})
+        metadata = msgspec.structs.replace(
+            metadata,
+            facts={**metadata.facts, **facts},
+            findings=_findings(verdict),
+            reasons=verdict.classification.reasons,
+        )
         more: dict[str, Any] = {}
         if row.channel == "smtp" and verdict.suggested_name:
             name = safe_name(verdict.suggested_name)
@@ -516,3 +521,13 @@ def _due(connection: Connection, now: datetime, busy: set[str]) -> Row[Any] | No
         .limit(len(busy) + 1)
     )
     return next((row for row in rows if row.id not in busy), None)
+
+
+def _findings(verdict: Verdict) -> list[str]:
+    """What the scanners had to say, whole; the row and the ledger have the first of it, cut short."""
+    found = [
+        f"{scan.scanner}: {scan.outcome} {scan.detail}".rstrip()
+        for scan in verdict.scans
+        if scan.outcome not in {"clean", "skipped"}
+    ]
+    return [*found, *([f"unreadable: {verdict.unreadable}"] if verdict.unreadable else [])]

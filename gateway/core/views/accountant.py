@@ -1,10 +1,10 @@
 """What accountants (and archivists) see of the clients granted to them.
 
-`/clients/<client>/<fiscal year>/<record class>/<name>` to read, and `/review/<client>/` with what needs a
-decision. An accountant moves a file from there into a class folder, or from one class folder into another,
-and thereby classifies it; an archivist reads. Every document that is opened is in the ledger before its
-descriptor leaves. Those of restricted classes are listed, and opened with an officer's approval
-(`gateway.core.access`).
+`/clients/<client>/<fiscal year>/<record class>/<name>` to read, `/review/<client>/` with what needs a
+decision, and `/review/<client>.txt` with what each of these waits for. An accountant moves a file from there
+into a class folder, or from one class folder into another, and thereby classifies it; an archivist reads.
+Every document that is opened is in the ledger before its descriptor leaves. Those of restricted classes are
+listed, and opened with an officer's approval (`gateway.core.access`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core import access
+from gateway.core import access, reasons
 from gateway.core.journey import receive, review
 from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.journey.lifecycle import READABLE, State
+from gateway.core.runtime import stamp
 from gateway.core.tree import (
     NO_FACTS,
     NOT_FOUND,
@@ -28,6 +29,7 @@ from gateway.core.tree import (
     Opened,
     View,
     folder,
+    memory_file,
     page,
     plain_file,
     tagged,
@@ -42,6 +44,8 @@ MOVES: Final = (
     "A file is moved from /review/<client>/, or from another folder of the client, into"
     " /clients/<client>/<fiscal year>/<record class>/."
 )
+REASONS: Final = ".txt"  # no client's folder ends so: its name has no dot
+MOST_REASONS: Final = 500
 _FILES: Final = frozenset({(3, ("review",)), (5, ("clients",))})
 
 
@@ -53,6 +57,9 @@ class AccountantView(View):
             return folder("/")
         if path in {("clients",), ("review",)}:
             return folder(path[0])
+        if (slug := _reasons_of(path)) is not None:
+            text = await self.core.read(lambda connection: self._reasons(connection, slug))
+            return plain_file(path[-1], len(text), stamp(self.core.now()))
         return await self.core.read(lambda connection: self._entry(connection, path))
 
     async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
@@ -61,6 +68,10 @@ class AccountantView(View):
         return await self.core.read(lambda connection: self._page(connection, path, cursor))
 
     async def open_read(self, path: tuple[str, ...]) -> Opened:
+        if (slug := _reasons_of(path)) is not None:
+            return memory_file(
+                await self.core.read(lambda connection: self._reasons(connection, slug))
+            )
         row = await self.core.read(lambda connection: self._document(connection, path))
         if row.reason.startswith(UNJUDGED):
             raise Refusal(
@@ -194,7 +205,26 @@ class AccountantView(View):
                 .where(clients.c.id.in_(self.account.clients), clients.c.state == "open")
                 .order_by(clients.c.slug)
             ).scalars()
-            return page(folder(slug) for slug in slugs)
+            found = [folder(slug) for slug in slugs]
+            if path == ("review",):
+                now = stamp(self.core.now())
+                waiting = connection.execute(
+                    select(clients.c.slug)
+                    .where(
+                        clients.c.id.in_(self.account.clients),
+                        clients.c.state == "open",
+                        exists().where(
+                            documents.c.client_id == clients.c.id,
+                            documents.c.state == State.REVIEW,
+                        ),
+                    )
+                    .order_by(clients.c.slug)
+                ).scalars()
+                found += [
+                    plain_file(slug + REASONS, len(self._reasons(connection, slug)), now)
+                    for slug in waiting.all()
+                ]
+            return page(found)
         if path[0] not in {"clients", "review"} or len(path) < 2:
             raise Refusal("not_found", NOT_FOUND)
         client = self._client(connection, path[1])
@@ -222,6 +252,36 @@ class AccountantView(View):
             mine.append(documents.c.record_class == path[3])
             return self._documents_page(connection, mine, cursor)
         raise Refusal("not_found", NOT_FOUND)
+
+    def _reasons(self, connection: Connection, slug: str) -> bytes:
+        """Why each document of a client is in review: for a person, in words."""
+        client = self._client(connection, slug)
+        rows = connection.execute(
+            select(documents)
+            .where(documents.c.client_id == client.id, documents.c.state == State.REVIEW)
+            .order_by(documents.c.id)
+            .limit(MOST_REASONS + 1)
+        ).all()
+        parts = [
+            f"{slug}: {'nothing waits for a person' if not rows else 'what waits for a person'}\n"
+        ]
+        for row in rows[:MOST_REASONS]:
+            metadata = self.metadata(row)
+            sentence = reasons.sentences(row.reason, metadata.findings)
+            lines = [
+                metadata.name,
+                f"  {row.id}, received {row.received_at[:10]}, {row.media_type}",
+            ]
+            lines.append(f"  {sentence.why}")
+            if row.record_class:
+                lines.append(f"  taken for: {row.record_class}, confidence {row.confidence:.2f}")
+            if metadata.reasons:
+                lines.append(f"  because of: {', '.join(metadata.reasons)}")
+            lines += [f"  found: {each}" for each in metadata.findings]
+            parts.append("\n".join(lines) + "\n")
+        if len(rows) > MOST_REASONS:
+            parts.append("and more: decide some of these first\n")
+        return "\n".join(parts).encode()
 
     def _documents_page(
         self, connection: Connection, where: list[ColumnElement[bool]], cursor: str
@@ -289,6 +349,13 @@ class AccountantView(View):
         if row is None:
             raise Refusal("not_found", NOT_FOUND)
         return row
+
+
+def _reasons_of(path: tuple[str, ...]) -> str | None:
+    """The client whose reasons a path names; None: it is another path."""
+    if len(path) == 2 and path[0] == "review" and path[1].endswith(REASONS):
+        return path[1].removesuffix(REASONS)
+    return None
 
 
 def _filed() -> ColumnElement[bool]:
