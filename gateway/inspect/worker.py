@@ -43,6 +43,9 @@ from vault.sealed import SealedReader, SealedWriter, document_context, sealed_si
 
 STARTED: Final = struct.Struct("!Q")  # what the manager reads: the size of the document begun
 
+FIRST_CPU_SECONDS: Final = 1
+"""Processor seconds of a first look, besides those for its size: ordinary documents take tenths of one."""
+
 EXIT_DONE: Final = 0
 EXIT_NO_CORE: Final = 3
 EXIT_FAILED: Final = 4
@@ -136,7 +139,7 @@ def _live(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -
             now=datetime.now(UTC),
             max_age_days=settings.clamd_max_signature_age_days,
         )
-    enter_jail(_jail_for(settings, work.size), parent)
+    enter_jail(_jail_for(settings, work), parent)
     # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
     channel.call(_verdict(work, descriptors[0], settings, rules, clamd, channel))
     return EXIT_DONE
@@ -169,11 +172,14 @@ def _verdict(
     )
 
 
-def _jail_for(settings: WorkerSettings, size: int) -> JailLimits:
-    mib = size / MIB
+def _jail_for(settings: WorkerSettings, work: Work) -> JailLimits:
+    mib = work.size / MIB
+    seconds = settings.jail.cpu_seconds
+    if not work.thorough:
+        seconds = min(seconds, FIRST_CPU_SECONDS)
     return JailLimits(
         memory=settings.jail.memory,
-        cpu_seconds=int(settings.jail.cpu_seconds + mib * settings.cpu_seconds_per_mib) + 1,
+        cpu_seconds=int(seconds + mib * settings.cpu_seconds_per_mib) + 1,
         file_size=sealed_size(settings.limits.max_expand_bytes),
         descriptors=settings.jail.descriptors,
     )

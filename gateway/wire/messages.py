@@ -379,7 +379,8 @@ class Work(Message, frozen=True):
 
     `mode` "fixity": only read everything and report size and digest. `depth` is 0 for what was
     received, one more for each container it came out of. `clamd` is the scanner's address
-    (`unix:/path` or `tcp:host:port`) or "" for none.
+    (`unix:/path` or `tcp:host:port`) or "" for none. `thorough`: it may take all the processor time there is;
+    else only as much as ordinary documents take, so that nobody waits behind one that is not.
     """
 
     mode: Literal["inspect", "fixity"]
@@ -391,6 +392,7 @@ class Work(Message, frozen=True):
     depth: int
     attempt: int
     clamd: str
+    thorough: bool = True
 
 
 # Bounds of what an inspector may say of a document, so that one that was taken over says no more.

@@ -160,7 +160,7 @@ def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_up(hou
                         continue
                     self.seen.append(work.document_id)
                     wanted.result.set_result(True)
-                    self.desk._busy.discard(work.document_id)
+                    self.desk.put_back(work.document_id)
 
         await next_day(house)
         reader = Dying(house.desk)

@@ -74,7 +74,7 @@ def test_a_document_judged_between_the_look_and_the_claim_is_not_handed_out_agai
         read = house.core.read
 
         async def slow(look):
-            busy, house.desk._busy = house.desk._busy, set()
+            busy, house.desk._busy = house.desk._busy, {}
             try:
                 found = await read(look)  # as if the snapshot were from before the claim
             finally:

@@ -27,9 +27,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-REVISION: Final = "0005"  # of the newest migration
+REVISION: Final = "0006"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -177,6 +178,9 @@ documents = Table(
     # What inspection said.
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", TIME),
+    Column(
+        "lane", BigInteger, nullable=False, server_default="0"
+    ),  # who sent it, blinded; 0 once judged
     Column("media_type", String(128)),
     Column("record_class", String(64)),
     Column("fiscal_year", Integer),
@@ -197,6 +201,15 @@ documents = Table(
     Index("ix_documents_digest", "client_id", "digest_index"),
     Index("ix_documents_folder", "client_id", "folder_id", "id"),
     Index("ix_documents_work", "state", "next_attempt_at"),
+    Index(
+        "ix_documents_lanes",
+        "client_id",
+        "lane",
+        "reason",
+        "next_attempt_at",
+        sqlite_where=text("state = 'RECEIVED'"),
+        postgresql_where=text("state = 'RECEIVED'"),
+    ),
     Index("ix_documents_due", "state", "eligible_at"),
     Index("ix_documents_parent", "parent_id"),
     Index("ix_documents_group", "group_id"),

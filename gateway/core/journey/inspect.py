@@ -16,6 +16,7 @@ required from the first verdict in which clamd answered; the catalogue remembers
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +34,16 @@ from gateway.core.journey.judgement import (
     judge,
 )
 from gateway.core.journey.lifecycle import Event, State, next_state
+from gateway.core.journey.queue import (
+    FIXITY_PATIENCE,
+    SLOW,
+    TIMED_OUT,
+    InHand,
+    Lane,
+    Turns,
+    head,
+    waiting,
+)
 from gateway.core.journey.receive import Upload
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
@@ -82,6 +93,7 @@ class Fixity:
 
     row: Row[Any]
     result: asyncio.Future[bool]
+    asked: float = field(default_factory=time.monotonic)
 
 
 class InspectionDesk:
@@ -89,7 +101,9 @@ class InspectionDesk:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._busy: set[str] = set()
+        self._busy: dict[str, InHand] = {}
+        self._turns = Turns()
+        self._asking = 0  # connections that wait for a document
         self._fixity: list[Fixity] = []
         self._asked_at = time.monotonic()  # when an inspector last asked for work
 
@@ -99,6 +113,13 @@ class InspectionDesk:
         Returns:
             None when there was nothing for `CLAIM_WAIT` seconds.
         """
+        self._asking += 1
+        try:
+            return await self._claim()
+        finally:
+            self._asking -= 1
+
+    async def _claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
         while True:
             self._asked_at = time.monotonic()
@@ -119,26 +140,31 @@ class InspectionDesk:
     async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         core = self._core
         now = core.now()
-        fixity: Fixity | None = None
-        row = await core.read(lambda connection: _due(connection, now, self._busy))
-        if row is not None:
-            if row.id in self._busy:
+        fixity = self._overdue_fixity()
+        row: Row[Any] | None = None
+        if fixity is None:
+            row = await self._whose_turn(now)
+            if row is not None and row.id in self._busy:
                 core.inspection_work.set()  # another connection took it while this one read
                 return None
-        elif (free := self._free_fixity()) is not None:
-            self._fixity.remove(free)
-            fixity, row = free, free.row
-        else:
+            if row is None:
+                fixity = self._free_fixity()
+        if fixity is not None:
+            self._fixity.remove(fixity)
+            row = fixity.row
+        if row is None:
             return None
         marked = row.id
-        self._busy.add(marked)
+        self._busy[marked] = InHand(
+            row.client_id, row.lane, row.reason == TIMED_OUT, fixity is not None
+        )
         try:
             if fixity is None:
                 # The rows were read before this one was marked: a verdict may have come in between. What is
                 # read now is true as long as it is marked, since nobody else takes or judges it.
                 fresh = await core.read(lambda c: _still_due(c, marked, now))
                 if fresh is None:
-                    self._busy.discard(marked)
+                    self._busy.pop(marked, None)
                     self._core.inspection_work.set()  # there may be others
                     return None
                 row = fresh
@@ -151,17 +177,17 @@ class InspectionDesk:
                 descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
         except VaultError as error:
             if fixity is not None:
-                self._busy.discard(marked)
+                self._busy.pop(marked, None)
                 fixity.result.set_exception(error)
                 return None
             log.error("document can't be opened", document=row.id, error=str(error))
             try:
                 await self._postpone(row, "integrity:unopenable", for_ever=False)
             finally:
-                self._busy.discard(marked)  # last: until it is put off it is still due
+                self._busy.pop(marked, None)  # last: until it is put off it is still due
             return None
         except BaseException:
-            self._busy.discard(marked)
+            self._busy.pop(marked, None)
             raise
         mode = "fixity" if fixity else "inspect"
         work = Work(
@@ -174,13 +200,14 @@ class InspectionDesk:
             depth=row.depth,
             attempt=row.attempts,
             clamd=await self._clamd_address(),
+            thorough=row.reason == TIMED_OUT or fixity is not None,
         )
         return work, descriptor, Claimed(row, metadata, mode), fixity
 
     async def _put_off(self, row: Row[Any]) -> None:
         """Let a document wait whose sealed file can still be changed; others are not held up by it."""
         await self._postpone(row, STILL_OPEN, for_ever=True)
-        self._busy.discard(row.id)
+        self._busy.pop(row.id, None)
         self._core.inspection_work.set()
 
     async def _is_being_written(self, document_id: str) -> bool:
@@ -233,6 +260,7 @@ class InspectionDesk:
             submitter=row.submitter,
             parent_id=row.id,
             depth=row.depth + 1,
+            lane=row.lane,
         )
 
     async def verdict(self, claimed: Claimed, verdict: Verdict, fixity: Fixity | None) -> None:
@@ -240,11 +268,12 @@ class InspectionDesk:
         row = claimed.row
         if verdict.document_id != row.id:
             raise Refusal("denied", f"verdict: expected one on {row.id}, found another's")
+        self._note_cost(row.id)
         if fixity is not None:
             fixity.result.set_result(
                 verdict.size == row.size and verdict.sha256 == claimed.metadata.sha256
             )
-            self._busy.discard(row.id)
+            self.put_back(row.id)
             return
         try:
             await self._note_clamd(verdict)
@@ -262,7 +291,16 @@ class InspectionDesk:
             claimed.parts.clear()
             self._core.inspection_work.set()
         finally:
-            self._busy.discard(row.id)
+            self.put_back(row.id)
+
+    def put_back(self, document_id: str) -> None:
+        """A document is in nobody's hands any more."""
+        self._busy.pop(document_id, None)
+
+    def _note_cost(self, document_id: str) -> float:
+        """Seconds that a worker had a document, put on its sender's account."""
+        held = self._busy.get(document_id)
+        return 0.0 if held is None else self._turns.returned(held)
 
     async def lost(self, claimed: Claimed, fixity: Fixity | None, *, seen: bool) -> None:
         """A worker went away without a verdict: crash, timeout or memory limit.
@@ -270,8 +308,9 @@ class InspectionDesk:
         Args:
             seen: whether it ever got the document; if not, no attempt is counted.
         """
+        took = self._note_cost(claimed.row.id)
         if fixity is not None:
-            self._busy.discard(claimed.row.id)
+            self._busy.pop(claimed.row.id, None)
             if not fixity.result.done():
                 fixity.result.set_exception(
                     NotRead(f"document {claimed.row.id}: expected it read, found its reader ended")
@@ -280,11 +319,39 @@ class InspectionDesk:
         try:
             await self.drop_parts(claimed)
             if seen:
-                await self._postpone(claimed.row, "inspection-failed", for_ever=False)
+                # What was ended after a while ran into a limit, most likely, and will again.
+                reason = TIMED_OUT if took > SLOW else "inspection-failed"
+                await self._postpone(claimed.row, reason, for_ever=False)
         finally:
             # Last: until it is put off it is still due, and whoever asked would get it at once.
-            self._busy.discard(claimed.row.id)
+            self._busy.pop(claimed.row.id, None)
             self._core.inspection_work.set()
+
+    async def _whose_turn(self, now: datetime) -> Row[Any] | None:
+        """The next document of the one whose turn it is."""
+        known = self._turns.known()
+        if known is not None and (row := await self._first_of(known, now)) is not None:
+            return row
+        lanes = await self._core.read(lambda connection: waiting(connection, now))
+        self._turns.remember(lanes)
+        return await self._first_of(lanes, now)
+
+    async def _first_of(self, lanes: list[Lane], now: datetime) -> Row[Any] | None:
+        workers = max(1, self._asking) + len(self._busy)
+        for lane in self._turns.order(lanes, self._busy, workers, now):
+            look = functools.partial(head, lane=lane, now=now, busy=set(self._busy))
+            row = await self._core.read(look)
+            if row is not None:
+                return row
+            self._turns.forget(lane)
+        return None
+
+    def _overdue_fixity(self) -> Fixity | None:
+        """The first request to read that has waited long enough, if no worker reads for fixity now."""
+        if any(each.fixity for each in self._busy.values()):
+            return None
+        free = self._free_fixity()
+        return free if free and time.monotonic() - free.asked > FIXITY_PATIENCE else None
 
     def _free_fixity(self) -> Fixity | None:
         """The first request to read a document that is in nobody's hands."""
@@ -347,6 +414,7 @@ class InspectionDesk:
         more |= {
             "sealed_metadata": core.store.custody.seal_metadata(key, row.id, metadata),
             "media_type": verdict.media_type[:128],
+            "lane": 0,
             "scans": msgspec.json.encode(scans).decode(),
         }
         core.record(
@@ -405,7 +473,8 @@ class InspectionDesk:
             timedelta(seconds=core.config.inspect.retry_seconds) * 2 ** min(attempts - 1, 20),
             LONGEST_DELAY,
         )
-        give_up = attempts >= core.config.inspect.max_attempts and not for_ever
+        twice = reason == TIMED_OUT and row.reason == TIMED_OUT
+        give_up = (twice or attempts >= core.config.inspect.max_attempts) and not for_ever
 
         def work(tx: Transaction) -> None:
             values: dict[str, Any] = {
@@ -418,6 +487,7 @@ class InspectionDesk:
                     "state": next_state(State.RECEIVED, Event.QUESTION),
                     "state_since": stamp(now),
                     "next_attempt_at": None,
+                    "lane": 0,
                     "reason": f"{UNJUDGED}{reason}"[:64],
                 }
             changed = tx.connection.execute(
@@ -510,17 +580,6 @@ def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[A
             documents.c.next_attempt_at <= stamp(now),
         )
     ).one_or_none()
-
-
-def _due(connection: Connection, now: datetime, busy: set[str]) -> Row[Any] | None:
-    """The document that has waited longest among those due and not in anyone's hands."""
-    rows = connection.execute(
-        select(documents)
-        .where(documents.c.state == State.RECEIVED, documents.c.next_attempt_at <= stamp(now))
-        .order_by(documents.c.next_attempt_at, documents.c.id)
-        .limit(len(busy) + 1)
-    )
-    return next((row for row in rows if row.id not in busy), None)
 
 
 def _findings(verdict: Verdict) -> list[str]:

@@ -26,6 +26,7 @@ from sqlalchemy import bindparam, insert, select, update
 
 from gateway.core import quotas
 from gateway.core.journey.lifecycle import STORED, Event, State, next_state
+from gateway.core.journey.queue import lane_of
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
@@ -66,6 +67,7 @@ class Upload:
     sender: str = ""
     parent_id: str | None = None
     depth: int = 0
+    lane: int | None = None  # of what it came out of
     resumed: bool = False
     resumed_size: int = 0
     replaces: int | None = None  # size of the whole document that has the name, if it stays
@@ -88,6 +90,11 @@ def name_index(core: Core, client_id: str, name: str) -> bytes:
     """The blind index of a document's name."""
     key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
     return blind_index(key, INDEX_NAME, name)
+
+
+def _lane(core: Core, upload: Upload) -> int:
+    key = core.store.custody.keyring(upload.client_id).secrets[SECRET_INDEX]
+    return lane_of(key, upload.submitter or upload.sender)
 
 
 def digest_index(core: Core, client_id: str, sha256: bytes) -> bytes:
@@ -246,6 +253,7 @@ def record(
         "state_since": stamp(now),
         "reason": "",
         "next_attempt_at": stamp(now),
+        "lane": _lane(core, upload) if upload.lane is None else upload.lane,
     }
     if upload.resumed:
         state = tx.connection.execute(

@@ -1,0 +1,134 @@
+"""Whose turn it is to be inspected: by what each has cost, with a worker left for the others."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from gateway.core.journey.queue import (
+    HALF_LIFE,
+    PATIENCE,
+    SLOW,
+    SLOW_FOR,
+    InHand,
+    Lane,
+    Turns,
+    lane_of,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def turns(clock):
+    return Turns(clock)
+
+
+def lane(client, number=1, *, suspect=False, waited=0.0):
+    return Lane(client, number, suspect, NOW - timedelta(seconds=waited))
+
+
+def held(clock, client, number=1, *, ago=0.0, **more):
+    return InHand(client, number, begun=clock() - ago, **more)
+
+
+def spend(turns, clock, client, number, seconds):
+    before = clock.seconds
+    done = held(clock, client, number)
+    clock.seconds = before + seconds
+    turns.returned(done)
+
+
+def first(turns, lanes, in_hand=None, workers=2):
+    order = turns.order(lanes, in_hand or {}, workers, NOW)
+    return (order[0].client, order[0].lane) if order else None
+
+
+def test_who_has_cost_nothing_goes_before_who_waits_longer(turns, clock):
+    lanes = [lane("busy", waited=100), lane("quiet", waited=1)]
+    assert first(turns, lanes) == ("busy", 1)
+    spend(turns, clock, "busy", 1, 0.5)
+    assert first(turns, lanes) == ("quiet", 1)
+
+
+def test_a_cost_is_forgotten_by_halves(turns, clock):
+    spend(turns, clock, "a", 1, 1.0)
+    clock.seconds += HALF_LIFE
+    assert turns.cost("a", None, {}, clock()) == pytest.approx(0.5)
+    spend(turns, clock, "b", 1, 0.6)
+    clock.seconds += 10 * HALF_LIFE
+    spend(turns, clock, "b", 1, 0.1)
+    assert first(turns, [lane("b"), lane("a")]) == ("a", 1)
+
+
+def test_what_is_under_way_counts(turns, clock):
+    lanes = [lane("a", waited=9), lane("b")]
+    assert first(turns, lanes, {"1": held(clock, "a")}, workers=3) == ("b", 1)
+
+
+def test_senders_of_one_client_take_turns(turns, clock):
+    spend(turns, clock, "a", 1, 1.0)
+    assert first(turns, [lane("a", 1, waited=60), lane("a", 2)]) == ("a", 2)
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(1, ("slow", 1)), (2, None), (3, ("slow", 1))])
+def test_a_slow_client_never_has_the_last_worker(turns, clock, workers, expected):
+    in_hand = {"1": held(clock, "slow", ago=SLOW + 1)}
+    assert first(turns, [lane("slow")], in_hand, workers) == expected
+    assert first(turns, [lane("slow"), lane("other")], in_hand, workers) == ("other", 1)
+
+
+def test_several_slow_clients_together_leave_a_worker_too(turns, clock):
+    in_hand = {"1": held(clock, "x", ago=SLOW + 1), "2": held(clock, "y", ago=SLOW + 1)}
+    assert first(turns, [lane("x"), lane("y")], in_hand, workers=3) is None
+    assert first(turns, [lane("x"), lane("new")], in_hand, workers=3) == ("new", 1)
+
+
+def test_a_client_is_slow_for_a_while_and_not_for_ever(turns, clock):
+    spend(turns, clock, "slow", 1, SLOW + 0.1)
+    assert turns.is_slow("slow", {})
+    clock.seconds += SLOW_FOR + 1
+    assert not turns.is_slow("slow", {})
+    spend(turns, clock, "quick", 1, SLOW - 0.1)
+    assert not turns.is_slow("quick", {})
+
+
+def test_suspects_come_last_and_one_at_a_time(turns, clock):
+    lanes = [lane("a", suspect=True, waited=60), lane("b")]
+    assert [each.client for each in turns.order(lanes, {}, 2, NOW)] == ["b", "a"]
+    in_hand = {"1": held(clock, "a", suspect=True)}
+    assert [each.client for each in turns.order(lanes, in_hand, 3, NOW)] == ["b"]
+
+
+def test_a_suspect_that_has_waited_long_takes_its_turn(turns):
+    lanes = [lane("a", suspect=True, waited=PATIENCE + 1), lane("b")]
+    assert turns.order(lanes, {}, 2, NOW)[0].client == "a"
+
+
+def test_reading_for_fixity_costs_a_client_nothing(turns, clock):
+    done = held(clock, "a", fixity=True)
+    clock.seconds += 100
+    turns.returned(done)
+    assert turns.cost("a", None, {}, clock()) == 0
+    assert not turns.is_slow("a", {})
+
+
+def test_a_lane_does_not_tell_its_sender():
+    key, other = b"k" * 32, b"o" * 32
+    assert lane_of(key, "owner@example.com") == lane_of(key, "owner@example.com")
+    assert lane_of(key, "owner@example.com") != lane_of(other, "owner@example.com")
+    assert 0 <= lane_of(key, "x") < 2**48
