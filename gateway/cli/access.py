@@ -74,7 +74,10 @@ def approve(
     output.outcome(
         data,
         as_json,
-        f"Request {data['id']} approved for the {data['scope']} until {output.moment(data['until'])}.",
+        f"Request {data['id']} waits: its account may be in the same hand as your key. Another officer"
+        " signs the same within seven days, or one answers for the account (`account vouch`)."
+        if data["waiting"]
+        else f"Request {data['id']} approved for the {data['scope']} until {output.moment(data['until'])}.",
     )
 
 

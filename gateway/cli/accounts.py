@@ -232,6 +232,19 @@ def change_key(
         output.say(f"Key {output.plain(data['fingerprint'])} {done} {name}.")
 
 
+@group.command("vouch")
+def vouch(
+    name: Name,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Answer, as an officer, for whose hands an account's keys, password and code are in."""
+    data = ask(config, "account.vouch", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"You answer for account {name}.")
+
+
 @group.command("grant")
 def grant(
     name: Name,

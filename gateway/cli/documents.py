@@ -114,7 +114,7 @@ def release(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Release a quarantined document, or one that could not be checked (an officer's act)."""
+    """Release a quarantined document, or one that could not be checked (two officers sign the same)."""
     arguments = {"document": document, "record_class": record_class, "fiscal_year": year}
     data = ask(config, "document.release", arguments, signing.person(as_name, key)).data
     _say_state(data, as_json)
@@ -150,7 +150,13 @@ def reclassify(
 
 
 def _say_state(data: dict[str, Any], as_json: bool) -> None:
-    output.outcome(data, as_json, f"Document {data['id']} is now {data['state']}.")
+    output.outcome(
+        data,
+        as_json,
+        f"Document {data['id']} stays as it is until another officer signs the same within seven days."
+        if data.get("waiting")
+        else f"Document {data['id']} is now {data['state']}.",
+    )
 
 
 @group.command("export")
@@ -227,9 +233,15 @@ def release_hold(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Release a hold (an officer's act)."""
+    """Release a hold (two officers sign the same)."""
     data = ask(config, "hold.release", {"hold": hold}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Hold {data['id']} released.")
+    output.outcome(
+        data,
+        as_json,
+        f"Hold {data['id']} stays until another officer signs the same within seven days."
+        if data["waiting"]
+        else f"Hold {data['id']} released.",
+    )
 
 
 @holds.command("list")

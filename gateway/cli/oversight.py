@@ -39,6 +39,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "backups": _backups(data["backups"]),
             "fixity": _fixity(data["fixity"]),
             "keys_of_officers": _enrolments(data["enrolments"]),
+            "waits_for_a_second_officer": _seconds(data["second_signatures"]),
             "last_check": _last_check(data["check"]),
             "key_copies_behind": data["copies_behind"],
             "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
@@ -146,6 +147,14 @@ def _penalised(sources: list[dict[str, Any]]) -> list[str]:
     if len(sources) > _SHOWN:
         lines.append(f"and {len(sources) - _SHOWN} more: `strongroom penalty list`")
     return lines or ["nobody"]
+
+
+def _seconds(acts: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{each['act'].replace('.', ' ')} {each['subject']}: signed by {each['signed_by']}"
+        f" {output.moment(each['signed_at'])}, until {output.moment(each['until'])}"
+        for each in acts
+    ] or ["nothing"]
 
 
 def _mismatched(programs: list[dict[str, Any]]) -> list[str]:

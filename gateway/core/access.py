@@ -27,6 +27,7 @@ they hold open; an approval whose time is over stops new openings, not a file th
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -255,9 +256,19 @@ def _not_own(row: Row[Any], actor: str) -> None:
 
 
 def approve(
-    core: Core, tx: Transaction, request_id: str, actor: str, hours: int, scope: str, now: datetime
-) -> datetime:
+    core: Core,
+    tx: Transaction,
+    request_id: str,
+    actor: str,
+    hours: int,
+    scope: str,
+    now: datetime,
+    permit: Callable[[Transaction, Row[Any]], bool],
+) -> datetime | None:
     """An officer lets an account open a document (or what lies in its folder); returns until when.
+
+    Args:
+        permit: whether one officer is enough; if not, nothing is done and None returned.
 
     Raises:
         Refusal: no such request waits, it is the officer's own, its document is gone or is in no folder of
@@ -283,6 +294,8 @@ def approve(
             f"request {row.id}: expected a document in a folder of a restricted class,"
             " found none; approve it without --folder",
         )
+    if not permit(tx, row):
+        return None
     until = now + timedelta(hours=hours)
     tx.connection.execute(
         update(access_requests)

@@ -67,8 +67,8 @@ def test_what_could_not_be_checked_is_listed_but_opened_for_nobody_until_an_offi
             )
         )  # fmt: skip
         assert refusal.code == "denied"
-        await house.act(
-            "document.release", by="officer1", document=document,
+        await house.by_two(
+            "document.release", document=document,
             record_class="invoice", fiscal_year=2025,
         )  # fmt: skip
         assert await house.read("/clients/acme/2025/invoice/locked.pdf") == b"a"

@@ -126,9 +126,9 @@ def test_a_hold_placed_at_any_moment_before_execution_stops_it(house, moment, sc
             assert (await house.act("disposal.show", id=batch))["state"] == dispose.APPROVED
         assert (await house.document(document))["state"] == "FILED"
         assert await house.read(f"/clients/acme/2026/{NOTE}/note.txt") == b"x"
-        # Only an officer lifts it; then it may go.
+        # Only officers lift it, two of them; then it may go.
         assert (await house.refused(house.act("hold.release", hold=placed))).code == "denied"
-        await house.act("hold.release", by="officer1", hold=placed)
+        await house.by_two("hold.release", hold=placed)
         if moment == "before-proposal":
             await executed(house)
         else:

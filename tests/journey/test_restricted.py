@@ -258,7 +258,7 @@ def test_an_accountant_can_not_move_it_to_where_it_could_be_opened(house):
                 house.act("document.reclassify", by="accountant", **change)
             )
             assert "an officer has to move it" in refusal.message
-        await house.act("document.reclassify", by="officer1", **change)
+        await house.by_two("document.reclassify", **change)
         assert await house.names(to, "accountant") == ["slip.pdf"]
 
     run(journey())
@@ -395,7 +395,7 @@ def test_a_mail_with_a_part_that_only_an_officer_releases_takes_an_officers_appr
         await house.act("access.approve", by="officer1", id=request["id"])
         assert await house.read(MAIL) == b"outer"
         release = {"document": part, "record_class": "invoice", "fiscal_year": 2025}
-        await house.act("document.release", by="officer1", **release)
+        await house.by_two("document.release", **release)
         house.clock.advance(days=30)
         assert (
             await house.read(MAIL) == b"outer"

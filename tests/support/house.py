@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,19 @@ class House:
             statement = act_statement(act_name, arguments, by, challenge.nonce)
             signature = sshsig.sign(self.keys[by], statement, NAMESPACE)
             call = AdminCall(act_name, arguments, by, statement, signature)
-        answer, _ = await session.handle(call)
+        answer, descriptor = await session.handle(call)
+        if descriptor is not None:
+            os.close(descriptor)
+            return answer
         return answer.data
+
+    async def by_two(
+        self, act_name: str, officers: tuple[str, str] = ("officer1", "officer2"), **arguments: Any
+    ) -> Any:
+        """Perform an act that takes two officers: both sign the same; the answer to the second."""
+        first = await self.act(act_name, by=officers[0], **arguments)
+        assert first["waiting"], first
+        return await self.act(act_name, by=officers[1], **arguments)
 
     async def approve(self, batch: str, officer: str, decision: str = "approve") -> Any:
         """Sign a batch's statement and hand it in."""

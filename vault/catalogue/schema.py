@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0006"  # of the newest migration
+REVISION: Final = "0007"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -85,6 +85,8 @@ accounts = Table(
     Column("created_at", TIME, nullable=False),
     Column("expires_at", TIME),  # none: no expiry
     Column("networks", Text),  # JSON list of networks it may come from; none: any
+    # Who gave it its password or code: an account's id, "console" once there were officers, else "".
+    Column("secrets_by", String(64), nullable=False, server_default=""),
     Column("hours", Text),  # "Mon-Fri 08:00-19:00", by the firm's clock; none: any
 )
 
@@ -101,6 +103,18 @@ account_keys = Table(
     Column("counts_from", TIME),
     Column("enrolled_by", String(64), nullable=False, server_default=""),  # accounts, by comma
     PrimaryKeyConstraint("account_id", "fingerprint"),
+)
+
+# Acts of officers that take two: the first signature, until the second comes.
+second_signatures = Table(
+    "second_signatures",
+    metadata,
+    Column("act", String(32), nullable=False),
+    Column("digest", String(64), nullable=False),  # of the act with its arguments
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("subject", ID, nullable=False),  # what it is about
+    Column("signed_at", TIME, nullable=False),
+    PrimaryKeyConstraint("act", "digest", "account_id"),
 )
 
 # Sources (an IPv4 address, an IPv6 /64) that logins failed from, so that a restart forgives nothing.

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from gateway.core import access
 from gateway.core.admin.context import Context, slugs
+from gateway.core.admin.second import may_be_one_hand, signed
 from gateway.core.runtime import stamp
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.store import Transaction
@@ -100,10 +101,26 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     hours = arguments.hours or core.config.access.hours
     scope = access.FOLDER if arguments.folder else access.DOCUMENT
     request_id = arguments.id.upper()
+    asked = Approve(request_id, hours, arguments.folder)
+
+    def permit(tx: Transaction, row: Row[Any]) -> bool:
+        """Who may hold both the account and this officer's key needs another officer."""
+        if not may_be_one_hand(tx.connection, row.account_id, context.actor):
+            return True
+        return signed(context, tx, "access.approve", asked, request_id) is not None
+
     until = await core.write(
-        lambda tx: access.approve(core, tx, request_id, context.actor, hours, scope, context.now)
+        lambda tx: access.approve(
+            core, tx, request_id, context.actor, hours, scope, context.now, permit
+        )
     )
-    return {"id": request_id, "state": access.APPROVED, "scope": scope, "until": stamp(until)}
+    return {
+        "id": request_id,
+        "state": access.WAITING if until is None else access.APPROVED,
+        "scope": scope,
+        "until": None if until is None else stamp(until),
+        "waiting": until is None,
+    }
 
 
 async def deny(context: Context, arguments: Deny) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pyotp
 from msgspec import Meta
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core import admission, identity, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
+from gateway.core.admin.second import CONSOLE, founded, who_enrols
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -27,7 +28,6 @@ from vault.ids import new_id
 
 NAME = r"^[a-z_][a-z0-9_.-]{0,31}\Z"
 PASSWORD_MINIMUM = 12
-FOUNDERS = 3  # officers that the console may make; with the third the beginner's rule ends
 
 
 class Add(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,6 +136,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
+                "secrets_by": who_enrols(context, tx.connection),
                 **limits,
             },
         )
@@ -147,7 +148,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 blob,
                 context,
                 counts_from=None if pending else stamp(context.now),
-                by=context.account.id if context.account is not None else "",
+                by=who_enrols(context, tx.connection),
             )
         core.record(
             tx,
@@ -347,6 +348,37 @@ def _check_other_officer(context: Context, connection: Connection, row: Any) -> 
         )
 
 
+async def vouch(context: Context, arguments: Named) -> dict[str, Any]:
+    """An officer answers for whose hands the keys, password and code of an account are in."""
+
+    def work(tx: Transaction) -> None:
+        row = account_row(tx.connection, arguments.name)
+        if row.role == "officer":
+            raise Refusal(
+                "invalid",
+                f"account {row.name}: expected one that is no officer's, found an officer",
+            )
+        assert context.account is not None  # the desk lets only officers here
+        tx.connection.execute(
+            update(account_keys)
+            .where(
+                account_keys.c.account_id == row.id,
+                account_keys.c.removed_at.is_(None),
+                account_keys.c.enrolled_by == CONSOLE,
+            )
+            .values(enrolled_by=context.account.id)
+        )
+        tx.connection.execute(
+            update(accounts)
+            .where(accounts.c.id == row.id, accounts.c.secrets_by == CONSOLE)
+            .values(secrets_by=context.account.id)
+        )
+        context.core.record(tx, "account.vouched", row.id, context.actor, context.now)
+
+    await context.core.write(work)
+    return {"name": arguments.name, "vouched": True}
+
+
 async def key(context: Context, arguments: Key) -> dict[str, Any]:
     """Add a public key to an account, or remove one (then its sessions end)."""
     if bool(arguments.add) == bool(arguments.remove):
@@ -367,7 +399,8 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
                 mark, counts = _enrol(tx, row, *added, context, context.account.id)
                 more = {"counts_from": counts or ""}
             else:
-                mark = _add_key(tx, row.id, *added, context, counts_from=counts)
+                by = who_enrols(context, tx.connection)
+                mark = _add_key(tx, row.id, *added, context, counts_from=counts, by=by)
             kind = "account.key_added" if counts else "account.key_pending"
         else:
             mark = arguments.remove
@@ -516,17 +549,14 @@ def check_officer_makers(context: Context, connection: Connection) -> bool:
     Raises:
         Refusal: it has, and no officer signs.
     """
-    ever = connection.execute(
-        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
-    ).scalar_one()
-    founded = int(ever) >= FOUNDERS
-    if founded and (context.account is None or context.account.role != "officer"):
+    ended = founded(connection)
+    if ended and (context.account is None or context.account.role != "officer"):
         raise Refusal(
             "denied",
             "officer: expected the signature of one, as there are or were enough to begin with;"
             " sign it with --as NAME --signing-key FILE",
         )
-    return founded
+    return ended
 
 
 def _public(line: str) -> tuple[str, bytes]:

@@ -78,6 +78,7 @@ ACTS: Final[dict[str, Act]] = {
     "account.change": Act(accounts.change, accounts.Change, (*_ADMIN, "officer")),
     "account.totp": Act(factors.totp, accounts.Named, (*_ADMIN, "officer")),
     "account.password": Act(factors.password, factors.Password, (*_ADMIN, "officer")),
+    "account.vouch": Act(accounts.vouch, accounts.Named, ("officer",)),
     "account.grant": Act(accounts.grant, accounts.Grant, _ADMIN),
     "account.revoke": Act(accounts.revoke, accounts.Grant, _ADMIN),
     "access.list": Act(access.list_all, access.ListAll, _READERS),

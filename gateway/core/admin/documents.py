@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.core import access
 from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.second import TwoOfficers
 from gateway.core.journey import review
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import READABLE, State
@@ -156,14 +157,18 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
 async def release(context: Context, arguments: Release) -> dict[str, Any]:
     """Release a quarantined document, or one that could not be judged."""
     row = await context.core.read(lambda c: document_row(c, arguments.document))
+    permit = TwoOfficers(
+        context, "document.release", msgspec.structs.replace(arguments, document=row.id)
+    )
     state = await review.release(
         context.core,
         row.id,
         context.actor,
         arguments.record_class or None,
         arguments.fiscal_year or None,
+        permit,
     )
-    return {"id": row.id, "state": state}
+    return {"id": row.id, "state": state, "waiting": permit.waiting}
 
 
 async def reject(context: Context, arguments: Named) -> dict[str, Any]:
@@ -179,15 +184,23 @@ async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
     assert account is not None  # the desk lets no console here
     if account.role == "accountant" and row.client_id not in account.clients:
         raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
+    permit = TwoOfficers(
+        context, "document.reclassify", msgspec.structs.replace(arguments, document=row.id)
+    )
     state = await review.reclassify(
         context.core,
         row.id,
         arguments.record_class,
         arguments.fiscal_year,
         context.actor,
-        as_officer=account.role == "officer",
+        permit=permit if account.role == "officer" else None,
     )
-    return {"id": row.id, "state": state, "record_class": arguments.record_class}
+    return {
+        "id": row.id,
+        "state": state,
+        "record_class": row.record_class if permit.waiting else arguments.record_class,
+        "waiting": permit.waiting,
+    }
 
 
 async def export(context: Context, arguments: Named) -> Opened:

@@ -22,6 +22,7 @@ from gateway.core.admin.accounts import (
     enrolment,
 )
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.second import who_enrols
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
 from vault.catalogue.store import Transaction
@@ -46,7 +47,11 @@ async def totp(context: Context, arguments: Named) -> dict[str, Any]:
             update(accounts)
             .where(accounts.c.id == row.id)
             # The steps used so far were those of the old secret.
-            .values(totp=identity.seal_totp(core, row.id, secret), totp_last_step=None)
+            .values(
+                totp=identity.seal_totp(core, row.id, secret),
+                totp_last_step=None,
+                secrets_by=who_enrols(context, tx.connection),
+            )
         )
         core.record(
             tx, "account.code_enrolled", row.id, context.actor, context.now,
@@ -72,7 +77,9 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
         tx.connection.execute(
-            update(accounts).where(accounts.c.id == row.id).values(password_hash=hashed)
+            update(accounts)
+            .where(accounts.c.id == row.id)
+            .values(password_hash=hashed, secrets_by=who_enrols(context, tx.connection))
         )
         core.record(
             tx, "account.password_changed", row.id, context.actor, context.now,

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.second import signed
 from gateway.core.journey.dispose import EXECUTING
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -97,21 +98,30 @@ async def place(context: Context, arguments: Place) -> dict[str, Any]:
 
 
 async def release(context: Context, arguments: Release) -> dict[str, Any]:
-    """Release a hold."""
+    """Release a hold: two officers sign for it."""
     core = context.core
+    hold_id = arguments.hold.upper()
 
-    def work(tx: Transaction) -> None:
+    def work(tx: Transaction) -> bool:
+        live = select(holds.c.id).where(holds.c.id == hold_id, holds.c.released_at.is_(None))
+        if tx.connection.execute(live).scalar() is None:
+            raise Refusal("not_found", f"hold {arguments.hold}: expected a live one, found none")
+        first = signed(context, tx, "hold.release", Release(hold_id), hold_id)
+        if first is None:
+            return False
         changed = tx.connection.execute(
             update(holds)
-            .where(holds.c.id == arguments.hold.upper(), holds.c.released_at.is_(None))
+            .where(holds.c.id == hold_id, holds.c.released_at.is_(None))
             .values(released_at=stamp(context.now), released_by=context.actor)
         )
         if changed.rowcount != 1:
             raise Refusal("not_found", f"hold {arguments.hold}: expected a live one, found none")
-        core.record(tx, "hold.released", arguments.hold.upper(), context.actor, context.now)
+        core.record(tx, "hold.released", hold_id, context.actor, context.now, also=first)
+        return True
 
-    await core.write(work)
-    return {"id": arguments.hold.upper(), "released_at": stamp(context.now)}
+    if await core.write(work):
+        return {"id": hold_id, "released_at": stamp(context.now), "waiting": False}
+    return {"id": hold_id, "released_at": None, "waiting": True}
 
 
 async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from gateway.core import access, backups, errands, fixity, publication, quotas
-from gateway.core.admin import accounts, clock, penalties
+from gateway.core.admin import accounts, clock, penalties, second
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
@@ -158,6 +158,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 "origin": core.store.origin,
             },
             "clamd": settings.value(connection, SETTING_CLAMD_SEEN),
+            "second_signatures": second.waiting(connection, context.now),
             "now": stamp(context.now),
         }
 

@@ -7,7 +7,7 @@ Rules, in this order:
 3. A scanner of bytes (patterns, antivirus) that should have judged and did not: the document waits. It is
    never passed. Where waiting can't help (over a limit), a person decides.
 4. What could not be looked into (a parser gave up, a password, a limit), or is suspect without being
-   harmful, goes to review UNJUDGED: it is listed, but nobody opens it before an officer releases it.
+   harmful, goes to review UNJUDGED: it is listed, but nobody opens it before two officers release it.
 5. Not surely classified or without the date its retention needs: review; an accountant may open it.
 6. Otherwise it is filed.
 """

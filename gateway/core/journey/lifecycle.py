@@ -3,7 +3,7 @@
 ```
 RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
    │  ├─▶ REVIEW ─▶ FILED
-   │  └─▶ QUARANTINED ─▶ FILED (released by an officer) | DESTROYED (after its own period)
+   │  └─▶ QUARANTINED ─▶ FILED (released by two officers) | DESTROYED (after its own period)
 PARTIAL ─▶ RECEIVED | EXPIRED
 ```
 

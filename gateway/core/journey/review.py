@@ -1,7 +1,7 @@
 """What people decide about documents: classify, release, reject.
 
 Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
-could not be judged, or was quarantined, only an officer releases. A changed class changes the retention;
+could not be judged, or was quarantined, only two officers release. A changed class changes the retention;
 one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
 So does taking a document out of a restricted class, or moving it within one: where it would lie next, more
 people might open it.
@@ -10,6 +10,7 @@ people might open it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
@@ -103,9 +104,13 @@ async def reclassify(
     fiscal_year: int,
     actor: str,
     *,
-    as_officer: bool = False,
+    permit: Callable[[Transaction, Row[Any]], bool] | None = None,
 ) -> State:
     """Classify a document by a person's decision, or change its class.
+
+    Args:
+        permit: given where an officer decides: whether enough of them have signed for what opens a document
+            that was closed; if not, it stays as it is.
 
     Raises:
         Refusal: unknown class, a document that can't be classified in its state, or a shorter retention
@@ -113,6 +118,8 @@ async def reclassify(
     """
     now = core.now()
     _check(core, record_class, fiscal_year, now)
+    as_officer = permit is not None
+    restricted = core.config.access.restricted
 
     def work(tx: Transaction) -> State:
         row = _row(tx, document_id)
@@ -142,6 +149,11 @@ async def reclassify(
                 f" approve: strongroom document reclassify {row.id} --class {record_class}"
                 f" --year {fiscal_year}.",
             )
+        opens = row.reason.startswith(UNJUDGED) or (
+            row.record_class in restricted and record_class not in restricted
+        )
+        if permit is not None and opens and not permit(tx, row):
+            return State(row.state)
         try:
             filing.file(
                 core,
@@ -168,12 +180,18 @@ async def reclassify(
 
 
 async def release(
-    core: Core, document_id: str, actor: str, record_class: str | None, fiscal_year: int | None
+    core: Core,
+    document_id: str,
+    actor: str,
+    record_class: str | None,
+    fiscal_year: int | None,
+    permit: Callable[[Transaction, Row[Any]], bool],
 ) -> State:
-    """An officer releases a quarantined document, or one that could not be judged.
+    """Officers release a quarantined document, or one that could not be judged.
 
     Args:
         record_class, fiscal_year: its class; without them those the inspector proposed.
+        permit: whether enough officers have signed; if not, it stays as it is.
     """
     now = core.now()
 
@@ -197,6 +215,8 @@ async def release(
             raise Refusal(
                 "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
             )
+        if not permit(tx, row):
+            return State(row.state)
         core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
         try:
             filing.file(
