@@ -8,20 +8,22 @@ Rules:
 - The title line weighs most: a title counts in the first lines, on a line that holds little else.
 - Of two titles on one line the longer wins (银行存款余额调节表 is no 余额表, 对账单 no 回单).
 - Two classes closer than `_NEAR` make both unsure. A phrase of `not` makes a class unsure.
-- The date is the document's own: after one of its labels, never the first date in sight. A date
-  that can be read in two ways is none. A message has none: its Date header is the sender's word.
+- The date is the document's own (`dating`). One that is weak, or that others compete with, makes the class
+  unsure: the fiscal year would be. A message has none: its Date header is the sender's word.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
+from gateway.inspect.dates import parse_date
+from gateway.inspect.dating import Label, Labels, document_date, label
 from gateway.inspect.read import Reading
 from gateway.wire.messages import Classification
 
@@ -35,7 +37,9 @@ _UNSURE: Final = 0.6
 _NEAR: Final = 0.1
 _TITLE_LINES: Final = 15
 _TITLE_ROOM: Final = 26  # characters beside the title on its line
-_LABEL_WINDOW: Final = 60
+_PLAIN: Final = frozenset(
+    {"date", "datum", "日期", "period", "期间", "from"}
+)  # words of their own only
 FACT_LENGTH: Final = 500
 # A space between two ideographs that stand alone.
 _SPACED_OUT: Final = re.compile(
@@ -61,9 +65,13 @@ class _Class:
     fields: tuple[tuple[str, re.Pattern[str]], ...]
     needs: tuple[re.Pattern[str], ...]
     excluded: tuple[str, ...]
-    dates: tuple[re.Pattern[str], ...]
-    period: bool
+    dates: Labels
     exact: bool
+
+    def is_title(self, line: str) -> bool:
+        """Whether a line of a document is a title of this class."""
+        folded = _fold(line)
+        return any(_stands(title, folded) for title in self.titles)
 
 
 @dataclass(slots=True)
@@ -76,7 +84,8 @@ class _Score:
 @cache
 def _classes() -> tuple[_Class, ...]:
     text = (resources.files("gateway.inspect") / "titles.toml").read_text("utf-8")
-    items = tomllib.loads(text)["class"]
+    data = tomllib.loads(text)
+    items = data["class"]
     everything = [
         (item["key"], _title(title, exact=item.get("exact", False)))
         for item in items
@@ -107,8 +116,7 @@ def _classes() -> tuple[_Class, ...]:
             ),
             needs=tuple(re.compile(pattern) for pattern in item.get("needs", ())),
             excluded=tuple(_fold(phrase) for phrase in item.get("not", ())),
-            dates=tuple(_date_label(label) for label in item.get("dates", ())),
-            period=item.get("period", False),
+            dates=_dates(item, data["periods"], data["weak"]),
             exact=item.get("exact", False),
         )
         for item in items
@@ -142,9 +150,20 @@ def _label(label: str, *, exact: bool) -> re.Pattern[str]:
     return re.compile("|".join(choices))
 
 
-def _date_label(label: str) -> re.Pattern[str]:
-    word = re.escape(label)
-    return re.compile(word if _ideographic(label) else rf"(?<!\w){word}(?!\w)", re.IGNORECASE)
+def _dates(item: dict[str, Any], periods: list[str], weak: list[str]) -> Labels:
+    period = item.get("period", False)
+    own = tuple(_labels(group.split("|")) for group in item.get("dates", ()))
+    return Labels(
+        own=own,
+        ends=_labels(item.get("ends", ())),
+        periods=_labels([*item.get("periods", ()), *periods]) if period else (),
+        weak=_labels(weak),
+        title=item.get("title_states", ""),
+    )
+
+
+def _labels(texts: Iterable[str]) -> tuple[Label, ...]:
+    return tuple(label(text, plain=text.casefold() in _PLAIN) for text in texts)
 
 
 def preload() -> None:
@@ -197,9 +216,12 @@ def _by_words(text: str) -> Classification:
     if best.confidence - second.confidence < _NEAR:
         confidence = min(confidence, _UNSURE)
         best.reasons.append(f"near:{second.kind.key}")
-    day = _document_date(best.kind, text)
+    day, sure, reason = document_date(best.kind.dates, text, best.kind.is_title)
+    if day is not None and not sure:
+        confidence = min(confidence, _UNSURE)
+    reasons = [*best.reasons[:11], reason] if reason else best.reasons[:12]
     return Classification(
-        best.kind.key, round(confidence, 2), day.isoformat() if day else None, best.reasons[:12]
+        best.kind.key, round(confidence, 2), day.isoformat() if day else None, reasons
     )
 
 
@@ -248,120 +270,3 @@ def _fold(text: str) -> str:
 
 def _ideographic(text: str) -> bool:
     return re.search(r"[\u4e00-\u9fff]", text) is not None
-
-
-# ── dates ────────────────────────────────────────────────────────────────────────────────────────
-
-_MONTHS: Final = {
-    name: number
-    for number, names in enumerate(
-        (
-            "jan january januar janvier",
-            "feb february februar février",
-            "mar march märz mars",
-            "apr april avril",
-            "may mai",
-            "jun june juni juin",
-            "jul july juli juillet",
-            "aug august août",
-            "sep sept september septembre",
-            "oct october oktober octobre okt",
-            "nov november novembre",
-            "dec december dezember décembre dez",
-        ),
-        start=1,
-    )
-    for name in names.split()
-}
-_WORD: Final = "|".join(sorted(_MONTHS, key=len, reverse=True))
-_DATES: Final = (
-    re.compile(
-        r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*[-/.年]\s*(?P<m>\d{1,2})\s*[-/.月]\s*(?P<d>\d{1,2})(?!\d)"
-    ),
-    re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<m>\d\d)(?P<d>\d\d)(?!\d)"),
-    re.compile(r"(?<!\d)(?P<d>\d{1,2})\.\s?(?P<m>\d{1,2})\.\s?(?P<y>(?:19|20)\d\d)(?!\d)"),
-    re.compile(r"(?<!\d)(?P<a>\d{1,2})[/-](?P<b>\d{1,2})[/-](?P<y>(?:19|20)\d\d)(?!\d)"),
-    re.compile(
-        rf"(?<!\d)(?P<d>\d{{1,2}})(?:st|nd|rd|th|\.)?[ -](?:of )?(?P<w>{_WORD})\.?,?[ -](?P<y>(?:19|20)\d\d)",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        rf"\b(?P<w>{_WORD})\.?\s(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?\s(?P<y>(?:19|20)\d\d)",
-        re.IGNORECASE,
-    ),
-)
-_MONTH_ONLY: Final = re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*年\s*(?P<m>\d{1,2})\s*月(?!\s*\d)")
-_YEAR_ONLY: Final = re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*年度")
-
-
-def parse_date(text: str) -> date | None:
-    """The first date in a text, or None; also None for what can be read in two ways (03/04/2026)."""
-    found = _find_dates(text)
-    return found[0][1] if found else None
-
-
-def _find_dates(text: str) -> list[tuple[int, date]]:
-    found: dict[int, date] = {}
-    for pattern in _DATES:
-        for match in pattern.finditer(text):
-            day = _make_date(match.groupdict())
-            if day is not None:
-                found.setdefault(match.start(), day)
-    return sorted(found.items())
-
-
-def _make_date(parts: dict[str, str | None]) -> date | None:
-    year = int(parts["y"] or 0)
-    if parts.get("a") is not None:
-        first, other = int(parts["a"] or 0), int(parts["b"] or 0)
-        if first <= 12 and other <= 12 and first != other:
-            return None
-        day, month = (first, other) if other <= 12 else (other, first)
-    else:
-        day = int(parts.get("d") or 0)
-        word = parts.get("w")
-        month = _MONTHS[word.casefold()] if word else int(parts.get("m") or 0)
-    try:
-        return date(year, month, day)
-    except ValueError:
-        return None
-
-
-def _document_date(kind: _Class, text: str) -> date | None:
-    """The date after the best of the class's labels; the last one named for a period."""
-    head = text[:20_000]
-    for label in kind.dates:
-        for match in label.finditer(head):
-            window = head[match.end() : match.end() + _LABEL_WINDOW]
-            dates = [day for _offset, day in _find_dates(window)]
-            if dates:
-                return dates[-1] if kind.period else dates[0]
-            month = _MONTH_ONLY.search(window) if kind.period else None
-            if month:
-                return _month_end(int(month["y"]), int(month["m"]))
-    return _stated_period(kind, head)
-
-
-def _stated_period(kind: _Class, head: str) -> date | None:
-    """A period in the title lines: 2026年01月31日, 2026年1月, 2025年度."""
-    if not kind.period:
-        return None
-    top = "\n".join(head.split("\n")[:_TITLE_LINES])
-    dates = [day for _offset, day in _find_dates(top)]
-    if len(set(dates)) == 1:
-        return dates[0]
-    months = {(int(m["y"]), int(m["m"])) for m in _MONTH_ONLY.finditer(top)}
-    if len(months) == 1 and not dates:
-        return _month_end(*months.pop())
-    years = {int(m["y"]) for m in _YEAR_ONLY.finditer(top)}
-    if len(years) == 1 and not dates and not months and kind.key == "annual-report":
-        return date(years.pop(), 12, 31)  # 会计法 art. 11: the accounting year is the calendar year
-    return None
-
-
-def _month_end(year: int, month: int) -> date | None:
-    try:
-        following = date(year + month // 12, month % 12 + 1, 1)
-    except ValueError:
-        return None
-    return following - timedelta(days=1) if 1 <= month <= 12 else None
