@@ -1,12 +1,11 @@
-"""What a document is taken for: pure, from what was read, by data in `titles.toml`.
+"""What a document is taken for: pure, from what was read, by the data of `titles`.
 
 Promises: the same reading gives the same classification; "sure" (confidence of `SURE` and more)
 needs a structure with number and date, or a title and at least one label, with no other class near.
 Not sure is a low confidence and goes to a person, never a guess. Reasons name features only.
 
 Rules:
-- The title line weighs most: a title counts in the first lines, on a line that holds little else.
-- Of two titles on one line the longer wins (银行存款余额调节表 is no 余额表, 对账单 no 回单).
+- The title line weighs most: a title counts in the first lines, on a line that holds little else (`titles`).
 - Two classes closer than `_NEAR` make both unsure. A phrase of `not` makes a class unsure.
 - The date is the document's own (`dating`). One that is weak, or that others compete with, makes the class
   unsure: the fiscal year would be. A message has none: its Date header is the sender's word.
@@ -14,17 +13,13 @@ Rules:
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import Any, Final
+from typing import Final
 
 from gateway.inspect.dates import parse_date
-from gateway.inspect.dating import Label, Labels, document_date, label
+from gateway.inspect.dating import document_date
 from gateway.inspect.read import Reading
+from gateway.inspect.titles import Class, classes, fold, title_in, title_lines
 from gateway.wire.messages import Classification
 
 SURE: Final = 0.8
@@ -35,140 +30,19 @@ _FIELD_ONLY: Final = 0.12  # what each adds without one
 _FIELD_ONLY_LIMIT: Final = 0.6
 _UNSURE: Final = 0.6
 _NEAR: Final = 0.1
-_TITLE_LINES: Final = 15
-_TITLE_ROOM: Final = 26  # characters beside the title on its line
-_PLAIN: Final = frozenset(
-    {"date", "datum", "日期", "period", "期间", "from"}
-)  # words of their own only
 FACT_LENGTH: Final = 500
-# A space between two ideographs that stand alone.
-_SPACED_OUT: Final = re.compile(
-    r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff](?!\S))|"
-    r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff]:)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Title:
-    """A title, ready to be looked for. `longer` are titles of other classes that contain it."""
-
-    text: str
-    folded: str
-    pattern: re.Pattern[str]
-    longer: tuple[_Title, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Class:
-    key: str
-    titles: tuple[_Title, ...]
-    fields: tuple[tuple[str, re.Pattern[str]], ...]
-    needs: tuple[re.Pattern[str], ...]
-    excluded: tuple[str, ...]
-    dates: Labels
-    exact: bool
-
-    def is_title(self, line: str) -> bool:
-        """Whether a line of a document is a title of this class."""
-        folded = _fold(line)
-        return any(_stands(title, folded) for title in self.titles)
 
 
 @dataclass(slots=True)
 class _Score:
-    kind: _Class
+    kind: Class
     confidence: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
 
-@cache
-def _classes() -> tuple[_Class, ...]:
-    text = (resources.files("gateway.inspect") / "titles.toml").read_text("utf-8")
-    data = tomllib.loads(text)
-    items = data["class"]
-    everything = [
-        (item["key"], _title(title, exact=item.get("exact", False)))
-        for item in items
-        for title in item["titles"]
-    ]
-    return tuple(
-        _Class(
-            key=item["key"],
-            titles=tuple(
-                _Title(
-                    title.text,
-                    title.folded,
-                    title.pattern,
-                    tuple(
-                        rival
-                        for rival_key, rival in everything
-                        if rival_key != item["key"]
-                        and title.folded in rival.folded
-                        and title.folded != rival.folded
-                    ),
-                )
-                for key, title in sorted(everything, key=lambda pair: -len(pair[1].folded))
-                if key == item["key"]
-            ),
-            fields=tuple(
-                (label.split("|", 1)[0].rstrip(":"), _label(label, exact=item.get("exact", False)))
-                for label in item.get("fields", ())
-            ),
-            needs=tuple(re.compile(pattern) for pattern in item.get("needs", ())),
-            excluded=tuple(_fold(phrase) for phrase in item.get("not", ())),
-            dates=_dates(item, data["periods"], data["weak"]),
-            exact=item.get("exact", False),
-        )
-        for item in items
-    )
-
-
-def _title(text: str, *, exact: bool) -> _Title:
-    folded = _fold(text)
-    word = re.escape(folded)
-    if exact:
-        pattern = rf"^{word}$"
-    elif _ideographic(folded):
-        # Not 发票号码: there the word is the beginning of a label or of a sentence.
-        pattern = rf"{word}(?![\u4e00-\u9fff])"
-    else:
-        # Western titles stand at the beginning or the end of their line, as whole words.
-        pattern = rf"^{word}\b(?! (?:to|for|address|the|of)\b)|\b{word}[:.]?$"
-    return _Title(text, folded, re.compile(pattern))
-
-
-def _label(label: str, *, exact: bool) -> re.Pattern[str]:
-    choices = []
-    for spelling in label.split("|"):
-        word = _fold(spelling)
-        if exact:
-            choices.append(rf"(?:^|\n){re.escape(word)} ?\S")
-        elif _ideographic(word):
-            choices.append(re.escape(word))
-        else:
-            choices.append(rf"(?<!\w){re.escape(word)}(?!\w)")
-    return re.compile("|".join(choices))
-
-
-def _dates(item: dict[str, Any], periods: list[str], weak: list[str]) -> Labels:
-    period = item.get("period", False)
-    own = tuple(_labels(group.split("|")) for group in item.get("dates", ()))
-    return Labels(
-        own=own,
-        ends=_labels(item.get("ends", ())),
-        periods=_labels([*item.get("periods", ()), *periods]) if period else (),
-        weak=_labels(weak),
-        title=item.get("title_states", ""),
-    )
-
-
-def _labels(texts: Iterable[str]) -> tuple[Label, ...]:
-    return tuple(label(text, plain=text.casefold() in _PLAIN) for text in texts)
-
-
 def preload() -> None:
     """Read the data now: a worker in its jail may not be able to."""
-    _classes()
+    classes()
 
 
 def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[str, str]]:
@@ -205,9 +79,9 @@ def _by_structure(reading: Reading) -> tuple[Classification, dict[str, str]]:
 
 
 def _by_words(text: str) -> Classification:
-    lines = _title_lines(text)
-    folded = _fold(text)
-    scores = [_score(kind, lines, folded, text) for kind in _classes()]
+    lines = title_lines(text)
+    folded = fold(text)
+    scores = [_score(kind, lines, folded, text) for kind in classes()]
     scores.sort(key=lambda item: item.confidence, reverse=True)
     best, second = scores[0], scores[1]
     if best.confidence <= 0:
@@ -225,9 +99,9 @@ def _by_words(text: str) -> Classification:
     )
 
 
-def _score(kind: _Class, lines: list[str], folded: str, text: str) -> _Score:
+def _score(kind: Class, lines: list[str], folded: str, text: str) -> _Score:
     score = _Score(kind)
-    title = _title_in(kind, lines)
+    title = title_in(kind, lines)
     fields = [name for name, pattern in kind.fields if pattern.search(folded)]
     if title:
         score.confidence = _TITLE + _FIELD[min(len(fields), len(_FIELD) - 1)]
@@ -240,33 +114,3 @@ def _score(kind: _Class, lines: list[str], folded: str, text: str) -> _Score:
     if any(phrase in folded for phrase in kind.excluded):
         score.confidence = min(score.confidence, _UNSURE)
     return score
-
-
-def _title_in(kind: _Class, lines: list[str]) -> str:
-    """The title of a class on a title line, unless a longer title of another class covers it."""
-    for line in lines:
-        for title in kind.titles:
-            if _stands(title, line) and not any(_stands(rival, line) for rival in title.longer):
-                return title.text
-    return ""
-
-
-def _stands(title: _Title, line: str) -> bool:
-    return len(line) <= len(title.folded) + _TITLE_ROOM and bool(title.pattern.search(line))
-
-
-def _title_lines(text: str) -> list[str]:
-    lines = (_fold(line) for line in text[:20_000].split("\n"))
-    return [line for line in lines if line][:_TITLE_LINES]
-
-
-def _fold(text: str) -> str:
-    """Lower case, single spaces, and no spaces inside spaced-out words (发 票 is 发票)."""
-    text = text.casefold().replace("（", "(").replace("）", ")").replace("：", ":")
-    text = re.sub(r"[^\S\n]+", " ", text)
-    text = _SPACED_OUT.sub("", text)
-    return re.sub(r" ?([()/]) ?", r"\1", text).strip()
-
-
-def _ideographic(text: str) -> bool:
-    return re.search(r"[\u4e00-\u9fff]", text) is not None
