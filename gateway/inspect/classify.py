@@ -9,17 +9,23 @@ Rules:
 - Two classes closer than `_NEAR` make both unsure. A phrase of `not` makes a class unsure.
 - The date is the document's own (`dating`). One that is weak, or that others compete with, makes the class
   unsure: the fiscal year would be. A message has none: its Date header is the sender's word.
+- The most sensitive thing anywhere in a document decides: a restricted class on any of its pages, sheets or
+  slides, or numbers of several people, make it that class, unsure, so that it is restricted from then on.
+- What a structure states is compared with the page that carries it: people read the page.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect.dates import parse_date
+from gateway.inspect import numbers
+from gateway.inspect.dates import parse_date, values_in
 from gateway.inspect.dating import document_date
 from gateway.inspect.read import Reading
-from gateway.inspect.titles import Class, classes, fold, title_in, title_lines
+from gateway.inspect.titles import TITLE_LINES, Class, classes, fold, title_in, title_lines
 from gateway.wire.messages import Classification
 
 SURE: Final = 0.8
@@ -30,6 +36,15 @@ _FIELD_ONLY: Final = 0.12  # what each adds without one
 _FIELD_ONLY_LIMIT: Final = 0.6
 _UNSURE: Final = 0.6
 _NEAR: Final = 0.1
+_HEADING_LINES: Final = 3  # the name of a sheet, the firm, the title
+_MANY_FIELDS: Final = 5  # labels that say a restricted class without its title
+_LONG_NUMBER: Final = 6
+_PEOPLE: Final = 3  # different people's numbers that make a list
+# What holds cards of many people by its nature, where it is surely that.
+_WITH_CARDS: Final = frozenset({"bank-statement", "bank-receipt"})
+_SUM: Final = re.compile(r"\d{1,3}(?:[.,' ]?\d{3}){0,4}[.,]\d\d(?!\d)")
+_AMOUNT: Final = re.compile(r"\d[.,]\d")
+_PERIOD: Final = re.compile(r"[\d年月份度第季\s:.()/-]+")
 FACT_LENGTH: Final = 500
 
 
@@ -55,14 +70,31 @@ def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[st
     Returns:
         The classification, and facts (personal: invoice_number, total, …), each bounded.
     """
+    sections = reading.sections or [reading.text]
+    facts: dict[str, str] = {}
     if media_type == "message/rfc822":
-        return Classification("correspondence", 0.95, None, ["container:message"]), {}
-    if reading.structure is not None:
-        return _by_structure(reading)
-    return _by_words(reading.text), {}
+        taken = Classification("correspondence", 0.95, None, ["container:message"])
+    elif reading.structure is not None:
+        taken, facts = _by_structure(reading, sections)
+    else:
+        taken = _by_words(reading.text)
+    if not reading.whole:
+        taken = _doubted(taken, "read:in part")
+    return _most_sensitive(taken, sections), facts
 
 
-def _by_structure(reading: Reading) -> tuple[Classification, dict[str, str]]:
+def _doubted(taken: Classification, reason: str) -> Classification:
+    """The same class, not sure any more."""
+    confidence = min(taken.confidence, _UNSURE)
+    return Classification(
+        taken.record_class, confidence, taken.document_date, [*taken.reasons[:11], reason]
+    )
+
+
+# ── by structure ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _by_structure(reading: Reading, sections: list[str]) -> tuple[Classification, dict[str, str]]:
     found = reading.structure
     if found is None:
         raise RuntimeError("classification: expected a structure, found none")
@@ -72,7 +104,96 @@ def _by_structure(reading: Reading) -> tuple[Classification, dict[str, str]]:
     issued = parse_date(found.fields.get("date", ""))
     sure = issued is not None and "invoice_number" in found.fields
     day = issued.isoformat() if issued else None
-    return Classification("invoice", _STRUCTURE if sure else 0.7, day, reasons), facts
+    taken = Classification("invoice", _STRUCTURE if sure else 0.7, day, reasons)
+    if reading.pages:
+        for reason in _against(taken, found.fields, reading.text, sections):
+            taken = _doubted(taken, reason)
+    return taken, facts
+
+
+def _against(
+    taken: Classification, stated: dict[str, str], text: str, sections: list[str]
+) -> Iterator[str]:
+    """What the page says against the structure it carries."""
+    number = stated.get("invoice_number", "")
+    if not _stands_on(number, sections) and not _has_sum(taken, stated, text):
+        yield "page:another number"
+    words = _by_words(text)
+    titled = bool(words.reasons) and words.reasons[0].startswith("title:")
+    if titled and words.record_class != taken.record_class:
+        yield f"page:{words.record_class}"
+
+
+def _has_sum(taken: Classification, stated: dict[str, str], text: str) -> bool:
+    """Whether a page states date and total of an invoice: some print its number in another form."""
+    total = re.sub(r"\D", "", stated.get("total", ""))
+    sums = {re.sub(r"\D", "", match[0]) for match in _SUM.finditer(text)}
+    days = {
+        value.day.isoformat() for line in text.split("\n") for value in values_in(line) if value.day
+    }
+    return bool(total) and total in sums and taken.document_date in days
+
+
+def _stands_on(number: str, sections: list[str]) -> bool:
+    """Whether a number stands on a page as a word, or, if it is long, however it is spaced."""
+    word = re.compile(rf"(?<!\w){re.escape(number)}(?!\w)", re.IGNORECASE)
+    spaced = "".join(number.split()).casefold()
+    return any(
+        word.search(text)
+        or (len(spaced) >= _LONG_NUMBER and spaced in "".join(text.split()).casefold())
+        for text in sections
+    )
+
+
+# ── what is sensitive ────────────────────────────────────────────────────────────────────────────
+
+
+def _most_sensitive(taken: Classification, sections: list[str]) -> Classification:
+    """The class of the most sensitive thing in a document, unsure where that is not all there is."""
+    restricted = [kind for kind in classes() if kind.restricted]
+    if any(kind.key == taken.record_class and taken.confidence >= SURE for kind in restricted):
+        return taken
+    for kind in restricted:
+        for section in sections:
+            reasons = _signs(kind, section)
+            if reasons:
+                day, _sure, _reason = document_date(kind.dates, section, kind.is_title)
+                return _instead(taken, kind.key, reasons, day.isoformat() if day else None)
+    text = "\n".join(sections)
+    # Two parties may state who they are on a paper between them.
+    several = _PEOPLE if taken.confidence >= SURE else _PEOPLE - 1
+    if numbers.identities(text) >= several:
+        return _instead(taken, "identity-document", ["numbers:identity"])
+    by_nature = taken.record_class in _WITH_CARDS and taken.confidence >= SURE
+    if not by_nature and numbers.cards(text) >= several:
+        return _instead(taken, "payroll", ["numbers:bank card"])
+    return taken
+
+
+def _instead(
+    taken: Classification, key: str, reasons: list[str], day: str | None = None
+) -> Classification:
+    if taken.record_class == key:
+        return taken
+    also = [f"near:{taken.record_class}"] if taken.record_class else []
+    return Classification(key, _UNSURE, day or taken.document_date, [*reasons, *also][:12])
+
+
+def _signs(kind: Class, section: str) -> list[str]:
+    """The features by which a section is of a restricted class; empty if it is not."""
+    folded = fold(section)
+    fields = [f"field:{name}" for name, pattern in kind.fields if pattern.search(folded)]
+    # A line with an amount is a row of an account, and no title.
+    lines = [line for line in folded.split("\n") if line and not _AMOUNT.search(line)]
+    title = title_in(kind, lines[:TITLE_LINES]) if fields else ""
+    if not title and len(fields) > 1:
+        title = title_in(kind, lines)  # further down it needs more beside it
+    if not title:
+        alone = {_PERIOD.sub("", line) for line in lines[:_HEADING_LINES]}
+        title = next((each.text for each in kind.titles if each.folded in alone), "")
+    if title:
+        return [f"title:{title}", *fields]
+    return fields if len(fields) >= _MANY_FIELDS else []
 
 
 # ── by words ─────────────────────────────────────────────────────────────────────────────────────

@@ -59,6 +59,7 @@ class _Findings:
     suggested_name: str = ""
     embedded: list[tuple[str, bytes]] = field(default_factory=list)
     package: archive.Archive | None = None
+    words: str = ""  # of a message
 
     def trouble(self, reason: str) -> None:
         """Note why the inside could not be judged; the gravest reason stays."""
@@ -234,6 +235,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         return
     found.parts = unpacked.parts
     found.facts.update(unpacked.facts)
+    found.words = "\n".join((unpacked.facts.get("subject", ""), unpacked.text))
     found.take(unpacked.result)
 
 
@@ -243,7 +245,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
     if found.kind == "mail":
-        reading = read.Reading()
+        reading = read.Reading(read.normalise(found.words, limits))
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
     elif found.kind == "pdf":

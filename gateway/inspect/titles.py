@@ -52,6 +52,7 @@ class Class:
     excluded: tuple[str, ...]
     dates: Labels
     exact: bool
+    restricted: bool
 
     def is_title(self, line: str) -> bool:
         """Whether a line of a document is a title of this class."""
@@ -97,6 +98,7 @@ def classes() -> tuple[Class, ...]:
             excluded=tuple(fold(phrase) for phrase in item.get("not", ())),
             dates=_dates(item, data["periods"], data["weak"]),
             exact=item.get("exact", False),
+            restricted=item.get("restricted", False),
         )
         for item in items
     )
