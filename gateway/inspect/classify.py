@@ -102,9 +102,10 @@ def _by_structure(reading: Reading, sections: list[str]) -> tuple[Classification
     reasons = [f"root:{found.label}"]
     reasons += [f"field:{key.replace('_', ' ')}" for key in found.fields]
     issued = parse_date(found.fields.get("date", ""))
-    sure = issued is not None and "invoice_number" in found.fields
+    named = found.record_class != "invoice" or "invoice_number" in found.fields
+    sure = issued is not None and named
     day = issued.isoformat() if issued else None
-    taken = Classification("invoice", _STRUCTURE if sure else 0.7, day, reasons)
+    taken = Classification(found.record_class, _STRUCTURE if sure else 0.7, day, reasons)
     if reading.pages:
         for reason in _against(taken, found.fields, reading.text, sections):
             taken = _doubted(taken, reason)

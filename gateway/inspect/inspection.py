@@ -251,7 +251,7 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     elif found.kind == "pdf":
         reading = read.read_pdf(document, limits, found.embedded)
     elif found.kind == "xml":
-        reading = read.read_xml(document.whole(limits))
+        reading = read.read_xml(document.whole(limits), limits)
     elif found.kind in {"text", "html"}:
         reading = read.read_text(document, limits)
     elif found.package is not None and not media.is_workbook(found.media_type):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import scan_xml, structure
+from gateway.inspect import scan_xml, statements, structure
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _SECTIONS_TEXT: Final = (
 )
 _SECTION_CELLS: Final = 100_000
 _W: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_SS: Final = "{urn:schemas-microsoft-com:office:spreadsheet}"
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _T: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 
@@ -126,15 +127,40 @@ def _page_text(pdf: PdfDocument, index: int, most: int) -> str:
         return textpage.get_text_range(0, count) if count > 0 else ""
 
 
-def read_xml(data: bytes) -> Reading:
-    """The structure of an XML (raises Unreadable). Its words have no title line: they say nothing."""
-    return Reading("", structure.read_tree(scan_xml.parse(data)))
+def read_xml(data: bytes, limits: Limits) -> Reading:
+    """The structure of an XML, or the sheets of an XML spreadsheet of 2003 (raises Unreadable).
+
+    The words of any other XML have no title line: they say nothing.
+    """
+    root = scan_xml.parse(data)
+    if root.tag == f"{_SS}Workbook":
+        sheets = list(root.iterfind(f"{_SS}Worksheet"))
+        named = ((sheet.get(f"{_SS}Name", ""), _xml_rows(sheet)) for sheet in sheets)
+        return _sheets(named, len(sheets), limits)
+    return Reading("", structure.read_tree(root))
+
+
+def _xml_rows(sheet: _Element) -> Iterator[list[str]]:
+    for row in islice(sheet.iterfind(f"{_SS}Table/{_SS}Row"), _SECTION_CELLS // _MAX_COLUMNS):
+        cells: list[str] = []
+        for cell in islice(row.iterfind(f"{_SS}Cell"), _MAX_COLUMNS):
+            place = cell.get(f"{_SS}Index", "")  # counted from 1; without it the next one
+            if place.isascii() and place.isdecimal() and int(place[:6]) <= _MAX_COLUMNS:
+                cells += [""] * (int(place) - 1 - len(cells))
+            data = cell.find(f"{_SS}Data")
+            cells.append(
+                _cell("" if data is None else "".join(str(text) for text in data.itertext()))
+            )
+        yield cells
 
 
 def read_text(document: Document, limits: Limits) -> Reading:
     """Plain text and comma-separated values, in whatever encoding."""
     text = decode(document.head(min(document.size, limits.max_text * 4)))
-    return Reading(normalise(text, limits), structure.read_edifact(text))
+    stated = text
+    if statements.begins(text) and document.size > limits.max_text * 4:
+        stated = decode(document.head(_MAX_MEMBER))
+    return Reading(normalise(text, limits), structure.read_words(stated))
 
 
 def read_sheets(document: Document, limits: Limits) -> Reading:
