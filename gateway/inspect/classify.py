@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect import numbers
+from gateway.inspect import letters, numbers
 from gateway.inspect.dates import parse_date, values_in
 from gateway.inspect.dating import document_date
 from gateway.inspect.read import Reading
 from gateway.inspect.titles import TITLE_LINES, Class, classes, fold, title_in, title_lines
-from gateway.wire.messages import Classification
+from gateway.wire.messages import INVOICE_BY_LINK, Classification
 
 SURE: Final = 0.8
 _STRUCTURE: Final = 0.96
@@ -74,6 +74,8 @@ def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[st
     facts: dict[str, str] = {}
     if media_type == "message/rfc822":
         taken = Classification("correspondence", 0.95, None, ["container:message"])
+        if not reading.parts and letters.offers_invoice_by_link(reading.text):
+            taken = _doubted(taken, INVOICE_BY_LINK)
     elif reading.structure is not None:
         taken, facts = _by_structure(reading, sections)
     else:

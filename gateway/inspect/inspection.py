@@ -245,7 +245,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
     if found.kind == "mail":
-        reading = read.Reading(read.normalise(found.words, limits))
+        reading = read.Reading(read.normalise(found.words, limits), parts=len(found.parts))
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
     elif found.kind == "pdf":

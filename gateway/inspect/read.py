@@ -56,6 +56,7 @@ class Reading:
 
     `sections`: the text of every page, sheet or slide, or nothing where the text is the only one. `whole`: no
     section was left out. `pages`: the structure came with pages that people read, and that may say otherwise.
+    `parts`: documents that were taken out of it.
     """
 
     text: str = ""
@@ -63,6 +64,7 @@ class Reading:
     sections: list[str] = field(default_factory=list)
     whole: bool = True
     pages: bool = False
+    parts: int = 0
 
 
 class _Sections:

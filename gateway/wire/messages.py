@@ -396,6 +396,10 @@ class Scan(Struct, frozen=True):
     version: str = ""
 
 
+# The reason in a `Classification` of a message that offers an invoice behind a link and holds no document.
+INVOICE_BY_LINK: Final = "invoice:by link only"
+
+
 class Classification(Struct, frozen=True):
     """What a document is taken for, and why.
 
