@@ -72,7 +72,8 @@ _TIME: Final = re.compile(
     _I,
 )
 _TO: Final = re.compile(
-    r"[\s,;|]{0,4}(?:至|到|止|[-\u2010-\u2015~\u301c]{1,4}|/|\.{2,3}|→|(?:to|until|till|through|thru|bis|au|and|und)\b)"
+    r"[\s,;|]{0,4}(?:至|到|止|[-\u2010-\u2015\u2212~\u301c]{1,4}|/|\.{2,3}|→"
+    r"|(?:up to(?: and including)?|to|until|till|through|thru|bis|au|and|und)\b)"
     r"[:\s]{0,4}(?:zum |the )?",
     _I,
 )

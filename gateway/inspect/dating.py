@@ -56,6 +56,7 @@ _DATE_LABEL: Final = re.compile(
     _I,
 )
 _NO_LABELS: Final = re.compile(r"\d|[.。,;](?:\s|$)")  # a value, or a sentence
+_NUMBERED: Final = re.compile(r"(?:\b(?:nr|no|num|number|nummer)|№|#|号|第)[\s.:]{0,3}$", _I)
 _ISSUER: Final = "编制单位"
 _BARE: Final = re.compile(r"[\s:;,.()\[\]|'\"-]{0,20}")
 
@@ -292,7 +293,7 @@ def _cells(line: str) -> list[str]:
     if "|" in line:
         return line.split("|")
     for delimiter in (";", ","):
-        if line.count(delimiter) > 1:
+        if line.count(delimiter) > 1 or (delimiter in line and f"{delimiter} " not in line):
             try:
                 return next(csv.reader([line], delimiter=delimiter))
             except (csv.Error, StopIteration):
@@ -327,6 +328,8 @@ def _in_titles(
         if not bare and (_ISSUER in line or is_title(line)):
             values = list(values_in(line))
         for value in values:
+            if _NUMBERED.search(line[: value.start]):
+                continue  # the number of a statement, such as 12/2024
             if value.span == "year" and labels.title not in {"year", "both"}:
                 continue
             if not value.period and value.day and labels.title in {"day", "both"}:

@@ -22,8 +22,10 @@ from gateway.inspect.dating import Label, Labels, label
 
 TITLE_LINES: Final = 15
 _TITLE_ROOM: Final = 26  # characters beside the title on its line
+_PERIOD_ROOM: Final = 70
+_OF_A_PERIOD: Final = frozenset("0123456789-./:")  # a period beside a title is no other word
 # Labels that count as words of their own only.
-_PLAIN: Final = frozenset({"date", "datum", "日期", "period", "期间", "from"})
+_PLAIN: Final = frozenset({"date", "datum", "日期", "period", "期间", "from", "von", "du", "dated"})
 # A space between two ideographs that stand alone.
 _SPACED_OUT: Final = re.compile(
     r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff](?!\S))|"
@@ -55,9 +57,9 @@ class Class:
     restricted: bool
 
     def is_title(self, line: str) -> bool:
-        """Whether a line of a document is a title of this class."""
+        """Whether a line of a document is a title of this class, with room for its period."""
         folded = fold(line)
-        return any(stands(title, folded) for title in self.titles)
+        return any(stands(title, folded, _PERIOD_ROOM) for title in self.titles)
 
 
 @cache
@@ -156,9 +158,12 @@ def title_in(kind: Class, lines: list[str]) -> str:
     return ""
 
 
-def stands(title: Title, line: str) -> bool:
+def stands(title: Title, line: str, room: int = _TITLE_ROOM) -> bool:
     """Whether a title stands on a folded line that holds little else."""
-    return len(line) <= len(title.folded) + _TITLE_ROOM and bool(title.pattern.search(line))
+    if len(line) > len(title.folded) + room + _PERIOD_ROOM:
+        return False
+    words = len(line) - sum(character in _OF_A_PERIOD for character in line)
+    return words <= len(title.folded) + room and bool(title.pattern.search(line))
 
 
 def title_lines(text: str) -> list[str]:
