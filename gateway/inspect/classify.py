@@ -125,6 +125,8 @@ def _against(
     titled = bool(words.reasons) and words.reasons[0].startswith("title:")
     if titled and words.record_class != taken.record_class:
         yield f"page:{words.record_class}"
+    elif words.confidence >= SURE and words.document_date not in {None, taken.document_date}:
+        yield "page:another date"
 
 
 def _has_sum(taken: Classification, stated: dict[str, str], text: str) -> bool:

@@ -13,7 +13,9 @@ import re
 from datetime import date
 from typing import Final
 
-_RESIDENT: Final = re.compile(r"(?<![0-9A-Za-z])[1-8]\d{16}[0-9Xx](?![0-9A-Za-z])")
+_RESIDENT: Final = re.compile(
+    r"(?<![0-9A-Za-z])[1-8]\d{5}[ -]?(?:19|20)\d{6}[ -]?\d{3}[0-9Xx](?![0-9A-Za-z])"
+)
 _WEIGHTS: Final = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECKS: Final = "10X98765432"
 # 14 to 19 digits, alone or in groups of four.
@@ -35,7 +37,8 @@ _ROWS: Final = 60  # that a column goes on below its label
 
 def identities(text: str) -> int:
     """How many different people's identity numbers or passports stand in a text."""
-    found = {match[0].upper() for match in _RESIDENT.finditer(text) if _is_resident(match[0])}
+    numbers = {re.sub(r"[ -]", "", match[0]).upper() for match in _RESIDENT.finditer(text)}
+    found = {number for number in numbers if _is_resident(number)}
     found.update(match[0] for match in _ZONE.finditer(text))
     left = 0
     for line in text.split("\n"):

@@ -40,10 +40,9 @@ _BESIDE: Final = r"word/(?:header|footer|footnotes|endnotes|comments)\d{0,3}\.xm
 _MAX_MEMBER: Final = 16 * MIB
 _SAMPLE: Final = 64 * 1024
 _SECTION: Final = 4000  # characters that every page, sheet or slide may have
-_SECTIONS_TEXT: Final = (
-    4  # all sections together, in texts of the length that is read for the class
-)
-_SECTION_CELLS: Final = 100_000
+# All sections together, in texts of the length that is read for the class.
+_SECTIONS_TEXT: Final = 20
+_SECTION_CELLS: Final = 400_000
 _W: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SS: Final = "{urn:schemas-microsoft-com:office:spreadsheet}"
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -68,10 +67,9 @@ class Reading:
 
 
 class _Sections:
-    """Collects sections within what may be read."""
+    """Collects sections within what may be read, and notes what is left out."""
 
     def __init__(self, limits: Limits, count: int) -> None:
-        self._limits = limits
         self._left = limits.max_sections
         # A long section takes nothing from those behind it.
         self.room = max(_SECTION, _SECTIONS_TEXT * limits.max_text // max(1, count))
@@ -84,7 +82,9 @@ class _Sections:
             self.whole = False
             return False
         self._left -= 1
-        self.texts.append(normalise(text[: self.room], self._limits))
+        if len(text) > self.room:
+            self.whole = False
+        self.texts.append(_normal(text[: self.room]))
         return True
 
 
@@ -143,7 +143,7 @@ def read_xml(data: bytes, limits: Limits) -> Reading:
 
 
 def _xml_rows(sheet: _Element) -> Iterator[list[str]]:
-    for row in islice(sheet.iterfind(f"{_SS}Table/{_SS}Row"), _SECTION_CELLS // _MAX_COLUMNS):
+    for row in sheet.iterfind(f"{_SS}Table/{_SS}Row"):
         cells: list[str] = []
         for cell in islice(row.iterfind(f"{_SS}Cell"), _MAX_COLUMNS):
             place = cell.get(f"{_SS}Index", "")  # counted from 1; without it the next one
@@ -158,11 +158,18 @@ def _xml_rows(sheet: _Element) -> Iterator[list[str]]:
 
 def read_text(document: Document, limits: Limits) -> Reading:
     """Plain text and comma-separated values, in whatever encoding."""
-    text = decode(document.head(min(document.size, limits.max_text * 4)))
+    most = _SECTIONS_TEXT * limits.max_text
+    text = decode(document.head(most))
     stated = text
-    if statements.begins(text) and document.size > limits.max_text * 4:
-        stated = decode(document.head(_MAX_MEMBER))
-    return Reading(normalise(text, limits), structure.read_words(stated))
+    if document.size > most and statements.begins(text):
+        most = _MAX_MEMBER
+        stated = decode(document.head(most))
+    return Reading(
+        normalise(text, limits),
+        structure.read_words(stated),
+        sections=[_normal(text)],
+        whole=document.size <= most,
+    )
 
 
 def read_sheets(document: Document, limits: Limits) -> Reading:
@@ -174,29 +181,29 @@ def read_sheets(document: Document, limits: Limits) -> Reading:
         return _sheets(((name, _rows(book, name)) for name in names), len(names), limits)
 
 
-def _rows(book: CalamineWorkbook, name: str) -> Iterator[list[str]]:
-    sheet = book.get_sheet_by_name(name)
-    most = max(_MAX_ROWS, _SECTION_CELLS // max(1, sheet.width))
-    for row in islice(sheet.iter_rows(), most):
-        yield [_cell(value) for value in row[:_MAX_COLUMNS]]
+def _rows(book: CalamineWorkbook, name: str) -> Iterator[list[Any]]:
+    yield from book.get_sheet_by_name(name).iter_rows()
 
 
 def _sheets(
-    sheets: Iterable[tuple[str, Iterable[list[str]]]], count: int, limits: Limits
+    sheets: Iterable[tuple[str, Iterable[list[Any]]]], count: int, limits: Limits
 ) -> Reading:
     """A reading of sheets, whatever they came in: a name and rows of cells each."""
     sections = _Sections(limits, count)
     top: list[str] = []
     for index, (name, rows) in enumerate(sheets):
-        lines, shown, room = [name], None, sections.room
+        lines, shown, cells, room = [name], None, 0, sections.room
         for number, row in enumerate(rows):
             if number == _MAX_ROWS:
                 shown = len(lines)
-            if any(row):
-                lines.append("\t".join(row))
-                room -= len(lines[-1])
-            if room <= 0:
+            cells += len(row)
+            if room <= 0 or cells > _SECTION_CELLS:
+                sections.whole = False
                 break
+            line = "\t".join(_cell(value) for value in row[:_MAX_COLUMNS])
+            if line.strip("\t"):
+                lines.append(line)
+                room -= len(line) + 1
         if index < _MAX_SHEETS:
             top += lines[:shown]
         if not sections.add("\n".join(lines)):
@@ -252,15 +259,17 @@ def _read_paragraphs(
         if root is None:
             continue
         lines: list[str] = []
-        room = limits.max_text
+        room = sections.room
         for paragraph in root.iter(*paragraphs):
             texts = (
                 (item.text or "" for item in paragraph.iter(run)) if run else paragraph.itertext()
             )
             line = "".join(str(text) for text in texts)
             lines.append(line[:1000])
-            room -= len(line)
-            if room <= 0:
+            room -= len(lines[-1]) + 1
+            if room < 0 or len(line) > 1000:
+                sections.whole = False
+            if room < 0:
                 break
         if name in names:
             text += lines
@@ -322,7 +331,11 @@ def _in_lines(placed: list[_Placed]) -> str:
 
 def normalise(text: str, limits: Limits) -> str:
     """NFKC, one kind of line end, no control characters, bounded: what patterns can rely on."""
-    text = unicodedata.normalize("NFKC", text[: limits.max_text])
+    return _normal(text[: limits.max_text])
+
+
+def _normal(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ufeff]", " ", text)
 

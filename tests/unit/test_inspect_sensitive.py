@@ -178,8 +178,29 @@ def test_a_document_that_was_read_in_part_is_never_sure(rules):
     assert result.reasons[-1] == "read:in part"
 
 
+def test_a_long_table_is_looked_through_to_its_end(rules):
+    rows = "\n".join(f"2024-12-01,{i},payment" for i in range(20_000))
+    people = "\n".join(resident(i) for i in range(3))
+    plain = INVOICE + "\n" + rows + "\n"
+    assert taken(plain.encode(), rules).confidence >= SURE
+    assert taken((plain + people).encode(), rules).record_class == "identity-document"
+    sheet = STATEMENT + "\n" + ROWS * 30
+    assert taken(workbook(Sheet1=sheet), rules).confidence >= SURE
+    result = taken(workbook(Sheet1=sheet + "\n工资表\n" + WAGES), rules)
+    assert (result.record_class, result.confidence < SURE) == ("payroll", True)
+
+
+def test_a_table_too_long_to_be_looked_through_is_never_sure(rules):
+    text = INVOICE + "\n" + "x" * 100 * 1000
+    assert taken(text.encode(), rules).confidence >= SURE
+    text = INVOICE + "\n" + ("x" * 99 + "\n") * 20_100
+    result = taken(text.encode(), rules)
+    assert (result.record_class, result.reasons[-1]) == ("invoice", "read:in part")
+    assert result.confidence < SURE
+
+
 def test_a_long_sheet_takes_no_room_from_those_behind_it(rules):
-    long = "\n".join(["x" * 190] * 2000)
+    long = "\n".join(["x" * 190] * 12_000)
     result = taken(workbook(Sheet1=long, Sheet2="工资表\n" + WAGES), rules)
     assert result.record_class == "payroll"
 
@@ -195,6 +216,7 @@ def test_a_long_sheet_takes_no_room_from_those_behind_it(rules):
         ("Invoice of 31 December 2024\nTotal 119,00 EUR", True),
         ("Invoice\nInvoice number: RE-4712\nInvoice date: 2024-12-31", False),
         ("Invoice of 31 December 2024\nTotal 118,00 EUR", False),
+        ("Invoice\nInvoice number: RE-4711\nInvoice date: 2025-01-02\nTotal due: 119.00", False),
         ("Employment contract\nParty A\nParty B\nRE-4711\nGoverning law", False),
         ("", False),
     ],
@@ -243,6 +265,7 @@ def listed(label, items):
     [
         (listed("身份证号", [resident(i) for i in range(3)]), "identity-document"),
         (listed("号码", [resident(i).lower() for i in range(2)]), "identity-document"),
+        (listed("号码", [f"{n[:6]} {n[6:14]} {n[14:]}" for n in map(resident, range(3))]), "identity-document"),
         (listed("护照号", ["E12345678", "EA1234567", "G87654321"]), "identity-document"),
         ("Name\tPassport no\tCountry\nA\tC01X00T47\tD\nB\tL01X00T48\tD", "identity-document"),
         ("护照号: E12345678\n护照号: E12345679", "identity-document"),
