@@ -41,7 +41,7 @@ _MANY_FIELDS: Final = 5  # labels that say a restricted class without its title
 _LONG_NUMBER: Final = 6
 _PEOPLE: Final = 3  # different people's numbers that make a list
 # What holds cards of many people by its nature, where it is surely that.
-_WITH_CARDS: Final = frozenset({"bank-statement", "bank-receipt"})
+_WITH_CARDS: Final = frozenset({"bank-statement"})
 _SUM: Final = re.compile(r"\d{1,3}(?:[.,' ]?\d{3}){0,4}[.,]\d\d(?!\d)")
 _AMOUNT: Final = re.compile(r"\d[.,]\d")
 _PERIOD: Final = re.compile(r"[\d年月份度第季\s:.()/-]+")

@@ -25,14 +25,15 @@ _CARD: Final = re.compile(
 _CARDS_SHARE: Final = 0.6  # of what looks like a card: one number in ten passes the check by chance
 _ZONE: Final = re.compile(r"(?<![A-Z0-9<])P[A-Z<][A-Z]{3}[A-Z<]{30,39}(?![A-Z0-9<])")
 _LABEL: Final = re.compile(
-    r"身份证|护照|证件号|通行证号|passport\b|(?:identity|id) card|national id|ausweis-?n|passeport",
+    r"身份证|证件号|通行证号|(?:identity|id) card|national id|ausweis-?n"
+    r"|(?P<passport>护照|passport\b|passeport)",
     re.IGNORECASE,
 )
 _LABELLED: Final = re.compile(
     r"(?<![A-Za-z0-9])[A-Z](?=[A-Z0-9]{6,9}(?![A-Za-z0-9]))[A-Z]{0,2}[0-9][A-Z0-9]{5,8}"
-    r"|(?<![\w.,-])[0-9]{9}(?![\w.,-])"
 )
-_ROWS: Final = 60  # that a column goes on below its label
+_DIGITS: Final = re.compile(r"(?<![\w.,-])[0-9]{9}(?![\w.,-])")  # passports of some states
+_APART: Final = 6  # lines between a label or number and the next: a cell each, in some documents
 
 
 def identities(text: str) -> int:
@@ -40,13 +41,18 @@ def identities(text: str) -> int:
     numbers = {re.sub(r"[ -]", "", match[0]).upper() for match in _RESIDENT.finditer(text)}
     found = {number for number in numbers if _is_resident(number)}
     found.update(match[0] for match in _ZONE.finditer(text))
-    left = 0
+    left, passports = 0, False
     for line in text.split("\n"):
-        if _LABEL.search(line):
-            left = _ROWS
-        if left > 0:
-            left -= 1
-            found.update(match[0] for match in _LABELLED.finditer(line))
+        label = _LABEL.search(line)
+        if label:
+            left, passports = _APART + 1, bool(label["passport"])
+        if left <= 0:
+            continue
+        left -= 1
+        listed = _LABELLED.findall(line) + (_DIGITS.findall(line) if passports else [])
+        if listed:
+            left = _APART
+            found.update(listed)
     return len(found)
 
 

@@ -268,6 +268,7 @@ def listed(label, items):
         (listed("号码", [f"{n[:6]} {n[6:14]} {n[14:]}" for n in map(resident, range(3))]), "identity-document"),
         (listed("护照号", ["E12345678", "EA1234567", "G87654321"]), "identity-document"),
         ("Name\tPassport no\tCountry\nA\tC01X00T47\tD\nB\tL01X00T48\tD", "identity-document"),
+        ("Passport\nName\nA\n123456789\nUTO\nB\n987654321\nUTO", "identity-document"),
         ("护照号: E12345678\n护照号: E12345679", "identity-document"),
         ("P<UTOEXAMPLE<<PERSON<ONE<<<<<<<<<<<<<<<<<<<<\nP<UTOEXAMPLE<<PERSON<TWO<<<<<<<<<<<<<<<<<<<<", "identity-document"),
         (listed("银行卡号", [card(i) for i in range(3)]), "payroll"),
@@ -287,6 +288,11 @@ def test_a_list_of_peoples_numbers_is_restricted_and_for_a_person(text, key):
     "text",
     [
         INVOICE + f"\n购买方 {resident(1)}\n销售方 {resident(2)}",  # two parties
+        INVOICE + "\n身份证号: 见附件\n" + "\n".join(str(123456789 + i) for i in range(9)),
+        INVOICE
+        + "\n身份证号: 见附件"
+        + "\n." * 9
+        + "\n".join(f"AB{1234567 + i}" for i in range(9)),
         INVOICE + "\n" + "\n".join([resident(1)] * 5),  # one person
         INVOICE + "\n" + "\n".join(wrong(resident(i)) for i in range(9)),
         INVOICE + "\n" + "\n".join(resident(i, "19901332") for i in range(9)),
