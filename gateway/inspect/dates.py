@@ -56,7 +56,9 @@ _DATES: Final = (
 )
 # A month, a quarter or a year that stands for its last day.
 _SPANS: Final = (
-    re.compile(rf"(?<!\d){_Y}\s{{0,3}}年\s{{0,3}}(?P<m>\d{{1,2}})\s{{0,3}}月(?!\s?\d)份?"),
+    re.compile(
+        rf"(?<!\d){_Y}\s{{0,3}}年\s{{0,3}}第?\s{{0,3}}(?P<m>\d{{1,2}})\s{{0,3}}[月期](?!\s?\d)份?"
+    ),
     re.compile(rf"(?<!\d){_Y}[-/.](?P<m>0[1-9]|1[0-2])(?!\d|[-/.]\d{{1,2}}(?!\d))"),
     re.compile(rf"(?<!\d){_Y}(?P<m>0[1-9]|1[0-2])(?!\d)"),
     re.compile(rf"(?<!\d)(?P<m>0?[1-9]|1[0-2])[/.]{_Y}(?!\d)"),
@@ -65,7 +67,7 @@ _SPANS: Final = (
     re.compile(
         rf"\bQ(?P<q>[1-4])[ /-]{_Y}(?!\d)|(?<!\d)(?P<y2>(?:19|20)\d\d)[ /-]?Q(?P<q2>[1-4])\b", _I
     ),
-    re.compile(rf"(?<!\d){_Y}\s{{0,3}}年度?(?!\s{{0,3}}\d)"),
+    re.compile(rf"(?<!\d){_Y}\s{{0,3}}年度?(?!\s{{0,3}}[\d第])"),
 )
 _TIME: Final = re.compile(
     r"[T ]{1,2}\d{1,2}[:时]\d{2}(?:[:分]\d{2}(?:\.\d{1,6})?秒?)?(?:Z|[+-]\d\d:?\d\d)?(?: ?[AP]M\b)?",

@@ -34,13 +34,14 @@ _STACK: Final = 12  # lines of a block of labels, or of the block of values unde
 _ROW: Final = 300  # characters of a row of labels or values
 _LOOKS: Final = 400  # labels looked at in one document, whatever it repeats
 _I: Final = re.IGNORECASE
+# Between a label and its value: what a form prints there, a comma of a CSV (of a sentence: no), a small word.
 _GAP: Final = re.compile(
-    r"(?:\s?\([^()]{0,30}\))?(?:[\s:;,|=\[(\"'>_-]|\.(?=[\s.:])){0,40}"
-    r"(?:(?:自|从|由|起|(?:from|vom|von|am|du|of|for|the|on|is)\b)[\s:]{0,3}){0,2}"
+    r"(?:\s?\([^()]{0,30}\))?(?:(?:\s?\.){3,40}|(?:[\s:|=\[(\"'>_-]|[,;](?!\s)){0,40})\s{0,3}"
+    r"(?:(?:自|从|由|起|止|(?:from|vom|von|am|du|of|for|the|on|is)\b)[\s:]{0,3}){0,2}"
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6},?\s)?",
     _I,
 )
-_BETWEEN: Final = re.compile(r"[\s,;|\])\"']{0,8}")
+_BETWEEN: Final = re.compile(r"[\s,;|()\[\]\"']{0,8}")
 # Words before a label that make it the label of another date.
 _ANOTHER: Final = re.compile(
     r"(?:下次|下期|下一期|下个|上次|上期|上一期|还款|到期|打印|下载|导出|付款|交货|送货|发货|预计|计划|申请|原|有效|出生)$"
@@ -246,7 +247,10 @@ def _below(page: _Page, index: int, match: re.Match[str]) -> tuple[list[Value], 
     values = list(values_in(under[0])) if under else []
     if above or not values:
         return _in_block(page, under, above + len(labels), above + place)
-    if len(values) == len(labels) and (_only(under[0]) or len(line) > len(match[0]) + 4):
+    # A word before a date says whose it is (Printed 3 January); beside one label alone, anything does.
+    apart = any(_WORD_BEFORE.search(under[0][: value.start]) for value in values)
+    beside = len(line) > len(match[0]) + 4
+    if len(values) == len(labels) and (_only(under[0]) or (beside and not apart)):
         return [values[place]], True
     return values, False
 

@@ -98,7 +98,7 @@ def classes() -> tuple[Class, ...]:
             ),
             needs=tuple(re.compile(pattern) for pattern in item.get("needs", ())),
             excluded=tuple(fold(phrase) for phrase in item.get("not", ())),
-            dates=_dates(item, data["periods"], data["weak"]),
+            dates=_dates(item, data),
             exact=item.get("exact", False),
             restricted=item.get("restricted", False),
         )
@@ -133,16 +133,15 @@ def _label(label: str, *, exact: bool) -> re.Pattern[str]:
     return re.compile("|".join(choices))
 
 
-def _dates(item: dict[str, Any], periods: list[str], weak: list[str]) -> Labels:
-    period = item.get("period", False)
+def _dates(item: dict[str, Any], data: dict[str, Any]) -> Labels:
     own = tuple(_labels(group.split("|")) for group in item.get("dates", ()))
-    return Labels(
-        own=own,
-        ends=_labels(item.get("ends", ())),
-        periods=_labels([*item.get("periods", ()), *periods]) if period else (),
-        weak=_labels(weak),
-        title=item.get("title_states", ""),
-    )
+    title = item.get("title_states", "")
+    weak = _labels(data["weak"])
+    if not item.get("period", False):
+        return Labels(own=own, weak=weak, title=title)
+    # Behind the label "Date" a period is as well stated as behind any.
+    periods = _labels([*item.get("periods", ()), *data["periods"], *data["weak"]])
+    return Labels(own, _labels([*item.get("ends", ()), *data["ends"]]), periods, weak, title)
 
 
 def _labels(texts: Iterable[str]) -> tuple[Label, ...]:
