@@ -44,15 +44,17 @@ _GAP: Final = re.compile(
 _BETWEEN: Final = re.compile(r"[\s,;|()\[\]\"']{0,8}")
 # Words before a label that make it the label of another date.
 _ANOTHER: Final = re.compile(
-    r"(?:下次|下期|下一期|下个|上次|上期|上一期|还款|到期|打印|下载|导出|付款|交货|送货|发货|预计|计划|申请|原|有效|出生)$"
+    r"(?:[上下][一次期个]{0,2}|还款|到期|打印|下载|导出|付款|交货|送货|发货|预计|计划|申请|原|有效|出生)$"
     r"|\b(?:next|previous|prior|last|due|original|former|print|printed|download|delivery|nächste[rsn]?|letzte[rsn]?|"
     r"prochaine?|fällig|expected)[ -]$",
     _I,
 )
 _WORD_BEFORE: Final = re.compile(r"[\u4e00-\u9fff]$|[^\W\d_\u4e00-\u9fff][ -]?$")
+_LONGER: Final = re.compile(r"(?![自从由起止为是])[\u4e00-\u9fff]")  # 账期 in 对账期间
+_DATE_WORD: Final = r"(?:date|datum|period|zeitraum)\b"
 _DATE_LABEL: Final = re.compile(
-    r"[\u4e00-\u9fff]{0,6}(?:日期|时间|时期|期间|所属期|账期)"
-    r"|(?:[^\W\d_]{1,20}[ -])?[^\W\d_]{0,20}(?:date|datum|period|zeitraum)\b(?: of [a-z]{1,20})?"
+    r"[\u4e00-\u9fff]{0,6}(?:日期|时间|时期|期间|所属期|账期|账单日|还款日|到期日|交易日|起息日)"
+    rf"|(?:(?!\w{{0,20}}{_DATE_WORD})[^\W\d_]{{1,20}}[ -])?[^\W\d_]{{0,20}}{_DATE_WORD}(?: of [a-z]{{1,20}})?"
     r"|\b(?:due|printed|fällig|échéance)\b",
     _I,
 )
@@ -184,7 +186,8 @@ def _behind(labels: tuple[Label, ...], page: _Page) -> list[_Found]:
     for each in labels:
         for index, line in enumerate(page.lines):
             for match in each.pattern.finditer(line):
-                if _is_anothers(each, line[: match.start()]) or not page.look():
+                anothers = _is_anothers(each, line[: match.start()], line[match.end() :])
+                if anothers or not page.look():
                     continue
                 values = list(_same_line(page.lines, index, match.end()))
                 firm = True
@@ -194,8 +197,10 @@ def _behind(labels: tuple[Label, ...], page: _Page) -> list[_Found]:
     return found
 
 
-def _is_anothers(each: Label, before: str) -> bool:
+def _is_anothers(each: Label, before: str, behind: str) -> bool:
     before = before[-24:]
+    if _LONGER.match(behind):
+        return True
     return bool(_ANOTHER.search(before)) or (each.plain and bool(_WORD_BEFORE.search(before)))
 
 
@@ -249,7 +254,7 @@ def _below(page: _Page, index: int, match: re.Match[str]) -> tuple[list[Value], 
         return _in_block(page, under, above + len(labels), above + place)
     # A word before a date says whose it is (Printed 3 January); beside one label alone, anything does.
     apart = any(_WORD_BEFORE.search(under[0][: value.start]) for value in values)
-    beside = len(line) > len(match[0]) + 4
+    beside = len(labels) > 1 or len(line) > len(match[0]) + 4
     if len(values) == len(labels) and (_only(under[0]) or (beside and not apart)):
         return [values[place]], True
     return values, False

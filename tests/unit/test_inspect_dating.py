@@ -62,6 +62,11 @@ SURELY = [
     ("总分类账\n{}\n摘要 借方 贷方 方向 余额\n承前页 期初余额", "会计期间:2024年第12期"),
     (INVOICE, "Invoice date . . . . . . 31.12.2024\nDue date . . . . . . . . 30.01.2025"),
     (INVOICE, "Terms: 30 days from invoice date, 30 January 2025 at the latest\nInvoice date: 2024-12-31"),
+    (CHINESE, "账单日:2024-12-31 下一账单日:2025-01-31"),
+    (CHINESE, "账单日 还款日\n2024-12-31 2025-01-20"),
+    (CHINESE, "日期区间:2024-12-01~2024-12-31 生成时间:2025-01-02"),
+    (ENGLISH, "Statement issued 3 January 2025 for period 1 December 2024 to 31 December 2024"),
+    (INVOICE, "Rechnungsdatum Lieferdatum\n31.12.2024 02.01.2025"),
     (ENGLISH, "For the month of December 2024"),
     (ENGLISH, "As of December 31, 2024"),
     (CHINESE, "对账单期间:2024/12/1-12/31 打印时间:2025/1/3"),
@@ -165,6 +170,11 @@ def test_a_date_of_another_label_is_none_at_all(form, stated):
 def test_of_competing_dates_the_latest_is_proposed():
     result = words(INVOICE.format("Invoice date: 2024-12-31\nInvoice date: 2025-01-02"))
     assert result.document_date == "2025-01-02"
+
+
+def test_a_longer_label_is_not_taken_for_the_shorter_one_inside_it():
+    result = words(CHINESE.format("对账期间\n2024-12-01至2024-12-31"))
+    assert result.reasons[-1] == "date:对账期间"
 
 
 def test_the_reason_names_the_label_and_not_the_value():
