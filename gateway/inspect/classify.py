@@ -37,7 +37,6 @@ _FIELD_ONLY_LIMIT: Final = 0.6
 _UNSURE: Final = 0.6
 _NEAR: Final = 0.1
 _HEADING_LINES: Final = 3  # the name of a sheet, the firm, the title
-_MANY_FIELDS: Final = 5  # labels that say a restricted class without its title
 _LONG_NUMBER: Final = 6
 _PEOPLE: Final = 3  # different people's numbers that make a list
 # What holds cards of many people by its nature, where it is surely that.
@@ -187,18 +186,40 @@ def _instead(
 def _signs(kind: Class, section: str) -> list[str]:
     """The features by which a section is of a restricted class; empty if it is not."""
     folded = fold(section)
-    fields = [f"field:{name}" for name, pattern in kind.fields if pattern.search(folded)]
+    names = [name for name, pattern in kind.fields if pattern.search(folded)]
     # A line with an amount is a row of an account, and no title.
     lines = [line for line in folded.split("\n") if line and not _AMOUNT.search(line)]
-    title = title_in(kind, lines[:TITLE_LINES]) if fields else ""
-    if not title and len(fields) > 1:
-        title = title_in(kind, lines)  # further down it needs more beside it
-    if not title:
-        alone = {_PERIOD.sub("", line) for line in lines[:_HEADING_LINES]}
-        title = next((each.text for each in kind.titles if each.folded in alone), "")
+    title = _sign_of(kind, lines, len(names))
     if title:
-        return [f"title:{title}", *fields]
-    return fields if len(fields) >= _MANY_FIELDS else []
+        return [title, *(f"field:{name}" for name in names)]
+    if len(names) > 2 and any(pair <= set(names) for pair in kind.together):
+        return [f"field:{name}" for name in names]
+    return []
+
+
+def _sign_of(kind: Class, lines: list[str], fields: int) -> str:
+    """The title of a restricted class, as a reason; further down it needs more labels beside it."""
+    title = title_in(kind, lines[:TITLE_LINES]) if fields else ""
+    if not title and fields > 1:
+        title = title_in(kind, lines)
+    top = _bare(lines[:_HEADING_LINES])
+    if not title:
+        alone = {line.replace(" ", "") for line in top}
+        title = next((t.text for t in kind.titles if t.folded.replace(" ", "") in alone), "")
+    if title:
+        return f"title:{title}"
+    signed = fields > 0 and _any_of(kind.signs, _bare(lines[:TITLE_LINES]))
+    headed = fields > 1 and _any_of(kind.headings, top)
+    return f"sign:{kind.key}" if signed or headed else ""
+
+
+def _bare(lines: list[str]) -> list[str]:
+    """Lines without the period on them, and without those that are a label and its value."""
+    return [_PERIOD.sub(" ", line).strip() for line in lines if ":" not in line]
+
+
+def _any_of(patterns: tuple[re.Pattern[str], ...], lines: list[str]) -> bool:
+    return any(pattern.search(line) for pattern in patterns for line in lines)
 
 
 # ── by words ─────────────────────────────────────────────────────────────────────────────────────

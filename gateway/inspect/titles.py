@@ -55,6 +55,9 @@ class Class:
     dates: Labels
     exact: bool
     restricted: bool
+    signs: tuple[re.Pattern[str], ...]
+    headings: tuple[re.Pattern[str], ...]
+    together: tuple[frozenset[str], ...]
 
     def is_title(self, line: str) -> bool:
         """Whether a line of a document is a title of this class, with room for its period."""
@@ -101,6 +104,9 @@ def classes() -> tuple[Class, ...]:
             dates=_dates(item, data),
             exact=item.get("exact", False),
             restricted=item.get("restricted", False),
+            signs=tuple(re.compile(pattern) for pattern in item.get("signs", ())),
+            headings=tuple(re.compile(pattern) for pattern in item.get("headings", ())),
+            together=tuple(frozenset(names) for names in item.get("together", ())),
         )
         for item in items
     )

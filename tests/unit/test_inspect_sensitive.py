@@ -170,6 +170,37 @@ def test_an_account_named_payroll_is_no_payroll(rules):
     assert words(statement).record_class == "bank-statement"
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        "示例公司2024年12月薪资明细表\n姓名\t岗位\t金额",
+        "12月工资\n姓名\t社保\t金额",
+        "奖金发放明细 2024年\n姓名\t金额",
+        "Salaries December 2024\nEmployee\tAmount",
+        "x\n姓名\t应发\t实发",
+        "x\nEmployee\tGross pay\tNet pay",
+        "Gehaltsabrechnung Dezember 2024\nBruttolohn 1,00",
+    ],
+)
+def test_a_payroll_is_seen_under_other_names(section):
+    result = words(STATEMENT, section)
+    assert (result.record_class, result.confidence < SURE) == ("payroll", True), result
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("出库单\n部门 经办人 仓库\n品名\t应发\t实发", "source-voucher"),
+        ("记账凭证\n记字第12号 日期:2024年12月31日\n借方 贷方 制单\n摘要\n计提工资\n社保\n公积金\n个税", "bookkeeping-voucher"),
+        ("明细账\n科目:应付职工薪酬-工资\n会计期间:2024年12月\n摘要 借方 贷方 凭证号\n工资\n代扣个税\n社保", "subsidiary-ledger"),
+        ("劳动合同\n甲方 乙方 合同编号\n签订日期:2024-12-31\n违约责任\n姓名 基本工资 社保 公积金 个人所得税", "contract"),
+        ("服务合同\n甲方 乙方 合同编号\n签订日期:2024-12-31\n附件一 工资表格式说明 姓名", "contract"),
+    ],
+)  # fmt: skip
+def test_papers_that_speak_of_pay_are_what_they_are(section, key):
+    assert words(section).record_class == key
+
+
 def test_a_document_that_was_read_in_part_is_never_sure(rules):
     book = workbook(Sheet1=STATEMENT, Sheet2=ROWS, Sheet3=ROWS)
     assert taken(book, rules, limits=Limits(max_sections=3)).confidence >= SURE
