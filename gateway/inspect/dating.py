@@ -20,8 +20,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import takewhile
 from typing import Final, Literal
 
 from gateway.inspect.dates import Value, open_ended, value_at, values_in
@@ -59,8 +60,12 @@ _DATE_LABEL: Final = re.compile(
     _I,
 )
 _NO_LABELS: Final = re.compile(r"\d|[.。,;](?:\s|$)")  # a value, or a sentence
-_NUMBERED: Final = re.compile(r"(?:\b(?:nr|no|num|number|nummer)|№|#|号|第)[\s.:]{0,3}$", _I)
-_ISSUER: Final = "编制单位"
+_NOT_OF_TITLE: Final = re.compile(
+    r"(?:\b(?:nr|no|num|number|nummer)|№|#|号|第)[\s.:]{0,3}$|:\s{0,3}$"
+    r"|\b(?:printed|created|downloaded|issued|due|gedruckt|erstellt|édité|imprimé)(?: on| am| le)?\s$",
+    _I,
+)
+_ISSUER: Final = "单位"  # who made a report, or in what its sums are
 _BARE: Final = re.compile(r"[\s:;,.()\[\]|'\"-]{0,20}")
 
 Dated = tuple[date | None, bool, str]
@@ -117,6 +122,7 @@ class _Page:
     def __init__(self, text: str) -> None:
         self.lines = [line[:_LINE] for line in text[:_HEAD].split("\n") if line.strip()]
         self._looks = _LOOKS
+        self._values: dict[int, list[Value]] = {}
         self._single: bool | None = None
 
     def look(self) -> bool:
@@ -124,11 +130,17 @@ class _Page:
         self._looks -= 1
         return self._looks >= 0
 
+    def values(self, index: int) -> list[Value]:
+        """The dates of a line, from left to right."""
+        if index not in self._values:
+            self._values[index] = list(values_in(self.lines[index]))
+        return self._values[index]
+
     def single(self) -> bool:
         """Whether there is only one date in it: then nothing else could be meant."""
         if self._single is None:
-            days = {value.day for line in self.lines for value in values_in(line)}
-            self._single = len(days) == 1
+            every = (self.values(index) for index in range(len(self.lines)))
+            self._single = len({value.day for values in every for value in values}) == 1
         return self._single
 
 
@@ -146,7 +158,7 @@ def document_date(labels: Labels, text: str, is_title: Callable[[str], bool]) ->
     firm: list[_Found] = []
     # 1. Stated periods, and labels that name an end.
     if labels.periods:
-        named = [*_behind(labels.periods, page), *_in_titles(labels, page.lines, is_title)]
+        named = [*_behind(labels.periods, page), *_in_titles(labels, page, is_title)]
         firm = [each for each in named if each.value.period]
         weak = [each for each in named if not each.value.period]
         firm += _behind(labels.ends, page)
@@ -247,17 +259,19 @@ def _below(page: _Page, index: int, match: re.Match[str]) -> tuple[list[Value], 
     # Where columns are not to be seen: the n-th date under the n-th label of dates.
     labels = list(_DATE_LABEL.finditer(line)) or [match]
     place = next((i for i, each in enumerate(labels) if each.end() >= match.end()), 0)
-    under = [row[:_ROW] for row in page.lines[index + 1 : index + 1 + 2 * _STACK]]
     above = _labels_above(page.lines, index)
-    values = list(values_in(under[0])) if under else []
-    if above or not values:
+    rows = range(index + 1, min(index + 1 + _ROWS, len(page.lines)))
+    if above or not rows or not page.values(rows[0]):
+        under = page.lines[index + 1 : index + 1 + 2 * _STACK]
         return _in_block(page, under, above + len(labels), above + place)
+    first = page.values(rows[0])
     # A word before a date says whose it is (Printed 3 January); beside one label alone, anything does.
-    apart = any(_WORD_BEFORE.search(under[0][: value.start]) for value in values)
+    apart = any(_WORD_BEFORE.search(page.lines[rows[0]][: value.start]) for value in first)
     beside = len(labels) > 1 or len(line) > len(match[0]) + 4
-    if len(values) == len(labels) and (_only(under[0]) or (beside and not apart)):
-        return [values[place]], True
-    return values, False
+    if len(first) == len(labels) and (_only(page.lines[rows[0]]) or (beside and not apart)):
+        alike = takewhile(lambda values: len(values) == len(labels), map(page.values, rows))
+        return [values[place] for values in alike] if beside else [first[place]], True
+    return first, False
 
 
 def _labels_above(lines: list[str], index: int) -> int:
@@ -326,22 +340,19 @@ def _column(line: str, cells: list[str], match: re.Match[str]) -> int | None:
 # ── titles ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _in_titles(
-    labels: Labels, lines: list[str], is_title: Callable[[str], bool]
-) -> Iterator[_Found]:
+def _in_titles(labels: Labels, page: _Page, is_title: Callable[[str], bool]) -> Iterator[_Found]:
     """Periods in a title, beside who made the report, or alone on a line: 2026年1月工资表."""
-    for line in lines[:_TITLE_LINES]:
+    for index, line in enumerate(page.lines[:_TITLE_LINES]):
         # Digits alone may be any number.
         bare = None if line.strip().isdigit() else _only(line)
         values = [bare] if bare else []
         if not bare and (_ISSUER in line or is_title(line)):
-            values = list(values_in(line))
+            # The number of a statement (Nr. 12/2024), and what another label says, are left out.
+            values = [v for v in page.values(index) if not _NOT_OF_TITLE.search(line[: v.start])]
         for value in values:
-            if _NUMBERED.search(line[: value.start]):
-                continue  # the number of a statement, such as 12/2024
+            if value.day is None:
+                continue
             if value.span == "year" and labels.title not in {"year", "both"}:
                 continue
-            if not value.period and value.day and labels.title in {"day", "both"}:
-                value = Value(value.day, value.start, value.stop, period=True)
-            if value.day:
-                yield _Found(value, "title")
+            day = labels.title in {"day", "both"}
+            yield _Found(replace(value, period=True) if day else value, "title")
