@@ -170,6 +170,42 @@ def test_an_account_named_payroll_is_no_payroll(rules):
     assert words(statement).record_class == "bank-statement"
 
 
+def package(**members):
+    """An office package of these members; text becomes paragraphs of its format."""
+    spaces = {
+        "word": "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+        "ppt": "http://schemas.openxmlformats.org/drawingml/2006/main",
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        made.writestr("[Content_Types].xml", "<Types/>")
+        for name, text in members.items():
+            folder = name.split("_")[0]
+            lines = "".join(f"<p><r><t>{line}</t></r></p>" for line in text.split("\n"))
+            made.writestr(
+                name.replace("_", "/") + ".xml", f'<x xmlns="{spaces[folder]}">{lines}</x>'
+            )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"word_document": INVOICE, "word_header2": PAYSLIP},
+        {"word_document": INVOICE, "word_comments": PAYSLIP},
+        {"word_document": INVOICE + "\n" + "Terms\n" * 3000 + PAYSLIP},
+        {"ppt_slides_slide1": INVOICE, "ppt_slides_slide11": PAYSLIP},
+    ],
+    ids=["header", "comment", "end", "slide"],
+)
+def test_payroll_in_any_member_of_an_office_document_is_seen(members, rules):
+    first = dict(list(members.items())[:1])
+    if len(members) > 1:
+        assert taken(package(**first), rules).record_class == "invoice"
+    result = taken(package(**members), rules)
+    assert (result.record_class, result.confidence < SURE) == ("payroll", True), result
+
+
 @pytest.mark.parametrize(
     "section",
     [
