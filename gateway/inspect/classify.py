@@ -1,29 +1,32 @@
-"""What a document is taken for: pure, from what was read, by data in `titles.toml`.
+"""What a document is taken for: pure, from what was read, by the data of `titles`.
 
 Promises: the same reading gives the same classification; "sure" (confidence of `SURE` and more)
 needs a structure with number and date, or a title and at least one label, with no other class near.
 Not sure is a low confidence and goes to a person, never a guess. Reasons name features only.
 
 Rules:
-- The title line weighs most: a title counts in the first lines, on a line that holds little else.
-- Of two titles on one line the longer wins (银行存款余额调节表 is no 余额表, 对账单 no 回单).
+- The title line weighs most: a title counts in the first lines, on a line that holds little else (`titles`).
 - Two classes closer than `_NEAR` make both unsure. A phrase of `not` makes a class unsure.
-- The date is the document's own: after one of its labels, never the first date in sight. A date
-  that can be read in two ways is none. A message has none: its Date header is the sender's word.
+- The date is the document's own (`dating`). One that is weak, or that others compete with, makes the class
+  unsure: the fiscal year would be. A message has none: its Date header is the sender's word.
+- The most sensitive thing anywhere in a document decides: a restricted class on any of its pages, sheets or
+  slides, or numbers of several people, make it that class, unsure, so that it is restricted from then on.
+- What a structure states is compared with the page that carries it: people read the page.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from functools import cache
-from importlib import resources
 from typing import Final
 
+from gateway.inspect import letters, numbers
+from gateway.inspect.dates import parse_date, values_in
+from gateway.inspect.dating import document_date
 from gateway.inspect.read import Reading
-from gateway.wire.messages import Classification
+from gateway.inspect.titles import TITLE_LINES, Class, classes, fold, title_in, title_lines
+from gateway.wire.messages import INVOICE_BY_LINK, Classification
 
 SURE: Final = 0.8
 _STRUCTURE: Final = 0.96
@@ -33,123 +36,27 @@ _FIELD_ONLY: Final = 0.12  # what each adds without one
 _FIELD_ONLY_LIMIT: Final = 0.6
 _UNSURE: Final = 0.6
 _NEAR: Final = 0.1
-_TITLE_LINES: Final = 15
-_TITLE_ROOM: Final = 26  # characters beside the title on its line
-_LABEL_WINDOW: Final = 60
+_HEADING_LINES: Final = 3  # the name of a sheet, the firm, the title
+_LONG_NUMBER: Final = 6
+_PEOPLE: Final = 3  # different people's numbers that make a list
+# What holds cards of many people by its nature, where it is surely that.
+_WITH_CARDS: Final = frozenset({"bank-statement"})
+_SUM: Final = re.compile(r"\d{1,3}(?:[.,' ]?\d{3}){0,4}[.,]\d\d(?!\d)")
+_AMOUNT: Final = re.compile(r"\d[.,]\d")
+_PERIOD: Final = re.compile(r"[\d年月份度第季\s:.()/-]+")
 FACT_LENGTH: Final = 500
-# A space between two ideographs that stand alone.
-_SPACED_OUT: Final = re.compile(
-    r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff](?!\S))|"
-    r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff]:)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Title:
-    """A title, ready to be looked for. `longer` are titles of other classes that contain it."""
-
-    text: str
-    folded: str
-    pattern: re.Pattern[str]
-    longer: tuple[_Title, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Class:
-    key: str
-    titles: tuple[_Title, ...]
-    fields: tuple[tuple[str, re.Pattern[str]], ...]
-    needs: tuple[re.Pattern[str], ...]
-    excluded: tuple[str, ...]
-    dates: tuple[re.Pattern[str], ...]
-    period: bool
-    exact: bool
 
 
 @dataclass(slots=True)
 class _Score:
-    kind: _Class
+    kind: Class
     confidence: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
 
-@cache
-def _classes() -> tuple[_Class, ...]:
-    text = (resources.files("gateway.inspect") / "titles.toml").read_text("utf-8")
-    items = tomllib.loads(text)["class"]
-    everything = [
-        (item["key"], _title(title, exact=item.get("exact", False)))
-        for item in items
-        for title in item["titles"]
-    ]
-    return tuple(
-        _Class(
-            key=item["key"],
-            titles=tuple(
-                _Title(
-                    title.text,
-                    title.folded,
-                    title.pattern,
-                    tuple(
-                        rival
-                        for rival_key, rival in everything
-                        if rival_key != item["key"]
-                        and title.folded in rival.folded
-                        and title.folded != rival.folded
-                    ),
-                )
-                for key, title in sorted(everything, key=lambda pair: -len(pair[1].folded))
-                if key == item["key"]
-            ),
-            fields=tuple(
-                (label.split("|", 1)[0].rstrip(":"), _label(label, exact=item.get("exact", False)))
-                for label in item.get("fields", ())
-            ),
-            needs=tuple(re.compile(pattern) for pattern in item.get("needs", ())),
-            excluded=tuple(_fold(phrase) for phrase in item.get("not", ())),
-            dates=tuple(_date_label(label) for label in item.get("dates", ())),
-            period=item.get("period", False),
-            exact=item.get("exact", False),
-        )
-        for item in items
-    )
-
-
-def _title(text: str, *, exact: bool) -> _Title:
-    folded = _fold(text)
-    word = re.escape(folded)
-    if exact:
-        pattern = rf"^{word}$"
-    elif _ideographic(folded):
-        # Not 发票号码: there the word is the beginning of a label or of a sentence.
-        pattern = rf"{word}(?![\u4e00-\u9fff])"
-    else:
-        # Western titles stand at the beginning or the end of their line, as whole words.
-        pattern = rf"^{word}\b(?! (?:to|for|address|the|of)\b)|\b{word}[:.]?$"
-    return _Title(text, folded, re.compile(pattern))
-
-
-def _label(label: str, *, exact: bool) -> re.Pattern[str]:
-    choices = []
-    for spelling in label.split("|"):
-        word = _fold(spelling)
-        if exact:
-            choices.append(rf"(?:^|\n){re.escape(word)} ?\S")
-        elif _ideographic(word):
-            choices.append(re.escape(word))
-        else:
-            choices.append(rf"(?<!\w){re.escape(word)}(?!\w)")
-    return re.compile("|".join(choices))
-
-
-def _date_label(label: str) -> re.Pattern[str]:
-    word = re.escape(label)
-    return re.compile(word if _ideographic(label) else rf"(?<!\w){word}(?!\w)", re.IGNORECASE)
-
-
 def preload() -> None:
     """Read the data now: a worker in its jail may not be able to."""
-    _classes()
+    classes()
 
 
 def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[str, str]]:
@@ -162,14 +69,33 @@ def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[st
     Returns:
         The classification, and facts (personal: invoice_number, total, …), each bounded.
     """
+    sections = reading.sections or [reading.text]
+    facts: dict[str, str] = {}
     if media_type == "message/rfc822":
-        return Classification("correspondence", 0.95, None, ["container:message"]), {}
-    if reading.structure is not None:
-        return _by_structure(reading)
-    return _by_words(reading.text), {}
+        taken = Classification("correspondence", 0.95, None, ["container:message"])
+        if not reading.parts and letters.offers_invoice_by_link(reading.text):
+            taken = _doubted(taken, INVOICE_BY_LINK)
+    elif reading.structure is not None:
+        taken, facts = _by_structure(reading, sections)
+    else:
+        taken = _by_words(reading.text)
+    if not reading.whole:
+        taken = _doubted(taken, "read:in part")
+    return _most_sensitive(taken, sections), facts
 
 
-def _by_structure(reading: Reading) -> tuple[Classification, dict[str, str]]:
+def _doubted(taken: Classification, reason: str) -> Classification:
+    """The same class, not sure any more."""
+    confidence = min(taken.confidence, _UNSURE)
+    return Classification(
+        taken.record_class, confidence, taken.document_date, [*taken.reasons[:11], reason]
+    )
+
+
+# ── by structure ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _by_structure(reading: Reading, sections: list[str]) -> tuple[Classification, dict[str, str]]:
     found = reading.structure
     if found is None:
         raise RuntimeError("classification: expected a structure, found none")
@@ -177,18 +103,132 @@ def _by_structure(reading: Reading) -> tuple[Classification, dict[str, str]]:
     reasons = [f"root:{found.label}"]
     reasons += [f"field:{key.replace('_', ' ')}" for key in found.fields]
     issued = parse_date(found.fields.get("date", ""))
-    sure = issued is not None and "invoice_number" in found.fields
+    named = found.record_class != "invoice" or "invoice_number" in found.fields
+    sure = issued is not None and named
     day = issued.isoformat() if issued else None
-    return Classification("invoice", _STRUCTURE if sure else 0.7, day, reasons), facts
+    taken = Classification(found.record_class, _STRUCTURE if sure else 0.7, day, reasons)
+    if reading.pages:
+        for reason in _against(taken, found.fields, reading.text, sections):
+            taken = _doubted(taken, reason)
+    return taken, facts
+
+
+def _against(
+    taken: Classification, stated: dict[str, str], text: str, sections: list[str]
+) -> Iterator[str]:
+    """What the page says against the structure it carries."""
+    number = stated.get("invoice_number", "")
+    if not _stands_on(number, sections) and not _has_sum(taken, stated, text):
+        yield "page:another number"
+    words = _by_words(text)
+    titled = bool(words.reasons) and words.reasons[0].startswith("title:")
+    if titled and words.record_class != taken.record_class:
+        yield f"page:{words.record_class}"
+    elif words.confidence >= SURE and words.document_date not in {None, taken.document_date}:
+        yield "page:another date"
+
+
+def _has_sum(taken: Classification, stated: dict[str, str], text: str) -> bool:
+    """Whether a page states date and total of an invoice: some print its number in another form."""
+    total = re.sub(r"\D", "", stated.get("total", ""))
+    sums = {re.sub(r"\D", "", match[0]) for match in _SUM.finditer(text)}
+    days = {
+        value.day.isoformat() for line in text.split("\n") for value in values_in(line) if value.day
+    }
+    return bool(total) and total in sums and taken.document_date in days
+
+
+def _stands_on(number: str, sections: list[str]) -> bool:
+    """Whether a number stands on a page as a word, or, if it is long, however it is spaced."""
+    word = re.compile(rf"(?<!\w){re.escape(number)}(?!\w)", re.IGNORECASE)
+    spaced = "".join(number.split()).casefold()
+    return any(
+        word.search(text)
+        or (len(spaced) >= _LONG_NUMBER and spaced in "".join(text.split()).casefold())
+        for text in sections
+    )
+
+
+# ── what is sensitive ────────────────────────────────────────────────────────────────────────────
+
+
+def _most_sensitive(taken: Classification, sections: list[str]) -> Classification:
+    """The class of the most sensitive thing in a document, unsure where that is not all there is."""
+    restricted = [kind for kind in classes() if kind.restricted]
+    if any(kind.key == taken.record_class and taken.confidence >= SURE for kind in restricted):
+        return taken
+    for kind in restricted:
+        for section in sections:
+            reasons = _signs(kind, section)
+            if reasons:
+                day, _sure, _reason = document_date(kind.dates, section, kind.is_title)
+                return _instead(taken, kind.key, reasons, day.isoformat() if day else None)
+    text = "\n".join(sections)
+    # Two parties may state who they are on a paper between them.
+    several = _PEOPLE if taken.confidence >= SURE else _PEOPLE - 1
+    if numbers.identities(text) >= several:
+        return _instead(taken, "identity-document", ["numbers:identity"])
+    by_nature = taken.record_class in _WITH_CARDS and taken.confidence >= SURE
+    if not by_nature and numbers.cards(text) >= several:
+        return _instead(taken, "payroll", ["numbers:bank card"])
+    return taken
+
+
+def _instead(
+    taken: Classification, key: str, reasons: list[str], day: str | None = None
+) -> Classification:
+    if taken.record_class == key:
+        return taken
+    also = [f"near:{taken.record_class}"] if taken.record_class else []
+    return Classification(key, _UNSURE, day or taken.document_date, [*reasons, *also][:12])
+
+
+def _signs(kind: Class, section: str) -> list[str]:
+    """The features by which a section is of a restricted class; empty if it is not."""
+    folded = fold(section)
+    names = [name for name, pattern in kind.fields if pattern.search(folded)]
+    # A line with an amount is a row of an account, and no title.
+    lines = [line for line in folded.split("\n") if line and not _AMOUNT.search(line)]
+    title = _sign_of(kind, lines, len(names))
+    if title:
+        return [title, *(f"field:{name}" for name in names)]
+    if len(names) > 2 and any(pair <= set(names) for pair in kind.together):
+        return [f"field:{name}" for name in names]
+    return []
+
+
+def _sign_of(kind: Class, lines: list[str], fields: int) -> str:
+    """The title of a restricted class, as a reason; further down it needs more labels beside it."""
+    title = title_in(kind, lines[:TITLE_LINES]) if fields else ""
+    if not title and fields > 1:
+        title = title_in(kind, lines)
+    top = _bare(lines[:_HEADING_LINES])
+    if not title:
+        alone = {line.replace(" ", "") for line in top}
+        title = next((t.text for t in kind.titles if t.folded.replace(" ", "") in alone), "")
+    if title:
+        return f"title:{title}"
+    signed = fields > 0 and _any_of(kind.signs, _bare(lines[:TITLE_LINES]))
+    headed = fields > 1 and _any_of(kind.headings, top)
+    return f"sign:{kind.key}" if signed or headed else ""
+
+
+def _bare(lines: list[str]) -> list[str]:
+    """Lines without the period on them, and without those that are a label and its value."""
+    return [_PERIOD.sub(" ", line).strip() for line in lines if ":" not in line]
+
+
+def _any_of(patterns: tuple[re.Pattern[str], ...], lines: list[str]) -> bool:
+    return any(pattern.search(line) for pattern in patterns for line in lines)
 
 
 # ── by words ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def _by_words(text: str) -> Classification:
-    lines = _title_lines(text)
-    folded = _fold(text)
-    scores = [_score(kind, lines, folded, text) for kind in _classes()]
+    lines = title_lines(text)
+    folded = fold(text)
+    scores = [_score(kind, lines, folded, text) for kind in classes()]
     scores.sort(key=lambda item: item.confidence, reverse=True)
     best, second = scores[0], scores[1]
     if best.confidence <= 0:
@@ -197,15 +237,18 @@ def _by_words(text: str) -> Classification:
     if best.confidence - second.confidence < _NEAR:
         confidence = min(confidence, _UNSURE)
         best.reasons.append(f"near:{second.kind.key}")
-    day = _document_date(best.kind, text)
+    day, sure, reason = document_date(best.kind.dates, text, best.kind.is_title)
+    if day is not None and not sure:
+        confidence = min(confidence, _UNSURE)
+    reasons = [*best.reasons[:11], reason] if reason else best.reasons[:12]
     return Classification(
-        best.kind.key, round(confidence, 2), day.isoformat() if day else None, best.reasons[:12]
+        best.kind.key, round(confidence, 2), day.isoformat() if day else None, reasons
     )
 
 
-def _score(kind: _Class, lines: list[str], folded: str, text: str) -> _Score:
+def _score(kind: Class, lines: list[str], folded: str, text: str) -> _Score:
     score = _Score(kind)
-    title = _title_in(kind, lines)
+    title = title_in(kind, lines)
     fields = [name for name, pattern in kind.fields if pattern.search(folded)]
     if title:
         score.confidence = _TITLE + _FIELD[min(len(fields), len(_FIELD) - 1)]
@@ -218,150 +261,3 @@ def _score(kind: _Class, lines: list[str], folded: str, text: str) -> _Score:
     if any(phrase in folded for phrase in kind.excluded):
         score.confidence = min(score.confidence, _UNSURE)
     return score
-
-
-def _title_in(kind: _Class, lines: list[str]) -> str:
-    """The title of a class on a title line, unless a longer title of another class covers it."""
-    for line in lines:
-        for title in kind.titles:
-            if _stands(title, line) and not any(_stands(rival, line) for rival in title.longer):
-                return title.text
-    return ""
-
-
-def _stands(title: _Title, line: str) -> bool:
-    return len(line) <= len(title.folded) + _TITLE_ROOM and bool(title.pattern.search(line))
-
-
-def _title_lines(text: str) -> list[str]:
-    lines = (_fold(line) for line in text[:20_000].split("\n"))
-    return [line for line in lines if line][:_TITLE_LINES]
-
-
-def _fold(text: str) -> str:
-    """Lower case, single spaces, and no spaces inside spaced-out words (发 票 is 发票)."""
-    text = text.casefold().replace("（", "(").replace("）", ")").replace("：", ":")
-    text = re.sub(r"[^\S\n]+", " ", text)
-    text = _SPACED_OUT.sub("", text)
-    return re.sub(r" ?([()/]) ?", r"\1", text).strip()
-
-
-def _ideographic(text: str) -> bool:
-    return re.search(r"[\u4e00-\u9fff]", text) is not None
-
-
-# ── dates ────────────────────────────────────────────────────────────────────────────────────────
-
-_MONTHS: Final = {
-    name: number
-    for number, names in enumerate(
-        (
-            "jan january januar janvier",
-            "feb february februar février",
-            "mar march märz mars",
-            "apr april avril",
-            "may mai",
-            "jun june juni juin",
-            "jul july juli juillet",
-            "aug august août",
-            "sep sept september septembre",
-            "oct october oktober octobre okt",
-            "nov november novembre",
-            "dec december dezember décembre dez",
-        ),
-        start=1,
-    )
-    for name in names.split()
-}
-_WORD: Final = "|".join(sorted(_MONTHS, key=len, reverse=True))
-_DATES: Final = (
-    re.compile(
-        r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*[-/.年]\s*(?P<m>\d{1,2})\s*[-/.月]\s*(?P<d>\d{1,2})(?!\d)"
-    ),
-    re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<m>\d\d)(?P<d>\d\d)(?!\d)"),
-    re.compile(r"(?<!\d)(?P<d>\d{1,2})\.\s?(?P<m>\d{1,2})\.\s?(?P<y>(?:19|20)\d\d)(?!\d)"),
-    re.compile(r"(?<!\d)(?P<a>\d{1,2})[/-](?P<b>\d{1,2})[/-](?P<y>(?:19|20)\d\d)(?!\d)"),
-    re.compile(
-        rf"(?<!\d)(?P<d>\d{{1,2}})(?:st|nd|rd|th|\.)?[ -](?:of )?(?P<w>{_WORD})\.?,?[ -](?P<y>(?:19|20)\d\d)",
-        re.IGNORECASE,
-    ),
-    re.compile(
-        rf"\b(?P<w>{_WORD})\.?\s(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?\s(?P<y>(?:19|20)\d\d)",
-        re.IGNORECASE,
-    ),
-)
-_MONTH_ONLY: Final = re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*年\s*(?P<m>\d{1,2})\s*月(?!\s*\d)")
-_YEAR_ONLY: Final = re.compile(r"(?<!\d)(?P<y>(?:19|20)\d\d)\s*年度")
-
-
-def parse_date(text: str) -> date | None:
-    """The first date in a text, or None; also None for what can be read in two ways (03/04/2026)."""
-    found = _find_dates(text)
-    return found[0][1] if found else None
-
-
-def _find_dates(text: str) -> list[tuple[int, date]]:
-    found: dict[int, date] = {}
-    for pattern in _DATES:
-        for match in pattern.finditer(text):
-            day = _make_date(match.groupdict())
-            if day is not None:
-                found.setdefault(match.start(), day)
-    return sorted(found.items())
-
-
-def _make_date(parts: dict[str, str | None]) -> date | None:
-    year = int(parts["y"] or 0)
-    if parts.get("a") is not None:
-        first, other = int(parts["a"] or 0), int(parts["b"] or 0)
-        if first <= 12 and other <= 12 and first != other:
-            return None
-        day, month = (first, other) if other <= 12 else (other, first)
-    else:
-        day = int(parts.get("d") or 0)
-        word = parts.get("w")
-        month = _MONTHS[word.casefold()] if word else int(parts.get("m") or 0)
-    try:
-        return date(year, month, day)
-    except ValueError:
-        return None
-
-
-def _document_date(kind: _Class, text: str) -> date | None:
-    """The date after the best of the class's labels; the last one named for a period."""
-    head = text[:20_000]
-    for label in kind.dates:
-        for match in label.finditer(head):
-            window = head[match.end() : match.end() + _LABEL_WINDOW]
-            dates = [day for _offset, day in _find_dates(window)]
-            if dates:
-                return dates[-1] if kind.period else dates[0]
-            month = _MONTH_ONLY.search(window) if kind.period else None
-            if month:
-                return _month_end(int(month["y"]), int(month["m"]))
-    return _stated_period(kind, head)
-
-
-def _stated_period(kind: _Class, head: str) -> date | None:
-    """A period in the title lines: 2026年01月31日, 2026年1月, 2025年度."""
-    if not kind.period:
-        return None
-    top = "\n".join(head.split("\n")[:_TITLE_LINES])
-    dates = [day for _offset, day in _find_dates(top)]
-    if len(set(dates)) == 1:
-        return dates[0]
-    months = {(int(m["y"]), int(m["m"])) for m in _MONTH_ONLY.finditer(top)}
-    if len(months) == 1 and not dates:
-        return _month_end(*months.pop())
-    years = {int(m["y"]) for m in _YEAR_ONLY.finditer(top)}
-    if len(years) == 1 and not dates and not months and kind.key == "annual-report":
-        return date(years.pop(), 12, 31)  # 会计法 art. 11: the accounting year is the calendar year
-    return None
-
-
-def _month_end(year: int, month: int) -> date | None:
-    try:
-        following = date(year + month // 12, month % 12 + 1, 1)
-    except ValueError:
-        return None
-    return following - timedelta(days=1) if 1 <= month <= 12 else None

@@ -42,6 +42,8 @@ class Limits:
         max_whole_bytes: the largest file that may be held in memory as a whole.
         max_text: characters of text that are read for classification.
         max_pages: pages of a PDF that are read for classification.
+        max_sections: pages, sheets or slides that are each looked at for what is sensitive; a document with
+            more of them is never sure.
     """
 
     max_expand_bytes: int = 1024 * MIB
@@ -50,6 +52,7 @@ class Limits:
     max_whole_bytes: int = 64 * MIB
     max_text: int = 100_000
     max_pages: int = 4
+    max_sections: int = 200
 
 
 @dataclass(frozen=True, slots=True)

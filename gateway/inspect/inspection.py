@@ -61,6 +61,7 @@ class _Findings:
     suggested_name: str = ""
     embedded: list[tuple[str, bytes]] = field(default_factory=list)
     package: archive.Archive | None = None
+    words: str = ""  # of a message
 
     def trouble(self, reason: str) -> None:
         """Note why the inside could not be judged; the gravest reason stays."""
@@ -244,6 +245,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         return
     found.parts = unpacked.parts
     found.facts.update(unpacked.facts)
+    found.words = "\n".join((unpacked.facts.get("subject", ""), unpacked.text))
     found.take(unpacked.result)
 
 
@@ -253,13 +255,13 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
     if found.kind == "mail":
-        reading = read.Reading()
+        reading = read.Reading(read.normalise(found.words, limits), parts=len(found.parts))
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
     elif found.kind == "pdf":
         reading = read.read_pdf(document, limits, found.embedded)
     elif found.kind == "xml":
-        reading = read.read_xml(document.whole(limits))
+        reading = read.read_xml(document.whole(limits), limits)
     elif found.kind in {"text", "html"}:
         reading = read.read_text(document, limits)
     elif found.package is not None and not media.is_workbook(found.media_type):

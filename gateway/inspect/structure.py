@@ -1,19 +1,23 @@
 """Invoices that state themselves in a structure: UBL, CII (Factur-X, ZUGFeRD, XRechnung), FatturaPA,
-the Chinese fully digital invoice (数电票) and the OFD e-invoice, and EDIFACT INVOIC.
+the Chinese fully digital invoice (数电票) and the OFD e-invoice, and EDIFACT INVOIC. Bank statements: see
+`statements`.
 
 Promises: a tree is recognised by its root and read by fixed paths; what a document does not state
-stays absent. Leaves out: validation against a schema, signatures, lines and taxes.
+stays absent. An SBDH envelope (Peppol) is what it carries, if that is one document. Leaves out: validation
+against a schema, signatures, lines and taxes.
 
 Sources: OASIS UBL 2.1; UN/CEFACT CrossIndustryInvoice D16B and its ZUGFeRD 1.0 forerunner; Agenzia
 delle Entrate FatturaPA 1.2; 财会 数电票 XML (root EInvoice); GB/T e-invoice 2019 (root eInvoice);
-UN/EDIFACT D.96A INVOIC (BGM, DTM 137).
+UN/EDIFACT D.96A INVOIC (BGM, DTM 137); UN/CEFACT Standard Business Document Header 1.3.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+
+from gateway.inspect import statements
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -27,11 +31,12 @@ class Structure:
     """A recognised structure: its label, such as "Invoice(UBL)", and what it states.
 
     Keys of `fields`: invoice_number, date, total, currency, seller_id, buyer_id. The date is as
-    written in the document.
+    written in the document; of a bank statement it is the last day of its period.
     """
 
     label: str
     fields: dict[str, str] = field(default_factory=dict)
+    record_class: Literal["invoice", "bank-statement"] = "invoice"
 
 
 _Paths = dict[str, tuple[str, ...]]
@@ -100,6 +105,7 @@ _EINVOICE_2019: Final[_Paths] = {
     "seller_id": ("Seller/SellerTaxID",),
     "buyer_id": ("Buyer/BuyerTaxID",),
 }
+_ENVELOPE_SPACE: Final = "http://www.unece.org/cefact/namespaces/StandardBusinessDocumentHeader"
 _UBL_SPACE: Final = "urn:oasis:names:specification:ubl:schema:xsd:"
 
 # root local name → (label, what its namespace must begin with, paths)
@@ -115,8 +121,14 @@ _ROOTS: Final[dict[str, tuple[str, str, _Paths]]] = {
 
 
 def read_tree(root: _Element) -> Structure | None:
-    """Recognise an invoice by its root element and read what it states; None for anything else."""
+    """Recognise a document by its root element and read what it states; None for anything else."""
     space, name = _split(root.tag)
+    if (space, name) == (_ENVELOPE_SPACE, "StandardBusinessDocument"):
+        return _in_envelope(root)
+    if name == "Document" and space.startswith(statements.CAMT_SPACE):
+        return _statement("BkToCstmrStmt(CAMT.053)", statements.read_camt(root))
+    if (space, name) == ("", "OFX"):
+        return _statement("OFX", statements.read_ofx_tree(root))
     known = _ROOTS.get(name)
     if known is None or not space.startswith(known[1]):
         return None
@@ -131,6 +143,31 @@ def read_tree(root: _Element) -> Structure | None:
     if name in {"EInvoice", "eInvoice"}:
         structure.fields.setdefault("currency", "CNY")
     return structure
+
+
+def _in_envelope(root: _Element) -> Structure | None:
+    """What an envelope carries. Of several documents the first is named, and no date of it is taken."""
+    found = [each for child in root if (each := read_tree(child)) is not None]
+    if not found:
+        return None
+    found[0].label += " in SBDH"
+    if len(found) > 1:
+        found[0].fields.pop("date", None)
+    return found[0]
+
+
+def _statement(label: str, stated: statements.Stated) -> Structure:
+    day = stated.date()
+    return Structure(label, {"date": day} if day else {}, "bank-statement")
+
+
+def read_words(text: str) -> Structure | None:
+    """Recognise an EDIFACT invoice, an MT940 or an OFX 1 in a text; None for anything else."""
+    for label, read in (("MT940", statements.read_mt940), ("OFX", statements.read_ofx)):
+        stated = read(text)
+        if stated is not None:
+            return _statement(label, stated)
+    return read_edifact(text)
 
 
 def read_edifact(text: str) -> Structure | None:

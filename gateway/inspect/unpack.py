@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect import archive
+from gateway.inspect import archive, letters
 from gateway.inspect.document import (
     KIB,
     Document,
@@ -462,7 +462,7 @@ def _body_text(part: Message, room: int) -> str:
     except (LookupError, ValueError):
         text = data[: room * 4].decode("latin-1")
     if part.get_content_type() == "text/html":
-        text = _TAG.sub(" ", text)
+        text = _TAG.sub(letters.in_place_of, text)
     return text[:room] + "\n"
 
 

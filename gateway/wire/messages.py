@@ -429,6 +429,10 @@ class Scan(Struct, frozen=True):
     version: Annotated[str, Meta(max_length=DETAIL)] = ""
 
 
+# The reason in a `Classification` of a message that offers an invoice behind a link and holds no document.
+INVOICE_BY_LINK: Final = "invoice:by link only"
+
+
 class Classification(Struct, frozen=True):
     """What a document is taken for, and why.
 

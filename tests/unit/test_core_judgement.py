@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.journey.judgement import Circumstances, judge
 from gateway.core.journey.lifecycle import Event
-from gateway.wire.messages import Classification, Scan, Verdict
+from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 
 SHA = b"\x01" * 32
 AROUND = Circumstances(
@@ -84,6 +84,11 @@ def test_a_clean_and_sure_document_is_filed():
             verdict(classification=Classification("invoice", 0.79, "2025-01-01")),
             Event.QUESTION,
             "low-confidence",
+        ),
+        (
+            verdict(classification=Classification("correspondence", 0.6, None, [INVOICE_BY_LINK])),
+            Event.QUESTION,
+            "invoice-by-link-only",
         ),
         (verdict(classification=Classification("invoice", 0.9)), Event.QUESTION, "no-date"),
         (

@@ -8,7 +8,8 @@ Rules, in this order:
    never passed. Where waiting can't help (over a limit), a person decides.
 4. What could not be looked into (a parser gave up, a password, a limit), or is suspect without being
    harmful, goes to review UNJUDGED: it is listed, but nobody opens it before two officers release it.
-5. Not surely classified or without the date its retention needs: review; an accountant may open it.
+5. Not surely classified or without the date its retention needs: review; an accountant may open it. So does a
+   message that offers an invoice behind a link: somebody has to fetch it before the link ends.
 6. Otherwise it is filed.
 """
 
@@ -21,7 +22,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from gateway.core.journey.lifecycle import Event
-from gateway.wire.messages import Classification, Scan, Verdict
+from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 from retention_rules.periods import fiscal_year_of
 
 SURE: Final = 0.8
@@ -31,6 +32,7 @@ UNJUDGED: Final = "unjudged:"
 DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note"})
 CLAMD: Final = "clamd"
 FIXITY: Final = "fixity"
+BY_LINK: Final = "invoice-by-link-only"
 REASON_LIMIT: Final = 64
 _NOT_A_CODE: Final = re.compile(r"[^A-Za-z0-9._:,/-]")
 READER: Final = (
@@ -123,6 +125,8 @@ def _classified(classification: Classification, around: Circumstances) -> Judgem
         return Judgement(Event.QUESTION, "unclassified", document_date=day)
     if record_class not in around.known_classes:
         return Judgement(Event.QUESTION, "class-without-rule", document_date=day)
+    if INVOICE_BY_LINK in classification.reasons:
+        return Judgement(Event.QUESTION, BY_LINK, record_class)
     if classification.confidence < SURE:
         return Judgement(Event.QUESTION, "low-confidence", record_class, document_date=day)
     if record_class in DATED_BY_RECEIPT:
