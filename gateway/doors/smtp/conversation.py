@@ -21,14 +21,13 @@ import asyncio
 import ssl
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.connections import Connections, source_of
-from gateway.doors.smtp.intake import Intake
+from gateway.doors.smtp.intake import Connect, Intake
 
 READ: Final = 256 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
@@ -48,7 +47,7 @@ class Terms:
     domain: str
     limit: int
     timeout: float
-    core_socket: Path
+    connect: Connect
     connections: Connections
     tls: ssl.SSLContext | None
 
@@ -74,7 +73,7 @@ class Conversation(SMTP):
         self._terms = terms
         self._admitted = False
         self._peer = ""
-        self._core = Intake(terms.core_socket)
+        self._core = Intake(terms.connect)
         self._pending = bytearray()  # read from the network, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
