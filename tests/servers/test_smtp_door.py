@@ -503,6 +503,83 @@ def test_a_thousand_commands_end_the_connection_however_they_arrive(door):
     assert replies == ["250"] * 1000 + ["421"]
 
 
+class Trickle:
+    """Connections in DATA that send one byte a second, each source from a network of its own."""
+
+    def __init__(self, port, sources, each):
+        self.lines = []
+        for source in range(1, sources + 1):
+            for _ in range(each):
+                address = (f"127.0.{source}.{source}", 0)
+                line = Line(socket.create_connection(("127.0.0.1", port), 20, address))
+                self.lines.append(line.until_data())
+
+    def drip(self, seconds):
+        for _ in range(seconds):
+            for line in self.lines:
+                with contextlib.suppress(OSError):
+                    line.send(b"x")
+            time.sleep(1.0)
+
+    def ended(self):
+        """How many were told to go."""
+        found = 0
+        for line in self.lines:
+            line.socket.settimeout(0.01)
+            with contextlib.suppress(OSError):
+                found += line.socket.recv(100).startswith(b"421 4.3.2 ")
+        return found
+
+    def close(self):
+        for line in self.lines:
+            line.close()
+
+
+def test_a_real_sender_gets_in_where_trickles_hold_every_place(tmp_path):
+    """Fourteen sources at a byte a second had all 200 places for as long as they liked."""
+    with running(tmp_path) as door:
+        trickle = Trickle(door.port, 14, 14)
+        try:
+            for _ in range(4):
+                extra = Line(
+                    socket.create_connection(("127.0.0.1", door.port), 20, ("127.0.99.1", 0))
+                )
+                trickle.lines.append(extra.until_data())
+            assert len(trickle.lines) == 200
+            trickle.drip(6)
+            began = time.monotonic()
+            for _ in range(3):
+                with door.smtp() as client:
+                    client.sendmail(SENDER, [CLIENT], MESSAGE)
+            assert time.monotonic() - began < 5
+            assert len(door.core.stored) == 3
+            trickle.drip(1)
+            # The second and third found the place that the one before had left.
+            assert 1 <= trickle.ended() <= 3
+        finally:
+            trickle.close()
+        door.core.wait_for(lambda: len(door.core.dropped) == 200)
+        said = door.log.read_text()
+        assert said.count("displaced by a newer one") == 1
+
+
+def test_a_slow_sender_is_left_alone_while_there_is_room(tmp_path):
+    with running(tmp_path, max_connections=3) as door:
+        trickle = Trickle(door.port, 1, 2)
+        try:
+            trickle.drip(6)
+            for _ in range(3):
+                with door.smtp() as client:
+                    client.sendmail(SENDER, [CLIENT], MESSAGE)
+            assert trickle.ended() == 0
+            for line in trickle.lines:
+                line.socket.settimeout(20)
+                line.send(b"\r\n.\r\n")
+                assert line.reply().startswith("250 ")
+        finally:
+            trickle.close()
+
+
 def test_the_seventeenth_connection_of_a_source_is_refused_and_room_comes_back(door):
     lines = [door.connect() for _ in range(16)]
     assert all(line.reply().startswith("220 ") for line in lines)

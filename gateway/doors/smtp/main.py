@@ -23,7 +23,7 @@ import structlog
 
 from gateway import service
 from gateway.config import Config, parse_listen
-from gateway.doors.smtp.connections import Connections
+from gateway.doors.smtp.connections import COMPLAINT, Connections
 from gateway.doors.smtp.conversation import Terms
 from gateway.doors.smtp.fence import raise_fence
 from gateway.doors.smtp.session import DoorSession
@@ -129,7 +129,11 @@ async def _serve(
     if report.missing:
         log.warning("the kernel lacks fences for the mail door", missing=report.missing)
     ends = [asyncio.create_task(event.wait()) for event in (stop, usher.lost)]
-    rest = [*ends, asyncio.create_task(_watchdog(usher))]
+    rest = [
+        *ends,
+        asyncio.create_task(_watchdog(usher)),
+        asyncio.create_task(_complain(connections)),
+    ]
     usher.notify(READY)
     log.info("mail door listens", address=config.smtp.listen, tls=tls is not None)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -150,6 +154,13 @@ async def _watchdog(usher: Usher) -> None:
     while interval is not None:
         usher.notify(WELL)
         await asyncio.sleep(interval)
+
+
+async def _complain(connections: Connections) -> None:
+    """Say what is left to say of refused connections once nobody is refused any more."""
+    while True:
+        await asyncio.sleep(COMPLAINT)
+        connections.complain(asyncio.get_running_loop().time())
 
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
