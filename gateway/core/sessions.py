@@ -106,6 +106,7 @@ class Session(ABC):
             resumed_size,
             room=upload.room,
             too_large=upload.too_large,
+            floor=self.core.config.store.minimum_free,
         )
         return reply, os.dup(upload.descriptor)
 
@@ -220,6 +221,7 @@ class SftpSession(Session):
             replaces=upload.replaces,
             room=upload.room,
             too_large=upload.too_large,
+            floor=self.core.config.store.minimum_free,
         )
         return reply, os.dup(upload.descriptor)
 

@@ -62,6 +62,7 @@ class FakeCore:
         self.refuse_begin = None  # a Refused to answer BeginMail with
         self.refuse_commit = None
         self.commit_delay = 0.0
+        self.floor = 0  # free space that must stay on the disk
         self.descriptor_limit = None  # hand out descriptors that can hold this much
         self.errors = []
         self._connections = set()
@@ -141,7 +142,7 @@ class FakeCore:
                     handed = descriptor
                     if self.descriptor_limit is not None:
                         handed = os.open("/dev/full", os.O_RDWR)
-                    _send(connection, Writable(document_id, key), handed)
+                    _send(connection, Writable(document_id, key, floor=self.floor), handed)
             case Commit():
                 envelope, descriptor, key = open_documents.pop(request.document_id)
                 time.sleep(self.commit_delay)

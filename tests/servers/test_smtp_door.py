@@ -503,6 +503,20 @@ def test_a_thousand_commands_end_the_connection_however_they_arrive(door):
     assert replies == ["250"] * 1000 + ["421"]
 
 
+def test_a_message_that_would_take_the_last_free_space_is_refused_for_now(tmp_path):
+    """The floor counts while bytes arrive: what was begun while there was room stops there, and is gone."""
+    with running(tmp_path, max_message_size=10 * MIB) as door:
+        door.core.floor = shutil.disk_usage(tmp_path).free + 10**9
+        line = door.connect().until_data()
+        line.send(b"x" * MIB + b"\r\n.\r\n")
+        assert line.reply() == "452 4.3.1 No room for the message now; try again later"
+        door.core.wait_for(lambda: len(door.core.abandoned) == 1)
+        door.core.floor = 0
+        with door.smtp() as client:
+            client.sendmail(SENDER, [CLIENT], "x" * MIB)
+        assert len(door.core.stored) == 1
+
+
 class Trickle:
     """Connections in DATA that send one byte a second, each source from a network of its own."""
 

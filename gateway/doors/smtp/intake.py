@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
+from gateway.floor import Floor
 from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import (
     Abandon,
@@ -113,6 +114,7 @@ class Incoming:
         self._descriptor = descriptor
         self._settled = False
         self._hash = hashlib.sha256()
+        self._floor = Floor(descriptor, begun.floor)
         self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         self.document_id = begun.document_id
         self.room = begun.room
@@ -124,6 +126,7 @@ class Incoming:
 
     def write(self, data: bytes) -> None:
         """Seal and hash the next bytes (raises StorageFull, StorageFailed, VaultError)."""
+        self._floor.take(len(data))
         self._writer.write(data)
         self._hash.update(data)
 
