@@ -18,7 +18,16 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
-from gateway.core import access, admission, amending, backups, fixity, host_keys, publication
+from gateway.core import (
+    access,
+    admission,
+    amending,
+    backups,
+    fixity,
+    host_keys,
+    publication,
+    scanner,
+)
 from gateway.core.journey import certify, destroy, dispose, partial, pressure, rotate
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
@@ -41,6 +50,7 @@ WATCH_SECONDS: Final = 1.0
 LOGINS_SECONDS: Final = 1.0
 HOST_KEYS_SECONDS: Final = 60.0
 PRESSURE_SECONDS: Final = 2.0
+SCANNER_SECONDS: Final = 15.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -82,6 +92,11 @@ async def housekeeping(core: Core) -> None:
             await rotate.finish_group_end(core, empty, now)
         else:
             await rotate.drop_ended(core, now)
+
+
+async def look_for_scanner(core: Core) -> None:
+    """Find out whether clamd is there."""
+    await scanner.look(core)
 
 
 async def make_room(core: Core) -> None:
@@ -199,6 +214,7 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(watch_sessions, WATCH_SECONDS, dated=True)
     add(write_logins, LOGINS_SECONDS)
     add(make_room, PRESSURE_SECONDS, at_once=True)
+    add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
     if core.config.ledger.places:
         add(publish, PUBLICATION_SECONDS)
