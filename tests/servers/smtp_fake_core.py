@@ -118,10 +118,8 @@ class FakeCore:
         match request:
             case MailRecipient():
                 slug = request.recipient.partition("@")[0].partition("+")[0]
-                if slug not in CLIENTS:
-                    reply = RecipientAnswer(550, "5.1.1 There is no client of that name")
-                elif request.sender not in ALLOWED_SENDERS:
-                    reply = RecipientAnswer(550, "5.7.1 Your address is not registered")
+                if slug not in CLIENTS or request.sender not in ALLOWED_SENDERS:
+                    reply = RecipientAnswer(550, "5.7.1 No client of that name takes documents")
                 else:
                     accepted[request.sender, request.recipient] = CLIENTS[slug]
                     reply = RecipientAnswer(250, "2.1.5 Recipient accepted", CLIENTS[slug])

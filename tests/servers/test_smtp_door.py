@@ -467,7 +467,9 @@ def test_whom_the_core_refuses_gets_its_words(door):
     line.reply()
     line.ask("EHLO c")
     line.ask(f"MAIL FROM:<{SENDER}>")
-    assert line.ask("RCPT TO:<nobody@intake.test>") == "550 5.1.1 There is no client of that name"
+    assert line.ask("RCPT TO:<nobody@intake.test>") == (
+        "550 5.7.1 No client of that name takes documents"
+    )
     assert line.ask("DATA").startswith("503 ")
     line.ask("RSET")
     for stranger in ("MAIL FROM:<thief@elsewhere.example>", "MAIL FROM:<>"):
