@@ -1,7 +1,8 @@
 """Where a connection comes from, as far as limits and penalties are concerned.
 
 One source is one IPv4 address or one IPv6 /64: what a single host, or a household, has at its disposal
-(an IPv6 host may choose among 2^64 addresses of its network). The door and the core use the same words.
+(an IPv6 host may choose among 2^64 addresses of its network). One network is an IPv4 /24 or an IPv6 /56: what
+is cheap to have many sources in. The doors and the core use the same words.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 IPV6_PREFIX: Final = 64
+NETWORK_PREFIXES: Final = {4: 24, 6: 56}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -34,6 +36,14 @@ def source_of(peer: str) -> str:
     if isinstance(ip, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((ip, IPV6_PREFIX), strict=False))
     return str(ip)
+
+
+def network_of(peer: str) -> str:
+    """What counts as one network: an IPv4 /24, or an IPv6 /56; other text as it is."""
+    ip = address_of(peer)
+    if ip is None:
+        return peer[:64]
+    return str(ipaddress.ip_network((ip, NETWORK_PREFIXES[ip.version]), strict=False))
 
 
 def within(peer: str, networks: Iterable[Network]) -> bool:

@@ -65,7 +65,8 @@ class Supervisor:
         self._address = str(Path(self._folder.name) / "notify")
         self._notices.bind(self._address)
         self._notices.setblocking(False)
-        # Datagrams carry their sender's pid, so that a role can speak for itself only.
+        # Datagrams carry their sender's pid, so that a role can speak for itself only. Each role leads a
+        # process group: a helper of a role speaks for it (the mail door makes no sockets).
         self._notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def run(self, on_ready: Callable[[], None]) -> int:
@@ -167,8 +168,9 @@ class Supervisor:
                         ),
                         0,
                     )
+                    leader = _leader(pid)
                     for role in self._roles.values():
-                        if role.process and role.process.pid == pid and b"READY=1" in data:
+                        if role.process and role.process.pid == leader and b"READY=1" in data:
                             role.ready = True
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
@@ -210,3 +212,11 @@ class Supervisor:
                     self._say(f"{role.name}: did not stop in time; killed")
                     role.process.kill()
                     role.process.wait()
+
+
+def _leader(pid: int) -> int:
+    """Who leads the process group of a process; 0 for one that is gone."""
+    try:
+        return os.getpgid(pid) if pid else 0
+    except ProcessLookupError:
+        return 0

@@ -473,7 +473,7 @@ def _clamd(config: Config, now: datetime) -> Iterator[Finding]:
         now=now,
         max_age_days=section.clamd_max_signature_age_days or None,
     ).finish()
-    required = section.clamd == "required"
+    required = section.clamd == "required" or not section.clamd_address.startswith("unix:")
     if scan.outcome == "clean":
         if not required:
             yield Finding(

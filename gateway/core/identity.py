@@ -16,6 +16,7 @@ import functools
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, Final
 
 import argon2
@@ -46,6 +47,11 @@ _KEY: Final = select(account_keys.c.blob).where(
     account_keys.c.removed_at.is_(None),
     account_keys.c.counts_from.is_not(None),  # else a second officer has yet to sign for it
 )
+
+NOBODY: Final = ""
+"""The id that no account has, for questions that are asked all the same."""
+
+_NOBODY: Final[Any] = SimpleNamespace(id=NOBODY, name="", role="", client_id=None)
 
 _hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
 
@@ -95,6 +101,16 @@ def current_account(connection: Connection, name: str) -> Account | None:
     """The active account of that name with what it may see now, or None."""
     row = load_account(connection, name)
     return describe(connection, row) if row is not None else None
+
+
+def look_up(connection: Connection, name: str) -> tuple[Row[Any] | None, Account | None]:
+    """The active account of that name, as its row and with what it may see.
+
+    For a name that no account has the same is asked, so that the time tells nobody which names there are.
+    """
+    row = load_account(connection, name)
+    account = describe(connection, _NOBODY if row is None else row)
+    return row, None if row is None else account
 
 
 def has_key(connection: Connection, account_id: str, blob: bytes) -> bool:

@@ -18,8 +18,17 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
-from gateway.core import access, admission, amending, backups, fixity, host_keys, publication
-from gateway.core.journey import certify, destroy, dispose, partial, rotate
+from gateway.core import (
+    access,
+    admission,
+    amending,
+    backups,
+    fixity,
+    host_keys,
+    publication,
+    scanner,
+)
+from gateway.core.journey import certify, destroy, dispose, partial, pressure, rotate
 from gateway.core.journey.inspect import InspectionDesk
 from gateway.core.runtime import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
@@ -40,6 +49,8 @@ BACKUP_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0
 LOGINS_SECONDS: Final = 1.0
 HOST_KEYS_SECONDS: Final = 60.0
+PRESSURE_SECONDS: Final = 2.0
+SCANNER_SECONDS: Final = 15.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -81,6 +92,16 @@ async def housekeeping(core: Core) -> None:
             await rotate.finish_group_end(core, empty, now)
         else:
             await rotate.drop_ended(core, now)
+
+
+async def look_for_scanner(core: Core) -> None:
+    """Find out whether clamd is there."""
+    await scanner.look(core)
+
+
+async def make_room(core: Core) -> None:
+    """End uploads that wait to be continued while the disk is nearly full."""
+    await pressure.relieve(core)
 
 
 async def rotate_keys(core: Core) -> None:
@@ -192,6 +213,8 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(read_share, FIXITY_SECONDS)
     add(watch_sessions, WATCH_SECONDS, dated=True)
     add(write_logins, LOGINS_SECONDS)
+    add(make_room, PRESSURE_SECONDS, at_once=True)
+    add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
     if core.config.ledger.places:
         add(publish, PUBLICATION_SECONDS)

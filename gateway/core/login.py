@@ -5,7 +5,7 @@ identifier that no other connection ever has (`exchange`; RFC 4252, section 7). 
 
 - Who is refused hears the same words, whether the account is unknown or disabled, the secret wrong or not
   looked at (these after the same time, too), or the account not allowed here and now. The log and the
-  ledger know.
+  ledger know. A key that is offered costs the same questions for a name that no account has.
 - A right login is answered at once: delays are on wrong answers, and on what is not looked at (`penalties`).
 - A factor counts only after its proof; a password that the role's policy does not take is never right.
 
@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
 from gateway.core import admission, host_keys, identity, ssh_keys
 from gateway.core.exchange import Exchanges
@@ -167,12 +167,7 @@ class Login:
         version = catalogue.version(accounts, grants)
         if self._seen is None or self._seen[0] != version:
             assert user is not None
-
-            def look(connection: Connection) -> tuple[Row[Any] | None, Account | None]:
-                row = identity.load_account(connection, user)
-                return row, None if row is None else identity.describe(connection, row)
-
-            self._seen = (version, *await self._core.read(look))
+            self._seen = (version, *await self._core.read(lambda c: identity.look_up(c, user)))
         return self._seen[1:]
 
     async def _registered(self, account_id: str, blob: bytes) -> bool:
@@ -189,11 +184,10 @@ class Login:
     async def _key(
         self, request: AuthenticateKey, row: Row[Any] | None
     ) -> AuthenticationResult | Account:
-        usable = (
-            request.algorithm in ssh_keys.SIGNATURE_ALGORITHMS
-            and row is not None
-            and await self._registered(row.id, request.key)
-        )
+        begun = time.monotonic()
+        # Asked also for a name that no account has: an answer's time must not tell which names there are.
+        known = await self._registered(identity.NOBODY if row is None else row.id, request.key)
+        usable = known and row is not None and request.algorithm in ssh_keys.SIGNATURE_ALGORITHMS
         if request.signature is None:
             if usable:
                 return AuthenticationResult("acceptable")
@@ -207,7 +201,7 @@ class Login:
         if usable and ssh_keys.verify(request.algorithm, request.key, request.signature, statement):
             self.proof.key, self.proof.password_hash = request.key, None
             return await self._proven(row)
-        return await self._failed(KEY_DELAY)
+        return await self._failed(KEY_DELAY - (time.monotonic() - begun))
 
     async def _code(self, row: Row[Any], code: str, now: datetime) -> bool:
         step = await asyncio.to_thread(identity.find_step, self._core, row, code, now)

@@ -1,16 +1,19 @@
 """Mail addresses: whose intake an address is, and who may send to it.
 
 `<client>@<domain>` or `<client>+<anything>@<domain>`. Who may send is part of the client's profile: whole
-addresses, or `@domain` for everyone there. Refusals say plainly why, because the one who reads them is a
-client; they do not say which other clients exist (an unknown and a closed client answer alike).
+addresses, or `@domain` for everyone there. Which clients exist is nobody's business who may not send to them:
+one that is unknown, one that is closed and one that does not know the sender answer in the same words, after
+the same questions, and not before `REFUSED_AFTER`.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+import time
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core import quotas
 from gateway.core.journey import receive
@@ -19,13 +22,26 @@ from gateway.core.runtime import Core
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue.schema import clients
+from vault.errors import VaultError
 from vault.store import SECRET_PROFILE
 from vault.wrapping import open_record, seal_record
 
 PURPOSE_PROFILE: Final = "client-profile"
 MESSAGE_NAME: Final = "message.eml"
+NOT_TAKEN: Final = (
+    "5.7.1 No client of that name takes documents from your address; ask your accountant"
+)
+REFUSED_AFTER: Final = (
+    0.05  # seconds: longer than any of it takes, a keyring read from disk included
+)
 # No numbers: an envelope proves nobody's identity.
 NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant"
+
+
+_NAMED: Final = select(clients).where(
+    clients.c.slug == bindparam("slug"), clients.c.state == "open"
+)
+_ANY: Final = select(clients).where(clients.c.state == "open").order_by(clients.c.id).limit(1)
 
 
 class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,18 +89,11 @@ async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer
     domain = core.config.smtp.domain
     if parsed is None or parsed[1] != domain.lower():
         return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
-    slug = parsed[0]
-    row = await core.read(
-        lambda connection: connection.execute(
-            select(clients).where(clients.c.slug == slug, clients.c.state == "open")
-        ).one_or_none()
-    )
+    begun = time.monotonic()
+    row = await _client_for(core, parsed[0], request.sender)
     if row is None:
-        return RecipientAnswer(550, f"5.1.1 There is no client of that name at {domain}")
-    if not may_send(open_profile(core, row), request.sender):
-        return RecipientAnswer(
-            550, "5.7.1 Your address is not registered to send documents for this client"
-        )
+        await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
+        return RecipientAnswer(550, NOT_TAKEN)
     try:
         await quotas.admit(core, row.id, size=request.size or None)
     except Refusal as refusal:
@@ -92,6 +101,25 @@ async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer
             return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
         return RecipientAnswer(552, NO_ROOM)
     return RecipientAnswer(250, "2.1.5 Recipient accepted", client=row.id)
+
+
+async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
+    """The open client of that name if `sender` is one of its own."""
+
+    def look(connection: Connection) -> tuple[Row[Any] | None, Row[Any] | None]:
+        named = connection.execute(_NAMED, {"slug": slug}).one_or_none()
+        return named, connection.execute(_ANY).one_or_none()
+
+    named, other = await core.read(look)
+    # Of a name that no client has, another's profile is opened: what it costs is the same.
+    row = other if named is None else named
+    try:
+        taken = row is not None and may_send(open_profile(core, row), sender)
+    except VaultError:
+        if named is not None:
+            raise
+        taken = False
+    return named if taken else None
 
 
 async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:

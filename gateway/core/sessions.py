@@ -107,6 +107,7 @@ class Session(ABC):
             resumed_size,
             room=upload.room,
             too_large=upload.too_large,
+            floor=self.core.config.store.minimum_free,
         )
         return reply, os.dup(upload.descriptor)
 
@@ -226,6 +227,7 @@ class SftpSession(Session):
             replaces=upload.replaces,
             room=upload.room,
             too_large=upload.too_large,
+            floor=self.core.config.store.minimum_free,
         )
         return reply, os.dup(upload.descriptor)
 

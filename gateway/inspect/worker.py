@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from gateway.errors import Disconnected, Refusal, WireError
+from gateway.floor import Floor
 from gateway.inspect import inspection
 from gateway.inspect.document import MIB, Document, Limits
 from gateway.inspect.scan_clamd import ClamdStream
@@ -85,8 +86,10 @@ class WireParts:
             raise WireError("BeginPart: expected Writable with one descriptor, found another reply")
         try:
             writer = SealedWriter(descriptors[0], reply.key, document_context(reply.document_id))
+            floor = Floor(descriptors[0], reply.floor)
             digest = hashlib.sha256()
             for chunk in chunks:
+                floor.take(len(chunk))
                 digest.update(chunk)
                 writer.write(chunk)
             size = writer.finish()

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError
-from gateway.jail.seccomp import seccomp_program
+from gateway.jail.seccomp import ringless_program, seccomp_program
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -56,11 +56,12 @@ class JailError(GatewayError):
 
 
 MIB: Final = 1024 * 1024
+UNLIMITED: Final = resource.RLIM_INFINITY
 
 
 @dataclass(frozen=True, slots=True)
 class JailLimits:
-    """What a worker may spend.
+    """What a worker may spend; `UNLIMITED` where a limit does not fit (a process that serves for ever).
 
     Args:
         memory: bytes of address space beyond what is mapped when the jail is entered.
@@ -88,26 +89,44 @@ class JailReport:
 
 
 def enter_jail(
-    limits: JailLimits, parent: int, readable: Sequence[Path] | None = None
+    limits: JailLimits,
+    parent: int | None,
+    readable: Sequence[Path] | None = None,
+    calls: frozenset[str] = frozenset(),
 ) -> JailReport:
     """Restrict this process for good.
 
     Args:
-        parent: process id of the manager; if it is gone already, the process ends.
+        parent: process id of the manager; if it is gone already, the process ends. None: it has none.
         readable: files and folders that may still be read; None: `readable_folders()`.
+        calls: system calls, by name, that this process needs although the filter denies them to others.
 
     Raises:
         JailError: a fence that the kernel offers could not be raised.
     """
-    _die_with_parent(parent)
+    if parent is not None:
+        _die_with_parent(parent)
     _set_limits(limits)
     _prctl("dumpable", _PR_SET_DUMPABLE, 0)
     _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
     fences = {"limits": True, "no_new_privs": True}
     fences["capabilities"] = _drop_capabilities()
     fences["landlock"] = _landlock(readable_folders() if readable is None else readable)
-    fences["seccomp"] = _seccomp()
+    fences["seccomp"] = _seccomp(calls)
     return JailReport(fences)
+
+
+def forgo_rings() -> None:
+    """Make no io_uring from now on: for libraries that take one where there is one, and end without it.
+
+    A ring made before the fence would take system calls past its filter; so the filter denies its use, and
+    who has built on it must not have it in the first place (libuv).
+
+    Raises:
+        JailError: a filter that the kernel offers could not be set.
+    """
+    _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+    _filter(ringless_program(platform.machine()))
 
 
 def probe_fences() -> dict[str, bool]:
@@ -171,6 +190,8 @@ def _set_limits(limits: JailLimits) -> None:
         # roles share one; seccomp denies new processes, this holds where there is no seccomp.
         (resource.RLIMIT_NPROC, 4096),
     ):
+        if value == UNLIMITED:
+            continue
         _soft, hard = resource.getrlimit(kind)
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (bound, bound))
@@ -272,8 +293,11 @@ class _SockFprog(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def _seccomp() -> bool:
-    program = seccomp_program(platform.machine(), os.getpid())
+def _seccomp(calls: frozenset[str] = frozenset()) -> bool:
+    return _filter(seccomp_program(platform.machine(), os.getpid(), calls))
+
+
+def _filter(program: bytes | None) -> bool:
     if program is None or _libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return False
     fprog = _SockFprog(len(program) // 8, program)

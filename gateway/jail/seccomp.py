@@ -2,6 +2,7 @@
 
 Promises: `seccomp_program` is pure and gives, for the machines it was written for, a program that
 allows by default and refuses what `_DENIED` lists with EPERM; another architecture's calls kill.
+A caller may leave out single calls of that list, by name.
 Leaves out: installing it (`jail`), and arguments behind pointers, which a filter can't see.
 
 Rules: every number stands with its name and both machines; what depends on an argument is written
@@ -153,18 +154,46 @@ _CLONE3: Final = (435, 435)
 _TGKILL: Final = (234, 131)
 _PRLIMIT64: Final = (302, 261)
 _PRCTL: Final = (157, 167)
+_MSG_FASTOPEN: Final = 0x20000000
+# name → (number on each machine, which argument holds the flags)
+_SENDING: Final = {
+    "sendto": ((44, 206), 3),
+    "sendmsg": ((46, 211), 2),
+    "sendmmsg": ((307, 269), 3),
+}
 
 
-def seccomp_program(machine: str, pid: int) -> bytes | None:
+def seccomp_program(machine: str, pid: int, allowed: frozenset[str] = frozenset()) -> bytes | None:
     """The filter as an array of `struct sock_filter`; None for a machine it was not written for.
 
     Args:
         machine: as `platform.machine()` says it.
         pid: of the process to be filtered: it may signal its own threads.
+        allowed: names of denied calls that this process needs after all.
+
+    Raises:
+        KeyError: one of `allowed` is not denied.
     """
     if machine not in _AUDIT_ARCH:
         return None
-    return _before(machine) + _pack(_after(machine, pid))
+    return _before(machine, allowed) + _pack(_after(machine, pid))
+
+
+def ringless_program(machine: str) -> bytes | None:
+    """A filter that makes a kernel look as if it had no io_uring; None as above."""
+    if machine not in _AUDIT_ARCH:
+        return None
+    program = [
+        (_LOAD, 0, 0, _DATA_ARCH),
+        (_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (_RETURN, 0, 0, _RET_KILL),
+        (_LOAD, 0, 0, _DATA_NUMBER),
+    ]
+    for name in ("io_uring_setup", "io_uring_enter", "io_uring_register"):
+        number = _DENIED[name][0 if machine == "x86_64" else 1]
+        assert number is not None
+        program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _RET_ENOSYS)]
+    return _pack([*program, (_RETURN, 0, 0, _RET_ALLOW)])
 
 
 def _pack(program: list[tuple[int, int, int, int]]) -> bytes:
@@ -172,7 +201,7 @@ def _pack(program: list[tuple[int, int, int, int]]) -> bytes:
 
 
 @functools.cache
-def _before(machine: str) -> bytes:
+def _before(machine: str, allowed: frozenset[str]) -> bytes:
     """What is the same for every process: the architecture, and what is denied whatever its arguments."""
     column = 0 if machine == "x86_64" else 1
     program = [
@@ -183,7 +212,10 @@ def _before(machine: str) -> bytes:
     ]
     if machine == "x86_64":
         program += [(_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, _RET_EPERM)]
-    for numbers in _DENIED.values():
+    denied = dict(_DENIED)
+    for name in allowed:
+        del denied[name]
+    for numbers in denied.values():
         number = numbers[column]
         if number is not None:
             program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _RET_EPERM)]
@@ -211,6 +243,15 @@ def _after(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
             (_EQUAL, 0, 1, allowed),
             (_RETURN, 0, 0, _RET_ALLOW),
             (_RETURN, 0, 0, _RET_EPERM),
+        ]
+    # Sending must not connect: a listener that was shut down is a socket like a new one.
+    for numbers, position in _SENDING.values():
+        program += [
+            (_EQUAL, 0, 4, numbers[column]),
+            (_LOAD, 0, 0, _DATA_ARGUMENT + 8 * position),
+            (_BITS_SET, 0, 1, _MSG_FASTOPEN),
+            (_RETURN, 0, 0, _RET_EPERM),
+            (_RETURN, 0, 0, _RET_ALLOW),
         ]
     # prctl: everything but undoing what this module did.
     program += [

@@ -242,7 +242,7 @@ class AsyncChannel:
                     _RECEIVE, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                await _ready(loop, self._socket.fileno(), reading=True)
+                await until_ready(loop, self._socket.fileno(), reading=True)
                 continue
             return data, _take_descriptors(ancillary)
 
@@ -255,7 +255,7 @@ class AsyncChannel:
                 try:
                     sent = socket.send_fds(self._socket, [frame], list(descriptors))
                 except BlockingIOError:
-                    await _ready(loop, self._socket.fileno(), reading=False)
+                    await until_ready(loop, self._socket.fileno(), reading=False)
                     continue
                 frame, descriptors = frame[sent:], ()
             if frame:
@@ -283,7 +283,7 @@ class AsyncChannel:
         self._socket.close()
 
 
-async def _ready(loop: asyncio.AbstractEventLoop, fileno: int, *, reading: bool) -> None:
+async def until_ready(loop: asyncio.AbstractEventLoop, fileno: int, *, reading: bool) -> None:
     """Wait until a descriptor can be read from or written to."""
     future: asyncio.Future[None] = loop.create_future()
 

@@ -59,7 +59,8 @@ class Writable(Message, frozen=True):
     already (a multiple of 16 KiB), sealed under the same key. With `continues` the document begins
     with that many bytes of a finished file under a temporary name (see `Predecessor`). With `replaces`
     a whole document of that size has the name, and was not asked to be truncated. With `room` it may have
-    that many plaintext bytes in all, and `too_large` is the sentence for whoever sends more.
+    that many plaintext bytes in all, and `too_large` is the sentence for whoever sends more. `floor` is the
+    free space in bytes that must stay on its file system while it is written (`gateway.floor`).
     """
 
     document_id: str
@@ -69,6 +70,7 @@ class Writable(Message, frozen=True):
     replaces: int | None = None
     room: int | None = None
     too_large: str = ""
+    floor: int = 0
 
 
 class Readable(Message, frozen=True):

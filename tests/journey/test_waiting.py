@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from datetime import datetime
 
+import pytest
+
+from gateway.core import scanner
 from gateway.core.journey import partial, receive
 from gateway.core.tree import split
 from gateway.wire.messages import Classification, Scan
@@ -85,30 +89,101 @@ def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
     run(journey())
 
 
+AWAY = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
+THERE = [Scan("yara", "clean"), Scan("clamd", "clean", version="ClamAV test")]
+
+
+@contextlib.asynccontextmanager
+async def clamd(path, answer=b"PONG\0"):
+    """Something that answers at clamd's socket; yields what it was asked."""
+    asked = []
+
+    async def serve(reader, writer):
+        asked.append(await reader.read(100))
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    try:
+        yield asked
+    finally:
+        server.close()
+        path.unlink()
+
+
+def automatic(tmp_path, address=None):
+    address = address or f"unix:{tmp_path}/clamd"
+    return House(tmp_path, **{"inspect.clamd": "auto", "inspect.clamd_address": address})
+
+
 def test_the_antivirus_is_wanted_from_the_moment_it_has_been_seen(tmp_path):
     """clamd = "auto": away before it was ever there, it is done without; after that, never again."""
 
     async def journey(house):
         await house.settle()
-        away = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
-        there = [Scan("yara", "clean"), Scan("clamd", "clean", version="ClamAV test")]
+        await scanner.look(house.core)
         first = await house.upload("/inbox/1.xml", b"1")
-        await house.judge(scans=away, classification=SURE)
+        await house.judge(scans=AWAY, classification=SURE)
         assert (await house.document(first))["state"] == "FILED"
-        second = await house.upload("/inbox/2.xml", b"2")
-        await house.judge(scans=there, classification=SURE)
-        assert (await house.document(second))["state"] == "FILED"
+        async with clamd(tmp_path / "clamd") as asked:
+            await scanner.look(house.core)
+            await scanner.look(house.core)
+        assert asked == [b"zPING\0"]  # once it was there nobody asks any more
         third = await house.upload("/inbox/3.xml", b"3")
         for _ in range(house.config.inspect.max_attempts + 3):
-            await house.judge(scans=away, classification=SURE)
+            await house.judge(scans=AWAY, classification=SURE)
             house.clock.advance(hours=2)
         shown = await house.document(third)
         # It waits for the scanner for as long as it takes, visible to nobody.
         assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:clamd:unavailable")
-        await house.judge(scans=there, classification=SURE)
+        await house.judge(scans=THERE, classification=SURE)
         assert (await house.document(third))["state"] == "FILED"
 
-    house = House(tmp_path, **{"inspect.clamd": "auto"})
+    house = automatic(tmp_path)
+    try:
+        run(journey(house))
+    finally:
+        house.close()
+
+
+def test_an_inspectors_word_that_clamd_answered_changes_no_policy(tmp_path):
+    """One that was taken over could shut intake for good: clamd would be waited for where there is none."""
+
+    async def journey(house):
+        await house.settle()
+        await house.upload("/inbox/1.xml", b"1")
+        await house.judge(scans=THERE, classification=SURE)
+        await scanner.look(house.core)
+        assert (await house.act("status"))["clamd"]["adopted_at"] is None
+        second = await house.upload("/inbox/2.xml", b"2")
+        await house.judge(scans=AWAY, classification=SURE)
+        assert (await house.document(second))["state"] == "FILED"
+
+    house = automatic(tmp_path)
+    try:
+        run(journey(house))
+    finally:
+        house.close()
+
+
+@pytest.mark.parametrize("answer", [b"", b"PON", b"NOPE\0", b"UNKNOWN COMMAND\0"])
+def test_what_does_not_answer_as_clamd_is_not_taken_for_it(tmp_path, answer):
+    async def journey():
+        async with clamd(tmp_path / "clamd", answer):
+            assert not await scanner.answers(str(tmp_path / "clamd"))
+        assert not await scanner.answers(str(tmp_path / "clamd"))
+
+    run(journey())
+
+
+def test_over_tcp_where_the_core_can_not_ask_auto_is_required(tmp_path):
+    async def journey(house):
+        await house.settle()
+        document = await house.upload("/inbox/1.xml", b"1")
+        await house.judge(scans=AWAY, classification=SURE)
+        assert (await house.document(document))["state"] == "RECEIVED"
+
+    house = automatic(tmp_path, "tcp:127.0.0.1:9")
     try:
         run(journey(house))
     finally:

@@ -181,10 +181,10 @@ def test_mail_for_nobody_and_from_nobody_is_refused_with_a_reason(world):
     unknown = swaks(made, "--from", "owner@example.com", "--to", "nobody@intake.localhost")
     assert unknown.returncode != 0
     assert "550" in unknown.stdout
-    assert "no client" in unknown.stdout
+    assert "No client of that name" in unknown.stdout
     stranger = swaks(made, "--from", "mallory@elsewhere.example", "--to", "acme@intake.localhost")
     assert "550" in stranger.stdout
-    assert "not registered" in stranger.stdout
+    assert "No client of that name" in stranger.stdout
     relay = swaks(made, "--from", "owner@example.com", "--to", "someone@example.org")
     assert "550" in relay.stdout
 

@@ -62,6 +62,7 @@ class FakeCore:
         self.refuse_begin = None  # a Refused to answer BeginMail with
         self.refuse_commit = None
         self.commit_delay = 0.0
+        self.floor = 0  # free space that must stay on the disk
         self.descriptor_limit = None  # hand out descriptors that can hold this much
         self.errors = []
         self._connections = set()
@@ -117,10 +118,8 @@ class FakeCore:
         match request:
             case MailRecipient():
                 slug = request.recipient.partition("@")[0].partition("+")[0]
-                if slug not in CLIENTS:
-                    reply = RecipientAnswer(550, "5.1.1 There is no client of that name")
-                elif request.sender not in ALLOWED_SENDERS:
-                    reply = RecipientAnswer(550, "5.7.1 Your address is not registered")
+                if slug not in CLIENTS or request.sender not in ALLOWED_SENDERS:
+                    reply = RecipientAnswer(550, "5.7.1 No client of that name takes documents")
                 else:
                     accepted[request.sender, request.recipient] = CLIENTS[slug]
                     reply = RecipientAnswer(250, "2.1.5 Recipient accepted", CLIENTS[slug])
@@ -141,7 +140,7 @@ class FakeCore:
                     handed = descriptor
                     if self.descriptor_limit is not None:
                         handed = os.open("/dev/full", os.O_RDWR)
-                    _send(connection, Writable(document_id, key), handed)
+                    _send(connection, Writable(document_id, key, floor=self.floor), handed)
             case Commit():
                 envelope, descriptor, key = open_documents.pop(request.document_id)
                 time.sleep(self.commit_delay)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -286,6 +287,57 @@ def test_a_full_disk_fails_the_upload_and_nothing_else(template, small_disk, tmp
         )
         assert got.returncode == 0, got.stderr
         assert digest(tmp_path / "back") == expected
+
+
+def test_an_upload_stops_at_the_floor_and_the_disk_keeps_its_free_space(template, small_disk):
+    """`store.minimum_free` was looked at before an upload only: one client left 287 kB of it."""
+    floor = 12 * MIB
+    with Gateway(template, store=f"minimum_free = {floor}", place=small_disk) as gateway:
+        least = []
+        with gateway.paramiko() as client, client.open("/inbox/x", "wb") as remote:
+
+            def fill():
+                for _ in range(80):
+                    remote.write(bytes(MIB))
+                    least.append(shutil.disk_usage(small_disk).free)
+
+            with pytest.raises(OSError, match=r"no room left for this file\. Nothing of it was"):
+                fill()
+        assert len(least) > 5
+        assert min(least) > floor - MIB
+        assert gateway.spooled() == []
+        with gateway.paramiko() as client, client.open("/inbox/small", "wb") as remote:
+            remote.write(bytes(MIB))
+        assert set(gateway.documents()) == {"small"}
+
+
+def test_one_clients_interrupted_uploads_do_not_shut_intake_for_others(template, small_disk):
+    """They made room for nobody until `retention.partial_hours` were over."""
+    floor = 8 * MIB
+    with Gateway(template, store=f"minimum_free = {floor}", place=small_disk) as gateway:
+        held = 0
+        while (free := shutil.disk_usage(small_disk).free) > floor + MIB:
+            with gateway.paramiko() as client:
+                remote = client.open(f"/inbox/part{held}", "wb")
+                remote.write(bytes(min(3 * MIB, max(MIB, free - floor - MIB))))
+                client.sock.get_transport().close()
+            held += 1
+            if held > 20:
+                break
+            until(lambda n=held: len(gateway.partials()) + len(expired(gateway)) >= n, 10)
+        until(lambda: shutil.disk_usage(small_disk).free >= 2 * floor, 20)
+        assert gateway.partials()  # no more of them went than had to
+        with gateway.paramiko() as client, client.open("/inbox/whole", "wb") as remote:
+            remote.write(bytes(2 * MIB))
+        assert "whole" in gateway.documents()
+
+
+def expired(gateway):
+    return [
+        document
+        for document in gateway.admin.call("document.list", client="acme")
+        if document["state"] == "EXPIRED"
+    ]
 
 
 def test_below_the_floor_an_upload_is_refused_when_it_is_opened(template):

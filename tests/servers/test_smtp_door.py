@@ -467,7 +467,9 @@ def test_whom_the_core_refuses_gets_its_words(door):
     line.reply()
     line.ask("EHLO c")
     line.ask(f"MAIL FROM:<{SENDER}>")
-    assert line.ask("RCPT TO:<nobody@intake.test>") == "550 5.1.1 There is no client of that name"
+    assert line.ask("RCPT TO:<nobody@intake.test>") == (
+        "550 5.7.1 No client of that name takes documents"
+    )
     assert line.ask("DATA").startswith("503 ")
     line.ask("RSET")
     for stranger in ("MAIL FROM:<thief@elsewhere.example>", "MAIL FROM:<>"):
@@ -501,6 +503,97 @@ def test_a_thousand_commands_end_the_connection_however_they_arrive(door):
     line.send(b"NOOP\r\n" * 2000)
     replies = [line.reply()[:3] for _ in range(1001)]
     assert replies == ["250"] * 1000 + ["421"]
+
+
+def test_a_message_that_would_take_the_last_free_space_is_refused_for_now(tmp_path):
+    """The floor counts while bytes arrive: what was begun while there was room stops there, and is gone."""
+    with running(tmp_path, max_message_size=10 * MIB) as door:
+        door.core.floor = shutil.disk_usage(tmp_path).free + 10**9
+        line = door.connect().until_data()
+        line.send(b"x" * MIB + b"\r\n.\r\n")
+        assert line.reply() == "452 4.3.1 No room for the message now; try again later"
+        door.core.wait_for(lambda: len(door.core.abandoned) == 1)
+        door.core.floor = 0
+        with door.smtp() as client:
+            client.sendmail(SENDER, [CLIENT], "x" * MIB)
+        assert len(door.core.stored) == 1
+
+
+class Trickle:
+    """Connections in DATA that send one byte a second, each source from a network of its own."""
+
+    def __init__(self, port, sources, each):
+        self.lines = []
+        for source in range(1, sources + 1):
+            for _ in range(each):
+                address = (f"127.0.{source}.{source}", 0)
+                line = Line(socket.create_connection(("127.0.0.1", port), 20, address))
+                self.lines.append(line.until_data())
+
+    def drip(self, seconds):
+        for _ in range(seconds):
+            for line in self.lines:
+                with contextlib.suppress(OSError):
+                    line.send(b"x")
+            time.sleep(1.0)
+
+    def ended(self):
+        """How many were told to go."""
+        found = 0
+        for line in self.lines:
+            line.socket.settimeout(0.01)
+            with contextlib.suppress(OSError):
+                found += line.socket.recv(100).startswith(b"421 4.3.2 ")
+        return found
+
+    def close(self):
+        for line in self.lines:
+            line.close()
+
+
+def test_a_real_sender_gets_in_where_trickles_hold_every_place(tmp_path):
+    """Fourteen sources at a byte a second had all 200 places for as long as they liked."""
+    with running(tmp_path) as door:
+        trickle = Trickle(door.port, 14, 14)
+        try:
+            for _ in range(4):
+                extra = Line(
+                    socket.create_connection(("127.0.0.1", door.port), 20, ("127.0.99.1", 0))
+                )
+                trickle.lines.append(extra.until_data())
+            assert len(trickle.lines) == 200
+            trickle.drip(6)
+            began = time.monotonic()
+            for _ in range(3):
+                with door.smtp() as client:
+                    client.sendmail(SENDER, [CLIENT], MESSAGE)
+            assert time.monotonic() - began < 5
+            assert len(door.core.stored) == 3
+            trickle.drip(1)
+            # The second and third found the place that the one before had left.
+            assert 1 <= trickle.ended() <= 3
+        finally:
+            trickle.close()
+        door.core.wait_for(lambda: len(door.core.dropped) == 200)
+        said = door.log.read_text()
+        assert said.count("displaced by a newer one") == 1
+
+
+def test_a_slow_sender_is_left_alone_while_there_is_room(tmp_path):
+    with running(tmp_path, max_connections=3) as door:
+        trickle = Trickle(door.port, 1, 2)
+        try:
+            trickle.drip(6)
+            for _ in range(3):
+                with door.smtp() as client:
+                    client.sendmail(SENDER, [CLIENT], MESSAGE)
+            assert trickle.ended() == 0
+            for line in trickle.lines:
+                line.socket.settimeout(20)
+                line.send(b"\r\n.\r\n")
+                assert line.reply().startswith("250 ")
+        finally:
+            trickle.close()
 
 
 def test_the_seventeenth_connection_of_a_source_is_refused_and_room_comes_back(door):

@@ -211,3 +211,36 @@ def test_calls_by_another_machines_numbers_are_fatal_and_the_x32_ones_refused():
 
 def test_a_machine_without_a_filter_of_its_own_gets_none():
     assert seccomp.seccomp_program("riscv64", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "sendto", "sendmsg", "sendmmsg"),
+    [("x86_64", 44, 46, 307), ("aarch64", 206, 211, 269)],
+)
+def test_sending_may_not_connect(machine, sendto, sendmsg, sendmmsg):
+    """Fast open connects without `connect`, also a listener that was shut down (sendto(2))."""
+    program, fast_open = seccomp.seccomp_program(machine, 1), 0x20000000
+    for number, before in ((sendto, (3, 0, 9)), (sendmsg, (3, 0)), (sendmmsg, (3, 0, 1))):
+        assert run_filter(program, ARCH[machine], number, (*before, 0x4000)) == ALLOW
+        assert run_filter(program, ARCH[machine], number, (*before, fast_open | 1)) == EPERM
+
+
+@pytest.mark.parametrize(
+    ("machine", "accept4", "bind"), [("x86_64", 288, 49), ("aarch64", 242, 200)]
+)
+def test_a_call_that_a_process_needs_is_left_in_and_no_other(machine, accept4, bind):
+    program = seccomp.seccomp_program(machine, 1, frozenset({"accept4"}))
+    assert run_filter(program, ARCH[machine], accept4) == ALLOW
+    assert run_filter(program, ARCH[machine], bind) == EPERM
+    assert run_filter(seccomp.seccomp_program(machine, 1), ARCH[machine], accept4) == EPERM
+    with pytest.raises(KeyError):
+        seccomp.seccomp_program(machine, 1, frozenset({"read"}))
+
+
+@pytest.mark.parametrize(("machine", "read"), [("x86_64", 0), ("aarch64", 63)])
+def test_who_forgoes_rings_is_told_that_there_are_none(machine, read):
+    program = seccomp.ringless_program(machine)
+    for number in (425, 426, 427):
+        assert run_filter(program, ARCH[machine], number) == ENOSYS
+    assert run_filter(program, ARCH[machine], read) == ALLOW
+    assert seccomp.ringless_program("riscv64") is None

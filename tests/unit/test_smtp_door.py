@@ -7,7 +7,16 @@ import asyncio
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from gateway.doors.smtp.connections import MAX_PER_SOURCE, Connections, source_of
+from gateway.doors.smtp.connections import (
+    GRACE,
+    IDLE,
+    MAX_PER_SOURCE,
+    Connections,
+    Origin,
+    Progress,
+    origin_of,
+    source_of,
+)
 from gateway.doors.smtp.conversation import Conversation
 from gateway.doors.smtp.session import DoorSession
 
@@ -53,47 +62,154 @@ def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
 
 
 class Nobody:
-    def __init__(self):
-        self.asked = self.was_cut = False
+    def __init__(self, since=0.0, **facts):
+        self.progress = Progress(since, **facts)
+        self.asked = self.was_cut = self.displaced = False
 
     def end_when_idle(self):
         self.asked = True
+
+    def displace(self):
+        self.displaced = True
 
     def cut(self):
         self.was_cut = True
 
 
+def place(source, network=None):
+    return Origin(source, source if network is None else network)
+
+
 def test_one_source_has_its_share_and_gets_it_back():
     connections = Connections(limit=100)
     guests = [Nobody() for _ in range(MAX_PER_SOURCE)]
-    assert all(connections.admit(guest, "a") == "" for guest in guests)
-    assert "one source" in connections.admit(Nobody(), "a")
-    assert connections.admit(Nobody(), "b") == ""
+    assert all(connections.admit(guest, place("a"), 0.0) == "" for guest in guests)
+    assert "one source" in connections.admit(Nobody(), place("a"), 0.0)
+    assert connections.admit(Nobody(), place("b"), 0.0) == ""
     connections.release(guests[0])
     connections.release(guests[0])
-    assert connections.admit(Nobody(), "a") == ""
-    assert "one source" in connections.admit(Nobody(), "a")
+    assert connections.admit(Nobody(), place("a"), 0.0) == ""
+    assert "one source" in connections.admit(Nobody(), place("a"), 0.0)
 
 
 def test_all_sources_together_have_a_cap():
     connections = Connections(limit=2)
-    assert connections.admit(Nobody(), "a") == ""
-    assert connections.admit(Nobody(), "b") == ""
-    assert connections.admit(Nobody(), "c") == "too many connections"
+    assert connections.admit(Nobody(), place("a"), 0.0) == ""
+    assert connections.admit(Nobody(), place("b"), 0.0) == ""
+    assert connections.admit(Nobody(), place("c"), 0.0) == "too many connections"
     assert len(connections) == 2
+
+
+def full(*guests, network=None):
+    """A door whose places all these have, each from a network of its own or from one."""
+    connections = Connections(limit=len(guests))
+    for number, guest in enumerate(guests):
+        assert connections.admit(guest, place(f"s{number}", network), guest.progress.since) == ""
+    return connections
+
+
+def test_the_slowest_makes_room_and_nobody_while_there_is_room():
+    slow, slower, fast = Nobody(), Nobody(), Nobody()
+    connections = Connections(limit=3)
+    for guest, source in ((slow, "a"), (slower, "b")):
+        connections.admit(guest, place(source), 0.0)
+    for second in range(60):
+        slow.progress.add(2, second)
+        slower.progress.add(1, second)
+    assert connections.admit(fast, place("c"), 60.0) == ""
+    assert not slower.displaced  # there was room
+    fast.progress.add(100_000, 61.0)
+    assert connections.admit(Nobody(), place("d"), 62.0) == ""
+    assert (slow.displaced, slower.displaced, fast.displaced) == (False, True, False)
+    assert len(connections) == 3
+
+
+def test_a_burst_long_ago_is_no_progress():
+    burst, steady = Nobody(), Nobody()
+    connections = full(burst, steady)
+    burst.progress.add(1_000_000, 1.0)
+    for second in range(300):
+        steady.progress.add(200, second)
+    assert connections.admit(Nobody(), place("new"), 300.0) == ""
+    assert burst.displaced
+    assert not steady.displaced
+
+
+@pytest.mark.parametrize(
+    ("guest", "now", "displaced"),
+    [
+        (Nobody(), GRACE, False),  # has only begun
+        (Nobody(), GRACE + 0.1, True),
+        (Nobody(held=True), 1000.0, False),  # waits for the core
+        (Nobody(acknowledged=True), 1000.0, True),  # silent since
+    ],
+)
+def test_who_may_be_displaced(guest, now, displaced):
+    connections = full(guest)
+    assert (connections.admit(Nobody(), place("s0"), now) == "") == displaced
+    assert guest.displaced == displaced
+
+
+def test_whose_message_was_acknowledged_is_not_displaced_while_it_speaks():
+    guest = Nobody(acknowledged=True)
+    connections = full(guest)
+    guest.progress.add(1, 100.0)
+    assert connections.admit(Nobody(), place("b"), 100.0 + IDLE) == "too many connections"
+    assert connections.admit(Nobody(), place("b"), 100.1 + IDLE) == ""
+
+
+def test_a_flood_of_new_connections_displaces_itself():
+    flood = [Nobody(since=number / 10) for number in range(3)]
+    connections = Connections(limit=4)
+    other = Nobody(since=0.0)
+    connections.admit(other, place("other"), 0.0)
+    for number, guest in enumerate(flood):
+        connections.admit(guest, place(f"f{number}", "flood"), 0.5)
+    assert connections.admit(Nobody(), place("f9", "flood"), 1.0) == "too many connections"
+    assert connections.admit(Nobody(), place("new"), 1.0) == ""
+    assert [guest.displaced for guest in (other, *flood)] == [False, True, False, False]
+
+
+def test_one_network_has_a_quarter_of_the_places_and_its_slowest_make_room_in_it():
+    connections = Connections(limit=100)
+    guests = [Nobody() for _ in range(25)]
+    for number, guest in enumerate(guests):
+        assert connections.admit(guest, place(f"s{number}", "n"), 0.0) == ""
+        guest.progress.add(1_000_000, 1.0)
+    assert "one network" in connections.admit(Nobody(), place("more", "n"), 10.0)
+    assert connections.admit(Nobody(), place("elsewhere"), 10.0) == ""
+    guests[3].progress = Progress(0.0)
+    assert connections.admit(Nobody(), place("more", "n"), 10.0) == ""
+    assert [guest for guest in guests if guest.displaced] == [guests[3]]
+
+
+def test_refusals_are_a_line_a_minute_with_their_number(monkeypatch):
+    counts = []
+
+    class Log:
+        def warning(self, event, *, why, count):
+            assert (event, why) == ("connections refused", "too many connections")
+            counts.append(count)
+
+    monkeypatch.setattr("gateway.doors.smtp.connections.log", Log())
+    connections = full(Nobody(held=True))
+    for second in range(100):
+        connections.admit(Nobody(), place("b"), float(second))
+    connections.complain(121.0)
+    assert counts == [1, 60, 39]
 
 
 def test_closing_admits_nobody_asks_everyone_and_cuts_who_stays():
     async def close():
         connections = Connections(limit=9)
         polite, stubborn = Nobody(), Nobody()
-        connections.admit(polite, "a")
-        connections.admit(stubborn, "a")
+        connections.admit(polite, place("a"), 0.0)
+        connections.admit(stubborn, place("a"), 0.0)
         task = asyncio.create_task(connections.close(0.2))
         await asyncio.sleep(0.05)
         assert polite.asked
         assert stubborn.asked
-        assert "going down" in connections.admit(Nobody(), "b")
+        assert "going down" in connections.admit(Nobody(), place("b"), 0.0)
         connections.release(polite)
         await task
         return polite, stubborn
@@ -115,3 +231,16 @@ def test_closing_admits_nobody_asks_everyone_and_cuts_who_stays():
 )
 def test_an_ipv6_customer_is_one_source(address, source):
     assert source_of(address) == source
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        (("192.0.2.7", 1), "192.0.2.0/24"),
+        (("::ffff:192.0.2.7", 1, 0, 0), "192.0.2.0/24"),
+        (("2001:db8:1:2ff:3:4:5:6", 1, 0, 0), "2001:db8:1:200::/56"),
+        (("",), ""),
+    ],
+)
+def test_a_network_is_what_is_cheap_to_have_many_sources_in(address, network):
+    assert origin_of(address).network == network

@@ -9,7 +9,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
 from gateway.core import access
-from gateway.core.admin.context import Context, slugs
+from gateway.core.admin.context import ALL, Context, slugs
 from gateway.core.admin.second import may_be_one_hand, signed
 from gateway.core.runtime import stamp
 from vault.catalogue.schema import access_requests, accounts, documents
@@ -92,7 +92,10 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
             )
         return found
 
-    return await core.read(look)
+    found = await core.read(look)
+    if found:
+        await context.note_reading("access.list", ALL, count=len(found))
+    return found
 
 
 async def approve(context: Context, arguments: Approve) -> dict[str, Any]:

@@ -178,9 +178,15 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
 
 async def show(context: Context, arguments: Named) -> dict[str, Any]:
     """One client with its profile, what it keeps, and its quota (0: no limit)."""
+    shown = await _describe(context, arguments.slug)
+    await context.note_reading("client.show", shown["id"])
+    return shown
+
+
+async def _describe(context: Context, slug: str) -> dict[str, Any]:
 
     def look(connection: Connection) -> tuple[Row[Any], quotas.Standing]:
-        row = client_row(connection, arguments.slug)
+        row = client_row(connection, slug)
         return row, quotas.standing(context.core, connection, row.id)
 
     row, now = await context.core.read(look)
@@ -270,7 +276,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
         )
 
     await context.core.write(work)
-    return await show(context, Named(arguments.slug))
+    return await _describe(context, arguments.slug)
 
 
 async def close(context: Context, arguments: Named) -> dict[str, Any]:

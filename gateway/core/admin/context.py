@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
@@ -24,6 +24,23 @@ class Context:
     actor: str
     account: Account | None
     desk: InspectionDesk | None
+
+    async def note_reading(self, act: str, subject: str, **facts: Any) -> None:
+        """Write down that names or senders were read, before they are handed out.
+
+        Args:
+            subject: the one document or client; "store" for those of all clients.
+            facts: what was asked for, and how many there were; one entry however many that is.
+        """
+        await self.core.write(
+            lambda tx: self.core.record(
+                tx, "metadata.read", subject, self.actor, self.now, act=act, **facts
+            )
+        )
+
+
+ALL: Final = "store"
+"""The subject of a reading that is not of one client."""
 
 
 def client_row(connection: Connection, slug: str) -> Row[Any]:

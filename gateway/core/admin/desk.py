@@ -3,7 +3,9 @@
 An act comes over the admin socket from an operating system user (the console), or carries a statement
 signed with a person's own SSH key (SSHSIG, namespace `strongroom-act`) over the act, its arguments, the
 account and this connection's challenge: then it is that account's act, and nobody else's. Acts that the
-law or dual control reserves to a person are closed to the console, root included.
+law or dual control reserves to a person are closed to the console, root included. Acts that hand out names
+or senders leave an entry of who read what (`Context.note_reading`); those that hand out numbers and states
+do not.
 
 The same desk serves the command line when no core runs: it opens the store itself and asks here.
 """

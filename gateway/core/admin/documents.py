@@ -10,7 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
 from gateway.core import access
-from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.second import TwoOfficers
 from gateway.core.journey import review
 from gateway.core.journey.judgement import UNJUDGED
@@ -89,12 +89,12 @@ def describe(context: Context, row: Row[Any], names: dict[str, str]) -> dict[str
 async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any]]:
     """Documents in order of arrival."""
 
-    def look(connection: Connection) -> list[dict[str, Any]]:
+    def look(connection: Connection) -> tuple[str, list[dict[str, Any]]]:
         query = select(documents).where(documents.c.id > arguments.after)
+        subject = ALL
         if arguments.client:
-            query = query.where(
-                documents.c.client_id == client_row(connection, arguments.client).id
-            )
+            subject = client_row(connection, arguments.client).id
+            query = query.where(documents.c.client_id == subject)
         if arguments.state:
             if arguments.state.upper() not in set(State):
                 raise Refusal(
@@ -110,9 +110,17 @@ async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any
             query = query.where(documents.c.fiscal_year == arguments.fiscal_year)
         names = slugs(connection)
         rows = connection.execute(query.order_by(documents.c.id).limit(arguments.limit)).all()
-        return [describe(context, row, names) for row in rows]
+        return subject, [describe(context, row, names) for row in rows]
 
-    return await context.core.read(look)
+    subject, found = await context.core.read(look)
+    asked = {
+        "state": arguments.state.upper(),
+        "record_class": arguments.record_class,
+        "fiscal_year": arguments.fiscal_year,
+    }
+    filters = {name: value for name, value in asked.items() if value}
+    await context.note_reading("document.list", subject, count=len(found), **filters)
+    return found
 
 
 async def show(context: Context, arguments: Named) -> dict[str, Any]:
@@ -151,7 +159,9 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
             "reasons": metadata.reasons,
         }
 
-    return await context.core.read(look)
+    shown = await context.core.read(look)
+    await context.note_reading("document.show", shown["id"])
+    return shown
 
 
 async def release(context: Context, arguments: Release) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.second import signed
 from gateway.core.journey.dispose import EXECUTING
 from gateway.core.runtime import stamp
@@ -152,4 +152,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
             )
         return found
 
-    return await context.core.read(look)
+    found = await context.core.read(look)
+    if found:
+        await context.note_reading("hold.list", ALL, count=len(found))
+    return found

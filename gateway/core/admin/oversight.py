@@ -11,11 +11,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import access, backups, errands, fixity, publication, quotas
+from gateway.core import access, backups, errands, fixity, publication, quotas, scanner
 from gateway.core.admin import accounts, clock, penalties, second
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
-from gateway.core.journey.inspect import SETTING_CLAMD_SEEN
 from gateway.core.journey.lifecycle import State
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -157,7 +156,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 "entries": ledger.size_of(connection),
                 "origin": core.store.origin,
             },
-            "clamd": settings.value(connection, SETTING_CLAMD_SEEN),
+            "clamd": scanner.seen(connection),
             "second_signatures": second.waiting(connection, context.now),
             "now": stamp(context.now),
         }

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.core.admin.context import Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.documents import describe
 from gateway.core.journey import filing
 from gateway.core.journey.lifecycle import DISPOSABLE, State
@@ -86,24 +86,25 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
             "invalid", f"--at: expected a date or time (ISO 8601), found {arguments.at!r}"
         ) from error
 
-    def look(connection: Connection) -> list[dict[str, Any]]:
-        names = slugs(connection)
+    def look(connection: Connection) -> tuple[str, list[dict[str, Any]]]:
+        names, subject = slugs(connection), ALL
         query = (
             select(documents)
             .where(documents.c.state.in_(DISPOSABLE), documents.c.eligible_at <= stamp(moment))
             .order_by(documents.c.eligible_at, documents.c.id)
         )
         if arguments.client:
-            query = query.where(
-                documents.c.client_id == client_row(connection, arguments.client).id
-            )
-        return [
+            subject = client_row(connection, arguments.client).id
+            query = query.where(documents.c.client_id == subject)
+        return subject, [
             describe(context, row, names)
             | {"holds": list(filing.live_holds(connection, row.client_id, row.id))}
             for row in connection.execute(query)
         ]
 
-    return await context.core.read(look)
+    subject, found = await context.core.read(look)
+    await context.note_reading("retention.preview", subject, count=len(found), until=stamp(moment))
+    return found
 
 
 async def rules(context: Context, arguments: Rules) -> list[dict[str, Any]]:

@@ -9,8 +9,8 @@ Promises:
   sealed file open for writing. A door that keeps its descriptor keeps its document waiting, for ever if it
   has to be. (Where the file system can't tell, `strongroom doctor` says so.)
 
-A claim lives in memory, with its connection: a lost connection is a lost claim. `clamd = "auto"` becomes
-required from the first verdict in which clamd answered; the catalogue remembers that.
+A claim lives in memory, with its connection: a lost connection is a lost claim. Whether clamd is required is
+not for a verdict to say (`gateway.core.scanner`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
+from gateway.core import scanner
 from gateway.core.journey import filing, receive
 from gateway.core.journey.judgement import (
     UNJUDGED,
@@ -50,7 +51,6 @@ from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
-from vault.catalogue import settings
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 from vault.custody import DocumentMetadata
@@ -59,7 +59,6 @@ from vault.errors import VaultError
 LONGEST_DELAY: Final = timedelta(hours=1)
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
 MANDATORY: Final = frozenset({"yara"})
-SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PERSISTENT_SCANS: Final = 16
 STILL_OPEN: Final = "waiting:still-open"
 # A door closes its file when it has read that it is durable: waiting this long (seconds) costs no attempt.
@@ -276,7 +275,6 @@ class InspectionDesk:
             self.put_back(row.id)
             return
         try:
-            await self._note_clamd(verdict)
             judgement = judge(verdict, await self._circumstances(claimed))
             if judgement.event is None:
                 await self.drop_parts(claimed)
@@ -532,43 +530,12 @@ class InspectionDesk:
             year_end=filing.year_end(client.fiscal_year_end),
             known_classes=frozenset(core.rules.record_classes),
             scanners=MANDATORY,
-            clamd=await self._clamd_policy(),
+            clamd=await scanner.policy(core),
         )
-
-    async def _clamd_policy(self) -> Any:
-        match self._core.config.inspect.clamd:
-            case "off":
-                return "off"
-            case "required":
-                return "required"
-            case _:
-                return "required" if await self._core.read(_clamd_seen) else "optional"
 
     async def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect
         return "" if settings_.clamd == "off" else settings_.clamd_address
-
-    async def _note_clamd(self, verdict: Verdict) -> None:
-        """Remember the first time clamd judged anything: from then on "auto" means required."""
-        answered = any(
-            scan.scanner == "clamd" and scan.outcome not in {"unavailable", "skipped"}
-            for scan in verdict.scans
-        )
-        if not answered or await self._core.read(_clamd_seen):
-            return
-        now = self._core.now()
-
-        def work(tx: Transaction) -> None:
-            if _clamd_seen(tx.connection):
-                return
-            settings.put(tx.connection, SETTING_CLAMD_SEEN, stamp(now))
-            self._core.record(tx, "scanner.adopted", "clamd", ACTOR_CORE, now)
-
-        await self._core.write(work)
-
-
-def _clamd_seen(connection: Connection) -> bool:
-    return settings.value(connection, SETTING_CLAMD_SEEN) is not None
 
 
 def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[Any] | None:

@@ -362,7 +362,12 @@ def expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> 
 
 
 def expire(
-    core: Core, tx: Transaction, document_id: str, now: datetime, actor: str = ACTOR_CORE
+    core: Core,
+    tx: Transaction,
+    document_id: str,
+    now: datetime,
+    actor: str = ACTOR_CORE,
+    **facts: str,
 ) -> None:
     """End a PARTIAL document, inside a transaction: its row keeps neither key nor name."""
     next_state(State.PARTIAL, Event.EXPIRE)
@@ -379,4 +384,4 @@ def expire(
         )
     )
     if changed.rowcount:
-        core.record(tx, "document.expired", document_id, actor, now)
+        core.record(tx, "document.expired", document_id, actor, now, **facts)

@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 from gateway.doors.sftp.protocol import MAX_READ
 from gateway.errors import GatewayError, Refusal
+from gateway.floor import Floor
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Abandon,
@@ -83,6 +84,7 @@ class Upload:
         self._resumed = reply.resumed_size
         self._position = reply.resumed_size
         self._replaces = reply.replaces
+        self._floor = Floor(self._descriptor, reply.floor)
         self._limit = self._most
         self._too_large = f"A file here may have at most {self._most} bytes."
         if reply.room is not None and reply.room < self._most:
@@ -115,6 +117,7 @@ class Upload:
             download = Download(former, descriptors[0])
             try:
                 while data := download.read(self._position, COPY):
+                    self._floor.take(len(data))
                     self._writer.write(data)
                     self._hash.update(data)
                     self._position += len(data)
@@ -187,6 +190,7 @@ class Upload:
 
     def _take(self, data: memoryview) -> None:
         try:
+            self._floor.take(len(data))
             self._writer.write(data)
         except StorageFull as error:
             self._fail(Refusal("full", FULL), error)

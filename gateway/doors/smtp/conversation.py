@@ -21,14 +21,13 @@ import asyncio
 import ssl
 from abc import abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
-from gateway.doors.smtp.connections import Connections, source_of
-from gateway.doors.smtp.intake import Intake
+from gateway.doors.smtp.connections import Connections, Progress, origin_of
+from gateway.doors.smtp.intake import Connect, Intake
 
 READ: Final = 256 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
@@ -37,6 +36,7 @@ MAX_COMMANDS: Final = 1000
 MAX_ERRORS: Final = 10
 HANDSHAKE_SECONDS: Final = 30.0
 LINGER: Final = 10.0  # seconds a closed connection may take to read its last reply
+DISPLACED_LINGER: Final = 1.0  # the same of one that was displaced: its place is another's already
 
 log = structlog.get_logger("smtp")
 
@@ -48,7 +48,7 @@ class Terms:
     domain: str
     limit: int
     timeout: float
-    core_socket: Path
+    connect: Connect
     connections: Connections
     tls: ssl.SSLContext | None
 
@@ -73,8 +73,9 @@ class Conversation(SMTP):
         )
         self._terms = terms
         self._admitted = False
+        self.progress = Progress(loop.time())
         self._peer = ""
-        self._core = Intake(terms.core_socket)
+        self._core = Intake(terms.connect)
         self._pending = bytearray()  # read from the network, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
@@ -97,9 +98,8 @@ class Conversation(SMTP):
         """Admit the peer or say why not; its task starts in aiosmtpd."""
         address = transport.get_extra_info("peername") or ("",)
         self._peer = str(address[0])
-        refusal = self._terms.connections.admit(self, source_of(address))
+        refusal = self._terms.connections.admit(self, origin_of(address), self.loop.time())
         if refusal:
-            log.warning("connection refused", why=refusal)
             self.transport = transport
             self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}")
             return
@@ -109,6 +109,7 @@ class Conversation(SMTP):
     def data_received(self, data: bytes) -> None:
         """Feed the reader that is current: STARTTLS replaces it."""
         if self._admitted:
+            self.progress.add(len(data), self.loop.time())
             self._reader.feed_data(data)
 
     def eof_received(self) -> bool:
@@ -131,6 +132,13 @@ class Conversation(SMTP):
         if self._idle:
             self._farewell(f"421 4.3.2 {self._terms.domain} closing")
 
+    def displace(self) -> None:
+        """Another needs the place: end now; an unfinished message is dropped as after any end."""
+        self._farewell(
+            f"421 4.3.2 {self._terms.domain} too busy for slow connections, try again later",
+            DISPLACED_LINGER,
+        )
+
     def cut(self) -> None:
         """End now."""
         if self.transport is not None:
@@ -139,7 +147,7 @@ class Conversation(SMTP):
     def _timeout_cb(self) -> None:
         self._farewell("421 4.4.2 Timeout exceeded")
 
-    def _farewell(self, reply: str = "") -> None:
+    def _farewell(self, reply: str = "", linger: float = LINGER) -> None:
         """Say what is still to be said, and a last thing, and close."""
         # Not every loop's transports are subclasses of asyncio's (uvloop).
         transport = cast("asyncio.Transport | None", self.transport)
@@ -151,7 +159,7 @@ class Conversation(SMTP):
         self._replies.clear()
         transport.close()
         # A peer that reads nothing would keep a closed connection alive for ever.
-        self._linger = self.loop.call_later(LINGER, transport.abort)
+        self._linger = self.loop.call_later(linger, transport.abort)
 
     # ── the loop ──
 
@@ -201,6 +209,7 @@ class Conversation(SMTP):
         Raises:
             HangUp: the peer has ended; on a timeout the timer closes the connection.
         """
+        self.progress.held = False
         self._reset_timeout(max(seconds, 0.001))
         await self._flush()
         data = await self._reader.read(READ)
@@ -221,7 +230,8 @@ class Conversation(SMTP):
         return line
 
     def _hold_timer(self) -> None:
-        """While the core works the peer is not late."""
+        """While the core works the peer is not late, and not slow."""
+        self.progress.held = True
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
 
@@ -233,6 +243,7 @@ class Conversation(SMTP):
         """
         await self._flush()
         self._hold_timer()  # the handshake has its own
+        self.progress.held = False
         transport = cast("asyncio.Transport", self.transport)
         # From here to the swap of the protocol nothing is awaited: every byte that came in clear is in the
         # old reader or in `_pending`, and both end here (CVE-2024-34083).

@@ -16,11 +16,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
+from gateway.floor import Floor
 from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import (
     Abandon,
@@ -34,14 +35,17 @@ from gateway.wire.messages import (
 )
 from vault.sealed import SealedWriter, document_context
 
+Connect = Callable[[], Awaitable[AsyncChannel]]
+"""Opens a connection to the core (raises Disconnected)."""
+
 CORE_PATIENCE: Final = 120.0  # seconds a reply may take: a commit syncs a file to a slow disk
 
 
 class Intake:
     """The core, as one SMTP connection sees it."""
 
-    def __init__(self, socket_path: Path) -> None:
-        self._path = socket_path
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
         self._channel: AsyncChannel | None = None
 
     async def recipient(
@@ -76,7 +80,7 @@ class Intake:
         try:
             async with asyncio.timeout(CORE_PATIENCE):
                 if self._channel is None:
-                    self._channel = await AsyncChannel.connect(self._path)
+                    self._channel = await self._connect()
                 reply, descriptors = await self._channel.call(request)
             if not isinstance(reply, expected):
                 for descriptor in descriptors:
@@ -110,6 +114,7 @@ class Incoming:
         self._descriptor = descriptor
         self._settled = False
         self._hash = hashlib.sha256()
+        self._floor = Floor(descriptor, begun.floor)
         self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         self.document_id = begun.document_id
         self.room = begun.room
@@ -121,6 +126,7 @@ class Incoming:
 
     def write(self, data: bytes) -> None:
         """Seal and hash the next bytes (raises StorageFull, StorageFailed, VaultError)."""
+        self._floor.take(len(data))
         self._writer.write(data)
         self._hash.update(data)
 

@@ -2,7 +2,8 @@
 
 Promises: a port in use is said with the key that names it; SIGTERM stops accepting at once and lets
 running transactions finish for `STOP_PATIENCE` seconds. One event loop serves all connections (uvloop if
-it is installed); the door holds no key but those of the messages it is receiving.
+it is installed); the door holds no key but those of the messages it is receiving. Before it reads a byte of
+a stranger it is fenced in for good (`fence`); the core is reached through a helper outside (`usher`).
 
 Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md), DKIM, SPF and DMARC.
 """
@@ -22,10 +23,13 @@ import structlog
 
 from gateway import service
 from gateway.config import Config, parse_listen
-from gateway.doors.smtp.connections import Connections
+from gateway.doors.smtp.connections import COMPLAINT, Connections
 from gateway.doors.smtp.conversation import Terms
+from gateway.doors.smtp.fence import raise_fence
 from gateway.doors.smtp.session import DoorSession
-from gateway.errors import ConfigurationError
+from gateway.doors.smtp.usher import READY, STOPPING, WELL, Usher, start
+from gateway.errors import ConfigurationError, Disconnected
+from gateway.jail.jail import forgo_rings
 
 BACKLOG: Final = 256
 STOP_PATIENCE: Final = 10.0
@@ -34,15 +38,22 @@ log = structlog.get_logger("smtp")
 
 
 def run(config: Config) -> None:
-    """Accept connections until SIGTERM or SIGINT (raises ConfigurationError)."""
+    """Accept connections until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: it can't be served so. JailError: it can't be fenced in. Disconnected: it has lost
+            its usher, and must start anew.
+    """
     service.configure_logging(config, "smtp")
     service.forbid_core_dumps()
     # aiosmtpd logs whole commands, with addresses.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
     context = tls_context(config)
     listener = listen(config.smtp.listen)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(config, listener, context))
+    usher = start(config.socket("smtp"))
+    # Never closed: closing a loop may take sockets that the fence denies (uvloop), and the process ends now.
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    runner.run(_serve(config, listener, context, usher))
 
 
 def listen(address: str) -> socket.socket:
@@ -91,11 +102,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
+    forgo_rings()  # libuv would build on one
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 
 
-async def _serve(config: Config, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
+async def _serve(
+    config: Config, listener: socket.socket, tls: ssl.SSLContext | None, usher: Usher
+) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
     stop = asyncio.Event()
@@ -106,28 +120,47 @@ async def _serve(config: Config, listener: socket.socket, tls: ssl.SSLContext | 
         domain=config.smtp.domain,
         limit=config.smtp.max_message_size,
         timeout=config.smtp.timeout,
-        core_socket=config.socket("smtp"),
+        connect=usher.connect,
         connections=connections,
         tls=tls,
     )
     server = await loop.create_server(lambda: DoorSession(terms, loop), sock=listener)
-    watchdog = asyncio.create_task(_watchdog())
-    service.ready()
+    report = raise_fence(config)  # from here on strangers are read from
+    if report.missing:
+        log.warning("the kernel lacks fences for the mail door", missing=report.missing)
+    ends = [asyncio.create_task(event.wait()) for event in (stop, usher.lost)]
+    rest = [
+        *ends,
+        asyncio.create_task(_watchdog(usher)),
+        asyncio.create_task(_complain(connections)),
+    ]
+    usher.notify(READY)
     log.info("mail door listens", address=config.smtp.listen, tls=tls is not None)
-    await stop.wait()
-    service.notify("STOPPING=1")
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    usher.notify(STOPPING)
     log.info("mail door stops", connections=len(connections))
     server.close()
     await connections.close(STOP_PATIENCE)
-    watchdog.cancel()
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    if usher.lost.is_set():
+        raise Disconnected("mail door: expected its usher, found it gone; it must start anew")
 
 
-async def _watchdog() -> None:
+async def _watchdog(usher: Usher) -> None:
     """Tell the supervisor that the loop turns."""
     interval = service.watchdog_interval()
     while interval is not None:
-        service.notify("WATCHDOG=1")
+        usher.notify(WELL)
         await asyncio.sleep(interval)
+
+
+async def _complain(connections: Connections) -> None:
+    """Say what is left to say of refused connections once nobody is refused any more."""
+    while True:
+        await asyncio.sleep(COMPLAINT)
+        connections.complain(asyncio.get_running_loop().time())
 
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.doors.smtp.connections import MIN_RATE
 from gateway.doors.smtp.conversation import (
     MAX_COMMAND,
     MAX_ENVELOPE_COMMAND,
@@ -42,7 +43,6 @@ from gateway.errors import GatewayError, Refusal
 from vault.errors import StorageFull, VaultError
 
 MAX_RECIPIENTS: Final = 50
-MIN_RATE: Final = 1024  # bytes a second of a message, on average after one timeout's grace
 
 NOT_NOW: Final = "451 4.3.0 The message could not be stored; try again later"
 FULL: Final = "452 4.3.1 No room for the message now; try again later"
@@ -244,6 +244,7 @@ class DoorSession(Conversation):
         except (GatewayError, VaultError) as error:
             log.warning("message not stored", error=type(error).__name__)
             return _reply_for(error)
+        self.progress.acknowledged = True
         log.info("message received", document=incoming.document_id, size=size)
         return f"250 2.0.0 Stored as {incoming.document_id}"
 
