@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
+    from lxml.etree import XMLParser, _Element
 
 NAME: Final = "xml"
 MAX_XML: Final = 32 * MIB
@@ -24,6 +25,17 @@ _PROLOG: Final = 64 * 1024
 _DOCTYPE: Final = re.compile(r"<!\s*(DOCTYPE|ENTITY)\b", re.IGNORECASE)
 _SCRIPT: Final = re.compile(r"<(\w+:)?(script|iframe|foreignObject)\b", re.IGNORECASE)
 _STYLESHEET: Final = re.compile(r"<\?xml-stylesheet\b", re.IGNORECASE)
+
+_SAFE: Final[dict[str, Any]] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "attribute_defaults": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
 
 
 def looks_like_xml(head: bytes) -> bool:
@@ -53,19 +65,8 @@ def parse(data: bytes) -> _Element:
         raise Unreadable("over_limit", f"XML: expected at most {MAX_XML} bytes, found {len(data)}")
     if _DOCTYPE.search(decode_head(data[:_PROLOG])):
         raise Unreadable("malformed", "XML: expected no document type declaration, found one")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        attribute_defaults=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-        recover=False,
-    )
     try:
-        root = etree.fromstring(data, parser)
+        root = etree.fromstring(data, _parser(recover=False))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         # The library's message quotes the document: only its class goes on.
         raise Unreadable(
@@ -74,6 +75,55 @@ def parse(data: bytes) -> _Element:
     if root.getroottree().docinfo.internalDTD is not None:
         raise Unreadable("malformed", "XML: expected no document type declaration, found one")
     return root
+
+
+def parse_broken(data: bytes) -> _Element | None:
+    """What can be read of XML that `parse` refuses, for a look at what it holds; None: nothing."""
+    from lxml import etree
+
+    if len(data) > MAX_XML or _DOCTYPE.search(decode_head(data)):
+        return None
+    try:
+        return etree.fromstring(data, _parser(recover=True))
+    except (etree.XMLSyntaxError, ValueError, LookupError):
+        return None
+
+
+def stream(chunks: Iterable[bytes], names: tuple[str, ...], *, clear: str) -> Iterator[_Element]:
+    """The elements with these local names, in order, without holding the tree.
+
+    Args:
+        clear: local name of the elements that are forgotten as soon as they have ended.
+
+    Raises:
+        Unreadable: not well-formed.
+    """
+    from lxml import etree
+
+    wanted = [f"{{*}}{name}" for name in (*names, clear)]
+    parser = etree.XMLPullParser(events=("end",), tag=wanted, recover=False, **_SAFE)
+    try:
+        for chunk in chunks:
+            parser.feed(chunk)
+            for _event, item in cast("Iterator[tuple[str, _Element]]", parser.read_events()):
+                if not str(item.tag).endswith("}" + clear):
+                    yield item
+                    continue
+                item.clear()
+                parent = item.getparent()
+                if parent is not None:
+                    del parent[: parent.index(item)]
+        parser.close()
+    except (etree.XMLSyntaxError, ValueError, LookupError) as error:
+        raise Unreadable(
+            "malformed", f"XML: expected a well-formed document, found {type(error).__name__}"
+        ) from None
+
+
+def _parser(*, recover: bool) -> XMLParser:
+    from lxml import etree
+
+    return etree.XMLParser(recover=recover, **_SAFE)
 
 
 def scan(document: Document, limits: Limits) -> Examination:
