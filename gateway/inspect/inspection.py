@@ -265,7 +265,7 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     elif found.package is not None and not media.is_workbook(found.media_type):
         reading = read.read_package(found.package, limits)
     elif media.is_workbook(found.media_type):
-        reading = read.read_sheets(document, limits)
+        reading = read.read_sheets(document, limits, found.package)
     if reading is None:
         return
     found.classification, facts = classify.classify(reading, found.media_type)

@@ -35,6 +35,10 @@ _TEMPLATES: Final = ("/attachedtemplate", "/frame", "/subdocument", "/afchunk")
 _LINKS: Final = ("/hyperlink",)
 _PROGRAM_ACTIONS: Final = ("ppaction://program", "ppaction://macro", "ppaction://ole")
 
+# Only where there is the code of a field do the marks and the text around it matter.
+_FIELD_TEXTS: Final = frozenset({"instrText", "delInstrText", "fldSimple"})
+_AROUND_FIELDS: Final = frozenset({"fldChar", "t", "p"})
+_MAX_NESTED: Final = 32  # fields within fields; Word takes 20
 _CODE, _RESULT, _SHOWN = range(3)
 
 Attributes = dict[str, str]
@@ -50,6 +54,8 @@ class _Fields:
         self._results: list[int] = []  # for each: its code, its result, or a result with text
 
     def begin(self) -> None:
+        if len(self._open) == _MAX_NESTED:
+            self._result.mark(references.FIELD)
         self._open.append("")
         self._results.append(_CODE)
 
@@ -61,7 +67,7 @@ class _Fields:
 
     def shown(self, item: _Element) -> None:
         """Text of a result: a nested field's becomes part of the code around it."""
-        if len(self._open) > 1 and self._results[-1] and self._results[-2] == _CODE:
+        if 1 < len(self._open) < _MAX_NESTED and self._results[-1] and self._results[-2] == _CODE:
             self._results[-1] = _SHOWN
             self._open[-2] = _joined(self._open[-2], _text(item))
 
@@ -75,7 +81,7 @@ class _Fields:
         code = self._open.pop()
         result = self._results.pop()
         self.judge(code)
-        if self._open and result != _SHOWN:
+        if result != _SHOWN and 0 < len(self._open) < _MAX_NESTED:
             self.code(references.written(code))
 
     def paragraph(self) -> None:
@@ -98,35 +104,48 @@ def _joined(before: str, text: str) -> str:
     return (before + text[: references.FIELD_LENGTH + 1]) if before.strip() else text.lstrip()
 
 
-def check(data: bytes, result: Examination) -> None:
+def check(data: bytes, result: Examination, *, strict: bool = True) -> None:
     """Look through one part or document.
 
     Args:
         result: takes the codes; `unreadable` becomes "malformed" where the XML is not well-formed.
+        strict: False for parts that office programs write like HTML (VML): these are looked through only.
     """
     try:
         root = scan_xml.parse(data)
     except Unreadable as error:
-        result.unreadable = result.unreadable or error.reason
+        if strict:
+            result.unreadable = result.unreadable or error.reason
         broken = scan_xml.parse_broken(data)
         if broken is not None:
             _walk(((_local(item.tag), item) for item in broken.iter("*")), result)
         return
-    _walk(_chosen(root), result)
+    _walk(_chosen(root, data), result)
 
 
 def check_sheet(chunks: Iterable[bytes], result: Examination) -> None:
     """Look through the formulas of a sheet that is too large to hold (raises Unreadable)."""
     fields = _Fields(result)
-    for item in scan_xml.stream(chunks, ("f", "formula", "formula1", "formula2"), clear="row"):
-        _formula(item, fields, result)
+    for item in scan_xml.stream(chunks, ("f", "formula", "formula1", "formula2"), "row"):
+        if _local(item.tag) != "row":
+            _formula(item, fields, result)
 
 
-def _chosen(root: _Element) -> Iterator[tuple[str, _Element]]:
-    """The elements that matter, in document order; the choice is made outside Python."""
-    patterns = [f"{{*}}{name}" for name in _LOOKS]
-    patterns += [f"{{{_ODF}{space}:1.0}}*" for space in _ODF_SPACES]
-    for element in root.iter(*patterns):
+def _chosen(root: _Element, data: bytes) -> Iterator[tuple[str, _Element]]:
+    """The elements that matter, in document order.
+
+    The choice is made outside Python: a large text without a field has millions of elements to pass over.
+    """
+    names = set(_LOOKS)
+    coding = (root.getroottree().docinfo.encoding or "UTF-8").upper()
+    if coding in {"UTF-8", "US-ASCII", "ASCII"}:
+        names = {name for name in _LOOKS if name.encode() in data}
+    if not names & _FIELD_TEXTS:
+        names -= _AROUND_FIELDS
+    patterns = [f"{{*}}{name}" for name in names]
+    if _ODF.encode() in data or coding not in {"UTF-8", "US-ASCII", "ASCII"}:
+        patterns += [f"{{{_ODF}{space}:1.0}}*" for space in _ODF_SPACES]
+    for element in root.iter(*patterns) if patterns else ():
         yield _local(element.tag), element
 
 

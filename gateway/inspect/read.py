@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import scan_xml, structure
+from gateway.inspect import extent, scan_xml, structure
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
 
 if TYPE_CHECKING:
@@ -30,6 +32,15 @@ _MAX_CELL: Final = 200
 _MAX_COLUMNS: Final = 60
 _MAX_MEMBER: Final = 16 * MIB
 _SAMPLE: Final = 64 * 1024
+_MAX_ELEMENTS: Final = 400_000
+_MAX_LINE: Final = 1000
+# Long runs of combining marks take the square of their length to put in order (UAX #15, section 13).
+_MOST_MARKS: Final = 30
+_MARKS: Final = re.compile(
+    "["
+    + "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code)))
+    + "]{31,}"
+)
 _W: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _T: Final = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
@@ -82,10 +93,17 @@ def read_text(document: Document, limits: Limits) -> Reading:
     return Reading(normalise(text, limits), structure.read_edifact(text))
 
 
-def read_sheets(document: Document, limits: Limits) -> Reading:
-    """The names and first rows of a workbook's sheets."""
+def read_sheets(document: Document, limits: Limits, opened: Archive | None) -> Reading:
+    """The names and first rows of a workbook's sheets.
+
+    Args:
+        opened: the package, or None for a compound file.
+    """
     import python_calamine
 
+    if not extent.is_modest(document, limits, opened):
+        # The library lays a sheet out as a table from its first to its last cell: two cells can end a worker.
+        return Reading()
     with python_calamine.load_workbook(document.stream()) as book:
         lines: list[str] = []
         for name in book.sheet_names[:_MAX_SHEETS]:
@@ -130,21 +148,41 @@ def _read_paragraphs(
     limits: Limits,
 ) -> Reading:
     lines: list[str] = []
-    room = limits.max_text
     for name in names:
         root = _member(opened, name)
-        if root is None:
-            continue
-        for paragraph in root.iter(*paragraphs):
-            texts = (
-                (item.text or "" for item in paragraph.iter(run)) if run else paragraph.itertext()
-            )
-            line = "".join(str(text) for text in texts)
-            lines.append(line[:1000])
-            room -= len(line)
-            if room <= 0:
-                break
+        if root is not None:
+            lines += _lines(root, frozenset(paragraphs), run, limits.max_text)
     return Reading(normalise("\n".join(lines), limits))
+
+
+def _lines(root: _Element, paragraphs: frozenset[str], run: str | None, room: int) -> Iterator[str]:
+    """Paragraph by paragraph, in one pass: paragraphs lie within each other, to any depth.
+
+    Args:
+        run: the elements whose text counts; None: any text within a paragraph.
+    """
+    from lxml import etree
+
+    line: list[str] = []
+    depth = 0
+    for count, (event, item) in enumerate(etree.iterwalk(root, events=("start", "end"))):
+        if room <= 0 or count > _MAX_ELEMENTS:
+            break
+        text = ""
+        if item.tag in paragraphs:
+            if line:
+                yield "".join(line)
+                line = []
+            depth += 1 if event == "start" else -1
+        if event == "start" and (item.tag == run or (run is None and depth)):
+            text = item.text or ""
+        elif event == "end" and run is None and depth:
+            text = item.tail or ""
+        if text:
+            line.append(text[:_MAX_LINE])
+            room -= len(text)
+    if line:
+        yield "".join(line)
 
 
 def _read_ofd(opened: Archive, limits: Limits) -> Reading:
@@ -167,13 +205,17 @@ def _read_ofd(opened: Archive, limits: Limits) -> Reading:
         root = _member(opened, name)
         if root is None:
             continue
-        for item in root.iter("{*}TextObject"):
-            box = (item.get("Boundary") or "").split()
-            text = "".join(code.text or "" for code in item.iter("{*}TextCode"))
+        box: list[str] = []
+        for item in itertools.islice(root.iter("{*}TextObject", "{*}TextCode"), _MAX_ELEMENTS):
+            if str(item.tag).endswith("TextObject"):
+                box = (item.get("Boundary") or "")[:_MAX_CELL].split()
+                continue
             with contextlib.suppress(ValueError, IndexError):
-                placed.append((round(float(box[1]) / 3), float(box[0]), text[:1000]))
+                text = (item.text or "")[:_MAX_LINE]
+                placed.append((round(float(box[1]) / 3), float(box[0]), text))
     lines: dict[float, list[str]] = {}
-    for row, _column, text in sorted(placed):
+    placed.sort(key=lambda each: each[:2])  # pieces of one object stay in order
+    for row, _column, text in placed:
         lines.setdefault(row, []).append(text)
     reading.text = normalise("\n".join(" ".join(line) for line in lines.values()), limits)
     return reading
@@ -181,7 +223,8 @@ def _read_ofd(opened: Archive, limits: Limits) -> Reading:
 
 def normalise(text: str, limits: Limits) -> str:
     """NFKC, one kind of line end, no control characters, bounded: what patterns can rely on."""
-    text = unicodedata.normalize("NFKC", text[: limits.max_text])
+    text = _MARKS.sub(lambda found: found[0][:_MOST_MARKS], text[: limits.max_text])
+    text = unicodedata.normalize("NFKC", text)[: limits.max_text]  # it may grow eighteenfold
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ufeff]", " ", text)
 

@@ -24,7 +24,7 @@ LINK: Final = "office.external_link"
 FIELD: Final = "office.fetching_field"
 FORMULA: Final = "office.reaching_formula"
 
-FIELD_LENGTH: Final = 8192  # characters of a field's code that are judged; Word itself takes fewer
+FIELD_LENGTH: Final = 4096  # characters of a field's code that are judged; Word itself takes fewer
 _WEB: Final = frozenset({"http", "https", "ftp", "ftps", "sftp"})
 _PLAIN: Final = frozenset(
     {

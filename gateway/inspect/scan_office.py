@@ -8,8 +8,7 @@ they do well (VBA, encryption, RTF objects); what they miss is done here: Excel 
 Rules: macros that start by themselves and reach outside are `found`; any macro, DDE, external link
 or embedded object is `suspect`. An exception in a library is a failure, never clean. Codes only.
 
-Sources: ECMA-376 part 2 (packages, relationships), [MS-XLS] 2.4.28 BoundSheet8, [MS-PPT] 2.3.1
-record header and 2.10.34 ExOleObjStg, [MS-DOC] 2.8.25 (field characters), ODF 1.3 part 2.
+Sources: ECMA-376 part 2 (packages), ODF 1.3 part 2 (packages), [MS-CFB].
 """
 
 from __future__ import annotations
@@ -17,14 +16,13 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import re
-import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from gateway.inspect import archive, office_markup, references, rich_text, scan_xml
+from gateway.inspect import archive, office_markup, office_records, references, rich_text, scan_xml
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable, error_code
 
 NAME: Final = "office"
@@ -32,39 +30,13 @@ OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 MAX_MEMBERS: Final = 20_000
 _MAX_PART: Final = 16 * MIB
 _MAX_STREAM: Final = 32 * MIB
+_EXPANSION: Final = 100
+_EXPANSION_FREE: Final = 8 * MIB
+_MEDIA: Final = re.compile(r"(?:^|/)(?:media|Pictures|Res|Thumbnails)/[^/]*$", re.IGNORECASE)
 _MAX_INNER: Final = 64 * MIB
 _MAX_WITHIN: Final = 2
-_MAX_RECORDS: Final = 500_000
 _INSTALLER_CLSID: Final = "000C1084-0000-0000-C000-000000000046"
-_BIFF_BOUNDSHEET: Final = 0x85
-_BIFF_SHEET_MACRO: Final = b"\x01"
-_BIFF_SUPBOOK: Final = 0x01AE
-_BIFF_SUPBOOK_INSIDE: Final = (b"\x01\x04", b"\x01\x3a", b"")  # this workbook, an add-in, cut off
-_BIFF_FORMULAS: Final = frozenset({0x0006, 0x0206, 0x0406, 0x0221, 0x04BC, 0x0018})
-# PtgFuncVar and PtgFunc with CALL, REGISTER.ID or RTD ([MS-XLS] 2.5.198.17, 2.5.198.62).
-_BIFF_CALL: Final = re.compile(
-    rb"(?:[\x22\x42\x62][\x01-\x1e]|[\x21\x41\x61])(?:\x96\x00|\x0b\x01|\x7b\x01)", re.DOTALL
-)
-_BIFF_HLINK: Final = 0x01B8
-_BIFF_OUTSIDE: Final = re.compile(
-    rb"(?:\\\x00){2}[^\x00]\x00|\\\\[A-Za-z0-9]|f\x00i\x00l\x00e\x00:\x00", re.IGNORECASE
-)
-_PPT_CONTAINER: Final = 0xF
-_PPT_OLE_STORAGE: Final = 0x1011
-_PPT_OLE_LINK: Final = 0x0FCE
-# A field's code in a binary document, up to the next mark of a field; one or two bytes a character.
-_FIELD: Final = re.compile(rb"\x13([^\x13-\x15]{3,1000})")
-_WIDE_FIELD: Final = re.compile(rb"\x13\x00((?:(?![\x13-\x15]\x00)..){3,1000})", re.DOTALL)
-_FUTURE_FUNCTION: Final = re.compile(
-    b"(?:"
-    + b"|".join(
-        name.encode(coding)
-        for name in ("_xlfn.WEBSERVICE", "_xlfn.FILTERXML", "_xlfn.IMAGE", "_xlfn._xlws.IMAGE")
-        for coding in ("ascii", "utf-16-le")
-    )
-    + b")",
-    re.IGNORECASE,
-)
+_TEXTS: Final = (".xml", ".rels", ".rdf", ".vml")
 # A cell that hands a command to a program (=cmd|'/C …'!A0), and functions that reach outside.
 _FORMULA_PROGRAM: Final = re.compile(
     r"(?:^|[,;\t|\r\n])[\s\"']{0,20}[=+\-@][^\r\n|]{0,400}\|[^\r\n|!]{0,400}!"
@@ -129,6 +101,7 @@ def scan_package(
         result.unreadable = reason
     for name in opened.names():
         _check_name(name, result)
+    room = _check_expansion(opened)
     for member in opened.members:
         try:
             if member.file_size > _MAX_PART:
@@ -142,12 +115,32 @@ def scan_package(
             continue
         for rule, found in scan_member(data):
             result.mark(f"rule:{rule}", found=found)
-        _check_member(member.filename, data, result)
+        if not member.filename.lower().endswith(_TEXTS) and not scan_xml.looks_like_xml(data):
+            _check_bytes(member.filename, data, result)
+            continue
+        room -= len(data)
+        if room < 0:
+            raise Unreadable("over_limit", "package: expected less text among its media")
+        _check_text(member.filename, data, result)
     if "office.macros" in result.suspect:
         macros = opened.read(_vba_name(opened), min(_MAX_STREAM, limits.max_whole_bytes))
         if macros is not None:
             _grade_macros(macros, result)
     return result
+
+
+def _check_expansion(opened: archive.Archive) -> int:
+    """How many bytes of a package may be parsed, refused before any is expanded.
+
+    Text that fills a thousand times its size is written to keep readers busy; office programs reach a
+    ratio of twenty. Media may be all one colour: they count only if they turn out to be text.
+    """
+    texts = [member for member in opened.members if not _MEDIA.search(member.filename)]
+    expanded = sum(member.file_size for member in texts)
+    room = max(_EXPANSION_FREE, _EXPANSION * sum(m.compress_size for m in texts))
+    if expanded > room:
+        raise Unreadable("over_limit", f"package: expected {room} bytes at most, found {expanded}")
+    return room
 
 
 def _check_large(opened: archive.Archive, member: zipfile.ZipInfo, result: Examination) -> None:
@@ -202,17 +195,19 @@ def _check_name(name: str, result: Examination) -> None:
         result.mark("office.embedded_object")
 
 
-def _check_member(name: str, data: bytes, result: Examination) -> None:
+def _check_bytes(name: str, data: bytes, result: Examination) -> None:
     lower = name.lower()
     if is_compound(data[:8]) and not lower.endswith("vbaproject.bin"):
         result.mark("office.embedded_object")
-    if lower.endswith(".bin"):
-        if lower.endswith("connections.bin"):
-            result.mark("office.external_connection")
-        _check_binary_names(data, result)
-    # By content too: the list of content types may make a part of any name an XML part.
-    if not lower.endswith((".xml", ".rels", ".rdf", ".vml")) and not scan_xml.looks_like_xml(data):
-        return
+    if lower.endswith("connections.bin"):
+        result.mark(office_markup.CONNECTION)
+    if lower.endswith(".bin") and office_records.FUTURE_FUNCTION.search(data):
+        result.mark(references.FORMULA)
+
+
+def _check_text(name: str, data: bytes, result: Examination) -> None:
+    """A part that is XML by its name or content: the list of types may make any name an XML part."""
+    lower = name.lower()
     text = data.decode("utf-8", "replace") if data[:2] not in {b"\xff\xfe", b"\xfe\xff"} else ""
     text = text or scan_xml.decode_head(data)
     if re.search(r"<!\s*(DOCTYPE|ENTITY)\b", text, re.IGNORECASE):
@@ -232,13 +227,7 @@ def _check_member(name: str, data: bytes, result: Examination) -> None:
         result.mark("office.external_connection")
     if "onLoad=" in text and "customui" in lower:
         result.mark("office.macros")
-    office_markup.check(data, result)
-
-
-def _check_binary_names(data: bytes, result: Examination) -> None:
-    """Binary workbooks keep newer functions by name ([MS-XLSB] 2.2.2.2, future functions)."""
-    if _FUTURE_FUNCTION.search(data):
-        result.mark(references.FORMULA)
+    office_markup.check(data, result, strict=not lower.endswith(".vml"))
 
 
 # ── compound files ───────────────────────────────────────────────────────────────────────────────
@@ -264,8 +253,8 @@ def scan_compound(document: Document, limits: Limits) -> Examination:
             lambda: _check_encryption(data, ole, result),
             lambda: _check_streams(ole, result),
             lambda: _check_workbook(ole, result),
-            lambda: _check_presentation(ole, result),
-            lambda: _check_word(ole, result),
+            lambda: office_records.check_presentation(_stream(ole, "PowerPoint Document"), result),
+            lambda: office_records.check_word(_stream(ole, "WordDocument"), result),
         )
         for step in steps:
             try:
@@ -321,58 +310,11 @@ def _stream(ole: Any, name: str) -> bytes:
 
 
 def _check_workbook(ole: Any, result: Examination) -> None:
-    """Excel 4 macro sheets, and what formulas and links of a binary workbook reach ([MS-XLS])."""
     for name in ("Workbook", "Book"):
         data = _stream(ole, name)
         if ole.exists(name) and not data:
             result.fail("office.workbook_too_large")
-        _check_binary_names(data, result)
-        for kind, payload in _biff_records(data):
-            if kind == _BIFF_BOUNDSHEET and payload[5:6] == _BIFF_SHEET_MACRO:
-                result.mark("office.excel4_macros")
-            elif kind == _BIFF_SUPBOOK and payload[2:4] not in _BIFF_SUPBOOK_INSIDE:
-                result.mark(references.LINK)  # another workbook, DDE or OLE
-            elif kind in _BIFF_FORMULAS and _BIFF_CALL.search(payload):
-                result.mark(references.FORMULA)
-            elif kind == _BIFF_HLINK and _BIFF_OUTSIDE.search(payload):
-                result.mark(references.LINK)
-
-
-def _biff_records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    for _count in range(_MAX_RECORDS):
-        if offset + 4 > len(data):
-            return
-        kind, length = struct.unpack_from("<HH", data, offset)
-        yield kind, data[offset + 4 : offset + 4 + length]
-        offset += 4 + length
-
-
-def _check_presentation(ole: Any, result: Examination) -> None:
-    data = _stream(ole, "PowerPoint Document")
-    stack = [(0, len(data))]
-    for _count in range(_MAX_RECORDS):
-        if not stack:
-            return
-        offset, end = stack.pop()
-        if offset + 8 > end:
-            continue
-        version, kind, length = struct.unpack_from("<HHI", data, offset)
-        stack.append((offset + 8 + length, end))
-        if version & 0xF == _PPT_CONTAINER:
-            stack.append((offset + 8, min(offset + 8 + length, end)))
-        if kind in {_PPT_OLE_STORAGE, _PPT_OLE_LINK}:
-            result.mark("office.embedded_object")
-    result.fail("office.too_many_records")
-
-
-def _check_word(ole: Any, result: Examination) -> None:
-    """Fields stand in the text between marks ([MS-DOC] 2.8.25)."""
-    data = _stream(ole, "WordDocument")
-    for pattern, coding in ((_FIELD, "latin-1"), (_WIDE_FIELD, "utf-16-le")):
-        for found in pattern.finditer(data):
-            for code in references.field_codes(found[1].decode(coding, "replace")):
-                result.mark(code)
+        office_records.check_workbook(data, result)
 
 
 def _grade_macros(data: bytes, result: Examination) -> None:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import pdf_structure
+from gateway.inspect import pdf_expansion, pdf_pages, pdf_structure
 from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ _HEADER_WINDOW: Final = 1024
 _MAX_OBJECTS: Final = 200_000
 _MAX_NODES: Final = 2_000_000
 _MAX_NESTING: Final = 100
-_MAX_CONTENT_PAGES: Final = 50
 _MAX_EMBEDDED: Final = 16 * MIB
-_MAX_PARSED_CONTENT: Final = MIB
 _MAX_CHAIN: Final = 32
 
 _ACTIONS: Final = {
@@ -63,14 +61,6 @@ _FILTERS: Final = frozenset(
         *("AHx", "A85", "LZW", "Fl", "RL", "CCF", "DCT"),
     )
 )
-_OPERATORS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "b B b* B* BDC BI BMC BT BX c cm CS cs d d0 d1 Do DP EI EMC ET EX f F f* G g gs h i ID j J "
-        "K k l m M MP n q Q re RG rg ri s S SC sc SCN scn sh T* Tc Td TD Tf Tj TJ TL Tm Tr Ts Tw "
-        "Tz v w W W* y ' \"",
-    )
-)  # ISO 32000-1, annex A
 # Repairs that change nothing that can be seen; every other warning counts as damage.
 _HARMLESS_WARNINGS: Final = (
     "MediaBox is ",
@@ -78,7 +68,6 @@ _HARMLESS_WARNINGS: Final = (
     "xref entry for the xref stream itself is missing",
 )
 _OUTSIDE: Final = re.compile(r"^(\\\\|//|file:|smb:|javascript:|data:)", re.IGNORECASE)
-_HIDDEN_DRAWING: Final = re.compile(rb"(?:^|[\r\n])[^\r\n(]{0,80}%[^\r\n]{0,400}\b(?:Tj|TJ|Do)\b")
 _RAW_CODES: Final = (
     (re.compile(rb"/Launch\b"), "pdf.launch"),
     (re.compile(rb"/(?:JavaScript|JS)\b"), "pdf.javascript"),
@@ -98,8 +87,8 @@ def limit_library() -> None:
         parser_max_nesting=200,
         max_stream_filters=10,
         dct_max_memory=128 * MIB,
-        flate_max_memory=256 * MIB,
-        run_length_max_memory=256 * MIB,
+        flate_max_memory=128 * MIB,
+        run_length_max_memory=128 * MIB,
         png_max_memory=128 * MIB,
         tiff_max_memory=128 * MIB,
     )
@@ -136,15 +125,20 @@ def scan(document: Document, limits: Limits) -> tuple[Examination, list[tuple[st
         _scan_raw(document, result)
         return result, embedded
     with contextlib.closing(pdf):
-        steps: tuple[Callable[[], None], ...] = (
-            lambda: pdf_structure.check_structure(
-                document, pdf, result
-            ),  # before qpdf repairs the page tree
+        # The structure goes first: qpdf repairs the page tree when it is touched.
+        steps: list[Callable[[], None]] = [
+            lambda: pdf_structure.check_structure(document, pdf, result),
             lambda: _check_objects(pdf, result),
             lambda: _check_loops(pdf, result),
-            lambda: _check_pages(pdf, result),
-            lambda: embedded.extend(_embedded_files(pdf, result, limits)),
-        )
+        ]
+        if pdf_expansion.is_modest(pdf, document.size):
+            steps += [
+                lambda: pdf_pages.check(pdf, result, document.size, limits.max_pages),
+                lambda: embedded.extend(_embedded_files(pdf, result, limits)),
+            ]
+        else:
+            result.unreadable = "over_limit"
+            result.mark("pdf.expands_too_far")
         for step in steps:
             try:
                 step()
@@ -315,59 +309,7 @@ def _endless(action: Any) -> bool:
     return True
 
 
-# ── 3: pages and what is drawn ───────────────────────────────────────────────────────────────────
-
-
-def _check_pages(pdf: pikepdf.Pdf, result: Examination) -> None:
-    import pikepdf
-
-    declared: Any = pdf.Root.Pages.get("/Count")
-    pages = len(pdf.pages)
-    if isinstance(declared, int) and declared != pages:
-        result.mark("pdf.page_count")
-    for page in list(pdf.pages)[:_MAX_CONTENT_PAGES]:
-        contents = page.obj.get("/Contents")
-        streams = list(contents) if isinstance(contents, pikepdf.Array) else [contents]
-        if contents is None:
-            continue
-        size = 0
-        for stream in streams:
-            if not isinstance(stream, pikepdf.Stream):
-                # Also what was a reference to an object that the table calls free: now null.
-                result.mark("pdf.contents_type")
-                size = _MAX_PARSED_CONTENT + 1  # a page that can't be parsed as one drawing
-                continue
-            try:
-                data = stream.read_bytes()
-            except pikepdf.PdfError:
-                result.mark("pdf.unreadable_contents")
-                size = _MAX_PARSED_CONTENT + 1
-                continue
-            if b"endstream" in data:
-                result.mark("pdf.stream_in_stream")
-            if _HIDDEN_DRAWING.search(data):
-                result.mark("pdf.hidden_drawing")
-            size += len(data)
-        if 0 < size <= _MAX_PARSED_CONTENT and _unknown_operator(page):
-            result.mark("pdf.unknown_operator")
-
-
-def _unknown_operator(page: pikepdf.Page) -> bool:
-    """Whether a page's drawing has an operator no reader knows: some stop there, others go on."""
-    import pikepdf
-
-    compatible = 0  # inside BX … EX unknown operators are allowed (ISO 32000-1, section 7.8.2)
-    for instruction in pikepdf.parse_content_stream(page):
-        if isinstance(instruction, pikepdf.ContentStreamInlineImage):
-            continue
-        operator = str(instruction.operator)
-        compatible += (operator == "BX") - (operator == "EX")
-        if operator not in _OPERATORS and compatible <= 0:
-            return True
-    return False
-
-
-# ── 4: embedded files ────────────────────────────────────────────────────────────────────────────
+# ── 3: embedded files ────────────────────────────────────────────────────────────────────────────
 
 
 def _embedded_files(

@@ -89,11 +89,11 @@ def parse_broken(data: bytes) -> _Element | None:
         return None
 
 
-def stream(chunks: Iterable[bytes], names: tuple[str, ...], *, clear: str) -> Iterator[_Element]:
-    """The elements with these local names, in order, without holding the tree.
+def stream(chunks: Iterable[bytes], names: tuple[str, ...], clear: str) -> Iterator[_Element]:
+    """The elements with these local names, in the order of their ends, without holding the tree.
 
     Args:
-        clear: local name of the elements that are forgotten as soon as they have ended.
+        clear: local name of the elements that are forgotten as soon as they were given out.
 
     Raises:
         Unreadable: not well-formed.
@@ -106,13 +106,14 @@ def stream(chunks: Iterable[bytes], names: tuple[str, ...], *, clear: str) -> It
         for chunk in chunks:
             parser.feed(chunk)
             for _event, item in cast("Iterator[tuple[str, _Element]]", parser.read_events()):
+                yield item
                 if not str(item.tag).endswith("}" + clear):
-                    yield item
                     continue
                 item.clear()
                 parent = item.getparent()
-                if parent is not None:
-                    del parent[: parent.index(item)]
+                # One by one: taking out a slice counts all children each time.
+                while parent is not None and (before := item.getprevious()) is not None:
+                    parent.remove(before)
         parser.close()
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise Unreadable(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zipfile
 
 import pikepdf
 import pytest
 
-from gateway.inspect import inspection, rich_text, scan_office, scan_pdf, scan_yara
+from gateway.inspect import inspection, office_records, rich_text, scan_pdf, scan_yara
 from gateway.inspect.document import Document, Examination, Limits
 from gateway.inspect.office_markup import check
 from gateway.inspect.references import field_codes, formula_codes, place
@@ -340,8 +341,9 @@ def test_formulas_are_looked_at_wherever_a_workbook_keeps_them(part, body, formu
 
 
 def test_a_sheet_too_large_to_hold_is_read_as_a_stream(rules):
-    cell = "<row><c><v>1234567890</v></c></row>" * 500_000
-    text = f'<a xmlns="{S}">{cell}<row><c><f>{{}}</f></c></row></a>'
+    some = random.Random(1)
+    cells = "".join(f"<row><c><v>{some.randbytes(200).hex()}</v></c></row>" for _ in range(41_000))
+    text = f'<a xmlns="{S}">{cells}<row><c><f>{{}}</f></c></row></a>'
     for formula, code in (("RTD(1)", "office.reaching_formula"), ("SUM(A1)", "")):
         data = package(("xl/worksheets/sheet1.xml", text.format(formula)), main="xl/a.xml")
         found = said(inspect(data, rules))
@@ -407,49 +409,24 @@ def test_opendocument_is_looked_through_in_a_package_and_in_one_file(body, code,
 
 def test_a_binary_workbook_that_calls_or_links_is_named():
     def codes(*records):
-        class Ole:
-            data = b"".join(struct.pack("<HH", kind, len(p)) + p for kind, p in records)
-
-            def exists(self, name):
-                return name == "Workbook"
-
-            def get_size(self, _name):
-                return len(self.data)
-
-            def openstream(self, _name):
-                return io.BytesIO(self.data)
-
         result = Examination("office")
-        scan_office._check_workbook(Ole(), result)
+        data = b"".join(struct.pack("<HH", kind, len(p)) + p for kind, p in records)
+        office_records.check_workbook(data, result)
         return result.suspect
 
+    outside = "\\\\host\\a".encode("utf-16-le")
     assert codes((0x06, bytes(22) + b"\x42\x03\x7b\x01")) == ["office.reaching_formula"]
-    assert codes((0x01B8, bytes(30) + "\\\\host\\a".encode("utf-16-le"))) == [
-        "office.external_link"
-    ]
+    assert codes((0x01B8, bytes(30) + outside)) == ["office.external_link"]
     assert codes((0x23, "_xlfn.WEBSERVICE".encode("utf-16-le"))) == ["office.reaching_formula"]
     assert codes((0x06, bytes(30)), (0x01B8, "https://example.org".encode("utf-16-le"))) == []
 
 
-def test_a_binary_document_s_fields_are_named_in_both_codings():
-    class Ole:
-        def __init__(self, data):
-            self.data = data
-
-        def exists(self, _name):
-            return True
-
-        def get_size(self, _name):
-            return len(self.data)
-
-        def openstream(self, _name):
-            return io.BytesIO(self.data)
-
+@pytest.mark.parametrize("coding", ["latin-1", "utf-16-le"])
+def test_a_binary_document_s_fields_are_named_in_both_codings(coding):
     text = '\x13 INCLUDEPICTURE "\\\\\\\\host\\\\a" \x14x\x15'
-    for coding in ("latin-1", "utf-16-le"):
-        result = Examination("office")
-        scan_office._check_word(Ole(b"\xec\xa5" + text.encode(coding)), result)
-        assert result.suspect == ["office.fetching_field"]
+    result = Examination("office")
+    office_records.check_word(b"\xec\xa5" + text.encode(coding), result)
+    assert result.suspect == ["office.fetching_field"]
 
 
 # ── rich text, XFDF ──────────────────────────────────────────────────────────────────────────────
