@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ROOM: Final = 48 * MIB
 RATIO: Final = 60  # of a whole file; honest drawings reach ten
 _CALL: Final = re.compile(rb"/([^\s/<>()\[\]{}%]{1,127})\s{1,20}Do\b")
+_CALL_COST: Final = 4096  # bytes of drawing that could be gone through while a form is set up
 _MAX_CALLS: Final = 40
 _ENDLESS: Final = 1 << 60
 _STEP: Final = 256 * KIB
@@ -88,7 +89,7 @@ def _drawn(stream: Any, resources: Any, known: dict[Any, int], depth: int) -> in
         return 0
     own = stream.get("/Resources", resources)
     forms: Any = own.get("/XObject") if isinstance(own, pikepdf.Dictionary) else None
-    total = len(data)
+    total = _CALL_COST + len(data)
     calls = Counter(_CALL.findall(data))
     for name, times in calls.items() if isinstance(forms, pikepdf.Dictionary) else ():
         form = forms.get("/" + name.decode("latin-1"))

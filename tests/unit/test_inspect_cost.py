@@ -223,32 +223,32 @@ def stream(data, more=b"", times=1):
 
 
 def pages(count, extra, more=b""):
-    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 100000 0 R%s>>" % more
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]/Contents 60 0 R%s>>" % more
     kids = b" ".join(b"%d 0 R" % (3 + i) for i in range(count))
     tree = b"<</Type/Pages/Count %d/Kids[%s]>>" % (count, kids)
     return {2: tree} | {3 + i: page for i in range(count)} | extra
 
 
 def forms(deep, wide):
-    made = {100_000: stream(b"/F0 Do ")}
+    made = {60: stream(b"/F0 Do ")}
     for i in range(deep):
-        used = b"/Resources<</XObject<</F%d %d 0 R>>>>" % (i + 1, 100_002 + i)
-        made[100_001 + i] = stream(
+        used = b"/Resources<</XObject<</F%d %d 0 R>>>>" % (i + 1, 62 + i)
+        made[61 + i] = stream(
             b"/F%d Do " % (i + 1) * wide, b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]" + used
         )
-    made[100_001 + deep] = stream(b"q Q", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]")
-    return pdf(pages(1, made, b"/Resources<</XObject<</F0 100001 0 R>>>>"))
+    made[61 + deep] = stream(b"q Q", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]")
+    return pdf(pages(1, made, b"/Resources<</XObject<</F0 61 0 R>>>>"))
 
 
 def drawn(unit):
-    return lambda n: pdf(pages(50, {100_000: stream(unit * (n // len(unit)))}))
+    return lambda n: pdf(pages(50, {60: stream(unit * (n // len(unit)))}))
 
 
-ONE = pages(1, {100_000: stream(b"q Q")})
+ONE = pages(1, {60: stream(b"q Q")})
 PDF = {
-    "objects": lambda n: pdf(ONE | {200_000 + i: b"<<>>" for i in range(n // 40)}),
+    "objects": lambda n: pdf(ONE | {100 + i: b"<<>>" for i in range(n // 40)}),
     "objects without a table": many(b"9 0 obj\n<<>>\nendobj\n", b"%PDF-1.7\n"),
-    "streams": lambda n: pdf(ONE | {200_000 + i: stream(b"x", times=0) for i in range(n // 90)}),
+    "streams": lambda n: pdf(ONE | {100 + i: stream(b"x", times=0) for i in range(n // 90)}),
     "ends": many(b"\n%%EOF", pdf(ONE)),
     "line ends": many(b"\r", b"%PDF-1.7\n", pdf(ONE)),
     "numbers": many(b"1 ", b"%PDF-1.7\n", pdf(ONE)),
@@ -257,13 +257,10 @@ PDF = {
     ),
     "outlines": lambda n: pdf(
         ONE
-        | {
-            200_000 + i: b"<</First %d 0 R/Next %d 0 R>>" % (200_001 + i, 200_001 + i)
-            for i in range(n // 60)
-        },
-        b"/Outlines 200000 0 R",
+        | {100 + i: b"<</First %d 0 R/Next %d 0 R>>" % (101 + i, 101 + i) for i in range(n // 60)},
+        b"/Outlines 100 0 R",
     ),
-    "arrays": lambda n: pdf(ONE | {200_000: b"[" + b"[]" * (n // 2) + b"]"}),
+    "arrays": lambda n: pdf(ONE | {100: b"[" + b"[]" * (n // 2) + b"]"}),
     "lines drawn on every page": drawn(b"0 0 m "),
     "texts drawn on every page": drawn(b"BT (a) Tj ET "),
     "comments on every page": drawn(b"%\n"),
@@ -377,8 +374,8 @@ def understated(method):
         pytest.param(lambda: workbook(FAR, "other/part.xml"), id="a sheet under another name"),
         pytest.param(lambda: open_document("spreadsheet", REPEATED), id="a cell repeated"),
         pytest.param(lambda: open_document("spreadsheet", GAPS), id="a gap repeated"),
-        pytest.param(lambda: pdf(pages(1, {100_000: stream(bytes(300 * MIB), times=2)})), id="deflate twice"),
-        pytest.param(lambda: pdf(pages(9, {100_000: stream(bytes(300 * MIB))})), id="deflate"),
+        pytest.param(lambda: pdf(pages(1, {60: stream(bytes(300 * MIB), times=2)})), id="deflate twice"),
+        pytest.param(lambda: pdf(pages(9, {60: stream(bytes(300 * MIB))})), id="deflate"),
         pytest.param(lambda: understated(zipfile.ZIP_BZIP2), id="bzip2 that understates"),
         pytest.param(lambda: understated(zipfile.ZIP_LZMA), id="lzma that understates"),
     ],
