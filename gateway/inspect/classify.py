@@ -37,6 +37,7 @@ _TITLE_LINES: Final = 15
 _TITLE_ROOM: Final = 26  # characters beside the title on its line
 _LABEL_WINDOW: Final = 60
 FACT_LENGTH: Final = 500
+_MESSAGES: Final = frozenset({"message/rfc822", "application/ms-tnef"})
 # A space between two ideographs that stand alone.
 _SPACED_OUT: Final = re.compile(
     r"(?<=(?<!\S)[\u4e00-\u9fff]) (?=[\u4e00-\u9fff](?!\S))|"
@@ -157,12 +158,12 @@ def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[st
 
     Args:
         reading: what was read of it.
-        media_type: what it is by its content; "message/rfc822" is correspondence by its form.
+        media_type: what it is by its content; a message is correspondence by its form.
 
     Returns:
         The classification, and facts (personal: invoice_number, total, …), each bounded.
     """
-    if media_type == "message/rfc822":
+    if media_type in _MESSAGES:
         return Classification("correspondence", 0.95, None, ["container:message"]), {}
     if reading.structure is not None:
         return _by_structure(reading)

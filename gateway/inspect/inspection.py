@@ -26,6 +26,7 @@ from gateway.inspect import (
     scan_pdf,
     scan_xml,
     scan_yara,
+    tnef,
     unpack,
 )
 from gateway.inspect.document import (
@@ -238,6 +239,8 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         unpacked = unpack.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
             found.suggested_name = unpacked.suggested_name
+    elif found.kind == "tnef":
+        unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
         unpacked = unpack.unpack_zip(found.package, document, limits, parts)
     else:
@@ -252,7 +255,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
-    if found.kind == "mail":
+    if found.kind == "mail" or (found.kind == "tnef" and not found.unreadable):
         reading = read.Reading()
     elif found.unreadable:
         return  # what could not be judged is not read for clues either

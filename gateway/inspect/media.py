@@ -20,7 +20,7 @@ from gateway.names import opens_as_program
 if TYPE_CHECKING:
     from gateway.inspect.archive import Archive
 
-Kind = Literal["pdf", "zip", "compound", "mail", "xml", "html", "text", "image", "opaque"]
+Kind = Literal["pdf", "zip", "compound", "mail", "tnef", "xml", "html", "text", "image", "opaque"]
 
 _ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 # RFC 5322 asks for no space after the colon, and for no blank line before: programs write both.
@@ -51,10 +51,11 @@ def preload() -> None:
     _detector()
 
 
-# Containers that nobody opens here, by the magic they begin with. It goes before anything found further in: a
-# stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
+TNEF: Final = "application/ms-tnef"
+# Containers other than zip, by the magic they begin with; only TNEF is opened. It goes before
+# anything found further in: a stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
 _CONTAINERS: Final = (
-    (b"\x78\x9f\x3e\x22", "application/ms-tnef"),
+    (b"\x78\x9f\x3e\x22", TNEF),
     (b"Rar!\x1a\x07", "application/vnd.rar"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
     (b"\x1f\x8b", "application/gzip"),
@@ -68,7 +69,7 @@ def detect(document: Document) -> tuple[Kind, str]:
     found = str(_detector().from_buffer(head)) if head else "application/x-empty"  # type: ignore[attr-defined]
     for magic, media_type in _CONTAINERS:
         if head.startswith(magic) and not _is_received_mail(document):
-            return "opaque", media_type
+            return "tnef" if media_type == TNEF else "opaque", media_type
     kind = _kind(document, head, found)
     if kind == "pdf":
         return kind, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"
