@@ -21,6 +21,7 @@ from gateway.inspect import (
     archive,
     classify,
     media,
+    pdf_attachments,
     read,
     scan_office,
     scan_pdf,
@@ -223,6 +224,8 @@ def _scan_format(
     elif found.kind in {"text", "html"}:
         examination = scan_office.scan_text(document, limits)
         if found.kind == "html":
+            if media.is_office_name(document.name):
+                examination.mark("html.named_as_office")
             # A page is a program that runs in the reader's browser: a person decides.
             examination.mark("html.page")
         found.take(examination)
@@ -239,6 +242,8 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         unpacked = unpack.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
             found.suggested_name = unpacked.suggested_name
+    elif found.embedded:
+        unpacked = pdf_attachments.take_out(found.embedded, document, limits, parts)
     elif found.kind == "tnef":
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":

@@ -7,7 +7,7 @@ named by a code. Leaves out: rendering, and the meaning of JavaScript (its prese
 Rules: `pdf.launch` is `found`; everything else is `suspect`: forms with scripts and portfolios are
 used in honest trade. A link that a person must click (URI, GoTo) is nothing. A file that qpdf has to
 repair is `pdf.damaged`: two viewers may repair it differently (PDF Insecurity, "content masking").
-An embedded XML is normal (Factur-X, ISO 19005-3); its bytes are examined by the caller.
+Embedded files are normal (Factur-X, ISO 19005-3; timesheets): the caller takes them out.
 
 Sources: ISO 32000-1 section 12.6 (actions), 7.11 (file specifications), 7.5 (file structure).
 """
@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import pdf_expansion, pdf_pages, pdf_structure
+from gateway.inspect import pdf_attachments, pdf_expansion, pdf_pages, pdf_structure
 from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ _HEADER_WINDOW: Final = 1024
 _MAX_OBJECTS: Final = 200_000
 _MAX_NODES: Final = 2_000_000
 _MAX_NESTING: Final = 100
-_MAX_EMBEDDED: Final = 16 * MIB
 _MAX_CHAIN: Final = 32
 
 _ACTIONS: Final = {
@@ -51,7 +50,6 @@ _ANNOTATIONS: Final = {
     "/3D": "pdf.media",
     "/Movie": "pdf.media",
     "/Sound": "pdf.media",
-    "/FileAttachment": "pdf.file_attachment",
 }
 _FILTERS: Final = frozenset(
     f"/{name}"
@@ -134,7 +132,7 @@ def scan(document: Document, limits: Limits) -> tuple[Examination, list[tuple[st
         if pdf_expansion.is_modest(pdf, document.size):
             steps += [
                 lambda: pdf_pages.check(pdf, result, document.size, limits.max_pages),
-                lambda: embedded.extend(_embedded_files(pdf, result, limits)),
+                lambda: embedded.extend(pdf_attachments.find(pdf, result, limits)),
             ]
         else:
             result.unreadable = "over_limit"
@@ -220,6 +218,10 @@ def _check_dictionary(node: Any, result: Examination) -> None:
         result.mark("pdf.javascript")
     if subtype in _ANNOTATIONS:
         result.mark(_ANNOTATIONS[subtype])
+    if subtype == "/FileAttachment" and not _has_file(node.get("/FS")):
+        result.mark("pdf.file_attachment")  # one that has its file with it is taken out
+    if "/RF" in node:
+        result.mark("pdf.embedded_file")  # files related to an attached one, which few readers show
     if "/XFA" in node:
         result.mark("pdf.xfa")
     if "/OpenAction" in node and _acts(node.get("/OpenAction")):
@@ -250,6 +252,12 @@ def _check_stream(node: Any, result: Examination) -> None:
         result.mark("pdf.loop")
     if node.get("/FunctionType") == 4 and node.read_raw_bytes()[: 64 * 1024].count(b"copy") > 16:
         result.mark("pdf.exhausting_function")
+
+
+def _has_file(spec: Any) -> bool:
+    import pikepdf
+
+    return isinstance(spec, pikepdf.Dictionary) and "/EF" in spec
 
 
 def _acts(action: Any) -> bool:
@@ -307,36 +315,6 @@ def _endless(action: Any) -> bool:
             return False
         node = following
     return True
-
-
-# ── 3: embedded files ────────────────────────────────────────────────────────────────────────────
-
-
-def _embedded_files(
-    pdf: pikepdf.Pdf, result: Examination, limits: Limits
-) -> Iterator[tuple[str, bytes]]:
-    import pikepdf
-
-    room = min(limits.max_expand_bytes, 4 * _MAX_EMBEDDED)
-    for count, (name, spec) in enumerate(pdf.attachments.items()):
-        if count >= limits.max_parts:
-            result.unreadable = "over_limit"
-            return
-        try:
-            content = spec.get_file().read_bytes()
-        except pikepdf.PdfError:
-            result.mark("pdf.embedded_unreadable")
-            continue
-        except (KeyError, ValueError):
-            continue  # a specification without content
-        room -= len(content)
-        if len(content) > _MAX_EMBEDDED or room < 0:
-            result.unreadable = "over_limit"
-            result.mark("pdf.embedded_too_large")
-            return
-        if not name.lower().endswith(".xml"):
-            result.mark("pdf.embedded_file")
-        yield name, content
 
 
 def _name(value: Any) -> str:

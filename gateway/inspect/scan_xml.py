@@ -1,8 +1,8 @@
 """XML read without trusting it: no DTD, no entities, no network, no huge trees.
 
 Promises: `parse` gives a tree or raises `Unreadable`; nothing is fetched and nothing is expanded.
-`scan` names what an XML should not carry: a document type declaration, entities, an XSLT processing
-instruction, active SVG or HTML. Leaves out: validation and signatures.
+`scan` names what an XML should not carry: a document type declaration, entities, active SVG or HTML, a style
+sheet (but for those that invoices name). Leaves out: validation and signatures.
 
 Source: OWASP XXE guidance; XML 1.0 section 2.8 (doctype), 4.2 (entities).
 """
@@ -10,11 +10,14 @@ Source: OWASP XXE guidance; XML 1.0 section 2.8 (doctype), 4.2 (entities).
 from __future__ import annotations
 
 import codecs
+import html
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from gateway.inspect import structure
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable
+from gateway.inspect.references import place
 
 if TYPE_CHECKING:
     from lxml.etree import XMLParser, _Element
@@ -24,7 +27,8 @@ MAX_XML: Final = 32 * MIB
 _PROLOG: Final = 64 * 1024
 _DOCTYPE: Final = re.compile(r"<!\s*(DOCTYPE|ENTITY)\b", re.IGNORECASE)
 _SCRIPT: Final = re.compile(r"<(\w+:)?(script|iframe|foreignObject)\b", re.IGNORECASE)
-_STYLESHEET: Final = re.compile(r"<\?xml-stylesheet\b", re.IGNORECASE)
+_STYLESHEET: Final = re.compile(r"<\?xml-stylesheet\b([^>]{0,2000})", re.IGNORECASE)
+_STYLE_TARGET: Final = re.compile(r"\bhref\s{0,20}=\s{0,20}(?:\"([^\"]*)\"|'([^']*)')")
 
 _SAFE: Final[dict[str, Any]] = {
     "resolve_entities": False,
@@ -141,12 +145,26 @@ def scan(document: Document, limits: Limits) -> Examination:
         result.mark("xml.doctype")
     if re.search(r"<!\s*ENTITY\b", text, re.IGNORECASE):
         result.mark("xml.entity")
-    if _STYLESHEET.search(text[:_PROLOG]):
-        result.mark("xml.stylesheet")
     if _SCRIPT.search(text):
         result.mark("xml.active_content")
+    known = False
     try:
-        parse(data)
+        known = structure.read_tree(parse(data)) is not None
     except Unreadable as error:
         result.unreadable = error.reason
+    if not all(known and _is_ordinary_style(found[1]) for found in _STYLESHEET.finditer(text)):
+        result.mark("xml.stylesheet")
     return result
+
+
+def _is_ordinary_style(instruction: str) -> bool:
+    """Whether an invoice names a style sheet as its senders do: a neighbour's name, or a web address.
+
+    Neither is fetched here, and browsers apply none from elsewhere. One within the file, or on another
+    computer, is not ordinary.
+    """
+    target = _STYLE_TARGET.search(instruction)
+    if target is None:
+        return False
+    name = html.unescape(target[1] or target[2] or "").strip()
+    return bool(name) and not name.startswith("#") and place(name) in {"inside", "web"}
