@@ -229,7 +229,7 @@ def _scan_format(
             # A page is a program that runs in the reader's browser: a person decides.
             examination.mark("html.page")
         found.take(examination)
-    elif found.kind == "opaque":
+    elif found.kind == "opaque" and found.media_type != media.TNEF:
         # Nobody here can look inside: other archives, disk images, sound, unknown formats.
         found.scans.append(Scan("format", "suspect", f"format.not_opened: {found.media_type}"))
 
@@ -244,7 +244,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
             found.suggested_name = unpacked.suggested_name
     elif found.embedded:
         unpacked = pdf_attachments.take_out(found.embedded, document, limits, parts)
-    elif found.kind == "tnef":
+    elif found.media_type == media.TNEF:
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
         unpacked = unpack.unpack_zip(found.package, document, limits, parts)
@@ -260,7 +260,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
-    if found.kind == "mail" or (found.kind == "tnef" and not found.unreadable):
+    if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
         reading = read.Reading()
     elif found.unreadable:
         return  # what could not be judged is not read for clues either

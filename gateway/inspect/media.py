@@ -20,7 +20,7 @@ from gateway.names import opens_as_program
 if TYPE_CHECKING:
     from gateway.inspect.archive import Archive
 
-Kind = Literal["pdf", "zip", "compound", "mail", "tnef", "xml", "html", "text", "image", "opaque"]
+Kind = Literal["pdf", "zip", "compound", "mail", "xml", "html", "text", "image", "opaque"]
 
 _ZIP_MAGIC: Final = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 # RFC 5322 asks for no space after the colon, and for no blank line before: programs write both.
@@ -72,7 +72,7 @@ def detect(document: Document) -> tuple[Kind, str]:
     found = str(_detector().from_buffer(head)) if head else "application/x-empty"  # type: ignore[attr-defined]
     for magic, media_type in _CONTAINERS:
         if head.startswith(magic) and not _is_received_mail(document):
-            return "tnef" if media_type == TNEF else "opaque", media_type
+            return "opaque", media_type
     kind = _kind(document, head, found)
     if kind == "pdf":
         return kind, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"

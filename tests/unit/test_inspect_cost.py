@@ -271,10 +271,10 @@ CASES = [
     (family, what, make, largest)
     for family, makers, largest in (
         ("mail", MAIL, 300_000),
-        ("text", TEXT, 300_000),
+        ("text", TEXT, 200_000),
         ("xml", XML, 300_000),
         ("package", PACKAGES, 1_500_000),
-        ("pdf", PDF, 600_000),
+        ("pdf", PDF, 400_000),
     )
     for what, make in makers.items()
 ]
@@ -291,16 +291,18 @@ def seconds(data):
     [pytest.param(m, n, id=f"{f}: {w}") for f, w, m, n in CASES],
 )
 def test_twice_the_input_takes_about_twice_the_time(make, largest):
+    inputs = [make(largest >> doublings) for doublings in range(6, -1, -1)]  # six doublings
     spent = []
-    for doubling in range(7):  # six doublings
-        data = make(largest >> (6 - doubling))
-        took = seconds(data)
-        if doubling >= 5 and took > 0.1:
-            took = min(took, seconds(data), seconds(data))
-        spent.append(took)
+    for data in inputs:
+        spent.append(seconds(data))
         # Whatever it is: what its sender pays for in bytes. Runs here are shared, and so is this bound.
-        assert took < 10 + 10 * len(data) / MIB
-    assert spent[-1] < 0.1 or spent[-1] < 3 * max(spent[-2], 0.01), spent
+        assert spent[-1] < 10 + 10 * len(data) / MIB
+    before, last = spent[-2:]
+    for _again in range(3):  # the least of several: others use the same processors
+        if last < max(0.1, 3 * before):
+            return
+        before, last = min(before, seconds(inputs[-2])), min(last, seconds(inputs[-1]))
+    assert last < max(0.1, 3 * before), spent
 
 
 def test_long_names_and_headers_of_a_megabyte_are_read_within_seconds():

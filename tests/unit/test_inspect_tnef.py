@@ -62,7 +62,7 @@ def attached(content, title=b"a.pdf\0", held=b""):
 def unpack(data, depth=0, **limits):
     parts = Parts()
     document = Document("d", io.BytesIO(data), len(data), "winmail.dat", "part", depth)
-    assert media.detect(document) == ("tnef", "application/ms-tnef")
+    assert media.detect(document)[1] == media.TNEF
     return tnef.unpack(document, Limits(**limits), parts).result, parts.taken
 
 
