@@ -36,11 +36,21 @@ _DROPPED: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 NAME_BYTES: Final = "name_bytes"
 """The fact of a document's sealed metadata that holds, in hex, the bytes of a name that was not UTF-8."""
 
-# What an operating system runs, mounts, imports or follows when a person opens it.
+# What a system runs, mounts, imports, connects to or looks up when a person opens it. What content shows is
+# told by the inspectors.
 _PROGRAM_SUFFIX: Final = re.compile(
-    r"\.(exe|com|scr|pif|cpl|dll|msi|msp|bat|cmd|ps1|psm1|vbs|vbe|js|jse|wsf|wsh|hta|lnk|url|jar|"
-    r"reg|chm|iso|img|vhd|vhdx|appx|msix|application|gadget|scf|library-ms|search-ms|settingcontent-ms"
-    r")[ .]*$",
+    r"\.(?:"
+    r"exe|com|scr|pif|cpl|dll|ocx|sys|drv|msi|msp|mst|msix|msixbundle|appx|appxbundle|appinstaller|"
+    r"bat|cmd|ps1|psm1|psd1|ps1xml|psc1|ps2|vb|vbs|vbe|vbscript|js|jse|mjs|ws|wsf|wsh|wsc|sct|hta|"
+    r"lnk|url|website|desktop|scf|webloc|inetloc|library-ms|search-ms|searchconnector-ms|"
+    r"settingcontent-ms|appref-ms|application|gadget|theme|themepack|deskthemepack|"
+    r"rdp|rdg|rdpw|ica|vnc|remoteapp|jnlp|xbap|vsto|iqy|dqy|oqy|rqy|odc|udl|slk|ics|vcs|"
+    r"xll|wll|xla|xlam|ppam|ppa|mde|mdb|accdb|accde|accda|accdr|ade|adp|mda|mdz|"
+    r"jar|class|apk|ipa|app|pkg|dmg|command|terminal|workflow|deb|rpm|run|appimage|"
+    r"sh|bash|zsh|csh|ksh|fish|py|pyc|pyw|pyz|pl|rb|php|php5|phtml|asp|aspx|jsp|"
+    r"reg|inf|ins|isp|job|msc|chm|hlp|crx|xpi|diagcab|diagcfg|diagpkg|printerexport|"
+    r"iso|img|vhd|vhdx|vmdk|wim|cab|asx|wax|wvx|wmx|pcd|prf|prg|shb|shs"
+    r")(?::[^/\\]*+)?[\s.\u200b-\u200f\ufeff]*$",
     re.IGNORECASE,
 )
 

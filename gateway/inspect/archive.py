@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from gateway.inspect.document import (
     MIB,
@@ -42,6 +42,10 @@ _UNICODE_PATH: Final = 0x7075
 _METHODS: Final = frozenset(
     {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 )
+# The standard library expands what it has read of these in one go, whatever size is stated: 64 bytes of bzip2
+# become at most two blocks of 900 kB.
+_UNBOUNDED: Final = frozenset({zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA})
+_STEP: Final = 64
 _RATIO: Final = 400  # beyond what honest office files reach; deflate's own limit is 1032
 _RATIO_FREE: Final = 16 * MIB  # below this size a ratio can do no harm
 
@@ -79,8 +83,11 @@ class Archive:
     def chunks(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
         """The bytes of a member, in pieces (raises Unreadable on damage)."""
         try:
-            with self.zip.open(member) as stream:
-                while data := stream.read(READ_SIZE):
+            with cast("zipfile.ZipExtFile", self.zip.open(member)) as stream:
+                step = READ_SIZE
+                if member.compress_type in _UNBOUNDED:
+                    step = stream.MIN_READ_SIZE = _STEP
+                while data := stream.read(step):
                     yield data
         except FAULTS as error:
             raise Unreadable(

@@ -45,6 +45,7 @@ _SUM: Final = re.compile(r"\d{1,3}(?:[.,' ]?\d{3}){0,4}[.,]\d\d(?!\d)")
 _AMOUNT: Final = re.compile(r"\d[.,]\d")
 _PERIOD: Final = re.compile(r"[\d年月份度第季\s:.()/-]+")
 FACT_LENGTH: Final = 500
+_MESSAGES: Final = frozenset({"message/rfc822", "application/ms-tnef"})
 
 
 @dataclass(slots=True)
@@ -64,14 +65,14 @@ def classify(reading: Reading, media_type: str) -> tuple[Classification, dict[st
 
     Args:
         reading: what was read of it.
-        media_type: what it is by its content; "message/rfc822" is correspondence by its form.
+        media_type: what it is by its content; a message is correspondence by its form.
 
     Returns:
         The classification, and facts (personal: invoice_number, total, …), each bounded.
     """
     sections = reading.sections or [reading.text]
     facts: dict[str, str] = {}
-    if media_type == "message/rfc822":
+    if media_type in _MESSAGES:
         taken = Classification("correspondence", 0.95, None, ["container:message"])
         if not reading.parts and letters.offers_invoice_by_link(reading.text):
             taken = _doubted(taken, INVOICE_BY_LINK)

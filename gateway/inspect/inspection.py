@@ -21,11 +21,13 @@ from gateway.inspect import (
     archive,
     classify,
     media,
+    pdf_attachments,
     read,
     scan_office,
     scan_pdf,
     scan_xml,
     scan_yara,
+    tnef,
     unpack,
 )
 from gateway.inspect.document import (
@@ -223,10 +225,12 @@ def _scan_format(
     elif found.kind in {"text", "html"}:
         examination = scan_office.scan_text(document, limits)
         if found.kind == "html":
+            if media.is_office_name(document.name):
+                examination.mark("html.named_as_office")
             # A page is a program that runs in the reader's browser: a person decides.
             examination.mark("html.page")
         found.take(examination)
-    elif found.kind == "opaque":
+    elif found.kind == "opaque" and found.media_type != media.TNEF:
         # Nobody here can look inside: other archives, disk images, sound, unknown formats.
         found.scans.append(Scan("format", "suspect", f"format.not_opened: {found.media_type}"))
 
@@ -239,6 +243,10 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         unpacked = unpack.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
             found.suggested_name = unpacked.suggested_name
+    elif found.embedded:
+        unpacked = pdf_attachments.take_out(found.embedded, document, limits, parts)
+    elif found.media_type == media.TNEF:
+        unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
         unpacked = unpack.unpack_zip(found.package, document, limits, parts)
     else:
@@ -254,7 +262,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
-    if found.kind == "mail":
+    if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
         reading = read.Reading(read.normalise(found.words, limits), parts=len(found.parts))
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
@@ -267,7 +275,7 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     elif found.package is not None and not media.is_workbook(found.media_type):
         reading = read.read_package(found.package, limits)
     elif media.is_workbook(found.media_type):
-        reading = read.read_sheets(document, limits)
+        reading = read.read_sheets(document, limits, found.package)
     if reading is None:
         return
     found.classification, facts = classify.classify(reading, found.media_type)

@@ -33,6 +33,9 @@ _MAIL_HEADERS: Final = re.compile(
 _IMAGES: Final = frozenset(
     f"image/{name}" for name in ("png", "jpeg", "gif", "tiff", "bmp", "webp", "heic", "x-ms-bmp")
 )
+_OFFICE_SUFFIX: Final = re.compile(
+    r"\.(?:xls|xlsx|xlsm|xlsb|csv|ods|et|doc|docx|odt|wps|rtf|ppt|pptx|odp)\s*$", re.IGNORECASE
+)
 _BIDI: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 _OOXML: Final = "application/vnd.openxmlformats-officedocument."
 
@@ -51,10 +54,11 @@ def preload() -> None:
     _detector()
 
 
-# Containers that nobody opens here, by the magic they begin with. It goes before anything found further in: a
-# stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
+TNEF: Final = "application/ms-tnef"
+# Containers other than zip, by the magic they begin with; only TNEF is opened. It goes before
+# anything found further in: a stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
 _CONTAINERS: Final = (
-    (b"\x78\x9f\x3e\x22", "application/ms-tnef"),
+    (b"\x78\x9f\x3e\x22", TNEF),
     (b"Rar!\x1a\x07", "application/vnd.rar"),
     (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
     (b"\x1f\x8b", "application/gzip"),
@@ -147,6 +151,11 @@ def package_type(opened: Archive) -> str:
 def is_workbook(media_type: str) -> bool:
     """Whether the spreadsheet reader should be tried."""
     return "spreadsheet" in media_type or "ms-excel" in media_type
+
+
+def is_office_name(name: str) -> bool:
+    """Whether a name says that it is an office document: banks name tables in HTML so."""
+    return _OFFICE_SUFFIX.search(name) is not None
 
 
 def name_codes(name: str) -> list[str]:

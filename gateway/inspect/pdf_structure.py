@@ -22,6 +22,13 @@ STRUCTURE_BYTES: Final = 64 * MIB
 _MAX_OBJECTS: Final = 200_000
 _MAX_REFERRERS: Final = 20_000
 _END: Final = re.compile(rb"[\r\n]%%EOF")
+_FILLING: Final = re.compile(rb"(?:[\x00\t\n\x0c\r ]|%(?!%EOF)[^\r\n]*+)*+")
+_GOES_ON: Final = re.compile(
+    rb"\d{1,10}[ \t\r\n]+\d{1,5}[ \t\r\n]+obj\b|xref\b|startxref\b|trailer\b|endstream\b|%%EOF"
+)
+_ZIP_END: Final = b"PK\x05\x06"
+_ZIP_END_SIZE: Final = 22
+_ZIP_COMMENT: Final = 0xFFFF
 _RAW_OBJECT: Final = re.compile(rb"(?:^|[\r\n])[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+obj\b")
 _COMMENTED_OBJECT: Final = re.compile(rb"[\r\n]%[ \t]*\d{1,10}[ \t]+\d{1,5}[ \t]+obj\b")
 
@@ -39,11 +46,32 @@ def check_structure(document: Document, pdf: pikepdf.Pdf, result: Examination) -
         result.mark("pdf.ambiguous_end")
     if not _END.search(data, max(ending, 0)):
         result.mark("pdf.ambiguous_end")
-    elif _RAW_OBJECT.search(data, ending):
-        result.mark("pdf.data_after_end")
+    else:
+        _check_ends(data, result)
     if _COMMENTED_OBJECT.search(data):
         result.mark("pdf.hidden_object")
     _check_hidden_objects(data, pdf, result)
+
+
+def _check_ends(data: bytes, result: Examination) -> None:
+    """What follows each end: an update, the rest of a linearised file, or nothing but blanks.
+
+    Anything else is another file behind this one, and other programs find that first: a zip is read from
+    its end.
+    """
+    size = len(data)
+    after = 0
+    for end in _END.finditer(data):
+        if after and not _GOES_ON.match(data, after):
+            result.mark("pdf.data_after_end")
+        filling = _FILLING.match(data, end.end())
+        after = filling.end() if filling else end.end()
+    if after < size:
+        result.mark("pdf.data_after_end")
+    last = data.rfind(_ZIP_END, max(0, size - _ZIP_COMMENT - _ZIP_END_SIZE))
+    comment = int.from_bytes(data[last + 20 : last + _ZIP_END_SIZE], "little")
+    if last >= 0 and last + _ZIP_END_SIZE + comment == size:
+        result.mark("pdf.data_after_end")  # an archive whose comment is the rest of the file
 
 
 def _check_hidden_objects(data: bytes, pdf: pikepdf.Pdf, result: Examination) -> None:

@@ -51,7 +51,8 @@ class InspectSettings:
         socket: the core's inspectors' socket.
         workers: processes at once.
         memory_limit: bytes of address space each may add.
-        cpu_seconds: processor seconds for a document, plus `cpu_seconds_per_mib` for each MiB.
+        cpu_seconds: processor seconds for a document at most, plus `cpu_seconds_per_mib` for each MiB; small
+            ones get less (`worker.cpu_budget`).
         wall_seconds: seconds for a document, plus `wall_seconds_per_mib` for each MiB.
         max_expand_bytes, max_parts, max_depth: see `Limits`.
         yara_rules: a directory with further rules (`*.yar`).

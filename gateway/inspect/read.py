@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import scan_xml, statements, structure
+from gateway.inspect import extent, scan_xml, statements, structure
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
 
 if TYPE_CHECKING:
@@ -43,6 +43,15 @@ _SECTION: Final = 4000  # characters that every page, sheet or slide may have
 # All sections together, in texts of the length that is read for the class.
 _SECTIONS_TEXT: Final = 20
 _SECTION_CELLS: Final = 400_000
+_MAX_ELEMENTS: Final = 400_000
+_MAX_LINE: Final = 1000
+# Long runs of combining marks take the square of their length to put in order (UAX #15, section 13).
+_MOST_MARKS: Final = 30
+_MARKS: Final = re.compile(
+    "["
+    + "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code)))
+    + "]{31,}"
+)
 _W: Final = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SS: Final = "{urn:schemas-microsoft-com:office:spreadsheet}"
 _A: Final = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -172,10 +181,17 @@ def read_text(document: Document, limits: Limits) -> Reading:
     )
 
 
-def read_sheets(document: Document, limits: Limits) -> Reading:
-    """The names and first rows of a workbook's sheets."""
+def read_sheets(document: Document, limits: Limits, opened: Archive | None) -> Reading:
+    """The names and first rows of a workbook's sheets.
+
+    Args:
+        opened: the package, or None for a compound file.
+    """
     import python_calamine
 
+    if not extent.is_modest(document, limits, opened):
+        # The library lays a sheet out as a table from its first to its last cell: two cells can end a worker.
+        return Reading()
     with python_calamine.load_workbook(document.stream()) as book:
         names = book.sheet_names
         return _sheets(((name, _rows(book, name)) for name in names), len(names), limits)
@@ -258,19 +274,9 @@ def _read_paragraphs(
         root = _member(opened, name)
         if root is None:
             continue
-        lines: list[str] = []
-        room = sections.room
-        for paragraph in root.iter(*paragraphs):
-            texts = (
-                (item.text or "" for item in paragraph.iter(run)) if run else paragraph.itertext()
-            )
-            line = "".join(str(text) for text in texts)
-            lines.append(line[:1000])
-            room -= len(lines[-1]) + 1
-            if room < 0 or len(line) > 1000:
-                sections.whole = False
-            if room < 0:
-                break
+        lines, whole = _lines(root, frozenset(paragraphs), run, sections.room)
+        if not whole:
+            sections.whole = False
         if name in names:
             text += lines
         if not sections.add("\n".join(lines)):
@@ -278,6 +284,47 @@ def _read_paragraphs(
     return Reading(
         normalise("\n".join(text), limits), sections=sections.texts, whole=sections.whole
     )
+
+
+def _lines(
+    root: _Element, paragraphs: frozenset[str], run: str | None, room: int
+) -> tuple[list[str], bool]:
+    """Paragraph by paragraph, in one pass: paragraphs lie within each other, to any depth.
+
+    Args:
+        run: the elements whose text counts; None: any text within a paragraph.
+        room: characters at most.
+
+    Returns:
+        The paragraphs, and whether that is all there is.
+    """
+    from lxml import etree
+
+    lines: list[str] = []
+    line: list[str] = []
+    depth, whole = 0, True
+    for count, (event, item) in enumerate(etree.iterwalk(root, events=("start", "end"))):
+        if room <= 0 or count > _MAX_ELEMENTS:
+            whole = False
+            break
+        text = ""
+        if item.tag in paragraphs:
+            if line:
+                lines.append("".join(line))
+                room -= 1
+                line = []
+            depth += 1 if event == "start" else -1
+        if event == "start" and (item.tag == run or (run is None and depth)):
+            text = item.text or ""
+        elif event == "end" and run is None and depth:
+            text = item.tail or ""
+        if text:
+            line.append(text[:_MAX_LINE])
+            room -= len(line[-1])
+            whole = whole and len(text) <= _MAX_LINE
+    if line:
+        lines.append("".join(line))
+    return lines, whole
 
 
 def _read_ofd(opened: Archive, limits: Limits) -> Reading:
@@ -315,11 +362,20 @@ _Placed = tuple[float, float, str]
 
 
 def _placed(root: _Element) -> Iterator[_Placed]:
-    for item in root.iter("{*}TextObject"):
-        box = (item.get("Boundary") or "").split()
-        text = "".join(code.text or "" for code in item.iter("{*}TextCode"))
+    """Each text object with its row and column, in one pass: objects may lie within each other."""
+    where: tuple[float, float] | None = None
+    codes: list[str] = []
+    for item in islice(root.iter("{*}TextObject", "{*}TextCode"), _MAX_ELEMENTS):
+        if str(item.tag).endswith("TextCode"):
+            codes.append((item.text or "")[:_MAX_LINE])
+            continue
+        if where is not None:
+            yield *where, "".join(codes)[:_MAX_LINE]
+        box, codes, where = (item.get("Boundary") or "")[:_MAX_CELL].split(), [], None
         with contextlib.suppress(ValueError, IndexError):
-            yield round(float(box[1]) / 3), float(box[0]), text[:1000]
+            where = round(float(box[1]) / 3), float(box[0])
+    if where is not None:
+        yield *where, "".join(codes)[:_MAX_LINE]
 
 
 def _in_lines(placed: list[_Placed]) -> str:
@@ -331,10 +387,11 @@ def _in_lines(placed: list[_Placed]) -> str:
 
 def normalise(text: str, limits: Limits) -> str:
     """NFKC, one kind of line end, no control characters, bounded: what patterns can rely on."""
-    return _normal(text[: limits.max_text])
+    return _normal(text[: limits.max_text])[: limits.max_text]  # it may grow eighteenfold
 
 
 def _normal(text: str) -> str:
+    text = _MARKS.sub(lambda found: found[0][:_MOST_MARKS], text)
     text = unicodedata.normalize("NFKC", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ufeff]", " ", text)

@@ -8,8 +8,7 @@ they do well (VBA, encryption, RTF objects); what they miss is done here: Excel 
 Rules: macros that start by themselves and reach outside are `found`; any macro, DDE, external link
 or embedded object is `suspect`. An exception in a library is a failure, never clean. Codes only.
 
-Sources: ECMA-376 part 2 (packages, relationships), [MS-XLS] 2.4.28 BoundSheet8, [MS-PPT] 2.3.1
-record header and 2.10.34 ExOleObjStg, [MS-DOC] 2.8.25 (field characters), ODF 1.3 part 2.
+Sources: ECMA-376 part 2 (packages), ODF 1.3 part 2 (packages), [MS-CFB].
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import re
-import struct
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from gateway.inspect import archive, scan_xml
+from gateway.inspect import archive, office_markup, office_records, references, rich_text, scan_xml
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable, error_code
 
 NAME: Final = "office"
@@ -30,19 +30,13 @@ OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 MAX_MEMBERS: Final = 20_000
 _MAX_PART: Final = 16 * MIB
 _MAX_STREAM: Final = 32 * MIB
-_MAX_RECORDS: Final = 500_000
+_EXPANSION: Final = 100
+_EXPANSION_FREE: Final = 8 * MIB
+_MEDIA: Final = re.compile(r"(?:^|/)(?:media|Pictures|Res|Thumbnails)/[^/]*$", re.IGNORECASE)
+_MAX_INNER: Final = 64 * MIB
+_MAX_WITHIN: Final = 2
 _INSTALLER_CLSID: Final = "000C1084-0000-0000-C000-000000000046"
-_BIFF_BOUNDSHEET: Final = 0x85
-_BIFF_SHEET_MACRO: Final = b"\x01"
-_BIFF_SUPBOOK: Final = 0x01AE
-_BIFF_SUPBOOK_INSIDE: Final = (b"\x01\x04", b"\x01\x3a", b"")  # this workbook, an add-in, cut off
-_PPT_CONTAINER: Final = 0xF
-_PPT_OLE_STORAGE: Final = 0x1011
-_PPT_OLE_LINK: Final = 0x0FCE
-_DDE_FIELD: Final = re.compile(
-    rb"\x13\s*DDE(?:AUTO)?\b|\x13\x00(?:\s\x00)*D\x00D\x00E\x00", re.IGNORECASE
-)
-_DDE_TEXT: Final = re.compile(r"(?:^|>)\s*[\"']?\s*DDE(?:AUTO)?\s", re.IGNORECASE)
+_TEXTS: Final = (".xml", ".rels", ".rdf", ".vml")
 # A cell that hands a command to a program (=cmd|'/C …'!A0), and functions that reach outside.
 _FORMULA_PROGRAM: Final = re.compile(
     r"(?:^|[,;\t|\r\n])[\s\"']{0,20}[=+\-@][^\r\n|]{0,400}\|[^\r\n|!]{0,400}!"
@@ -50,11 +44,23 @@ _FORMULA_PROGRAM: Final = re.compile(
 _FORMULA_CALL: Final = re.compile(
     r"[=+\-@]\s{0,20}(?:DDE|WEBSERVICE|IMPORTXML|IMPORTDATA|CALL)\s{0,20}\(", re.IGNORECASE
 )
+_ACTING_HEAD: Final = 4096
+# By what their formats begin with, not by a name: see `media` for the suffixes.
+_ACTING: Final = re.compile(
+    r"WEB[ \t]*\r?\n1[ \t]*\r?\n[a-z]+:|XLODBC[ \t]*\r?\n1[ \t]*\r?\n"  # queries: .iqy, .dqy
+    r"|(?:[;#][^\r\n]*+[\r\n]++){0,20}\[(?:InternetShortcut|Desktop Entry|\.ShellClassInfo|autorun|shell"
+    r"|oledb|Theme|Application|version)\][ \t]*(?:[\r\n]|$)"  # .url .desktop .scf .udl .theme .ica .inf
+    r"|(?:[a-z0-9 ]{1,40}:[isb]:[^\r\n]*+[\r\n]++){0,80}(?:full address|alternate shell|remoteapplication\w*"
+    r"|gatewayhostname):s:"  # .rdp
+    r"|#![ \t]*/|@echo off\b|Windows Registry Editor |REGEDIT4"
+    r"|(?:<\?xml[^>]*>\s*)?(?:<!--[^>]*-->\s*)?<(?:\w+:)?(?:libraryDescription|persistedQuery|jnlp|MMC_ConsoleFile|scriptlet"
+    r"|package\s*>\s*<\s*job|job\s+id|PCSettings|searchConnectorDescription|asx|xbap)\b"
+    r"|https?://[^\s#]{1,1000}\.application#",  # .appref-ms
+    re.IGNORECASE,
+)
 _CODED_FILE: Final = re.compile(
     r"^begin(?:-base64)? [0-7]{3,4} \S|^\(This file must be converted with BinHex", re.MULTILINE
 )  # uuencode and BinHex: another file written as text
-_HYPERLINK: Final = "/hyperlink"
-_OUTSIDE: Final = re.compile(r"(\\\\|file:|javascript:|vbscript:|ms-\w+:)", re.IGNORECASE)
 
 
 def is_compound(head: bytes) -> bool:
@@ -75,12 +81,17 @@ def _new() -> Examination:
 
 
 def scan_package(
-    opened: archive.Archive, limits: Limits, scan_member: Callable[[bytes], list[tuple[str, bool]]]
+    opened: archive.Archive,
+    limits: Limits,
+    scan_member: Callable[[bytes], list[tuple[str, bool]]],
+    *,
+    within: int = 0,
 ) -> Examination:
     """Examine an OOXML, ODF or OFD package.
 
     Args:
         scan_member: pattern rules over one expanded member: (rule name, whether it means `found`).
+        within: in how many packages this one lies.
     """
     result = _new()
     for code in opened.codes:
@@ -90,27 +101,81 @@ def scan_package(
         result.unreadable = reason
     for name in opened.names():
         _check_name(name, result)
+    room = _check_expansion(opened)
     for member in opened.members:
-        if member.file_size > _MAX_PART:
-            # Large members are media, or a sheet: the raw scan and the antivirus saw the file.
-            if not member.filename.lower().startswith(
-                ("xl/worksheets/", "word/media/", "ppt/media/")
-            ):
-                result.mark("office.large_member")
-            continue
         try:
+            if member.file_size > _MAX_PART:
+                _check_large(opened, member, result)
+                continue
             data = b"".join(opened.chunks(member))
+            if data.startswith(b"PK\x03\x04"):
+                _check_inner(data, limits, scan_member, result, within)
         except Unreadable as error:
             result.unreadable = error.reason
             continue
         for rule, found in scan_member(data):
             result.mark(f"rule:{rule}", found=found)
-        _check_member(member.filename, data, result)
+        if not member.filename.lower().endswith(_TEXTS) and not scan_xml.looks_like_xml(data):
+            _check_bytes(member.filename, data, result)
+            continue
+        room -= len(data)
+        if room < 0:
+            raise Unreadable("over_limit", "package: expected less text among its media")
+        _check_text(member.filename, data, result)
     if "office.macros" in result.suspect:
         macros = opened.read(_vba_name(opened), min(_MAX_STREAM, limits.max_whole_bytes))
         if macros is not None:
             _grade_macros(macros, result)
     return result
+
+
+def _check_expansion(opened: archive.Archive) -> int:
+    """How many bytes of a package may be parsed, refused before any is expanded.
+
+    Text that fills a thousand times its size is written to keep readers busy; office programs reach a
+    ratio of twenty. Media may be all one colour: they count only if they turn out to be text.
+    """
+    texts = [member for member in opened.members if not _MEDIA.search(member.filename)]
+    expanded = sum(member.file_size for member in texts)
+    room = max(_EXPANSION_FREE, _EXPANSION * sum(m.compress_size for m in texts))
+    if expanded > room:
+        raise Unreadable("over_limit", f"package: expected {room} bytes at most, found {expanded}")
+    return room
+
+
+def _check_large(opened: archive.Archive, member: zipfile.ZipInfo, result: Examination) -> None:
+    """Members too large to hold: a sheet is read as a stream, and media are not read."""
+    lower = member.filename.lower()
+    if lower.startswith("xl/worksheets/"):
+        office_markup.check_sheet(opened.chunks(member), result)
+    elif not lower.startswith(("word/media/", "ppt/media/", "xl/media/")):
+        result.mark("office.large_member")
+
+
+def _check_inner(
+    data: bytes,
+    limits: Limits,
+    scan_member: Callable[[bytes], list[tuple[str, bool]]],
+    result: Examination,
+    within: int,
+) -> None:
+    """A package in a package, such as a chart's figures, is examined like the one around it."""
+    if within >= _MAX_WITHIN:
+        result.mark("office.embedded_object")
+        return
+    inner = archive.open_zip(
+        Document("", io.BytesIO(data), len(data), ""),
+        replace(limits, max_expand_bytes=min(limits.max_expand_bytes, _MAX_INNER)),
+        max_members=MAX_MEMBERS,
+    )
+    seen = scan_package(inner, limits, scan_member, within=within + 1)
+    for code in seen.found:
+        result.mark(code, found=True)
+    for code in seen.suspect:
+        result.mark(code)
+    for code in seen.failed:
+        result.fail(code)
+    result.unreadable = result.unreadable or seen.unreadable
 
 
 def _vba_name(opened: archive.Archive) -> str:
@@ -130,25 +195,25 @@ def _check_name(name: str, result: Examination) -> None:
         result.mark("office.embedded_object")
 
 
-def _check_member(name: str, data: bytes, result: Examination) -> None:
+def _check_bytes(name: str, data: bytes, result: Examination) -> None:
     lower = name.lower()
     if is_compound(data[:8]) and not lower.endswith("vbaproject.bin"):
         result.mark("office.embedded_object")
-    if lower.endswith(".rels"):
-        _check_relationships(data, result)
-        return
-    if not lower.endswith((".xml", ".rdf", ".vml")):
-        if lower.endswith("connections.bin"):
-            result.mark("office.external_connection")
-        return
+    if lower.endswith("connections.bin"):
+        result.mark(office_markup.CONNECTION)
+    if lower.endswith(".bin") and office_records.FUTURE_FUNCTION.search(data):
+        result.mark(references.FORMULA)
+
+
+def _check_text(name: str, data: bytes, result: Examination) -> None:
+    """A part that is XML by its name or content: the list of types may make any name an XML part."""
+    lower = name.lower()
     text = data.decode("utf-8", "replace") if data[:2] not in {b"\xff\xfe", b"\xfe\xff"} else ""
     text = text or scan_xml.decode_head(data)
     if re.search(r"<!\s*(DOCTYPE|ENTITY)\b", text, re.IGNORECASE):
         result.mark("xml.doctype")
     if "ddeLink" in text or "dde-connection" in text or "dde-link" in text:
         result.mark("office.dde")
-    if "instrText" in text or "fldSimple" in text:
-        _check_fields(text, result)
     if "script:event-listener" in text:
         result.mark("office.macros")
     if "macroEnabled" in text and lower == "[content_types].xml":
@@ -162,40 +227,7 @@ def _check_member(name: str, data: bytes, result: Examination) -> None:
         result.mark("office.external_connection")
     if "onLoad=" in text and "customui" in lower:
         result.mark("office.macros")
-
-
-def _check_fields(text: str, result: Examination) -> None:
-    """Word fields: the code may be cut over many runs, so it is joined per paragraph."""
-    for paragraph in re.split(r"</w:p>", text)[:200_000]:
-        pieces = re.findall(r"<w:instrText[^>]*>([^<]*)<", paragraph)
-        pieces += re.findall(r"<w:fldSimple[^>]*w:instr=\"([^\"]*)\"", paragraph)
-        if pieces and (_DDE_TEXT.search("".join(pieces)) or _quoted_dde(pieces)):
-            result.mark("office.dde")
-
-
-def _quoted_dde(pieces: list[str]) -> bool:
-    """`{QUOTE 68 68 69}` writes "DDE" by its character codes."""
-    numbers = re.findall(r"\b\d{2,3}\b", " ".join(pieces))
-    spelled = "".join(chr(int(n)) for n in numbers if int(n) < 128)
-    return "QUOTE" in " ".join(pieces).upper() and "DDE" in spelled.upper()
-
-
-def _check_relationships(data: bytes, result: Examination) -> None:
-    try:
-        root = scan_xml.parse(data)
-    except Unreadable:
-        result.unreadable = "malformed"
-        return
-    for item in root:
-        kind, mode = item.get("Type", ""), item.get("TargetMode", "")
-        target = item.get("Target", "")
-        if (mode == "External" and not kind.endswith(_HYPERLINK)) or (
-            mode == "External"
-            and re.match(r"(\\\\|file:|javascript:|vbscript:|ms-\w+:)", target, re.IGNORECASE)
-        ):
-            result.mark("office.external_link")
-        if kind.endswith(("/attachedTemplate", "/frame", "/subDocument")) and mode == "External":
-            result.mark("office.external_template")
+    office_markup.check(data, result, strict=not lower.endswith(".vml"))
 
 
 # ── compound files ───────────────────────────────────────────────────────────────────────────────
@@ -221,8 +253,8 @@ def scan_compound(document: Document, limits: Limits) -> Examination:
             lambda: _check_encryption(data, ole, result),
             lambda: _check_streams(ole, result),
             lambda: _check_workbook(ole, result),
-            lambda: _check_presentation(ole, result),
-            lambda: _check_word(ole, result),
+            lambda: office_records.check_presentation(_stream(ole, "PowerPoint Document"), result),
+            lambda: office_records.check_word(_stream(ole, "WordDocument"), result),
         )
         for step in steps:
             try:
@@ -278,49 +310,11 @@ def _stream(ole: Any, name: str) -> bytes:
 
 
 def _check_workbook(ole: Any, result: Examination) -> None:
-    """Excel 4 macro sheets are sheets of type 1 in the workbook's list ([MS-XLS] BoundSheet8)."""
     for name in ("Workbook", "Book"):
         data = _stream(ole, name)
-        for kind, payload in _biff_records(data):
-            if kind == _BIFF_BOUNDSHEET and payload[5:6] == _BIFF_SHEET_MACRO:
-                result.mark("office.excel4_macros")
-            elif kind == _BIFF_SUPBOOK and payload[2:4] not in _BIFF_SUPBOOK_INSIDE:
-                result.mark("office.external_link")  # another workbook, DDE or OLE
         if ole.exists(name) and not data:
             result.fail("office.workbook_too_large")
-
-
-def _biff_records(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    for _count in range(_MAX_RECORDS):
-        if offset + 4 > len(data):
-            return
-        kind, length = struct.unpack_from("<HH", data, offset)
-        yield kind, data[offset + 4 : offset + 4 + length]
-        offset += 4 + length
-
-
-def _check_presentation(ole: Any, result: Examination) -> None:
-    data = _stream(ole, "PowerPoint Document")
-    stack = [(0, len(data))]
-    for _count in range(_MAX_RECORDS):
-        if not stack:
-            return
-        offset, end = stack.pop()
-        if offset + 8 > end:
-            continue
-        version, kind, length = struct.unpack_from("<HHI", data, offset)
-        stack.append((offset + 8 + length, end))
-        if version & 0xF == _PPT_CONTAINER:
-            stack.append((offset + 8, min(offset + 8 + length, end)))
-        if kind in {_PPT_OLE_STORAGE, _PPT_OLE_LINK}:
-            result.mark("office.embedded_object")
-    result.fail("office.too_many_records")
-
-
-def _check_word(ole: Any, result: Examination) -> None:
-    if _DDE_FIELD.search(_stream(ole, "WordDocument")):
-        result.mark("office.dde")
+        office_records.check_workbook(data, result)
 
 
 def _grade_macros(data: bytes, result: Examination) -> None:
@@ -355,7 +349,7 @@ def scan_text(document: Document, limits: Limits) -> Examination:
         result.unreadable = "over_limit"
     start = data[:4096].lstrip()
     if start.startswith(b"{\\rt"):
-        _check_rich_text(data, result)
+        rich_text.check(data, result)
         return result
     text = scan_xml.decode_head(data).replace("\0", "")
     if start.startswith(b"ID;") and re.search(r"[\r\n](O;E|NN;|C;[^\r\n]*;E)", text):
@@ -364,6 +358,10 @@ def scan_text(document: Document, limits: Limits) -> Examination:
         result.mark("office.macros")  # ActiveMime: macros in a web archive or flat XML
     if 'progid="Word.Document"' in text and "w:binData" in text:
         result.mark("office.embedded_object")
+    for code in program_text(text):
+        result.mark(code)
+    if scan_xml.looks_like_xml(data):
+        office_markup.check(data, result)
     if _CODED_FILE.search(text):
         result.mark("text.encoded_file")
     if not scan_xml.looks_like_xml(data) and _has_formula(text):
@@ -371,24 +369,13 @@ def scan_text(document: Document, limits: Limits) -> Examination:
     return result
 
 
+def program_text(text: str) -> list[str]:
+    """Texts that a system acts on when they are opened: shortcuts, queries, settings, scripts."""
+    start = text[:_ACTING_HEAD].lstrip("\ufeff\xef\xbb\xbf \t\r\n")
+    return ["text.acts_when_opened"] if _ACTING.match(start) else []
+
+
 def _has_formula(text: str) -> bool:
     if "|" in text and "!" in text and _FORMULA_PROGRAM.search(text):
         return True
     return _FORMULA_CALL.search(text) is not None
-
-
-def _check_rich_text(data: bytes, result: Examination) -> None:
-    from oletools import rtfobj
-
-    try:
-        parser = rtfobj.RtfObjParser(data)
-        parser.parse()
-    except Exception as error:  # noqa: BLE001  any failure means wait, not clean
-        result.fail(error_code("office.rich_text", error))
-        return
-    if parser.objects:
-        result.mark("office.embedded_object")
-    if re.search(rb"\\\*?\\?fldinst[^}]{0,400}DDE", data, re.IGNORECASE):
-        result.mark("office.dde")
-    if re.search(rb"\\\*\\template\b", data):
-        result.mark("office.external_template")

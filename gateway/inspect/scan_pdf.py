@@ -7,7 +7,7 @@ named by a code. Leaves out: rendering, and the meaning of JavaScript (its prese
 Rules: `pdf.launch` is `found`; everything else is `suspect`: forms with scripts and portfolios are
 used in honest trade. A link that a person must click (URI, GoTo) is nothing. A file that qpdf has to
 repair is `pdf.damaged`: two viewers may repair it differently (PDF Insecurity, "content masking").
-An embedded XML is normal (Factur-X, ISO 19005-3); its bytes are examined by the caller.
+Embedded files are normal (Factur-X, ISO 19005-3; timesheets): the caller takes them out.
 
 Sources: ISO 32000-1 section 12.6 (actions), 7.11 (file specifications), 7.5 (file structure).
 """
@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import pdf_structure
+from gateway.inspect import pdf_attachments, pdf_expansion, pdf_pages, pdf_structure
 from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ _HEADER_WINDOW: Final = 1024
 _MAX_OBJECTS: Final = 200_000
 _MAX_NODES: Final = 2_000_000
 _MAX_NESTING: Final = 100
-_MAX_CONTENT_PAGES: Final = 50
-_MAX_EMBEDDED: Final = 16 * MIB
-_MAX_PARSED_CONTENT: Final = MIB
 _MAX_CHAIN: Final = 32
 
 _ACTIONS: Final = {
@@ -53,7 +50,6 @@ _ANNOTATIONS: Final = {
     "/3D": "pdf.media",
     "/Movie": "pdf.media",
     "/Sound": "pdf.media",
-    "/FileAttachment": "pdf.file_attachment",
 }
 _FILTERS: Final = frozenset(
     f"/{name}"
@@ -63,14 +59,6 @@ _FILTERS: Final = frozenset(
         *("AHx", "A85", "LZW", "Fl", "RL", "CCF", "DCT"),
     )
 )
-_OPERATORS: Final = frozenset(
-    re.findall(
-        r"\S+",
-        "b B b* B* BDC BI BMC BT BX c cm CS cs d d0 d1 Do DP EI EMC ET EX f F f* G g gs h i ID j J "
-        "K k l m M MP n q Q re RG rg ri s S SC sc SCN scn sh T* Tc Td TD Tf Tj TJ TL Tm Tr Ts Tw "
-        "Tz v w W W* y ' \"",
-    )
-)  # ISO 32000-1, annex A
 # Repairs that change nothing that can be seen; every other warning counts as damage.
 _HARMLESS_WARNINGS: Final = (
     "MediaBox is ",
@@ -78,7 +66,6 @@ _HARMLESS_WARNINGS: Final = (
     "xref entry for the xref stream itself is missing",
 )
 _OUTSIDE: Final = re.compile(r"^(\\\\|//|file:|smb:|javascript:|data:)", re.IGNORECASE)
-_HIDDEN_DRAWING: Final = re.compile(rb"(?:^|[\r\n])[^\r\n(]{0,80}%[^\r\n]{0,400}\b(?:Tj|TJ|Do)\b")
 _RAW_CODES: Final = (
     (re.compile(rb"/Launch\b"), "pdf.launch"),
     (re.compile(rb"/(?:JavaScript|JS)\b"), "pdf.javascript"),
@@ -98,8 +85,8 @@ def limit_library() -> None:
         parser_max_nesting=200,
         max_stream_filters=10,
         dct_max_memory=128 * MIB,
-        flate_max_memory=256 * MIB,
-        run_length_max_memory=256 * MIB,
+        flate_max_memory=128 * MIB,
+        run_length_max_memory=128 * MIB,
         png_max_memory=128 * MIB,
         tiff_max_memory=128 * MIB,
     )
@@ -136,15 +123,20 @@ def scan(document: Document, limits: Limits) -> tuple[Examination, list[tuple[st
         _scan_raw(document, result)
         return result, embedded
     with contextlib.closing(pdf):
-        steps: tuple[Callable[[], None], ...] = (
-            lambda: pdf_structure.check_structure(
-                document, pdf, result
-            ),  # before qpdf repairs the page tree
+        # The structure goes first: qpdf repairs the page tree when it is touched.
+        steps: list[Callable[[], None]] = [
+            lambda: pdf_structure.check_structure(document, pdf, result),
             lambda: _check_objects(pdf, result),
             lambda: _check_loops(pdf, result),
-            lambda: _check_pages(pdf, result),
-            lambda: embedded.extend(_embedded_files(pdf, result, limits)),
-        )
+        ]
+        if pdf_expansion.is_modest(pdf, document.size):
+            steps += [
+                lambda: pdf_pages.check(pdf, result, document.size, limits.max_pages),
+                lambda: embedded.extend(pdf_attachments.find(pdf, result, limits)),
+            ]
+        else:
+            result.unreadable = "over_limit"
+            result.mark("pdf.expands_too_far")
         for step in steps:
             try:
                 step()
@@ -226,6 +218,10 @@ def _check_dictionary(node: Any, result: Examination) -> None:
         result.mark("pdf.javascript")
     if subtype in _ANNOTATIONS:
         result.mark(_ANNOTATIONS[subtype])
+    if subtype == "/FileAttachment" and not _has_file(node.get("/FS")):
+        result.mark("pdf.file_attachment")  # one that has its file with it is taken out
+    if "/RF" in node:
+        result.mark("pdf.embedded_file")  # files related to an attached one, which few readers show
     if "/XFA" in node:
         result.mark("pdf.xfa")
     if "/OpenAction" in node and _acts(node.get("/OpenAction")):
@@ -256,6 +252,12 @@ def _check_stream(node: Any, result: Examination) -> None:
         result.mark("pdf.loop")
     if node.get("/FunctionType") == 4 and node.read_raw_bytes()[: 64 * 1024].count(b"copy") > 16:
         result.mark("pdf.exhausting_function")
+
+
+def _has_file(spec: Any) -> bool:
+    import pikepdf
+
+    return isinstance(spec, pikepdf.Dictionary) and "/EF" in spec
 
 
 def _acts(action: Any) -> bool:
@@ -313,88 +315,6 @@ def _endless(action: Any) -> bool:
             return False
         node = following
     return True
-
-
-# ── 3: pages and what is drawn ───────────────────────────────────────────────────────────────────
-
-
-def _check_pages(pdf: pikepdf.Pdf, result: Examination) -> None:
-    import pikepdf
-
-    declared: Any = pdf.Root.Pages.get("/Count")
-    pages = len(pdf.pages)
-    if isinstance(declared, int) and declared != pages:
-        result.mark("pdf.page_count")
-    for page in list(pdf.pages)[:_MAX_CONTENT_PAGES]:
-        contents = page.obj.get("/Contents")
-        streams = list(contents) if isinstance(contents, pikepdf.Array) else [contents]
-        if contents is None:
-            continue
-        size = 0
-        for stream in streams:
-            if not isinstance(stream, pikepdf.Stream):
-                # Also what was a reference to an object that the table calls free: now null.
-                result.mark("pdf.contents_type")
-                size = _MAX_PARSED_CONTENT + 1  # a page that can't be parsed as one drawing
-                continue
-            try:
-                data = stream.read_bytes()
-            except pikepdf.PdfError:
-                result.mark("pdf.unreadable_contents")
-                size = _MAX_PARSED_CONTENT + 1
-                continue
-            if b"endstream" in data:
-                result.mark("pdf.stream_in_stream")
-            if _HIDDEN_DRAWING.search(data):
-                result.mark("pdf.hidden_drawing")
-            size += len(data)
-        if 0 < size <= _MAX_PARSED_CONTENT and _unknown_operator(page):
-            result.mark("pdf.unknown_operator")
-
-
-def _unknown_operator(page: pikepdf.Page) -> bool:
-    """Whether a page's drawing has an operator no reader knows: some stop there, others go on."""
-    import pikepdf
-
-    compatible = 0  # inside BX … EX unknown operators are allowed (ISO 32000-1, section 7.8.2)
-    for instruction in pikepdf.parse_content_stream(page):
-        if isinstance(instruction, pikepdf.ContentStreamInlineImage):
-            continue
-        operator = str(instruction.operator)
-        compatible += (operator == "BX") - (operator == "EX")
-        if operator not in _OPERATORS and compatible <= 0:
-            return True
-    return False
-
-
-# ── 4: embedded files ────────────────────────────────────────────────────────────────────────────
-
-
-def _embedded_files(
-    pdf: pikepdf.Pdf, result: Examination, limits: Limits
-) -> Iterator[tuple[str, bytes]]:
-    import pikepdf
-
-    room = min(limits.max_expand_bytes, 4 * _MAX_EMBEDDED)
-    for count, (name, spec) in enumerate(pdf.attachments.items()):
-        if count >= limits.max_parts:
-            result.unreadable = "over_limit"
-            return
-        try:
-            content = spec.get_file().read_bytes()
-        except pikepdf.PdfError:
-            result.mark("pdf.embedded_unreadable")
-            continue
-        except (KeyError, ValueError):
-            continue  # a specification without content
-        room -= len(content)
-        if len(content) > _MAX_EMBEDDED or room < 0:
-            result.unreadable = "over_limit"
-            result.mark("pdf.embedded_too_large")
-            return
-        if not name.lower().endswith(".xml"):
-            result.mark("pdf.embedded_file")
-        yield name, content
 
 
 def _name(value: Any) -> str:

@@ -3,7 +3,7 @@
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
 bytes and depth hold over one container; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: TNEF, Outlook files, S/MIME and other archives: they are documents that wait for a person.
+Leaves out: TNEF (`tnef`), and Outlook files, S/MIME and other archives, which wait for a person.
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
@@ -124,7 +124,7 @@ class Unpacked:
             self.result.unreadable = reason
 
 
-class _Budget:
+class Budget:
     """What all parts of one container together may still take."""
 
     def __init__(self, limits: Limits) -> None:
@@ -132,11 +132,13 @@ class _Budget:
         self._parts = limits.max_parts
 
     def open(self) -> None:
+        """Count a part (raises Unreadable beyond the limit)."""
         self._parts -= 1
         if self._parts < 0:
             raise Unreadable("over_limit", "parts: expected no more than the limit, found more")
 
     def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass a part's bytes on and count them (raises Unreadable beyond the limit)."""
         for chunk in chunks:
             self._bytes -= len(chunk)
             if self._bytes < 0:
@@ -160,7 +162,7 @@ def unpack_zip(
     if document.depth >= limits.max_depth:
         unpacked.trouble("over_limit", "archive.too_deep")
         return unpacked
-    budget = _Budget(limits)
+    budget = Budget(limits)
     for member in opened.members:
         try:
             budget.open()
@@ -203,7 +205,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         unpacked.result.unreadable = "malformed"
         return unpacked
     _read_headers(message, unpacked)
-    budget = _Budget(limits)
+    budget = Budget(limits)
     room = limits.max_text
     found: list[Message | bytes] = [*leaves, *others]
     for index, part in enumerate(found):

@@ -46,7 +46,8 @@ STARTED: Final = struct.Struct("!Q")  # what the manager reads: the size of the 
 
 FIRST_CPU_SECONDS: Final = 1
 """Processor seconds of a first look, besides those for its size: ordinary documents take tenths of one."""
-
+_CPU_BASE: Final = 10.0  # seconds
+_CPU_PER_MIB: Final = 10.0
 EXIT_DONE: Final = 0
 EXIT_NO_CORE: Final = 3
 EXIT_FAILED: Final = 4
@@ -175,14 +176,28 @@ def _verdict(
     )
 
 
+def cpu_budget(size: int, most: int, per_mib: float) -> int:
+    """Processor seconds for a document: in proportion to its size, and never more than is configured.
+
+    An honest document of a few pages is judged within a second; one that keeps a worker busy for longer was
+    made to, and costs its sender more bytes the more time it takes.
+
+    Args:
+        size: bytes of the document.
+        most: seconds for any document, to which `per_mib` is added for each MiB.
+    """
+    mib = size / MIB
+    return int(min(_CPU_BASE + mib * _CPU_PER_MIB, most + mib * per_mib)) + 1
+
+
 def _jail_for(settings: WorkerSettings, work: Work) -> JailLimits:
-    mib = work.size / MIB
-    seconds = settings.jail.cpu_seconds
+    seconds = cpu_budget(work.size, settings.jail.cpu_seconds, settings.cpu_seconds_per_mib)
     if not work.thorough:
-        seconds = min(seconds, FIRST_CPU_SECONDS)
+        first = FIRST_CPU_SECONDS + work.size / MIB * settings.cpu_seconds_per_mib
+        seconds = min(seconds, int(first) + 1)
     return JailLimits(
         memory=settings.jail.memory,
-        cpu_seconds=int(seconds + mib * settings.cpu_seconds_per_mib) + 1,
+        cpu_seconds=seconds,
         file_size=sealed_size(settings.limits.max_expand_bytes),
         descriptors=settings.jail.descriptors,
     )
