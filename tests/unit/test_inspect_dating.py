@@ -219,20 +219,21 @@ def test_a_period_is_read_to_its_last_day_in_every_usual_form(text, expected):
     assert value is None or value.day is None or value.period
 
 
-@pytest.mark.parametrize(
-    "name", ["90-print-after.pdf", "91-print-nextline.pdf", "92-print-after-en.pdf",
-             "93-print-nextline-en.pdf", "95-dec-nextyear-row.csv", "96-next-statement-en.pdf"]
-)  # fmt: skip
-def test_the_statements_of_december_are_of_that_year(name):
-    path = CASES / "01-statement-period-window" / name
-    if not path.is_file():
-        pytest.skip(f"the folder of cases is not at {CASES}")
-    data = path.read_bytes()
-    document = Document("x", io.BytesIO(data), len(data), name, "sftp", 0)
-    found = inspection.inspect(document, Limits(), None, rules=RuleSet.load(), clamd=None)
-    assert found.classification.record_class == "bank-statement"
-    assert found.classification.document_date == "2024-12-31"
-    assert found.classification.confidence >= SURE
+# The cases themselves, where they are; what is of their kind is above.
+if CASES.is_dir():
+
+    @pytest.mark.parametrize(
+        "name", ["90-print-after.pdf", "91-print-nextline.pdf", "92-print-after-en.pdf",
+                 "93-print-nextline-en.pdf", "95-dec-nextyear-row.csv", "96-next-statement-en.pdf"]
+    )  # fmt: skip
+    def test_the_statements_of_december_are_of_that_year(name):
+        path = CASES / "01-statement-period-window" / name
+        data = path.read_bytes()
+        document = Document("x", io.BytesIO(data), len(data), name, "sftp", 0)
+        found = inspection.inspect(document, Limits(), None, rules=RuleSet.load(), clamd=None)
+        assert found.classification.record_class == "bank-statement"
+        assert found.classification.document_date == "2024-12-31"
+        assert found.classification.confidence >= SURE
 
 
 @settings(max_examples=100, deadline=None)

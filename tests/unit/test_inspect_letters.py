@@ -88,11 +88,12 @@ def test_a_letter_that_names_an_invoice_or_a_link_is_a_letter(body, more, rules)
     assert not taken(mail(body, **more), rules)
 
 
-def test_the_mail_of_links_is_for_a_person(rules):
-    path = CASES / "18-link-only-einvoice" / "21-link-only.eml"
-    if not path.is_file():
-        pytest.skip(f"the folder of cases is not at {CASES}")
-    assert taken(path.read_bytes(), rules)
+# The cases themselves, where they are; what is of their kind is above.
+if CASES.is_dir():
+
+    def test_the_mail_of_links_is_for_a_person(rules):
+        path = CASES / "18-link-only-einvoice" / "21-link-only.eml"
+        assert taken(path.read_bytes(), rules)
 
 
 @pytest.mark.parametrize("piece", ["invoice ", "发票", "[link]", "发票号码:", "1"])

@@ -221,21 +221,22 @@ def test_an_invoice_in_an_envelope_is_the_invoice(inside, space, expected, rules
 # ── cases, bounds ────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("35-spreadsheetml2003.xls", ("bank-statement", "2025-03-31", True)),
-        ("40-mt940.sta", KNOWN),
-        ("41-camt053.xml", KNOWN),
-        ("42-ubl-sbdh.xml", ("invoice", "2024-12-30", True)),
-        ("66-ofx.ofx", KNOWN),
-    ],
-)
-def test_the_statements_that_machines_write_are_known(name, expected, rules):
-    path = CASES / "13-electronic-statements-unclassified" / name
-    if not path.is_file():
-        pytest.skip(f"the folder of cases is not at {CASES}")
-    assert taken(path.read_bytes(), rules, name) == expected
+# The cases themselves, where they are; what is of their kind is above.
+if CASES.is_dir():
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("35-spreadsheetml2003.xls", ("bank-statement", "2025-03-31", True)),
+            ("40-mt940.sta", KNOWN),
+            ("41-camt053.xml", KNOWN),
+            ("42-ubl-sbdh.xml", ("invoice", "2024-12-30", True)),
+            ("66-ofx.ofx", KNOWN),
+        ],
+    )
+    def test_the_statements_that_machines_write_are_known(name, expected, rules):
+        path = CASES / "13-electronic-statements-unclassified" / name
+        assert taken(path.read_bytes(), rules, name) == expected
 
 
 @settings(max_examples=100)
