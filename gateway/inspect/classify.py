@@ -111,7 +111,24 @@ def _by_structure(reading: Reading, sections: list[str]) -> tuple[Classification
     if reading.pages:
         for reason in _against(taken, found.fields, reading.text, sections):
             taken = _doubted(taken, reason)
+        taken = _dated_late(taken, _by_words(reading.text))
     return taken, facts
+
+
+def _dated_late(taken: Classification, words: Classification) -> Classification:
+    """The same, by the later of two dates that a page and its structure state for one document.
+
+    Number and class agree: it is that document, and nobody can tell whose date is the slip. By the later one
+    it is never destroyed too early.
+    """
+    if words.record_class != taken.record_class or words.confidence < SURE:
+        return taken
+    if not taken.document_date or words.document_date in {None, taken.document_date}:
+        return taken
+    assert words.document_date is not None
+    later = max(words.document_date, taken.document_date)
+    reasons = [*taken.reasons[:11], "page:another date"]
+    return Classification(taken.record_class, taken.confidence, later, reasons)
 
 
 def _against(
@@ -125,8 +142,6 @@ def _against(
     titled = bool(words.reasons) and words.reasons[0].startswith("title:")
     if titled and words.record_class != taken.record_class:
         yield f"page:{words.record_class}"
-    elif words.confidence >= SURE and words.document_date not in {None, taken.document_date}:
-        yield "page:another date"
 
 
 def _has_sum(taken: Classification, stated: dict[str, str], text: str) -> bool:

@@ -20,7 +20,7 @@ CASES = Path(os.environ.get("STRONGROOM_CASES", ROOT.parent / "shared" / "cases"
 
 
 class Parts:
-    def add(self, name, chunks):
+    def add(self, name, chunks, name_bytes=b""):
         b"".join(chunks)
         return name
 
