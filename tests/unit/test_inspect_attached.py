@@ -33,7 +33,7 @@ class Parts:
     def __init__(self):
         self.taken = []
 
-    def add(self, name, chunks):
+    def add(self, name, chunks, name_bytes=b""):
         self.taken.append((name, b"".join(chunks)))
         return str(len(self.taken))
 
