@@ -161,6 +161,9 @@ _FINDINGS: Final[dict[str, Sentence]] = {
         "The archive is compressed in a way that is not opened here.",
         "Pack it as an ordinary zip archive, or send the files themselves.",
     ),
+    "archive.behind_another_file": Sentence(
+        "An archive is hidden behind it.", "Send the files in it by themselves."
+    ),
     "archive.leading_data": Sentence(
         "Other bytes stand before the beginning of the archive.",
         "Pack the files anew and send that.",
