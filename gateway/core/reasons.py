@@ -103,6 +103,10 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "text.encoded_file": Sentence(
         "Another file is written into its text.", "Send that file by itself."
     ),
+    "html.named_as_office": Sentence(
+        "It is a web page, though its name says that it is a workbook or a document.",
+        "Save it as a real workbook or as a PDF and send that; or wait: a person at the firm looks at it.",
+    ),
     "html.page": Sentence(
         "It is a web page, also where its name says something else (.xls).",
         "Save it as a PDF, or as a real workbook, and send that; or wait: a person at the firm looks at it.",
@@ -115,6 +119,10 @@ _FINDINGS: Final[dict[str, Sentence]] = {
         "It defines entities, which can make it read differently in different programs.",
         "Send it without a DOCTYPE, or wait: a person at the firm looks at it.",
     ),
+    "pdf.embedded_too_large": _TOO_LARGE,
+    "pdf.expands_too_far": _TOO_LARGE,
+    "pdf.many_contents": _TOO_LARGE,
+    "pdf.too_deep": _TOO_LARGE,
     "pdf.embedded": Sentence(
         "Another file is attached to the PDF.",
         "Send the attached file by itself as well, or wait: a person at the firm looks at it.",
@@ -133,6 +141,15 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf.nested_too_deep": _TOO_LARGE,
     "pdf": Sentence("It is damaged, or unusual inside.", _AS_PDF),
     "format.not_opened": _NOT_OPENED,
+    "tnef.too": _TOO_LARGE,
+    "tnef.attached_by_reference": Sentence(
+        "The message made by Outlook (winmail.dat) names a file instead of holding it.",
+        "Send the file itself.",
+    ),
+    "tnef": Sentence(
+        "The message made by Outlook (winmail.dat) is damaged.",
+        "Send its attachments by themselves, or the message as plain text.",
+    ),
     "archive.escaping_name": Sentence(
         "A name in the archive leads out of it.", "Pack the files anew and send that."
     ),
@@ -143,6 +160,9 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "archive.unsupported_method": Sentence(
         "The archive is compressed in a way that is not opened here.",
         "Pack it as an ordinary zip archive, or send the files themselves.",
+    ),
+    "archive.behind_another_file": Sentence(
+        "An archive is hidden behind it.", "Send the files in it by themselves."
     ),
     "archive.leading_data": Sentence(
         "Other bytes stand before the beginning of the archive.",

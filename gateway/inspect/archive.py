@@ -35,6 +35,9 @@ from gateway.names import decode_name
 
 _LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")
 _LOCAL_MAGIC: Final = b"PK\x03\x04"
+_END_MAGIC: Final = b"PK\x05\x06"  # APPNOTE 4.3.16, the end of the directory
+_END_SIZE: Final = 22
+TAIL: Final = _END_SIZE + 0xFFFF  # with the longest comment
 _FLAG_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # traditional, strong, masked headers
 _FLAG_UTF8: Final = 0x800
 _EXTRA: Final = struct.Struct("<HH")
@@ -100,6 +103,23 @@ class Archive:
         if info is None or info not in self.members or info.file_size > limit:
             return None
         return b"".join(self.chunks(info))
+
+
+def ends_in_archive(tail: bytes) -> bool:
+    """Whether the end of a file is that of a zip: what unpacks looks there first, whatever it begins with.
+
+    Args:
+        tail: the last bytes, at least `TAIL` of them where there are as many.
+    """
+    at = tail.rfind(_END_MAGIC, max(0, len(tail) - TAIL))
+    comment = int.from_bytes(tail[at + _END_SIZE - 2 : at + _END_SIZE], "little")
+    return at >= 0 and at + _END_SIZE + comment == len(tail)
+
+
+def lies_behind(document: Document) -> bool:
+    """Whether an archive stands behind a document of another format."""
+    document.source.seek(max(0, document.size - TAIL))
+    return ends_in_archive(read_exactly(document.source, min(document.size, TAIL)))
 
 
 def open_zip(document: Document, limits: Limits, *, max_members: int) -> Archive:

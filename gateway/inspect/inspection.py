@@ -118,6 +118,7 @@ def inspect(
 
     # 4. Active content of its format.
     _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
+    _contained(found, "tail", lambda: _scan_tail(document, found))
     # 5. What is inside.
     _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
     # 6. What it says.
@@ -233,6 +234,12 @@ def _scan_format(
     elif found.kind == "opaque" and found.media_type != media.TNEF:
         # Nobody here can look inside: other archives, disk images, sound, unknown formats.
         found.scans.append(Scan("format", "suspect", f"format.not_opened: {found.media_type}"))
+
+
+def _scan_tail(document: Document, found: _Findings) -> None:
+    """An archive behind a picture or a text, which unpackers find first. A PDF's own scan looks, too."""
+    if found.kind not in {"zip", "pdf", "mail"} and archive.lies_behind(document):
+        found.scans.append(Scan("tail", "suspect", "archive.behind_another_file"))
 
 
 # ── 5: parts ─────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from gateway.inspect import archive
 from gateway.inspect.document import MIB, Document, Examination, read_exactly
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ _FILLING: Final = re.compile(rb"(?:[\x00\t\n\x0c\r ]|%(?!%EOF)[^\r\n]*+)*+")
 _GOES_ON: Final = re.compile(
     rb"\d{1,10}[ \t\r\n]+\d{1,5}[ \t\r\n]+obj\b|xref\b|startxref\b|trailer\b|endstream\b|%%EOF"
 )
-_ZIP_END: Final = b"PK\x05\x06"
-_ZIP_END_SIZE: Final = 22
-_ZIP_COMMENT: Final = 0xFFFF
 _RAW_OBJECT: Final = re.compile(rb"(?:^|[\r\n])[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+obj\b")
 _COMMENTED_OBJECT: Final = re.compile(rb"[\r\n]%[ \t]*\d{1,10}[ \t]+\d{1,5}[ \t]+obj\b")
 
@@ -68,9 +66,7 @@ def _check_ends(data: bytes, result: Examination) -> None:
         after = filling.end() if filling else end.end()
     if after < size:
         result.mark("pdf.data_after_end")
-    last = data.rfind(_ZIP_END, max(0, size - _ZIP_COMMENT - _ZIP_END_SIZE))
-    comment = int.from_bytes(data[last + 20 : last + _ZIP_END_SIZE], "little")
-    if last >= 0 and last + _ZIP_END_SIZE + comment == size:
+    if archive.ends_in_archive(data[-archive.TAIL :]):
         result.mark("pdf.data_after_end")  # an archive whose comment is the rest of the file
 
 

@@ -11,7 +11,7 @@ import gateway.inspect
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.reasons import sentences
 
-CODE = re.compile(r'"((?:pdf|office|xml|html|mail|archive|name|format|text)\.[a-z0-9_]+)"')
+CODE = re.compile(r'"((?:pdf|office|xml|html|mail|archive|name|format|text|tnef)\.[a-z0-9_]+)"')
 SOURCES = Path(gateway.inspect.__file__).parent.rglob("*.py")
 CODES = sorted(
     {code for path in SOURCES for code in CODE.findall(path.read_text("utf-8"))} - {"office.excel"}

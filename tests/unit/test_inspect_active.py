@@ -523,6 +523,20 @@ def test_an_archive_whose_comment_is_the_end_of_a_pdf_is_named():
     assert "pdf.data_after_end" in examination.suspect
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\1\0\0\0\1\x08\2\0\0\0",
+        b"GIF89a" + bytes(30),
+        b"a letter\n",
+        b"<?xml version='1.0'?><a/>",
+    ],
+)
+def test_an_archive_behind_a_picture_or_a_text_is_named(before, rules):
+    assert "archive.behind_another_file" not in said(inspect(before, rules))
+    assert "archive.behind_another_file" in said(inspect(before + ZIP, rules))
+
+
 @pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\n \0\0\0"])
 def test_blanks_behind_a_pdf_are_ordinary(behind):
     examination, _embedded = scan_pdf.scan(document(pdf() + behind), Limits())

@@ -21,7 +21,7 @@ RULES = scan_yara.RuleSet.load()
 
 
 class Parts:
-    def add(self, _name, chunks):
+    def add(self, _name, chunks, name_bytes=b""):
         for _chunk in chunks:
             pass
         return "part"
