@@ -43,6 +43,7 @@ _ALL: Final = (
     RecordClass("identity-document", "Identity document", "身份证件"),
     RecordClass("business-licence", "Business licence", "营业执照"),
     RecordClass("correspondence", "Correspondence", "往来函件"),
+    RecordClass("system-file", "System file, no document", "系统文件(非文件材料)"),
 )
 
 RECORD_CLASSES: Final[Mapping[str, RecordClass]] = MappingProxyType(

@@ -140,6 +140,7 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf.page_count": _TOO_LARGE,
     "pdf.nested_too_deep": _TOO_LARGE,
     "pdf": Sentence("It is damaged, or unusual inside.", _AS_PDF),
+    "format.empty": Sentence("The file is empty.", "Send it again, whole."),
     "format.not_opened": _NOT_OPENED,
     "tnef.too": _TOO_LARGE,
     "tnef.attached_by_reference": Sentence(

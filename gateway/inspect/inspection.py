@@ -20,6 +20,7 @@ import msgspec
 from gateway.inspect import (
     archive,
     classify,
+    litter,
     media,
     pdf_attachments,
     read,
@@ -61,6 +62,7 @@ class _Findings:
     facts: dict[str, str] = field(default_factory=dict)
     classification: Classification = field(default_factory=Classification)
     suggested_name: str = ""
+    litter: bool = False
     embedded: list[tuple[str, bytes]] = field(default_factory=list)
     package: archive.Archive | None = None
     words: str = ""  # of a message
@@ -107,6 +109,12 @@ def inspect(
     kind = _contained(found, "type", lambda: media.detect(document))
     if kind is not None:
         found.kind, found.media_type = kind
+    if document.size <= litter.most(document.name):
+        whole = document.head(document.size)
+        found.litter = litter.is_litter(document.name, whole)
+    elif not document.size:
+        found.trouble("malformed")
+        found.scans.append(Scan("format", "suspect", "format.empty"))
     codes = media.name_codes(document.name)
     if codes:
         found.scans.append(Scan("name", "suspect", ", ".join(codes)))
@@ -116,13 +124,16 @@ def inspect(
     if matched is not None:
         found.take(matched)
 
-    # 4. Active content of its format.
-    _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
-    _contained(found, "tail", lambda: _scan_tail(document, found))
-    # 5. What is inside.
-    _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
-    # 6. What it says.
-    _contained(found, "reader", lambda: _read(document, limits, found))
+    if found.litter:
+        found.classification = Classification(litter.RECORD_CLASS, 0.99, None, ["name:system file"])
+    else:
+        # 4. Active content of its format.
+        _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
+        _contained(found, "tail", lambda: _scan_tail(document, found))
+        # 5. What is inside.
+        _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
+        # 6. What it says.
+        _contained(found, "reader", lambda: _read(document, limits, found))
 
     # 7. The antivirus' answer, and the sum.
     if clamd is None:
@@ -271,6 +282,10 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: read.Reading | None = None
     if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
         reading = read.Reading(read.normalise(found.words, limits), parts=len(found.parts))
+    elif found.media_type == "application/zip" and found.parts and not found.unreadable:
+        # What is in it are documents of their own, and the archive what they came in, as a mail is.
+        found.classification = Classification("correspondence", 0.95, None, ["container:archive"])
+        return
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
     elif found.kind == "pdf":

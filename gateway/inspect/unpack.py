@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect import archive, letters
+from gateway.inspect import archive, letters, litter
 from gateway.inspect.document import (
     KIB,
     Document,
@@ -163,12 +163,19 @@ def unpack_zip(
         unpacked.trouble("over_limit", "archive.too_deep")
         return unpacked
     budget = Budget(limits)
+    left: list[str] = []
     for member in opened.members:
         try:
             budget.open()
             name, raw = archive.name_of(member)
-            content = budget.count(opened.chunks(member))
-            unpacked.parts.append(sink.add(safe_name(name, "part"), content, raw))
+            name = safe_name(name, "part")
+            content: Iterable[bytes] = budget.count(opened.chunks(member))
+            if member.file_size <= litter.most(name):
+                content = [b"".join(content)]
+                if litter.is_litter(name, content[0]):
+                    left.append(name)
+                    continue
+            unpacked.parts.append(sink.add(name, content, raw))
         except Unreadable as error:
             unpacked.trouble(error.reason, f"archive.member_{error.reason}")
             if error.reason == "over_limit":
@@ -176,6 +183,8 @@ def unpack_zip(
         except Exception as error:  # noqa: BLE001  what was committed before must be reported
             unpacked.result.fail(error_code("archive.member", error))
             break
+    if left:
+        unpacked.facts["left_in_archive"] = ", ".join(left)[:FACT_LENGTH]
     return unpacked
 
 

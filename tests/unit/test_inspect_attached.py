@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pikepdf
 import pytest
 
 from gateway.inspect import inspection, scan_yara
 from gateway.inspect.document import Document, Limits
+from tests.vectors.cases import CASES
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "14-active-content-message"
+HERE = CASES / "14-active-content-message"
 UBL = (
     b'<Invoice xmlns="urn:oasis:names:specification:ubl:schema:xsd:Invoice-2"><ID>%s</ID>'
     b"<IssueDate>2025-03-14</IssueDate></Invoice>"
@@ -189,7 +189,7 @@ def test_each_kind_of_oddity_has_a_code_of_its_own(data, name, codes, rules):
     assert said(inspect(data, rules, name)[0]) == codes
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the folder of cases is not here")
+@pytest.mark.skipif(not HERE.is_dir(), reason="the folder of cases is not here")
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
@@ -200,7 +200,7 @@ def test_each_kind_of_oddity_has_a_code_of_its_own(data, name, codes, rules):
     ],
 )
 def test_invoices_with_something_attached_are_known_and_nothing_is_said(name, parts, rules):
-    verdict, taken = inspect((CASES / name).read_bytes(), rules, name)
+    verdict, taken = inspect((HERE / name).read_bytes(), rules, name)
     assert said(verdict) == []
     assert verdict.unreadable == ""
     assert len(taken) == parts

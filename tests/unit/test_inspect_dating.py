@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from datetime import date
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from gateway.inspect import classify, dates, inspection
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.read import Reading, normalise
 from gateway.inspect.scan_yara import RuleSet
+from tests.vectors.cases import CASES
 
 SURE = classify.SURE
 ROOT = Path(__file__).resolve().parents[2]
-CASES = Path(os.environ.get("STRONGROOM_CASES", ROOT.parent / "shared" / "cases"))
 
 CHINESE = "银行对账单\n户名:示例贸易有限公司 账号:6222\n{}\n期初余额 1 借方发生额 2 贷方发生额 3 期末余额 4"
 ENGLISH = "Bank statement\nAccount number: 1\n{}\nOpening balance 1.00\nClosing balance 2.00"

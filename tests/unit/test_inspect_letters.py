@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from email.message import EmailMessage
 from pathlib import Path
@@ -14,9 +13,9 @@ from gateway.inspect import classify, inspection, letters
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan_yara import RuleSet
 from gateway.wire.messages import INVOICE_BY_LINK
+from tests.vectors.cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
-CASES = Path(os.environ.get("STRONGROOM_CASES", ROOT.parent / "shared" / "cases"))
 
 
 class Parts:

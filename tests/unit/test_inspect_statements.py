@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from pathlib import Path
 
@@ -14,10 +13,10 @@ from hypothesis import strategies as st
 from gateway.inspect import classify, inspection, statements
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan_yara import RuleSet
+from tests.vectors.cases import CASES
 
 SURE = classify.SURE
 ROOT = Path(__file__).resolve().parents[2]
-CASES = Path(os.environ.get("STRONGROOM_CASES", ROOT.parent / "shared" / "cases"))
 KNOWN = ("bank-statement", "2024-12-31", True)
 
 

@@ -13,6 +13,7 @@ import msgspec
 from retention_rules.parser import load_rulebook, shipped_packs
 
 FROZEN = {
+    "cn-system-files@1": "6b2b80e4949017434373212cb583063f803ea4302304a2c80e141e6c9da01044",
     "cn-order79-01-source-vouchers@1": "5c9bf6fc9fc4f3e2f1c534f9ac1e4dfdea4d3ef9e86903c491e8f4f722e2458e",
     "cn-order79-02-bookkeeping-vouchers@1": "e5026f4ca65dae07d477ee856a09a672fa3319d0e7c268cd376d1f6b7be37913",
     "cn-order79-03-general-ledger@1": "67f48d11714284e12490fc90c68cf456495a0a5ac64d2b47d14504cd7823a7da",

@@ -29,7 +29,7 @@ SURE: Final = 0.8
 EARLIEST_YEAR: Final = 1980
 UNJUDGED: Final = "unjudged:"
 # Dated by their receipt: a sender can write any date, and nothing else dates them.
-DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note"})
+DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note", "system-file"})
 CLAMD: Final = "clamd"
 FIXITY: Final = "fixity"
 BY_LINK: Final = "invoice-by-link-only"
