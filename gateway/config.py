@@ -122,7 +122,9 @@ class InspectSection(_Section, frozen=True):
     wall_seconds: Seconds = 120.0
     max_attempts: Positive = 6
     retry_seconds: Seconds = 5.0
-    max_parts: Positive = 500
+    max_parts: Annotated[int, Meta(ge=1, le=20_000)] = (
+        500  # a verdict names them all in one message
+    )
     max_depth: Positive = 4
     max_expanded_size: Positive = 2 * 1024**3
     yara_rules: str = ""

@@ -82,7 +82,11 @@ async def _serve(core: Core) -> None:
         "courier": lambda: CourierSession(core, courier),
         "admin": lambda: AdminSession(core, inspection),
     }
-    most = MOST | {"inspect": max(MOST["inspect"], 2 * config.inspect.workers)}
+    most = MOST | {
+        "inspect": max(MOST["inspect"], 2 * config.inspect.workers),
+        "sftp": 2 * config.sftp.max_connections + 16,
+        "smtp": 2 * config.smtp.max_connections + 16,
+    }
     server = CoreServer(listeners, factories, own_sockets=not given, most=most)
 
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.

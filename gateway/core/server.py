@@ -16,6 +16,7 @@ import functools
 import math
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ import msgspec
 from gateway.core.runtime import log
 from gateway.core.sessions import Session, SessionFactory
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
-from gateway.wire.channel import REQUEST_DECODERS, AsyncChannel
+from gateway.wire.channel import REQUEST_DECODERS, REQUEST_LIMITS, AsyncChannel
 from gateway.wire.messages import Message, Refused, Role
 from vault.errors import StorageFailed, StorageFull, VaultError
 
@@ -69,9 +70,10 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-# Connections of a role at once, where few are ever needed: whoever took over an inspector can't fill the
-# core's memory with unfinished frames. The doors bound their own.
+# Connections of a role at once: whoever took over one of its processes can't fill the core's memory with
+# unfinished frames. The doors' follow from the connections they may have.
 MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "admin": 64}
+_LOG_SECONDS: Final = 60.0
 
 
 class CoreServer:
@@ -91,6 +93,8 @@ class CoreServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._most = most
         self._connected: Counter[Role] = Counter()
+        self._refused: Counter[Role] = Counter()
+        self._told: dict[Role, float] = {}
         self._fatal: asyncio.Future[None] | None = None
 
     async def serve(self) -> None:
@@ -118,14 +122,14 @@ class CoreServer:
                 log.error("accept failed", role=role, error=error.strerror)
                 await asyncio.sleep(0.2)
                 continue
-            channel = AsyncChannel(connection, accept_fds=False)
+            channel = AsyncChannel(connection, accept_fds=False, limit=REQUEST_LIMITS[role])
             _pid, uid, _gid = channel.peer_credentials()
             if self._own_sockets and uid not in {0, os.getuid()}:
                 log.warning("peer refused", role=role, uid=uid)
                 channel.close()
                 continue
             if self._connected[role] >= self._most.get(role, math.inf):
-                log.warning("too many connections", role=role, most=self._most[role])
+                self._refuse(role)
                 channel.close()
                 await asyncio.sleep(0.01)  # whoever opens them in a loop gets no share of this one
                 continue
@@ -133,6 +137,19 @@ class CoreServer:
             task = asyncio.create_task(self._run(role, channel))
             self._tasks.add(task)
             task.add_done_callback(functools.partial(self._ended, role))
+
+    def _refuse(self, role: Role) -> None:
+        """Count a connection beyond those a role may have; a line a minute says so."""
+        self._refused[role] += 1
+        now = time.monotonic()
+        if now - self._told.get(role, -math.inf) >= _LOG_SECONDS:
+            self._told[role] = now
+            log.warning(
+                "too many connections",
+                role=role,
+                most=self._most[role],
+                refused=self._refused.pop(role),
+            )
 
     def _ended(self, role: Role, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -145,7 +162,7 @@ class CoreServer:
         if attach is not None:
             attach(channel.peer_credentials())
         try:
-            while True:
+            while not session.over:
                 body, _ = await channel.receive()
                 reply, descriptor = await self._answer(role, session, body)
                 try:

@@ -81,6 +81,7 @@ class Session(ABC):
     def __init__(self, core: Core) -> None:
         self.core = core
         self.uploads: dict[str, Upload] = {}
+        self.over = False  # nothing more is answered: the core ends the connection
         self.undelivered = False  # the last answer never reached the peer
         self.hang_up: Callable[[], None] = lambda: None  # ends the connection; the server's own
 
@@ -352,7 +353,7 @@ class SmtpSession(Session):
 class InspectSession(Session):
     """A connection of an inspector: one document, and the parts found in it.
 
-    After its verdict nothing more is answered: a worker that was taken over by one client's document never
+    After its verdict the core ends it: a worker that was taken over by one client's document never
     sees another's.
     """
 
@@ -391,6 +392,7 @@ class InspectSession(Session):
                 await receive.discard(self.core, self._upload(request.document_id))
                 return Done(), None
             case Verdict():
+                self.over = True
                 self._claimed, fixity, self._fixity = None, self._fixity, None
                 try:
                     await self._desk.verdict(claimed, request, fixity)

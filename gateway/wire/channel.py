@@ -1,7 +1,9 @@
 """Length-prefixed messages over unix stream sockets, with descriptors beside them.
 
 A frame is `length u32 | descriptors u8 | msgpack` (big-endian). Descriptors are attached to the first
-byte of their frame. Both ends check the length against `MAX_FRAME` before they allocate.
+byte of their frame. Both ends check the length against what the socket's messages may take (`MAX_FRAME`,
+`REQUEST_LIMITS`) before they allocate, and the core waits for the rest of a frame no longer than
+`FRAME_SECONDS`: whoever took over a role's process can't fill the core's memory with beginnings.
 
 `Channel` blocks (the sftp door, inspectors, the command line); `AsyncChannel` is its twin on an event
 loop (the core, the mail door). Neither retries: a connection that failed is closed, and whatever was
@@ -31,6 +33,15 @@ from gateway.wire.messages import REQUESTS, Message, Refused, Reply, Role
 
 HEADER: Final = struct.Struct(">IB")
 MAX_FRAME: Final = 8 * 1024 * 1024  # a page of a listing or a certificate, with room to spare
+# Requests of roles that speak with strangers' bytes are small: paths, digests, the facts of a verdict.
+REQUEST_LIMITS: Final[dict[Role, int]] = {
+    "sftp": 128 * 1024,
+    "smtp": 256 * 1024,
+    "inspect": 1024 * 1024,
+    "courier": MAX_FRAME,
+    "admin": MAX_FRAME,
+}
+FRAME_SECONDS: Final = 30.0
 MAX_DESCRIPTORS: Final = 1  # every reply that carries one carries exactly one
 _RECEIVE: Final = 256 * 1024
 
@@ -68,9 +79,15 @@ def _close_all(descriptors: Sequence[int]) -> None:
 class _Assembler:
     """Cuts frames from received bytes and pairs each with its descriptors. No I/O."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME) -> None:
+        self._limit = limit
         self._buffer = bytearray()
         self._descriptors: list[int] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame has begun and is not whole."""
+        return bool(self._buffer)
 
     def feed(self, data: bytes, descriptors: Sequence[int]) -> None:
         self._buffer += data
@@ -83,8 +100,8 @@ class _Assembler:
         if len(self._buffer) < HEADER.size:
             return None
         length, count = HEADER.unpack_from(self._buffer)
-        if length > MAX_FRAME or count > MAX_DESCRIPTORS:
-            raise WireError(f"frame: expected at most {MAX_FRAME} bytes, found {length}")
+        if length > self._limit or count > MAX_DESCRIPTORS:
+            raise WireError(f"frame: expected at most {self._limit} bytes, found {length}")
         if len(self._buffer) < HEADER.size + length:
             return None
         body = bytes(memoryview(self._buffer)[HEADER.size : HEADER.size + length])
@@ -190,10 +207,13 @@ class Channel:
 class AsyncChannel:
     """The same on an event loop. The core serves with `receive` and `send`, the mail door `call`s."""
 
-    def __init__(self, connection: socket.socket, *, accept_fds: bool) -> None:
+    def __init__(
+        self, connection: socket.socket, *, accept_fds: bool, limit: int = MAX_FRAME
+    ) -> None:
+        """`limit`: bytes of a frame that is taken."""
         connection.setblocking(False)
         self._socket = connection
-        self._assembler = _Assembler()
+        self._assembler = _Assembler(limit)
         self._accept_fds = accept_fds
         self._lock = asyncio.Lock()
 
@@ -218,20 +238,38 @@ class AsyncChannel:
         return pid, uid, gid
 
     async def receive(self) -> tuple[bytes, list[int]]:
-        """The next frame's body and descriptors (raises Disconnected at the end)."""
-        loop = asyncio.get_running_loop()
-        while (frame := self._assembler.next()) is None:
-            try:
-                if self._accept_fds:
-                    data, descriptors = await self._receive_with_descriptors(loop)
-                else:
-                    data, descriptors = await loop.sock_recv(self._socket, _RECEIVE), []
-            except OSError as error:
-                raise Disconnected(f"peer: expected a message, found {error.strerror}") from error
-            if not data:
-                raise Disconnected("peer: expected a message, found the connection closed")
-            self._assembler.feed(data, descriptors)
+        """The next frame's body and descriptors.
+
+        Raises:
+            Disconnected: the other end closed the connection.
+            WireError: the frame is too long, or its rest does not come.
+        """
+        if (frame := self._assembler.next()) is not None:
+            return frame
+        if not self._assembler.begun:
+            await self._feed()
+        try:
+            async with asyncio.timeout(FRAME_SECONDS):
+                while (frame := self._assembler.next()) is None:
+                    await self._feed()
+        except TimeoutError as error:
+            raise WireError(
+                f"frame: expected the rest of it within {FRAME_SECONDS:.0f} s, found none"
+            ) from error
         return frame
+
+    async def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if self._accept_fds:
+                data, descriptors = await self._receive_with_descriptors(loop)
+            else:
+                data, descriptors = await loop.sock_recv(self._socket, _RECEIVE), []
+        except OSError as error:
+            raise Disconnected(f"peer: expected a message, found {error.strerror}") from error
+        if not data:
+            raise Disconnected("peer: expected a message, found the connection closed")
+        self._assembler.feed(data, descriptors)
 
     async def _receive_with_descriptors(
         self, loop: asyncio.AbstractEventLoop

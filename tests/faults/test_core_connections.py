@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import os
 import socket
 import struct
 
 import pytest
 
 from gateway.core.server import MOST
+from gateway.errors import Disconnected, WireError
+from gateway.wire import channel as channel_module
+from gateway.wire.channel import REQUEST_LIMITS, AsyncChannel, Channel
+from gateway.wire.messages import Claim, Verdict
 from tests.servers.gateway_process import installation, running
+from tests.support.sftp import Gateway
 
 
 @pytest.mark.parametrize("role", ["inspect", "admin"])
@@ -35,3 +43,47 @@ def test_connections_that_never_finish_a_frame_are_bounded_in_number(role):
         for peer in held:
             peer.close()
         assert made.json("status")["serving"]
+
+
+@pytest.mark.parametrize("role", sorted(REQUEST_LIMITS))
+def test_a_frame_longer_than_the_messages_of_its_socket_is_not_read(role):
+    async def journey():
+        ours, theirs = socket.socketpair()
+        channel = AsyncChannel(ours, accept_fds=False, limit=REQUEST_LIMITS[role])
+        theirs.sendall(struct.pack("!IB", REQUEST_LIMITS[role] + 1, 0))
+        with pytest.raises(WireError, match="expected at most"):
+            await channel.receive()
+        theirs.close()
+        channel.close()
+
+    asyncio.run(journey())
+
+
+def test_the_core_waits_for_a_message_but_not_for_the_rest_of_one(monkeypatch):
+    async def journey():
+        monkeypatch.setattr(channel_module, "FRAME_SECONDS", 0.2)
+        ours, theirs = socket.socketpair()
+        channel = AsyncChannel(ours, accept_fds=False)
+        waiting = asyncio.create_task(channel.receive())
+        await asyncio.sleep(0.4)
+        assert not waiting.done()
+        theirs.sendall(struct.pack("!IB", 3, 0) + b"ab")
+        with pytest.raises(WireError, match="the rest of it"):
+            await waiting
+        theirs.close()
+        channel.close()
+
+    asyncio.run(journey())
+
+
+def test_the_core_hangs_up_on_an_inspector_that_gave_its_verdict(template):
+    with Gateway(template) as gateway:
+        with gateway.paramiko() as client, client.open("/inbox/a.txt", "w") as remote:
+            remote.write(b"text")
+        inspector = Channel.connect(gateway.folder / "run" / "inspect.sock", timeout=60)
+        work, descriptors = inspector.call(Claim())
+        os.close(descriptors[0])
+        inspector.call(Verdict(work.document_id, work.size, hashlib.sha256(b"text").digest()))
+        with pytest.raises(Disconnected):
+            inspector.call(Claim())
+        inspector.close()
