@@ -37,7 +37,7 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
-from gateway.names import decode_name, safe_name
+from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
 
@@ -60,12 +60,25 @@ _ONCE: Final = (
     "content-disposition",
     "mime-version",
 )
-_SIGNATURES: Final = frozenset(
-    {
-        "application/pkcs7-signature",
-        "application/x-pkcs7-signature",
-        "application/pgp-signature",
-    }
+# How they begin: DER, or its PEM form; what lies under their names and is something else is a document.
+_SIGNATURES: Final[dict[str, tuple[bytes, ...]]] = {
+    "application/pkcs7-signature": (b"\x30", b"-----BEGIN PKCS7-----"),
+    "application/x-pkcs7-signature": (b"\x30", b"-----BEGIN PKCS7-----"),
+    "application/pgp-signature": (b"-----BEGIN PGP SIGNATURE-----",),
+}
+_PICTURES: Final[dict[str, tuple[bytes, ...]]] = {
+    "image/png": (b"\x89PNG\r\n\x1a\n",),
+    "image/jpeg": (b"\xff\xd8\xff",),
+    "image/gif": (b"GIF87a", b"GIF89a"),
+}
+# What no text begins with: programs, archives, PDF, compound files.
+_BINARY: Final = re.compile(
+    rb"\s{0,64}(?:MZ|PK\x03\x04|%PDF-|\x7fELF|Rar!\x1a|7z\xbc\xaf|\xd0\xcf\x11\xe0|\x1f\x8b\x08)|.{0,512}\0",
+    re.DOTALL,
+)
+_TYPE: Final = re.compile(r"\s*[!#-'*+.0-9A-Z^-z|~-]{1,100}/[!#-'*+.0-9A-Z^-z|~-]{1,100}\s*(?:;|$)")
+_PART_BEHIND: Final = re.compile(
+    r"^(?:--\S|Content-[A-Za-z-]{1,40}[ \t]{0,8}:)", re.MULTILINE | re.IGNORECASE
 )
 _FACTS: Final = {
     "subject": "subject",
@@ -82,7 +95,7 @@ _SEVERITY: Final[dict[str, int]] = {
 }
 # A file written into the text of a message: old mail programs make an attachment of it.
 _ENCODED: Final = re.compile(
-    r"^begin [0-7]{3,4} \S|^\(This file must be converted with BinHex|"
+    r"^begin [0-7]{3,4} \S|^=ybegin |^\(This file must be converted with BinHex|"
     r"^Content-Transfer-Encoding:\s*base64|^(?:[A-Za-z0-9+/]{60,76}\r?\n){8}",
     re.MULTILINE | re.IGNORECASE,
 )
@@ -289,13 +302,23 @@ def _leaves(message: Message, unpacked: Unpacked) -> Iterator[Message]:
         _check_part(part, unpacked)
         payload = part.get_payload()
         kind = part.get_content_type()
-        if kind == "message/delivery-status":
+        if kind == "message/delivery-status" and _is_status(payload):
             continue  # fields for mail programs, no document
         if not isinstance(payload, list) or kind.startswith("message/"):
             yield part
         else:
             stack.extend(child for child in reversed(payload) if isinstance(child, Message))
     unpacked.trouble("over_limit", "mail.too_many_parts")
+
+
+def _is_status(blocks: object) -> bool:
+    """Whether a delivery status is one (RFC 3464): blocks of fields, and nothing that could be a part."""
+    return isinstance(blocks, list) and all(
+        isinstance(block, Message)
+        and not str(block.get_payload()).strip()
+        and not any(name.lower().startswith("content-") for name in block)
+        for block in blocks
+    )
 
 
 def _check_part(part: Message, unpacked: Unpacked) -> None:
@@ -306,6 +329,11 @@ def _check_part(part: Message, unpacked: Unpacked) -> None:
         if len(part.get_all(name, [])) > 1:
             unpacked.trouble("ambiguous", f"mail.duplicate_{name.replace('-', '_')}")
     kind_header = str(part.get("Content-Type", ""))
+    if kind_header.strip() and not _TYPE.match(kind_header):
+        unpacked.trouble("ambiguous", "mail.odd_type")  # some see a text in it, others a container
+    epilogue = str(part.epilogue or "")
+    if _PART_BEHIND.search(epilogue):
+        unpacked.trouble("ambiguous", "mail.parts_behind_the_end")
     if len(_BOUNDARY.findall(kind_header)) > 1:
         unpacked.trouble("ambiguous", "mail.duplicate_boundary")
     for header, parameter in (("Content-Type", "name"), ("Content-Disposition", "filename")):
@@ -345,22 +373,36 @@ def _is_body(part: Message) -> bool:
         part.get_content_type() in {"text/plain", "text/html"}
         and disposition != "attachment"
         and not _raw_filename(part)
+        and not _BINARY.match(_content(part))
     )
 
 
 def _is_decoration(part: Message) -> bool:
     """Small pictures that an HTML text shows (logos), and signatures, are not documents.
 
-    The message as received keeps them, and the scanners saw them in it.
+    The message as received keeps them, and the scanners saw them in it. What is of another kind than it says
+    is neither.
     """
-    if part.get_content_type() in _SIGNATURES:
-        return True
-    return (
-        part.get_content_type() in {"image/png", "image/jpeg", "image/gif"}
-        and _disposition(part) != "attachment"
+    kind = part.get_content_type()
+    begins = _SIGNATURES.get(kind) or _PICTURES.get(kind)
+    if begins is None or opens_as_program(header_text(_raw_filename(part), 1000)):
+        return False
+    if not _content(part).lstrip(b"\r\n").startswith(begins):
+        return False
+    return kind in _SIGNATURES or (
+        _disposition(part) != "attachment"
         and part.get("Content-ID") is not None
         and len(str(part.get_payload())) < _INLINE_IMAGE
     )
+
+
+def _content(part: Message) -> bytes:
+    """The bytes of a leaf without its encoding, for a look at them; none if they can't be had."""
+    try:
+        data = part.get_payload(decode=True)
+    except (ValueError, LookupError, AttributeError):
+        return b""
+    return data if isinstance(data, bytes) else b""
 
 
 def _disposition(part: Message) -> str:

@@ -261,15 +261,81 @@ def test_a_message_attached_is_one_part_and_is_not_unpacked_in_place():
     assert b"filename=" in parts[0][1]
 
 
-def test_pictures_shown_in_the_text_and_signatures_are_no_documents():
-    text = (
+PNG = "iVBORw0KGgoAAAAAAAAAAA=="
+DER = "MIIBAA=="
+EXE = base64.b64encode(b"MZ" + bytes(60)).decode()
+
+
+def related(picture: str, signature: str, kind: str = "application/pkcs7-signature") -> str:
+    return (
         'From: a@b\nSubject: s\nMIME-Version: 1.0\nContent-Type: multipart/related; boundary="B"\n\n'
-        "--B\nContent-Type: image/png\nContent-ID: <logo>\nContent-Transfer-Encoding: base64\n\nAAAA\n"
-        "--B\nContent-Type: application/pkcs7-signature; name=smime.p7s\nContent-Transfer-Encoding: base64\n\nAAAA\n"
+        f"--B\nContent-Type: image/png\nContent-ID: <logo>\nContent-Transfer-Encoding: base64\n\n{picture}\n"
+        f"--B\nContent-Type: {kind}; name=smime.p7s\n"
+        f"Content-Transfer-Encoding: base64\n\n{signature}\n"
         "--B\nContent-Type: image/png\nContent-Disposition: attachment; filename=scan.png\nContent-ID: <x>\n"
-        "Content-Transfer-Encoding: base64\n\nAAAA\n--B--\n"
+        f"Content-Transfer-Encoding: base64\n\n{PNG}\n--B--\n"
     )
-    assert [name for name, _ in mail(text)[1]] == ["scan.png"]
+
+
+def test_pictures_shown_in_the_text_and_signatures_are_no_documents():
+    assert [name for name, _ in mail(related(PNG, DER))[1]] == ["scan.png"]
+
+
+def test_a_program_that_calls_itself_a_logo_or_a_signature_is_taken_out():
+    assert [name for name, _ in mail(related(EXE, DER))[1]] == ["attachment-1", "scan.png"]
+    for kind in ("application/pkcs7-signature", "application/pgp-signature"):
+        assert [name for name, _ in mail(related(PNG, EXE, kind))[1]] == ["smime.p7s", "scan.png"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html"])
+def test_a_program_that_calls_itself_the_text_is_taken_out(kind):
+    text = f"From: a@b\nContent-Type: {kind}\nContent-Transfer-Encoding: base64\n\n{EXE}\n"
+    assert [content for _, content in mail(text)[1]] == [b"MZ" + bytes(60)]
+
+
+INSIDE = (
+    "Content-Type: application/octet-stream\nContent-Disposition: attachment; filename=tool.exe\n"
+    f"Content-Transfer-Encoding: base64\n\n{EXE}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (
+            f'Content-Type: multipart (x)/mixed; boundary="B"\n\n--B\n{INSIDE}--B--\n',
+            "mail.odd_type",
+        ),
+        (f'Content-Type: "multipart/mixed"; boundary="B"\n\n--B\n{INSIDE}--B--\n', "mail.odd_type"),
+        (
+            f'Content-Type: =?utf-8?q?multipart/mixed?=; boundary="B"\n\n--B\n{INSIDE}--B--\n',
+            "mail.odd_type",
+        ),
+        (
+            (
+                'Content-Type: multipart/mixed; boundary="B"\n\n--B\nContent-Type: text/plain\n\nhi\n--B--\n'
+                f"--B\n{INSIDE}--B--\n"
+            ),
+            "mail.parts_behind_the_end",
+        ),
+        (f"Content-Type: message/delivery-status\n\n{INSIDE}", "mail.part_malformed"),
+        ("Subject: s\n\n=ybegin line=128 size=5 name=a.exe\nabcde\n", "mail.encoded_in_text"),
+    ],
+)
+def test_what_some_programs_would_open_and_others_do_not_see_closes_the_mail(text, code):
+    result, _ = mail(f"From: a@b\nMIME-Version: 1.0\n{text}")
+    assert code in result.result.suspect
+
+
+def test_an_ordinary_delivery_status_is_no_document():
+    text = (
+        'From: a@b\nMIME-Version: 1.0\nContent-Type: multipart/report; boundary="B"\n\n--B\n'
+        "Content-Type: text/plain\n\nnot delivered\n--B\nContent-Type: message/delivery-status\n\n"
+        "Reporting-MTA: dns; mx.example\n\nFinal-Recipient: rfc822; x@example.org\nAction: failed\n\n--B--\n"
+    )
+    result, parts = mail(text)
+    assert parts == []
+    assert result.result.scan().outcome == "clean"
 
 
 @pytest.mark.parametrize(
