@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from gateway.inspect import archive, office_markup, office_records, references, rich_text, scan_xml
+from gateway.inspect import archive, office_markup, office_records, rich_text, scan_xml
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable, error_code
 
 NAME: Final = "office"
@@ -201,8 +201,8 @@ def _check_bytes(name: str, data: bytes, result: Examination) -> None:
         result.mark("office.embedded_object")
     if lower.endswith("connections.bin"):
         result.mark(office_markup.CONNECTION)
-    if lower.endswith(".bin") and office_records.FUTURE_FUNCTION.search(data):
-        result.mark(references.FORMULA)
+    if lower.endswith(".bin"):
+        office_records.check_binary_part(data, result)
 
 
 def _check_text(name: str, data: bytes, result: Examination) -> None:
