@@ -47,7 +47,7 @@ _FORMULA_CALL: Final = re.compile(
 _ACTING_HEAD: Final = 4096
 # By what their formats begin with, not by a name: see `media` for the suffixes.
 _ACTING: Final = re.compile(
-    r"WEB[ \t]*\r?\n1[ \t]*\r?\n[a-z]+:|XLODBC[ \t]*\r?\n1[ \t]*\r?\n"  # queries: .iqy, .dqy
+    r"WEB[ \t]*\r?\n1[ \t]*\r?\n(?:[a-z]+:|\\\\)|XLODBC[ \t]*\r?\n1[ \t]*\r?\n"  # queries: .iqy, .dqy
     r"|(?:[;#][^\r\n]*+[\r\n]++){0,20}\[(?:InternetShortcut|Desktop Entry|\.ShellClassInfo|autorun|shell"
     r"|oledb|Theme|Application|version)\][ \t]*(?:[\r\n]|$)"  # .url .desktop .scf .udl .theme .ica .inf
     r"|(?:[a-z0-9 ]{1,40}:[isb]:[^\r\n]*+[\r\n]++){0,80}(?:full address|alternate shell|remoteapplication\w*"

@@ -547,7 +547,7 @@ def test_an_archive_behind_a_picture_or_a_text_is_named(before, rules):
     assert "archive.behind_another_file" in said(inspect(before + ZIP, rules))
 
 
-@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\n \0\0\0"])
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\n \0\0\0", b"\r\n\x1a"])
 def test_blanks_behind_a_pdf_are_ordinary(behind):
     examination, _embedded = scan_pdf.scan(document(pdf() + behind), Limits())
     assert examination.suspect == []
@@ -594,6 +594,7 @@ def test_names_of_what_acts_when_opened_are_suspect(suffix, ending, rules):
     "text",
     [
         "WEB\r\n1\r\nhttp://example.org/x\r\n",
+        "WEB\n1\n\\\\host\\x\n",
         "[InternetShortcut]\r\nURL=file://host/x\r\n",
         "; a comment\r\n[InternetShortcut]\r\nURL=x\r\n",
         "#!/usr/bin/env xdg-open\n[Desktop Entry]\nType=Application\n",
