@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gateway.inspect import scan_xml
+from gateway.inspect import office_records, scan_xml
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 MOST_CELLS: Final = 4_000_000  # of a table; about 32 bytes each, twice, in the library
 _MAX_STREAM: Final = 128 * MIB
 _CELL_NAME: Final = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
-_XLSB_BEGIN: Final = b"\x81\x01\x00"  # BrtBeginSheet
 _XLSB_ROW: Final = 0
 _XLSB_CELLS: Final = frozenset(range(1, 12))
 _XLS_CELLS: Final = frozenset(
@@ -79,7 +78,7 @@ def _is_modest_part(opened: Archive, member: zipfile.ZipInfo) -> bool:
             return _open_document(scan_xml.stream(chunks, *_ODF))
         if scan_xml.looks_like_xml(first):
             return _sheet(scan_xml.stream(chunks, *_OOXML)).modest()
-        if first.startswith(_XLSB_BEGIN):
+        if first.startswith(office_records.XLSB_BEGIN):
             return member.file_size <= _MAX_STREAM and _binary(b"".join(chunks)).modest()
         return True
     except (Unreadable, struct.error):
@@ -136,29 +135,16 @@ def _repeats(item: _Element, name: str) -> int:
 
 
 def _binary(data: bytes) -> _Rectangle:
-    """A sheet of a binary workbook: records of a kind and a length in seven-bit bytes each."""
+    """A sheet of a binary workbook."""
     found = _Rectangle()
-    row = at = 0
-    while at < len(data):
-        kind, at = _seven_bits(data, at, 2)
-        length, at = _seven_bits(data, at, 4)
-        if kind == _XLSB_ROW and length >= 4:
-            (row,) = struct.unpack_from("<I", data, at)
-        elif kind in _XLSB_CELLS and length >= 4:
-            (column,) = struct.unpack_from("<I", data, at)
+    row = 0
+    for kind, payload in office_records.xlsb_records(data):
+        if kind == _XLSB_ROW and len(payload) >= 4:
+            (row,) = struct.unpack_from("<I", payload)
+        elif kind in _XLSB_CELLS and len(payload) >= 4:
+            (column,) = struct.unpack_from("<I", payload)
             found.take(row, column, column)
-        at += length
     return found
-
-
-def _seven_bits(data: bytes, at: int, most: int) -> tuple[int, int]:
-    value = 0
-    for index in range(most):
-        (byte,) = struct.unpack_from("B", data, at + index)
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, at + index + 1
-    return value, at + most
 
 
 def _compound(document: Document, limits: Limits) -> Iterator[_Rectangle]:

@@ -40,6 +40,7 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
+from gateway.inspect.parts import NAME as UNPACK
 from gateway.inspect.scan_clamd import ENCRYPTED, ClamdStream
 from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
@@ -131,7 +132,7 @@ def inspect(
         _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
         _contained(found, "tail", lambda: _scan_tail(document, found))
         # 5. What is inside.
-        _contained(found, unpack.NAME, lambda: _unpack(document, limits, parts, found))
+        _contained(found, UNPACK, lambda: _unpack(document, limits, parts, found))
         # 6. What it says.
         _contained(found, "reader", lambda: _read(document, limits, found))
 

@@ -6,7 +6,8 @@ budget that is said when it is spent. Leaves out: the compound file around them,
 Rules: lengths are taken as they stand; a record that runs past the end is the last. Codes only.
 
 Sources: [MS-XLS] 2.4.28 BoundSheet8, 2.4.140 HLink, 2.4.271 SupBook, 2.5.198.17 and 62 (calls of functions);
-[MS-PPT] 2.3.1 record header and 2.10.34 ExOleObjStg; [MS-DOC] 2.8.25 (field characters).
+[MS-PPT] 2.3.1 record header and 2.10.34 ExOleObjStg; [MS-XLSB] 2.1.4 (records); [MS-DOC] 2.8.25 (field
+characters).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _BIFF_HLINK: Final = 0x01B8
 _BIFF_OUTSIDE: Final = re.compile(
     rb"(?:\\\x00){2}[^\x00]\x00|\\\\[A-Za-z0-9]|f\x00i\x00l\x00e\x00:\x00", re.IGNORECASE
 )
+XLSB_BEGIN: Final = b"\x81\x01\x00"  # BrtBeginSheet ([MS-XLSB] 2.4.42)
+_XLSB_FORMULAS: Final = frozenset({8, 9, 10, 11, 426, 427, 39})  # cells, arrays, shared ones, names
 _PPT_CONTAINER: Final = 0xF
 _PPT_OLE_STORAGE: Final = 0x1011
 _PPT_OLE_LINK: Final = 0x0FCE
@@ -73,6 +76,35 @@ def _biff_records(data: bytes) -> Iterator[tuple[int, bytes]]:
         kind, length = struct.unpack_from("<HH", data, offset)
         yield kind, data[offset + 4 : offset + 4 + length]
         offset += 4 + length
+
+
+def check_binary_part(data: bytes, result: Examination) -> None:
+    """A part of a binary workbook of 2007: what its formulas call."""
+    if FUTURE_FUNCTION.search(data):
+        result.mark(references.FORMULA)
+    if data.startswith(XLSB_BEGIN):
+        for kind, payload in xlsb_records(data):
+            if kind in _XLSB_FORMULAS and _BIFF_CALL.search(payload):
+                result.mark(references.FORMULA)
+
+
+def xlsb_records(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The records of a part: a kind and a length in seven-bit bytes each, as far as they go."""
+    at = 0
+    while at < len(data):
+        kind, at = _seven_bits(data, at, 2)
+        length, at = _seven_bits(data, at, 4)
+        yield kind, data[at : at + length]
+        at += length
+
+
+def _seven_bits(data: bytes, at: int, most: int) -> tuple[int, int]:
+    value = 0
+    for index, byte in enumerate(data[at : at + most]):
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, at + index + 1
+    return value, at + most
 
 
 def check_presentation(data: bytes, result: Examination) -> None:

@@ -24,7 +24,7 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
-from gateway.inspect.unpack import Budget, Unpacked
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ STRUCTURE_BYTES: Final = 64 * MIB
 _MAX_OBJECTS: Final = 200_000
 _MAX_REFERRERS: Final = 20_000
 _END: Final = re.compile(rb"[\r\n]%%EOF")
-_FILLING: Final = re.compile(rb"(?:[\x00\t\n\x0c\r ]|%(?!%EOF)[^\r\n]*+)*+")
+_FILLING: Final = re.compile(rb"(?:[\x00\t\n\x0c\r\x1a ]|%(?!%EOF)[^\r\n]*+)*+")
 _GOES_ON: Final = re.compile(
     rb"\d{1,10}[ \t\r\n]+\d{1,5}[ \t\r\n]+obj\b|xref\b|startxref\b|trailer\b|endstream\b|%%EOF"
 )

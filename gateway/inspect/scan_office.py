@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
-from gateway.inspect import archive, office_markup, office_records, references, rich_text, scan_xml
+from gateway.inspect import archive, office_markup, office_records, rich_text, scan_xml
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable, error_code
 
 NAME: Final = "office"
@@ -47,7 +47,7 @@ _FORMULA_CALL: Final = re.compile(
 _ACTING_HEAD: Final = 4096
 # By what their formats begin with, not by a name: see `media` for the suffixes.
 _ACTING: Final = re.compile(
-    r"WEB[ \t]*\r?\n1[ \t]*\r?\n[a-z]+:|XLODBC[ \t]*\r?\n1[ \t]*\r?\n"  # queries: .iqy, .dqy
+    r"WEB[ \t]*\r?\n1[ \t]*\r?\n(?:[a-z]+:|\\\\)|XLODBC[ \t]*\r?\n1[ \t]*\r?\n"  # queries: .iqy, .dqy
     r"|(?:[;#][^\r\n]*+[\r\n]++){0,20}\[(?:InternetShortcut|Desktop Entry|\.ShellClassInfo|autorun|shell"
     r"|oledb|Theme|Application|version)\][ \t]*(?:[\r\n]|$)"  # .url .desktop .scf .udl .theme .ica .inf
     r"|(?:[a-z0-9 ]{1,40}:[isb]:[^\r\n]*+[\r\n]++){0,80}(?:full address|alternate shell|remoteapplication\w*"
@@ -201,8 +201,8 @@ def _check_bytes(name: str, data: bytes, result: Examination) -> None:
         result.mark("office.embedded_object")
     if lower.endswith("connections.bin"):
         result.mark(office_markup.CONNECTION)
-    if lower.endswith(".bin") and office_records.FUTURE_FUNCTION.search(data):
-        result.mark(references.FORMULA)
+    if lower.endswith(".bin"):
+        office_records.check_binary_part(data, result)
 
 
 def _check_text(name: str, data: bytes, result: Examination) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.inspect.document import Document, Limits, PartSink, Unreadable, error_code
-from gateway.inspect.unpack import Budget, Unpacked
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
 
 SIGNATURE: Final = b"\x78\x9f\x3e\x22"

@@ -23,25 +23,22 @@ import email.utils
 import quopri
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.inspect import archive, letters, litter
 from gateway.inspect.document import (
     KIB,
     Document,
-    Examination,
     Limits,
     PartSink,
-    Reason,
     Unreadable,
     error_code,
 )
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
 
-NAME: Final = "unpack"
 FACT_LENGTH: Final = 500
 _INLINE_IMAGE: Final = 256 * KIB
 _MAX_MIME_PARTS: Final = 5000
@@ -86,13 +83,6 @@ _FACTS: Final = {
     "message-id": "message_id",
     "date": "date_header",
 }
-_SEVERITY: Final[dict[str, int]] = {
-    "": 0,
-    "ambiguous": 1,
-    "malformed": 2,
-    "over_limit": 3,
-    "encrypted": 4,
-}
 # A file written into the text of a message: old mail programs make an attachment of it.
 _ENCODED: Final = re.compile(
     r"^begin [0-7]{3,4} \S|^=ybegin |^\(This file must be converted with BinHex|"
@@ -115,48 +105,6 @@ class _AsSent(email.policy.Compat32):
 
 
 _AS_SENT: Final = _AsSent()
-
-
-@dataclass(slots=True)
-class Unpacked:
-    """What taking a container apart gave.
-
-    `text` is a message's own words; `facts` its headers, bounded in length.
-    """
-
-    result: Examination = field(default_factory=lambda: Examination(NAME))
-    parts: list[str] = field(default_factory=list)
-    text: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
-    suggested_name: str = ""
-
-    def trouble(self, reason: Reason, code: str) -> None:
-        """Note why something could not be judged; the gravest reason stays."""
-        self.result.mark(code)
-        if _SEVERITY[reason] > _SEVERITY[self.result.unreadable]:
-            self.result.unreadable = reason
-
-
-class Budget:
-    """What all parts of one container together may still take."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._bytes = limits.max_expand_bytes
-        self._parts = limits.max_parts
-
-    def open(self) -> None:
-        """Count a part (raises Unreadable beyond the limit)."""
-        self._parts -= 1
-        if self._parts < 0:
-            raise Unreadable("over_limit", "parts: expected no more than the limit, found more")
-
-    def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass a part's bytes on and count them (raises Unreadable beyond the limit)."""
-        for chunk in chunks:
-            self._bytes -= len(chunk)
-            if self._bytes < 0:
-                raise Unreadable("over_limit", "parts: expected fewer bytes expanded, found more")
-            yield chunk
 
 
 def unpack_zip(

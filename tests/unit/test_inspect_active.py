@@ -421,6 +421,16 @@ def test_a_binary_workbook_that_calls_or_links_is_named():
     assert codes((0x06, bytes(30)), (0x01B8, "https://example.org".encode("utf-16-le"))) == []
 
 
+def test_a_binary_sheet_of_a_package_that_calls_is_named(rules):
+    def sheet(formula):
+        cell = bytes(8) + struct.pack("<dHI", 1, 0, len(formula)) + formula + bytes(4)
+        return b"\x81\x01\0" + b"\0\x04" + bytes(4) + b"\x09" + bytes([len(cell)]) + cell
+
+    for formula, expected in ((b"\x42\x03\x7b\x01", "office.reaching_formula"), (b"\x1e\1\0", "")):
+        data = package(("xl/worksheets/sheet1.bin", sheet(formula)), main="xl/a.xml")
+        assert said(inspect(data, rules)) == expected
+
+
 @pytest.mark.parametrize("coding", ["latin-1", "utf-16-le"])
 def test_a_binary_document_s_fields_are_named_in_both_codings(coding):
     text = '\x13 INCLUDEPICTURE "\\\\\\\\host\\\\a" \x14x\x15'
@@ -537,7 +547,7 @@ def test_an_archive_behind_a_picture_or_a_text_is_named(before, rules):
     assert "archive.behind_another_file" in said(inspect(before + ZIP, rules))
 
 
-@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\n \0\0\0"])
+@pytest.mark.parametrize("behind", [b"", b"\r\n", b"\n\n \0\0\0", b"\r\n\x1a"])
 def test_blanks_behind_a_pdf_are_ordinary(behind):
     examination, _embedded = scan_pdf.scan(document(pdf() + behind), Limits())
     assert examination.suspect == []
@@ -584,6 +594,7 @@ def test_names_of_what_acts_when_opened_are_suspect(suffix, ending, rules):
     "text",
     [
         "WEB\r\n1\r\nhttp://example.org/x\r\n",
+        "WEB\n1\n\\\\host\\x\n",
         "[InternetShortcut]\r\nURL=file://host/x\r\n",
         "; a comment\r\n[InternetShortcut]\r\nURL=x\r\n",
         "#!/usr/bin/env xdg-open\n[Desktop Entry]\nType=Application\n",

@@ -7,12 +7,14 @@ import hashlib
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
 
+import pikepdf
 import pytest
 
 from gateway.errors import ConfigurationError
@@ -103,6 +105,27 @@ def test_members_of_an_archive_become_sealed_parts(core):
         verdict = core.verdicts.get(timeout=20)
     assert [core.parts[part] for part in verdict.parts] == [("a", NOTE), ("b", EICAR)]
     assert verdict.media_type == "application/zip"
+
+
+def test_what_is_attached_to_a_winmail_dat_and_to_a_pdf_becomes_sealed_parts(core):
+    def attribute(level, identifier, value):
+        head = struct.pack("<BII", level, identifier, len(value))
+        return head + value + struct.pack("<H", sum(value) & 0xFFFF)
+
+    winmail = b"\x78\x9f\x3e\x22\1\0" + attribute(2, 0x00069002, bytes(14))
+    winmail += attribute(2, 0x00018010, b"a.txt\0") + attribute(2, 0x0006800F, NOTE)
+    made = pikepdf.new()
+    made.add_blank_page()
+    made.attachments["b.txt"] = pikepdf.AttachedFileSpec(made, NOTE, filename="b.txt")
+    buffer = io.BytesIO()
+    made.save(buffer)
+    core.offer("winmail", winmail, name="winmail.dat")
+    core.offer("invoice", buffer.getvalue(), name="invoice.pdf")
+    with pool_running(core.path, workers=1):
+        verdicts = [core.verdicts.get(timeout=20) for _ in range(2)]
+    parts = [[core.parts[part] for part in verdict.parts] for verdict in verdicts]
+    assert sorted(parts) == [[("a.txt", NOTE)], [("b.txt", NOTE)]]
+    assert all(set(outcomes(each).values()) <= {"clean", "skipped"} for each in verdicts)
 
 
 def test_a_part_that_turns_out_damaged_is_abandoned_and_the_others_kept(core):

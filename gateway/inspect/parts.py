@@ -1,0 +1,64 @@
+"""What taking a container apart gives, and what its parts together may cost.
+
+Promises: of several reasons why something could not be judged the gravest stays; the limits on number and
+bytes hold over all parts of one container, whatever it is. Leaves out: the containers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.inspect.document import Examination, Limits, Reason, Unreadable
+
+NAME: Final = "unpack"
+_SEVERITY: Final[dict[str, int]] = {
+    "": 0,
+    "ambiguous": 1,
+    "malformed": 2,
+    "over_limit": 3,
+    "encrypted": 4,
+}
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """What taking a container apart gave.
+
+    `text` is a message's own words; `facts` its headers, bounded in length.
+    """
+
+    result: Examination = field(default_factory=lambda: Examination(NAME))
+    parts: list[str] = field(default_factory=list)
+    text: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    suggested_name: str = ""
+
+    def trouble(self, reason: Reason, code: str) -> None:
+        """Note why something could not be judged; the gravest reason stays."""
+        self.result.mark(code)
+        if _SEVERITY[reason] > _SEVERITY[self.result.unreadable]:
+            self.result.unreadable = reason
+
+
+class Budget:
+    """What all parts of one container together may still take."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._bytes = limits.max_expand_bytes
+        self._parts = limits.max_parts
+
+    def open(self) -> None:
+        """Count a part (raises Unreadable beyond the limit)."""
+        self._parts -= 1
+        if self._parts < 0:
+            raise Unreadable("over_limit", "parts: expected no more than the limit, found more")
+
+    def count(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass a part's bytes on and count them (raises Unreadable beyond the limit)."""
+        for chunk in chunks:
+            self._bytes -= len(chunk)
+            if self._bytes < 0:
+                raise Unreadable("over_limit", "parts: expected fewer bytes expanded, found more")
+            yield chunk
