@@ -17,21 +17,25 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, cast
 
+from gateway.inspect import litter
 from gateway.inspect.document import (
     MIB,
     READ_SIZE,
     Document,
     Limits,
+    PartSink,
     Reason,
     Source,
     Unreadable,
+    error_code,
     read_exactly,
 )
-from gateway.names import decode_name
+from gateway.inspect.parts import Budget, Unpacked
+from gateway.names import decode_name, safe_name
 
 _LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")
 _LOCAL_MAGIC: Final = b"PK\x03\x04"
@@ -40,6 +44,7 @@ _END_SIZE: Final = 22
 TAIL: Final = _END_SIZE + 0xFFFF  # with the longest comment
 _FLAG_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # traditional, strong, masked headers
 _FLAG_UTF8: Final = 0x800
+_LEFT_LENGTH: Final = 500  # characters that name what is left in an archive
 _EXTRA: Final = struct.Struct("<HH")
 _UNICODE_PATH: Final = 0x7075
 _METHODS: Final = frozenset(
@@ -241,3 +246,43 @@ def worst(archive: Archive) -> Reason | None:
     if archive.encrypted:
         return "encrypted"
     return "malformed" if archive.unsupported else None
+
+
+def unpack_zip(opened: Archive, document: Document, limits: Limits, sink: PartSink) -> Unpacked:
+    """Take a plain archive apart. Damaged members are left out and said."""
+    unpacked = Unpacked()
+    for code in opened.codes:
+        unpacked.result.mark(code)
+    if opened.encrypted:
+        unpacked.trouble("encrypted", "archive.encrypted")
+    if opened.unsupported:
+        unpacked.trouble("malformed", "archive.unsupported_method")
+    if not opened.members:
+        return unpacked
+    if document.depth >= limits.max_depth:
+        unpacked.trouble("over_limit", "archive.too_deep")
+        return unpacked
+    budget = Budget(limits)
+    left: list[str] = []
+    for member in opened.members:
+        try:
+            budget.open()
+            name, raw = name_of(member)
+            name = safe_name(name, "part")
+            content: Iterable[bytes] = budget.count(opened.chunks(member))
+            if member.file_size <= litter.most(name):
+                content = [b"".join(content)]
+                if litter.is_litter(name, content[0]):
+                    left.append(name)
+                    continue
+            unpacked.parts.append(sink.add(name, content, raw))
+        except Unreadable as error:
+            unpacked.trouble(error.reason, f"archive.member_{error.reason}")
+            if error.reason == "over_limit":
+                break
+        except Exception as error:  # noqa: BLE001  what was committed before must be reported
+            unpacked.result.fail(error_code("archive.member", error))
+            break
+    if left:
+        unpacked.facts["left_in_archive"] = ", ".join(left)[:_LEFT_LENGTH]
+    return unpacked

@@ -267,7 +267,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
     elif found.media_type == media.TNEF:
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
-        unpacked = unpack.unpack_zip(found.package, document, limits, parts)
+        unpacked = archive.unpack_zip(found.package, document, limits, parts)
     else:
         return
     found.parts = unpacked.parts

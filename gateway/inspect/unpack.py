@@ -1,9 +1,9 @@
-"""Takes containers apart: mail messages and zip archives. Each thing inside becomes a document.
+"""Takes messages apart: attachments and attached messages become documents of their own.
 
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
-bytes and depth hold over one container; what mail readers could understand differently is
+bytes and depth hold over one message; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: TNEF (`tnef`), and Outlook files, S/MIME and other archives, which wait for a person.
+Leaves out: archives (`archive`), TNEF (`tnef`), and Outlook files and S/MIME, which wait for a person.
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
@@ -22,10 +22,10 @@ import email.policy
 import email.utils
 import quopri
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
-from gateway.inspect import archive, letters, litter
+from gateway.inspect import letters
 from gateway.inspect.document import (
     KIB,
     Document,
@@ -105,48 +105,6 @@ class _AsSent(email.policy.Compat32):
 
 
 _AS_SENT: Final = _AsSent()
-
-
-def unpack_zip(
-    opened: archive.Archive, document: Document, limits: Limits, sink: PartSink
-) -> Unpacked:
-    """Take a plain archive apart. Damaged members are left out and said."""
-    unpacked = Unpacked()
-    for code in opened.codes:
-        unpacked.result.mark(code)
-    if opened.encrypted:
-        unpacked.trouble("encrypted", "archive.encrypted")
-    if opened.unsupported:
-        unpacked.trouble("malformed", "archive.unsupported_method")
-    if not opened.members:
-        return unpacked
-    if document.depth >= limits.max_depth:
-        unpacked.trouble("over_limit", "archive.too_deep")
-        return unpacked
-    budget = Budget(limits)
-    left: list[str] = []
-    for member in opened.members:
-        try:
-            budget.open()
-            name, raw = archive.name_of(member)
-            name = safe_name(name, "part")
-            content: Iterable[bytes] = budget.count(opened.chunks(member))
-            if member.file_size <= litter.most(name):
-                content = [b"".join(content)]
-                if litter.is_litter(name, content[0]):
-                    left.append(name)
-                    continue
-            unpacked.parts.append(sink.add(name, content, raw))
-        except Unreadable as error:
-            unpacked.trouble(error.reason, f"archive.member_{error.reason}")
-            if error.reason == "over_limit":
-                break
-        except Exception as error:  # noqa: BLE001  what was committed before must be reported
-            unpacked.result.fail(error_code("archive.member", error))
-            break
-    if left:
-        unpacked.facts["left_in_archive"] = ", ".join(left)[:FACT_LENGTH]
-    return unpacked
 
 
 # ── mail ─────────────────────────────────────────────────────────────────────────────────────────

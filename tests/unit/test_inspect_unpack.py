@@ -423,7 +423,7 @@ def unzip(data, limits=None, depth=0, max_members=1000):
     parts = Parts()
     whole = document(data, depth=depth)
     opened = archive.open_zip(whole, limits, max_members=max_members)
-    return unpack.unpack_zip(opened, whole, limits, parts), parts.taken
+    return archive.unpack_zip(opened, whole, limits, parts), parts.taken
 
 
 def reason(data, limits=None, max_members=1000):
@@ -659,7 +659,7 @@ def test_a_member_of_an_archive_keeps_its_maker_s_name(name, encoding):
     raw = name.encode(encoding)
     parts = Parts()
     source = document(zipped_as(raw))
-    unpack.unpack_zip(archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts)
+    archive.unpack_zip(archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts)
     assert parts.taken == [(name, b"%PDF")]
     assert parts.name_bytes == [raw]
 
@@ -671,7 +671,7 @@ def test_the_unicode_path_of_an_archive_goes_before_a_guess_where_it_belongs_to_
         extra = struct.pack("<HH", 0x7075, len(data)) + data
         parts = Parts()
         source = document(zipped_as(raw, extra=extra))
-        unpack.unpack_zip(
+        archive.unpack_zip(
             archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts
         )
         assert parts.taken == [(expected, b"%PDF")]
