@@ -103,6 +103,8 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
     def work(tx: Transaction) -> bool:
         pending = False
+        # Before it is there itself: the third officer is made by the console in the founding days.
+        by = who_enrols(context, tx.connection)
         if arguments.role == "officer":
             pending = check_officer_makers(context, tx.connection)
             if pending and (arguments.password or arguments.totp or not arguments.keys):
@@ -136,7 +138,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
-                "secrets_by": who_enrols(context, tx.connection),
+                "secrets_by": by,
                 **limits,
             },
         )
@@ -148,7 +150,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 blob,
                 context,
                 counts_from=None if pending else stamp(context.now),
-                by=who_enrols(context, tx.connection),
+                by=by,
             )
         core.record(
             tx,
