@@ -485,7 +485,9 @@ async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
                 "name": names[row.account_id],
                 "fingerprint": row.fingerprint,
                 "counts_from": row.counts_from,
-                "enrolled_by": [names[each] for each in row.enrolled_by.split(",") if each],
+                "enrolled_by": [
+                    names.get(each, each) for each in row.enrolled_by.split(",") if each
+                ],
             }
             for row in rows
         ]
