@@ -117,6 +117,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
+        by = who_enrols(
+            context, tx.connection
+        )  # before this one is there: it may be the last founder
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
@@ -136,7 +139,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
-                "secrets_by": who_enrols(context, tx.connection),
+                "secrets_by": by,
                 **limits,
             },
         )
@@ -148,7 +151,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 blob,
                 context,
                 counts_from=None if pending else stamp(context.now),
-                by=who_enrols(context, tx.connection),
+                by=by,
             )
         core.record(
             tx,
@@ -483,7 +486,9 @@ async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
                 "name": names[row.account_id],
                 "fingerprint": row.fingerprint,
                 "counts_from": row.counts_from,
-                "enrolled_by": [names[each] for each in row.enrolled_by.split(",") if each],
+                "enrolled_by": [
+                    names.get(each, each) for each in row.enrolled_by.split(",") if each
+                ],
             }
             for row in rows
         ]
