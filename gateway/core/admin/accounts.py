@@ -62,6 +62,13 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
 
+class Rename(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.rename`."""
+
+    name: str
+    to: Annotated[str, Meta(pattern=NAME)]
+
+
 class Key(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `account.key`: a public key line to add, or a fingerprint to remove."""
 
@@ -331,6 +338,27 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
 
     await context.core.write(work)
     return {"name": arguments.name, "state": "active"}
+
+
+async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
+    """Give an account another name to log in and sign with; all else is kept by its id and stays."""
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        _check_other_officer(context, tx.connection, row)
+        if tx.connection.execute(
+            select(accounts.c.id).where(accounts.c.name == arguments.to)
+        ).scalar():
+            raise Refusal("exists", f"account {arguments.to}: expected a new name, found it in use")
+        tx.connection.execute(
+            update(accounts).where(accounts.c.id == row.id).values(name=arguments.to)
+        )
+        context.core.record(tx, "account.renamed", row.id, context.actor, context.now)
+        return str(row.id)
+
+    account_id = await context.core.write(work)
+    context.core.end_sessions(account_id)
+    return {"id": account_id, "name": arguments.to}
 
 
 def check_not_officer(context: Context, name: str) -> None:
