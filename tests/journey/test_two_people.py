@@ -57,6 +57,19 @@ def test_a_key_added_after_the_proposal_does_not_count_for_it(house):
     run(journey())
 
 
+def test_the_first_signature_for_a_key_counts_while_its_officer_is_active(house):
+    async def journey():
+        mine = Ed25519PrivateKey.generate()
+        key = {"name": "officer2", "add": line_of(mine)}
+        await house.act("account.key", by="officer1", **key)
+        await house.act("account.disable", name="officer1")
+        assert (await house.act("account.key", by="officer3", **key))["counts_from"] is None
+        await house.act("account.enable", by="officer3", name="officer1")
+        assert (await house.act("account.key", by="officer1", **key))["counts_from"]
+
+    run(journey())
+
+
 def test_an_account_is_renamed_and_stays_who_it_is(house):
     async def journey():
         document = await house.filed("a.xml")

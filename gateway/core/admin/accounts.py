@@ -484,10 +484,16 @@ def _enrol(
         raise Refusal(
             "exists", f"key {mark}: expected another officer to sign for it, found the same one"
         )
+    first = tx.connection.execute(
+        select(accounts.c.state).where(accounts.c.id == pending, accounts.c.role == "officer")
+    ).scalar()
+    if first != "active":
+        # Whoever signed first is no officer any more: this is the first signature that counts.
+        counts, pending = None, ""
     tx.connection.execute(
         update(account_keys)
         .where(account_keys.c.account_id == row.id, account_keys.c.fingerprint == mark)
-        .values(counts_from=counts, enrolled_by=f"{pending},{signer}")
+        .values(counts_from=counts, enrolled_by=f"{pending},{signer}" if pending else signer)
     )
     return mark, counts
 
