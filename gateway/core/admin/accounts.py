@@ -466,7 +466,7 @@ def _enrol(
         Its fingerprint, and from when it counts; None: another officer has yet to sign for it.
     """
     waiting = timedelta(hours=context.core.config.disposal.key_waiting_hours)
-    counts = stamp(context.now + waiting)
+    counts: str | None = stamp(context.now + waiting)
     if signer == row.id:
         return _add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
     mark = ssh_keys.fingerprint(blob)
@@ -489,7 +489,7 @@ def _enrol(
     ).scalar()
     if first != "active":
         # Whoever signed first is no officer any more: this is the first signature that counts.
-        counts, pending = None, ""
+        counts, pending = None, None
     tx.connection.execute(
         update(account_keys)
         .where(account_keys.c.account_id == row.id, account_keys.c.fingerprint == mark)
