@@ -43,6 +43,7 @@ COMMANDS = {
     "account disable": SIGNED,
     "account key": SIGNED | {"--add", "--remove"},
     "account grant": SIGNED | {"--client"},
+    "account rename": SIGNED | {"--to"},
     "account vouch": SIGNED,
     "account revoke": SIGNED | {"--client"},
     "document list": RESULT | {"--client", "--state", "--class", "--year", "--after", "--limit"},
