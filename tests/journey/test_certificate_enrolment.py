@@ -234,6 +234,28 @@ def test_an_account_that_is_renamed_after_it_signed_is_named_as_it_signed(house)
     run(journey())
 
 
+def test_a_name_that_somebody_signed_under_goes_to_nobody_else(house):
+    """Or two people in one certificate would have one name."""
+
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        (batch,) = await house.act("disposal.propose")
+        await house.approve(batch["id"], "officer1")
+        await house.act("account.rename", by="officer2", name="officer1", to="chief")
+        line = sshsig.public_line(Ed25519PrivateKey.generate())
+        for taken in (
+            house.act("account.rename", by="officer3", name="officer2", to="officer1"),
+            house.act("account.add", name="officer1", role="auditor", keys=[line]),
+        ):
+            refusal = await house.refused(taken)
+            assert (refusal.code, "signed under" in refusal.message) == ("exists", True)
+        await house.act("account.rename", name="auditor", to="watcher")
+        await house.act("account.add", name="auditor", role="auditor", keys=[line])
+        await house.act("account.rename", by="officer2", name="chief", to="officer1")
+
+    run(journey())
+
+
 def test_a_key_of_one_account_signs_nothing_on_the_batch_for_another(house):
     """An approver's key that was taken back and given to the administrator: one hand, two names."""
 

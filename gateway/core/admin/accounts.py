@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from gateway.core import admission, identity, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
 from gateway.core.admin.second import CONSOLE, founded, who_enrols
+from gateway.core.journey.signatures import signers_named
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -124,6 +125,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
+        _check_never_signed(tx.connection, arguments.name, account_id)
         by = who_enrols(
             context, tx.connection
         )  # before this one is there: it may be the last founder
@@ -350,6 +352,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.to)
         ).scalar():
             raise Refusal("exists", f"account {arguments.to}: expected a new name, found it in use")
+        _check_never_signed(tx.connection, arguments.to, row.id)
         tx.connection.execute(
             update(accounts).where(accounts.c.id == row.id).values(name=arguments.to)
         )
@@ -359,6 +362,16 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
     account_id = await context.core.write(work)
     context.core.end_sessions(account_id)
     return {"id": account_id, "name": arguments.to}
+
+
+def _check_never_signed(connection: Connection, name: str, account_id: str) -> None:
+    """A name in a certificate is one person's: what another signed under it stays under it."""
+    if signers_named(connection, name) - {account_id}:
+        raise Refusal(
+            "exists",
+            f"account {name}: expected a name that nobody else has signed under, found one of an account that"
+            " was renamed",
+        )
 
 
 def check_not_officer(context: Context, name: str) -> None:

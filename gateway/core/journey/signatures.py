@@ -37,7 +37,7 @@ def approvals_of(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
     """Those who approved a batch."""
     return tuple(
         Approval(
-            account=_signed_as(row),
+            account=_signed_as(row.statement),
             role=row.role,
             decision=row.decision,
             signed_at=datetime.fromisoformat(row.signed_at),
@@ -54,7 +54,7 @@ def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
     """Those who signed that they watched a destruction."""
     return tuple(
         Witness(
-            account=_signed_as(row),
+            account=_signed_as(row.statement),
             role=row.role,
             signed_at=datetime.fromisoformat(row.signed_at),
             fingerprint=sshsig.fingerprint(bytes(row.key)),
@@ -84,7 +84,7 @@ def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisatio
                 performed_on=facts.performed_on,
                 place=facts.place,
                 recorded_at=datetime.fromisoformat(row.recorded_at),
-                account=_signed_as(row),
+                account=_signed_as(row.statement),
                 fingerprint=sshsig.fingerprint(bytes(row.key)),
                 statement=bytes(row.statement).decode(),
                 signature=row.signature,
@@ -94,9 +94,19 @@ def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisatio
     return tuple(found)
 
 
-def _signed_as(row: Row[Any]) -> str:
+def signers_named(connection: Connection, name: str) -> set[str]:
+    """The ids of the accounts that signed something on a batch under this name."""
+    return {
+        row.account_id
+        for table in (approvals, sanitisations)
+        for row in connection.execute(select(table.c.account_id, table.c.statement))
+        if _signed_as(row.statement) == name
+    }
+
+
+def _signed_as(statement: bytes) -> str:
     """The name that someone signed under: the statement's, as an account can have been renamed since."""
-    lines = bytes(row.statement).decode().split("\n")
+    lines = bytes(statement).decode().split("\n")
     return next(line for line in lines if line.startswith(_ACCOUNT)).removeprefix(_ACCOUNT)
 
 
