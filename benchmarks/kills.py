@@ -1,8 +1,8 @@
 """Rounds of kills under load: what was acknowledged is there, once, with its bytes.
 
 `python benchmarks/kills.py [--rounds N] [--clients N]`: the whole gateway over loopback, clients that send
-small documents one after another, and in each round SIGKILL to one of its processes, the core in every second one;
-the supervisor starts it again. At the end every name whose CLOSE was answered with success is looked up.
+small documents one after another, and in each round SIGKILL to one of its processes, the core in every second
+one; the supervisor starts it again. At the end every name whose CLOSE was answered with success is looked up.
 Prints how many were acknowledged, lost, doubled or different; exits 1 unless these are none, or if `check`
 or `ledger verify` finds something. Bounded: N rounds of a few seconds, then all is stopped.
 """
