@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
+from gateway.core import recovery
 from gateway.core.admin.context import Context
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -136,11 +137,11 @@ def may_be_one_hand(connection: Connection, account_id: str, officer_id: str) ->
     """Whether an account may be held by an officer, or by whoever sits at the console with one.
 
     So it may if a way to log in was given to it by the console, or by this very officer; an officer's own
-    account was made by two.
+    account was made by two, unless a recovery that nobody has reviewed gave it its key.
     """
     row = connection.execute(select(accounts).where(accounts.c.id == account_id)).one()
     if row.role == "officer":
-        return False
+        return recovery.unreviewed(connection, account_id)
     makers = set(
         connection.execute(
             select(account_keys.c.enrolled_by).where(
