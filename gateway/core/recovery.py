@@ -32,6 +32,8 @@ from vault.errors import IntegrityError, KeyUnavailable
 from vault.root import RootKey
 
 QUORUM: Final = 2
+FOUNDERS: Final = 3
+"""Officers that the console may make; with the third the beginner's rule ends."""
 PURPOSE: Final = "quorum-recovery"
 
 
@@ -101,6 +103,19 @@ def signers(connection: Connection, now: datetime) -> list[str]:
             .order_by(accounts.c.name)
         ).scalars()
     )
+
+
+def founded(connection: Connection) -> bool:
+    """Whether there are or were enough officers, so that the console makes none any more."""
+    ever = connection.execute(
+        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
+    ).scalar_one()
+    return int(ever) >= FOUNDERS
+
+
+def lost(connection: Connection, now: datetime) -> bool:
+    """Whether there was a quorum, and fewer than two officers can sign."""
+    return founded(connection) and len(signers(connection, now)) < QUORUM
 
 
 def running(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
@@ -214,13 +229,10 @@ async def announce(core: Core) -> None:
 def state(connection: Connection, now: datetime) -> dict[str, Any]:
     """The quorum for people and scripts: how many can sign, and which recoveries run or wait for review."""
     able = len(signers(connection, now))
-    ever = connection.execute(
-        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
-    ).scalar_one()
     names = {row.id: row.name for row in connection.execute(select(accounts.c.id, accounts.c.name))}
     return {
-        "officers": int(ever),
         "can_sign": able,
+        "lost": lost(connection, now),
         "recoveries": [
             {
                 "name": row.name,

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core import admission, identity, recovery, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
-from gateway.core.admin.second import CONSOLE, founded, who_enrols
+from gateway.core.admin.second import CONSOLE, who_enrols
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -572,7 +572,7 @@ def check_officer_makers(context: Context, connection: Connection) -> bool:
     Raises:
         Refusal: it has, and no officer signs.
     """
-    ended = founded(connection)
+    ended = recovery.founded(connection)
     if ended and (context.account is None or context.account.role != "officer"):
         raise Refusal(
             "denied",

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from gateway.core import recovery
 from gateway.core.admin.accounts import NAME, add_key, public
 from gateway.core.admin.context import Context, account_row
-from gateway.core.admin.second import founded, signed
+from gateway.core.admin.second import signed
 from gateway.core.clock import TOLERANCE
 from gateway.core.runtime import log, stamp
 from gateway.errors import Refusal
@@ -111,7 +111,7 @@ async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
 
 def _check_lost(connection: Connection, now: datetime) -> None:
     """Whether there is anything to recover (raises Refusal)."""
-    if not founded(connection):
+    if not recovery.founded(connection):
         raise Refusal(
             "invalid",
             "recovery: expected three officers that are or were, found fewer; the console makes them",

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from gateway.core import recovery
 from gateway.core.admin.context import Context
@@ -26,7 +26,6 @@ from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.store import Transaction
 
 WAITS: Final = timedelta(days=7)
-FOUNDERS: Final = 3  # officers that the console may make; with the third the beginner's rule ends
 CONSOLE: Final = "console"
 
 
@@ -118,19 +117,11 @@ def waiting(connection: Connection, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def founded(connection: Connection) -> bool:
-    """Whether there are or were enough officers, so that the console makes none any more."""
-    ever = connection.execute(
-        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
-    ).scalar_one()
-    return int(ever) >= FOUNDERS
-
-
 def who_enrols(context: Context, connection: Connection) -> str:
     """Who answers for a key, password or code given to an account now; "" in the founding days."""
     if context.account is not None and context.account.role == "officer":
         return context.account.id
-    return CONSOLE if founded(connection) else ""
+    return CONSOLE if recovery.founded(connection) else ""
 
 
 def may_be_one_hand(connection: Connection, account_id: str, officer_id: str) -> bool:
