@@ -35,7 +35,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from vault.errors import VaultError
 
@@ -189,6 +189,16 @@ class Executor(_Part, frozen=True, kw_only=True):
     role: Name
 
 
+class Recovery(_Part, frozen=True, kw_only=True):
+    """A quorum that was lost, restored by the root key's holder and one officer, and not reviewed since.
+
+    `since` is from when the first recovered key counts, `accounts` whose keys those are.
+    """
+
+    since: Moment
+    accounts: Annotated[tuple[Name, ...], Meta(min_length=1)]
+
+
 class Copy(_Part, frozen=True, kw_only=True):
     """One known copy of a key or of sealed bytes, and what state it is in.
 
@@ -220,7 +230,7 @@ class Body(_Part, frozen=True, kw_only=True):
     `executed_at` is when execution began, after the last approval; `groups_ended` are the key groups
     whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order. `scope`
     is `client` where all that was held for the client went, its keyring included. `follows` is the
-    certificate that this one supplements (rule 5).
+    certificate that this one supplements (rule 5). `unreviewed_recovery` is there only while there is one.
     """
 
     certificate_id: Name
@@ -245,6 +255,7 @@ class Body(_Part, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     sanitisations: tuple[Sanitisation, ...]
     limits: Text
+    unreviewed_recovery: Recovery | UnsetType = UNSET
 
 
 class LedgerProof(_Part, frozen=True, kw_only=True):

@@ -20,6 +20,8 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import UNSET
+
 from vault.certificate import KEY_ABSENT, Body, RegisterEntry, Text
 
 _PAIRS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -196,6 +198,16 @@ def summary(body: Body) -> Text:
     if body.scope == "client":
         en += " With them ended everything that the gateway held for this client."
         zh += "至此，本系统为该委托人保管的全部文件均已终止保管。"
+    if body.unreviewed_recovery is not UNSET:
+        since = day(body.unreviewed_recovery.since.astimezone(zone))
+        en += (
+            f" Since {since.en} a quorum of officers was restored by recovery, by the holder of the root key "
+            "and one officer; two officers had not reviewed it when this was issued."
+        )
+        zh += (
+            f"自{since.zh}起，主管的法定人数系经恢复程序（由根密钥持有人与一名主管）重新建立；"
+            "签发本证明书时，尚未经两名主管复核。"
+        )
     if body.follows is not None:
         en += (
             f" This certificate follows {body.follows} and adds what was established since; "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from datetime import datetime
 from types import SimpleNamespace
 
 import msgspec
@@ -17,10 +19,19 @@ from tests.support import softhsm
 from tests.support.house import House, run
 from vault import ledger
 from vault.catalogue.schema import accounts
+from vault.certificate_verify import verify_certificate
 from vault.root import FileRootKey, load_root_key
-from vault.sshsig import fingerprint, public_line
+from vault.sshsig import fingerprint, public_line, sign
 
 WAITS = 168
+MEDIUM = {
+    "kind": "sanitised",
+    "medium": "Example SSD 1 TB",
+    "serial": "EX-0001",
+    "method": "IEEE 2883 Purge",
+    "performed_on": "2026-11-29",
+    "place": "room 3",
+}
 
 
 def asked(house, name="officer4", *, root=None, officer="officer1", key=None, **other):
@@ -388,5 +399,74 @@ def test_a_recovered_account_is_an_officer_without_password_or_code(house):
             "account.password", by="officer4", name="officer4", password="a long password"
         )
         assert (await house.refused(early)).code == "denied"
+
+    run(journey())
+
+
+async def destroyed(house, *officers, name="note.txt"):
+    """Propose, approve, execute; the certificate's body, verified."""
+    batch = await proposed(house, name)
+    for officer in officers:
+        await house.approve(batch, officer)
+    done = await house.act("disposal.execute", by="archivist", id=batch)
+    return await body_of(house, done["certificate"])
+
+
+async def body_of(house, certificate):
+    shown = await house.act("certificate.show", id=certificate)
+    report = verify_certificate(shown["json"].encode(), shown["vkeys"])
+    assert report.passed, report
+    return json.loads(shown["json"])["body"]
+
+
+async def with_archivist(house):
+    key = house.keys["archivist"] = Ed25519PrivateKey.generate()
+    await house.act("account.add", name="archivist", role="archivist", keys=[public_line(key)])
+
+
+def test_every_certificate_states_an_unreviewed_recovery_until_the_review(house):
+    async def journey():
+        await with_archivist(house)
+        before = await destroyed(house, "officer1", "officer2", name="before.txt")
+        assert "unreviewed_recovery" not in before
+        done = await begun(house)
+        later(house)
+        stated = {"since": done["counts_from"], "accounts": ["officer4"]}
+        # A follow-up to what was done before is made after it, and says so as well.
+        attested = await house.act(
+            "disposal.attestation", id=before["batch_id"], account="officer1", **MEDIUM
+        )
+        signature = sign(
+            house.keys["officer1"], attested["statement"].encode(), attested["namespace"]
+        )
+        follow_up = await house.act(
+            "disposal.attest", id=before["batch_id"], account="officer1", **MEDIUM,
+            signature=signature,
+        )  # fmt: skip
+        for body in (
+            await body_of(house, follow_up["certificate"]),
+            await destroyed(house, "officer1", "officer4", name="during.txt"),
+        ):
+            found = body["unreviewed_recovery"]
+            assert found["accounts"] == stated["accounts"]
+            assert datetime.fromisoformat(found["since"]) == datetime.fromisoformat(stated["since"])
+        await house.act("account.enable", by="officer1", name="officer3")
+        await house.by_two("account.review-recovery", officers=("officer1", "officer3"))
+        after = await destroyed(house, "officer1", "officer4", name="after.txt")
+        assert "unreviewed_recovery" not in after
+
+    run(journey())
+
+
+def test_taking_the_recovered_key_away_later_does_not_unsay_it(house):
+    async def journey():
+        await with_archivist(house)
+        done = await begun(house)
+        later(house)
+        await house.act("account.enable", by="officer1", name="officer2")
+        mark = {"name": "officer4", "remove": done["fingerprint"]}
+        await house.act("account.key", by="officer1", **mark)
+        body = await destroyed(house, "officer1", "officer2")
+        assert body["unreviewed_recovery"]["accounts"] == ["officer4"]
 
     run(journey())
