@@ -231,6 +231,21 @@ def change_key(
         output.say(f"Key {output.plain(data['fingerprint'])} {done} {name}.")
 
 
+@group.command("rename")
+def rename(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="Its new name.")],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give an account another name to log in and sign with (an officer's: another officer signs)."""
+    arguments = {"name": name, "to": to}
+    data = ask(config, "account.rename", arguments, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} is now {data['name']}.")
+
+
 @group.command("vouch")
 def vouch(
     name: Name,

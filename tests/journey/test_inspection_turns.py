@@ -130,7 +130,7 @@ def test_reading_for_fixity_gets_a_worker_while_a_backlog_drains(house, monkeypa
 
 @pytest.mark.parametrize("pools", [1, 2])
 def test_five_hundred_documents_are_each_handed_out_once_by_several_pools(house, pools):
-    """As long as a test may take; `benchmarks/inspect_queue.py` drains 5,000."""
+    """As many as a test has time for; docs/performance.md tells of 5,000."""
 
     async def journey():
         ids = {

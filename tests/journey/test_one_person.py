@@ -86,6 +86,8 @@ class World:
             yield "account.password", {"name": name, "password": "a password of mine"}
             yield "account.totp", {"name": name}
             yield "account.vouch", {"name": name}
+            yield "account.rename", {"name": name, "to": f"former-{name}"}
+            yield "account.rename", {"name": f"former-{name}", "to": name}
         for name, role in (("puppet", "officer"), ("reader", "accountant"), ("boss", "admin")):
             line = sshsig.public_line(self.key(f"for {name}"))
             yield "account.add", {"name": name, "role": role, "keys": [line]}

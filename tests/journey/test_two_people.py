@@ -57,6 +57,39 @@ def test_a_key_added_after_the_proposal_does_not_count_for_it(house):
     run(journey())
 
 
+def test_the_first_signature_for_a_key_counts_while_its_officer_is_active(house):
+    async def journey():
+        mine = Ed25519PrivateKey.generate()
+        key = {"name": "officer2", "add": line_of(mine)}
+        await house.act("account.key", by="officer1", **key)
+        await house.act("account.disable", name="officer1")
+        assert (await house.act("account.key", by="officer3", **key))["counts_from"] is None
+        await house.act("account.enable", by="officer3", name="officer1")
+        assert (await house.act("account.key", by="officer1", **key))["counts_from"]
+
+    run(journey())
+
+
+def test_an_account_is_renamed_and_stays_who_it_is(house):
+    async def journey():
+        document = await house.filed("a.xml")
+        await house.act("account.rename", name="accountant", to="li.ming")
+        assert await house.read("/clients/acme/2025/invoice/a.xml", by="li.ming") == b"x"
+        refusal = await house.refused(house.act("account.rename", name="li.ming", to="auditor"))
+        assert refusal.code == "exists"
+        # An officer's name is no way around another officer.
+        for by in ("", "officer1"):
+            refused = house.act("account.rename", by=by, name="officer1", to="chief")
+            assert (await house.refused(refused)).code == "denied"
+        await house.act("account.rename", by="officer2", name="officer1", to="chief")
+        house.keys["chief"] = house.keys["officer1"]
+        await house.act("hold.place", by="chief", document=document, reason="audit")
+        signed = house.act("hold.place", by="officer1", document=document, reason="audit")
+        assert (await house.refused(signed)).code == "denied"
+
+    run(journey())
+
+
 def line_of(key: Ed25519PrivateKey) -> str:
     return sshsig.public_line(key)
 

@@ -120,7 +120,11 @@ def test_what_was_handed_in_cannot_be_taken_back(gateway, tmp_path):
     """Reading, removing, renaming and truncating are refused with a sentence, and nothing changes."""
     (tmp_path / "kept.txt").write_bytes(b"kept")
     assert gateway.sftp(f"put {tmp_path}/kept.txt /inbox/\n").returncode == 0
-    for command in ("get /inbox/kept.txt", "rm /inbox/kept.txt", "rename /inbox/kept.txt /inbox/x"):
+    for command in (
+        "get /inbox/kept.txt",
+        "rm /inbox/kept.txt",
+        "rename /inbox/kept.txt /inbox/x.exe",
+    ):
         refused = gateway.sftp(f"{command}\n")
         assert refused.returncode != 0, command
     with gateway.paramiko() as client:

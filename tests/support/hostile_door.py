@@ -89,7 +89,7 @@ class HostileSession(session.SftpSession):
     def answer(self, packet):
         if packet[0] in {p.STAT, p.LSTAT}:
             fields = p.Reader(packet[1:])
-            request, path = fields.u32(), fields.text()
+            request, path = fields.u32(), fields.path()
             last = path.removeprefix("/").removeprefix("all")
             return p.pack_status(request, p.FAILURE, json.dumps(report(self._core, last)))
         return super().answer(packet)

@@ -46,6 +46,7 @@ COMMANDS = {
     "account cancel-recovery": SIGNED,
     "account review-recovery": SIGNED,
     "account grant": SIGNED | {"--client"},
+    "account rename": SIGNED | {"--to"},
     "account vouch": SIGNED,
     "account revoke": SIGNED | {"--client"},
     "document list": RESULT | {"--client", "--state", "--class", "--year", "--after", "--limit"},

@@ -62,6 +62,13 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
     name: str
 
 
+class Rename(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `account.rename`."""
+
+    name: str
+    to: Annotated[str, Meta(pattern=NAME)]
+
+
 class Key(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `account.key`: a public key line to add, or a fingerprint to remove."""
 
@@ -117,6 +124,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
+        by = who_enrols(
+            context, tx.connection
+        )  # before this one is there: it may be the last founder
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
@@ -136,7 +146,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
-                "secrets_by": who_enrols(context, tx.connection),
+                "secrets_by": by,
                 **limits,
             },
         )
@@ -148,7 +158,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 blob,
                 context,
                 counts_from=None if pending else stamp(context.now),
-                by=who_enrols(context, tx.connection),
+                by=by,
             )
         core.record(
             tx,
@@ -330,6 +340,27 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": "active"}
 
 
+async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
+    """Give an account another name to log in and sign with; all else is kept by its id and stays."""
+
+    def work(tx: Transaction) -> str:
+        row = account_row(tx.connection, arguments.name)
+        _check_other_officer(context, tx.connection, row)
+        if tx.connection.execute(
+            select(accounts.c.id).where(accounts.c.name == arguments.to)
+        ).scalar():
+            raise Refusal("exists", f"account {arguments.to}: expected a new name, found it in use")
+        tx.connection.execute(
+            update(accounts).where(accounts.c.id == row.id).values(name=arguments.to)
+        )
+        context.core.record(tx, "account.renamed", row.id, context.actor, context.now)
+        return str(row.id)
+
+    account_id = await context.core.write(work)
+    context.core.end_sessions(account_id)
+    return {"id": account_id, "name": arguments.to}
+
+
 def check_not_officer(context: Context, name: str) -> None:
     """An officer signs for officers only; other accounts are the console's and the administrator's."""
     if context.account is not None and context.account.role == "officer":
@@ -458,7 +489,7 @@ def _enrol(
         Its fingerprint, and from when it counts; None: another officer has yet to sign for it.
     """
     waiting = timedelta(hours=context.core.config.disposal.key_waiting_hours)
-    counts = stamp(context.now + waiting)
+    counts: str | None = stamp(context.now + waiting)
     if signer == row.id:
         return add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
     mark = ssh_keys.fingerprint(blob)
@@ -476,10 +507,16 @@ def _enrol(
         raise Refusal(
             "exists", f"key {mark}: expected another officer to sign for it, found the same one"
         )
+    first = tx.connection.execute(
+        select(accounts.c.state).where(accounts.c.id == pending, accounts.c.role == "officer")
+    ).scalar()
+    if first != "active":
+        # Whoever signed first is no officer any more: this is the first signature that counts.
+        counts, pending = None, None
     tx.connection.execute(
         update(account_keys)
         .where(account_keys.c.account_id == row.id, account_keys.c.fingerprint == mark)
-        .values(counts_from=counts, enrolled_by=f"{pending},{signer}")
+        .values(counts_from=counts, enrolled_by=f"{pending},{signer}" if pending else signer)
     )
     return mark, counts
 
@@ -506,7 +543,9 @@ async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
                 "name": names[row.account_id],
                 "fingerprint": row.fingerprint,
                 "counts_from": row.counts_from,
-                "enrolled_by": [names[each] for each in row.enrolled_by.split(",") if each],
+                "enrolled_by": [
+                    names.get(each, each) for each in row.enrolled_by.split(",") if each
+                ],
             }
             for row in rows
         ]

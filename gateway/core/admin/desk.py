@@ -80,6 +80,7 @@ ACTS: Final[dict[str, Act]] = {
     "account.key": Act(accounts.key, accounts.Key, (*_ADMIN, "officer")),
     "account.enable": Act(accounts.enable, accounts.Named, (*_ADMIN, "officer")),
     "account.change": Act(accounts.change, accounts.Change, (*_ADMIN, "officer")),
+    "account.rename": Act(accounts.rename, accounts.Rename, (*_ADMIN, "officer")),
     "account.totp": Act(factors.totp, accounts.Named, (*_ADMIN, "officer")),
     "account.password": Act(factors.password, factors.Password, (*_ADMIN, "officer")),
     "account.vouch": Act(accounts.vouch, accounts.Named, ("officer",)),
