@@ -26,6 +26,7 @@ from vault.certificate import (
     Approval,
     Body,
     Certificate,
+    Sanitisation,
     Text,
     Witness,
     certificate_to_json,
@@ -44,6 +45,7 @@ from vault.certificate_register import register
 from vault.certificate_seal import Seal, sealed
 from vault.certificate_words import (
     MEANING,
+    enrolled,
     headline,
     known,
     summary,
@@ -211,7 +213,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
             sheet.say("Role", "角色"),
             sheet.say("Decision", "意见"),
             sheet.say("Signed", "签署时间"),
-            sheet.say("Signing key", "签名密钥"),
+            sheet.say("Signing key, and who enrolled it", "签名密钥及其登记"),
         ],
         [
             [
@@ -219,7 +221,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
                 sheet.pick(word(item.role)),
                 sheet.pick(decision),
                 sheet.when(item.signed_at),
-                item.fingerprint,
+                _key(sheet, item),
             ]
             for item, decision in people
         ],
@@ -227,6 +229,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
     )
     witnesses = ", ".join(item.account for item in body.witnesses)
     executor = sheet.pick(word(body.executor.role))
+    sheet.keep(17)  # three lines that belong together
     sheet.pairs(
         [
             (
@@ -259,6 +262,15 @@ def _recovery(sheet: Sheet, body: Body) -> list[tuple[str, str]]:
             f"{', '.join(recovery.accounts)}: {told}",
         )
     ]
+
+
+def _key(sheet: Sheet, item: Approval | Witness | Sanitisation) -> str:
+    """The key that signed, and below it when and by whom it was enrolled, a line for each language."""
+    told = enrolled(item.account, item.enrolment, sheet.zone)
+    lines = [item.fingerprint]
+    lines += [told.en] if sheet.language != "zh" else []
+    lines += [told.zh] if sheet.language != "en" else []
+    return "\n".join(lines)
 
 
 def _keys_and_copies(sheet: Sheet, certificate: Certificate) -> None:
@@ -330,7 +342,7 @@ def _media(sheet: Sheet, certificate: Certificate) -> None:
                 item.serial,
                 item.method,
                 f"{item.performed_on.isoformat()}\n{item.place}",
-                f"{item.account}, {sheet.when(item.recorded_at)}\n{item.fingerprint}",
+                f"{item.account}, {sheet.when(item.recorded_at)}\n{_key(sheet, item)}",
             ]
             for item in certificate.body.sanitisations
         ],

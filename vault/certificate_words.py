@@ -20,9 +20,10 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Final
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from vault.certificate import KEY_ABSENT, Body, RegisterEntry, Text
+from vault.certificate_enrolment import CONSOLE, FOUNDING, Enrolment
 
 _PAIRS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -137,6 +138,31 @@ def _amounts(amounts: list[tuple[int, str]]) -> Text:
         en=" ".join(f"{n} {_UNITS[unit][0]}{'' if n == 1 else 's'}" for n, unit in amounts),
         zh="".join(f"{n}{_UNITS[unit][1]}" for n, unit in amounts),
     )
+
+
+def enrolled(account: str, enrolment: Enrolment | UnsetType, zone: tzinfo) -> Text:
+    """When and by whom the key that signed was given to `account`, in a few words."""
+    if enrolment is UNSET:
+        return Text(en="how it was enrolled is not stated", zh="登记情况未载明")
+    on = enrolment.added_at.astimezone(zone).date().isoformat()
+    by = enrolment.enrolled_by
+    if by == FOUNDING:
+        return Text(en=f"enrolled {on}, in the founding days", zh=f"{on} 系统初建时登记")
+    if by == CONSOLE:
+        return Text(en=f"enrolled {on} by the console", zh=f"{on} 由控制台登记")
+    names = [each.account for each in by if not isinstance(each, str)]
+    if enrolment.together_with is not UNSET:
+        return Text(
+            en=f"enrolled {on} by {_and([*names, 'the holder of the root key'])}",
+            zh=f"{on} 由 {' 与 '.join([*names, '根密钥持有人'])} 登记",
+        )
+    if names == [account]:
+        return Text(en=f"enrolled {on} by its owner", zh=f"{on} 由本人登记")
+    if len(names) == 1:
+        return Text(
+            en=f"enrolled {on}, answered for by {names[0]}", zh=f"{on} 登记，由 {names[0]} 负责"
+        )
+    return Text(en=f"enrolled {on} by {_and(names)}", zh=f"{on} 由 {' 与 '.join(names)} 登记")
 
 
 def under_order_79(body: Body) -> bool:

@@ -9,6 +9,7 @@ follows another is compared with it.
 from __future__ import annotations
 
 import base64
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,6 +25,7 @@ from gateway.config import load
 from gateway.errors import GatewayError
 from vault.certificate import MAX_CERTIFICATE, Body, Certificate, json_schema, parse_certificate
 from vault.certificate_verify import VerificationReport, verify_certificate
+from vault.certificate_words import enrolled
 from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")
@@ -89,7 +91,8 @@ def _show(certificate: Certificate, vkey: str) -> None:
             "claim": f"{body.claim.level}: {body.claim.sentence.en}",
             "": body.claim.sentence.zh,
             "approved_by": [
-                f"{item.account} ({item.role}) {item.signed_at:%Y-%m-%d %H:%M}Z {item.fingerprint}"
+                f"{item.account} ({item.role}) {item.signed_at:%Y-%m-%d %H:%M}Z {item.fingerprint}, "
+                f"{enrolled(item.account, item.enrolment, UTC).en}"
                 for item in body.approvals
             ],
             "executed_by": f"{body.executor.account} ({body.executor.role})",

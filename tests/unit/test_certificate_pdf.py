@@ -17,6 +17,8 @@ from tests.unit.test_certificate_sample import (
     CHECKS,
     COPIES,
     VKEY,
+    enrolled,
+    enrolment,
     issue,
     make_body,
     register,
@@ -139,6 +141,30 @@ def test_the_first_page_says_who_destroyed_what_when_and_on_whose_approval() -> 
     assert flat("2056年2月1日，委托人 acme 的 3 份文件（2025 年度）") in zh
     assert flat("officer-chen（主管）、officer-li（主管）均以本人密钥签名批准") in zh
     assert flat("1 处密钥副本留存至2056年4月28日") in zh
+
+
+@needs_fonts
+@pytest.mark.parametrize("language", ["en", "zh", "both"])
+def test_every_signature_has_a_line_that_says_when_and_by_whom_its_key_was_enrolled(
+    language: Language,
+) -> None:
+    body = msgspec.structs.replace(
+        enrolled(li=enrolment("officer-li", "officer-chen", "officer-sun")),
+        witnesses=(witness(register()),),
+        sanitisations=(sanitisation(enrolment=enrolment("officer-chen", "officer-chen")),),
+    )
+    lines = text_of(render_pdf(issue(body), language)).splitlines()
+    for en, zh in (
+        ("enrolled 2054-12-28, in the founding days", "2054-12-28 系统初建时登记"),
+        (
+            "enrolled 2054-12-28 by officer-chen and officer-sun",
+            "2054-12-28 由 officer-chen 与 officer-sun 登记",
+        ),
+        ("how it was enrolled is not stated", "登记情况未载明"),
+        ("enrolled 2054-12-28 by its owner", "2054-12-28 由本人登记"),
+    ):
+        assert any(en in line for line in lines) == (language != "zh"), en
+        assert any(zh in line for line in lines) == (language != "en"), zh
 
 
 @needs_fonts

@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0008"  # of the newest migration
+REVISION: Final = "0009"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -351,6 +351,7 @@ approvals = Table(
     Column("signature", Text, nullable=False),
     Column("key", LargeBinary, nullable=False),
     Column("signed_at", TIME, nullable=False),
+    Column("enrolment", Text),  # JSON: how the key was enrolled when it signed; none: from before
     PrimaryKeyConstraint("batch_id", "account_id"),
 )
 
@@ -380,6 +381,7 @@ sanitisations = Table(
     Column("statement", LargeBinary, nullable=False),  # the text that was signed
     Column("signature", Text, nullable=False),
     Column("key", LargeBinary, nullable=False),
+    Column("enrolment", Text),  # as in approvals
     Index("ix_sanitisations_batch", "batch_id"),
 )
 

@@ -110,6 +110,8 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
     def work(tx: Transaction) -> bool:
         pending = False
+        # Before it is there itself: the third officer is made by the console in the founding days.
+        by = who_enrols(context, tx.connection)
         if arguments.role == "officer":
             pending = check_officer_makers(context, tx.connection)
             if pending and (arguments.password or arguments.totp or not arguments.keys):
@@ -124,9 +126,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
-        by = who_enrols(
-            context, tx.connection
-        )  # before this one is there: it may be the last founder
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)

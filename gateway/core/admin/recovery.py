@@ -30,6 +30,7 @@ from gateway.core.runtime import log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, recoveries
 from vault.catalogue.store import Transaction
+from vault.certificate_enrolment import ROOT_KEY
 from vault.ids import new_id
 
 
@@ -80,7 +81,15 @@ async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
         account_id = row.id if row is not None else _new_officer(tx, arguments.name, now)
         if row is not None:
             _check_recoverable(row, officer.id)
-        mark = add_key(tx, account_id, algorithm, blob, context, counts_from=counts, by=officer.id)
+        mark = add_key(
+            tx,
+            account_id,
+            algorithm,
+            blob,
+            context,
+            counts_from=counts,
+            by=f"{officer.id},{ROOT_KEY}",
+        )
         connection.execute(
             insert(recoveries),
             {

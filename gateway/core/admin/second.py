@@ -22,11 +22,12 @@ from gateway.core import recovery
 from gateway.core.admin.context import Context
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
+from vault import certificate_enrolment
 from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.store import Transaction
 
 WAITS: Final = timedelta(days=7)
-CONSOLE: Final = "console"
+CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`
 
 
 def signed(
@@ -118,10 +119,15 @@ def waiting(connection: Connection, now: datetime) -> list[dict[str, Any]]:
 
 
 def who_enrols(context: Context, connection: Connection) -> str:
-    """Who answers for a key, password or code given to an account now; "" in the founding days."""
+    """Who answers for a key, password or code given to an account now; "" in the founding days.
+
+    An officer who signs for another one then is not asked for a second: the console could do it unsigned.
+    """
+    if not recovery.founded(connection):
+        return ""
     if context.account is not None and context.account.role == "officer":
         return context.account.id
-    return CONSOLE if recovery.founded(connection) else ""
+    return CONSOLE
 
 
 def may_be_one_hand(connection: Connection, account_id: str, officer_id: str) -> bool:
