@@ -449,6 +449,13 @@ def test_every_certificate_states_an_unreviewed_recovery_until_the_review(house)
         ):
             found = body["unreviewed_recovery"]
             assert found["accounts"] == stated["accounts"]
+            approver = next((a for a in body["approvals"] if a["account"] == "officer4"), None)
+            if (
+                approver is not None
+            ):  # one officer and the root key: two hands, as the certificate says
+                assert approver["enrolment"]["together_with"] == "root-key"
+                (one,) = approver["enrolment"]["enrolled_by"]
+                assert one["account"] == "officer1"
             assert datetime.fromisoformat(found["since"]) == datetime.fromisoformat(stated["since"])
         await house.act("account.enable", by="officer1", name="officer3")
         await house.by_two("account.review-recovery", officers=("officer1", "officer3"))
