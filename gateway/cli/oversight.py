@@ -167,10 +167,20 @@ def _penalised(sources: list[dict[str, Any]]) -> list[str]:
 
 def _seconds(acts: list[dict[str, Any]]) -> list[str]:
     return [
-        f"{each['act'].replace('.', ' ')} {each['subject']}: signed by {each['signed_by']}"
+        f"{each['act'].replace('.', ' ')} {each['subject']}{_said(each)}: signed by {each['signed_by']}"
         f" {output.moment(each['signed_at'])}, until {output.moment(each['until'])}"
         for each in acts
     ] or ["nothing"]
+
+
+def _said(act: dict[str, Any]) -> str:
+    """What else the first officer has signed, as the second has to."""
+    more = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in act["arguments"].items()
+        if value and str(value).upper() != act["subject"]
+    ]
+    return f" ({', '.join(more)})" if more else ""
 
 
 def _mismatched(programs: list[dict[str, Any]]) -> list[str]:

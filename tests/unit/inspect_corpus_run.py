@@ -21,15 +21,7 @@ from gateway.inspect import inspection, pool
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan_yara import RuleSet
 from gateway.jail.jail import JailLimits, enter_jail
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        self.taken.append((name, b"".join(chunks)))
-        return f"part-{len(self.taken)}"
+from tests.support.parts import Parts
 
 
 def inspect(data, name, rules, depth=0):

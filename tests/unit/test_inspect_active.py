@@ -14,6 +14,7 @@ from gateway.inspect import inspection, office_records, rich_text, scan_pdf, sca
 from gateway.inspect.document import Document, Examination, Limits
 from gateway.inspect.office_markup import check
 from gateway.inspect.references import field_codes, formula_codes, place
+from tests.support.parts import Parts
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -26,15 +27,6 @@ ODF = "urn:oasis:names:tc:opendocument:xmlns:"
 @pytest.fixture(scope="module")
 def rules():
     return scan_yara.RuleSet.load()
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        self.taken.append((name, b"".join(chunks)))
-        return str(len(self.taken))
 
 
 def document(data, name="name", **more):

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.inspect import inspection, scan_yara
 from gateway.inspect.document import Document, Limits
+from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 
 HERE = CASES / "14-active-content-message"
@@ -27,15 +28,6 @@ N = pikepdf.Name
 @pytest.fixture(scope="module")
 def rules():
     return scan_yara.RuleSet.load()
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        self.taken.append((name, b"".join(chunks)))
-        return str(len(self.taken))
 
 
 def inspect(data, rules, name="name", depth=0, **limits):

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.inspect import inspection, media, scan_office, scan_pdf, scan_xml, scan_yara
 from gateway.inspect.document import Document, Limits, Unreadable
+from tests.support.parts import Parts
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!$H+H*"
 
@@ -18,15 +19,6 @@ EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!
 @pytest.fixture(scope="module")
 def rules():
     return scan_yara.RuleSet.load()
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        self.taken.append((name, b"".join(chunks)))
-        return str(len(self.taken))
 
 
 def document(data, name="name", **more):

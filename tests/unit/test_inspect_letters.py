@@ -13,15 +13,10 @@ from gateway.inspect import classify, inspection, letters
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan_yara import RuleSet
 from gateway.wire.messages import INVOICE_BY_LINK
+from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Parts:
-    def add(self, name, chunks, name_bytes=b""):
-        b"".join(chunks)
-        return name
 
 
 @pytest.fixture(scope="module")

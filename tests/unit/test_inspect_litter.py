@@ -11,22 +11,13 @@ from gateway.inspect import litter
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.inspection import inspect
 from gateway.inspect.scan_yara import RuleSet
+from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 
 
 @pytest.fixture(scope="module")
 def rules():
     return RuleSet.load(None)
-
-
-class Parts:
-    def __init__(self):
-        self.names = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        b"".join(chunks)
-        self.names.append(name)
-        return str(len(self.names))
 
 
 def inspected(data, name, rules):

@@ -13,20 +13,12 @@ from hypothesis import strategies as st
 
 from gateway.inspect import inspection, media, scan_yara, tnef
 from gateway.inspect.document import Document, Limits
+from tests.support.parts import Parts
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "15-winmail-and-rar-are-pdf"
 PDF = b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n"
 TITLE, DATA, PROPERTIES, BEGIN = 0x00018010, 0x0006800F, 0x00069005, 0x00069002
 MESSAGE = bytes.fromhex("0703020000000000c000000000000046")
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        self.taken.append((name, b"".join(chunks)))
-        return str(len(self.taken))
 
 
 def attribute(level, identifier, value, checksum=None):

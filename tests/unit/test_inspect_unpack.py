@@ -19,18 +19,7 @@ from hypothesis import strategies as st
 from gateway.inspect import archive, media, unpack
 from gateway.inspect.document import Document, Limits, Unreadable
 from gateway.names import safe_name
-
-
-class Parts:
-    def __init__(self):
-        self.taken = []
-        self.name_bytes = []
-
-    def add(self, name, chunks, name_bytes=b""):
-        content = b"".join(chunks)  # a part that fails midway is not taken
-        self.taken.append((name, content))
-        self.name_bytes.append(name_bytes)
-        return str(len(self.taken))
+from tests.support.parts import Parts
 
 
 def document(data, *, depth=0, channel="sftp"):

@@ -113,6 +113,7 @@ second_signatures = Table(
     Column("digest", String(64), nullable=False),  # of the act with its arguments
     Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
     Column("subject", ID, nullable=False),  # what it is about
+    Column("arguments", Text, nullable=False),  # JSON: what the second officer has to say as well
     Column("signed_at", TIME, nullable=False),
     PrimaryKeyConstraint("act", "digest", "account_id"),
 )

@@ -54,9 +54,9 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Reviewed(msgspec.Struct):
-    """What both officers sign at a review: the recoveries that stand then."""
+    """What both officers sign at a review: the ids of the recoveries that stand then, by comma."""
 
-    recoveries: list[str]
+    recoveries: str
 
 
 async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
@@ -225,7 +225,7 @@ async def review(context: Context, arguments: Nothing) -> dict[str, Any]:
                 f"account {account.name}: expected officers that were not recovered, found one that was",
             )
         ids = [row.id for row in found]
-        first = signed(context, tx, "account.review-recovery", Reviewed(ids), ids[0])
+        first = signed(context, tx, "account.review-recovery", Reviewed(",".join(ids)), ids[0])
         names = [row.name for row in found]
         if first is None:
             return {"names": names, "reviewed_at": None, "waiting": True}

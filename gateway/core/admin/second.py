@@ -75,6 +75,7 @@ def signed(
             "digest": digest,
             "account_id": account.id,
             "subject": subject,
+            "arguments": msgspec.json.encode(arguments).decode(),
             "signed_at": stamp(context.now),
         },
     )
@@ -110,6 +111,7 @@ def waiting(connection: Connection, now: datetime) -> list[dict[str, Any]]:
         {
             "act": row.act,
             "subject": row.subject,
+            "arguments": msgspec.json.decode(row.arguments),
             "signed_by": row.name,
             "signed_at": row.signed_at,
             "until": stamp(datetime.fromisoformat(row.signed_at) + WAITS),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,7 @@ FIXITY_PATIENCE: Final = 2.0
 MOST_COSTS: Final = 10_000  # clients and senders remembered; the cheapest are forgotten
 # Spelt out: with a parameter the index of those that wait would not be used.
 _RECEIVED: Final = documents.c.state == literal_column("'RECEIVED'")
+MOST_LANES: Final = 32  # senders of one client that take part at once; those that waited longest
 _FRESH: Final = 0.5  # seconds that a look at who waits is good for
 
 
@@ -84,10 +86,14 @@ def waiting(connection: Connection, now: datetime) -> list[Lane]:
         .group_by(documents.c.client_id, documents.c.lane, suspect)
         .order_by("since")
     )
-    return [
-        Lane(row.client_id, row.lane, bool(row.suspect), datetime.fromisoformat(row.since))
-        for row in found
-    ]
+    lanes: list[Lane] = []
+    of_client: Counter[str] = Counter()
+    for row in found:
+        of_client[row.client_id] += 1
+        if of_client[row.client_id] <= MOST_LANES:
+            since = datetime.fromisoformat(row.since)
+            lanes.append(Lane(row.client_id, row.lane, bool(row.suspect), since))
+    return lanes
 
 
 def head(connection: Connection, lane: Lane, now: datetime, busy: set[str]) -> Row[Any] | None:

@@ -235,7 +235,12 @@ async def hand_in(
 def may_rename(core: Core, row: Row[Any], account_id: str) -> bool:
     """Whether a received document still may get another name from an account."""
     age = core.now() - datetime.fromisoformat(row.received_at)
-    return row.state in STORED and row.submitter == account_id and age <= RENAME_WITHIN
+    return (
+        row.state in STORED
+        and row.submitter == account_id
+        and row.batch_id is None  # its name may be in a register that officers sign
+        and age <= RENAME_WITHIN
+    )
 
 
 async def rename(

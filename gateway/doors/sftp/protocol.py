@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.errors import GatewayError
 from gateway.names import decode_name, safe_name
-from gateway.wire.messages import Entry, Room
+from gateway.wire.messages import PATH_BYTES, Entry, Room
 from vault.memory import untouched
 
 VERSION: Final = 3
@@ -98,6 +98,8 @@ class Reader:
     def path_as_sent(self) -> tuple[str, bytes]:
         """A path as text, and its bytes where they are not that text in UTF-8 (else none)."""
         raw = self.string()
+        if len(raw) > PATH_BYTES:
+            return raw.decode("latin-1"), b""  # the core refuses it for its length
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError:

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("account_id", sa.String(length=26), nullable=False),
         sa.Column("subject", sa.String(length=26), nullable=False),
+        sa.Column("arguments", sa.Text(), nullable=False),
         sa.Column("signed_at", sa.String(length=32), nullable=False),
         sa.ForeignKeyConstraint(
             ["account_id"], ["accounts.id"], name=op.f("fk_second_signatures_account_id")
