@@ -10,7 +10,7 @@ Leaves out: who may enrol a key (`admin.accounts`), and what a verifier makes of
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,9 +20,12 @@ from gateway.core import ssh_keys
 from vault.catalogue.schema import account_keys, accounts
 from vault.certificate_enrolment import CONSOLE, FOUNDING, ROOT_KEY, Enroller, Enrolment
 
+UNKNOWN: Final = "unknown"
+"""In `account_keys.enrolled_by`, of a key that was given before it was kept who gives one."""
 
-def enrolment_of(connection: Connection, account_id: str, blob: bytes) -> Enrolment:
-    """The enrolment of a key that an account has, and that counts or has yet to."""
+
+def enrolment_of(connection: Connection, account_id: str, blob: bytes) -> Enrolment | None:
+    """The enrolment of a key that an account has, and that counts or has yet to; None: not known."""
     row = connection.execute(
         select(account_keys).where(
             account_keys.c.account_id == account_id,
@@ -30,6 +33,8 @@ def enrolment_of(connection: Connection, account_id: str, blob: bytes) -> Enrolm
             account_keys.c.counts_from.is_not(None),
         )
     ).one()
+    if row.enrolled_by == UNKNOWN:
+        return None
     return Enrolment(
         account_id=account_id,
         fingerprint=row.fingerprint,
@@ -58,11 +63,12 @@ def _enrolled_by(
     return tuple(Enroller(account=names[each], account_id=each) for each in ids)
 
 
-def stated(connection: Connection, account_id: str, blob: bytes) -> str:
+def stated(connection: Connection, account_id: str, blob: bytes) -> str | None:
     """The enrolment of a key as it is kept beside the signature (`approvals`, `sanitisations`)."""
-    return msgspec.json.encode(enrolment_of(connection, account_id, blob)).decode()
+    found = enrolment_of(connection, account_id, blob)
+    return None if found is None else msgspec.json.encode(found).decode()
 
 
 def read(text: str | None) -> Enrolment | UnsetType:
-    """An enrolment that was kept; none of a signature from before."""
+    """An enrolment that was kept; none of a signature from before, or where it is not known."""
     return UNSET if text is None else msgspec.json.decode(text, type=Enrolment)

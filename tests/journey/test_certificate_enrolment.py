@@ -14,6 +14,7 @@ from alembic.config import Config
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine, select, update
 
+from gateway.core import enrolments
 from gateway.core.admin import second
 from tests.support.house import START, House, run
 from vault import sshsig
@@ -239,6 +240,24 @@ def test_an_approval_from_before_the_upgrade_leaves_it_out_and_the_certificate_s
     run(journey())
 
 
+def test_of_a_key_that_was_given_before_it_was_kept_who_gives_nothing_is_stated(house):
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        mine = await id_of(house, "officer1")
+        await house.core.write(
+            lambda tx: tx.connection.execute(
+                update(account_keys)
+                .where(account_keys.c.account_id == mine)
+                .values(enrolled_by=enrolments.UNKNOWN)
+            )
+        )
+        _, certificate = await destroyed(house)
+        _, said, _ = await verified(house, certificate)
+        assert "of officer1 it is not stated" in said
+
+    run(journey())
+
+
 def test_a_gateway_that_counts_a_key_of_one_persons_making_issues_what_nobody_accepts(house):
     """As if the rule of two had been broken in the catalogue: the certificate gives it away."""
 
@@ -271,15 +290,17 @@ def test_a_gateway_that_counts_a_key_of_one_persons_making_issues_what_nobody_ac
 def test_an_older_catalogue_keeps_founding_keys_as_such_and_takes_no_other_for_one(tmp_path):
     path = tmp_path / "c.sqlite3"
     engine = create_engine(f"sqlite:///{path}")
-    rows = {  # account, enrolled_by, counts_from: what it is afterwards
-        ("o1", "", "2026"): "",
-        ("o2", "o1", "2026"): "",  # signed for by one while there were two
-        ("o3", second.CONSOLE, "2026"): "",  # the third
-        ("o1", "o1", "2027"): "o1",
-        ("o2", "o1,o3", "2027"): "o1,o3",
-        ("o3", "o1", None): "o1",  # a second officer has yet to sign
-        ("a", second.CONSOLE, "2026"): second.CONSOLE,
-        ("a", "o1", "2026"): "o1",
+    rows = {  # account, when it was added, enrolled_by, counts_from: what it is afterwards
+        ("o1", "2020", "", "2020"): "",
+        ("o2", "2021", "o1", "2021"): "",  # signed for by one while there were two
+        ("o3", "2022", second.CONSOLE, "2022"): "",  # the third
+        ("o1", "2023", "", "2023"): "unknown",  # from before it was kept
+        ("o1", "2027", "o1", "2027"): "o1",
+        ("o2", "2027", "o1,o3", "2027"): "o1,o3",
+        ("o3", "2027", "o1", None): "o1",  # a second officer has yet to sign
+        ("a", "2021", "", "2021"): "",
+        ("a", "2022", second.CONSOLE, "2022"): second.CONSOLE,
+        ("a", "2026", "o1", "2026"): "o1",
     }
     with (
         resources.as_file(resources.files("vault.catalogue") / "migrations") as scripts,
@@ -289,16 +310,16 @@ def test_an_older_catalogue_keeps_founding_keys_as_such_and_takes_no_other_for_o
         config.set_main_option("script_location", str(scripts))
         config.attributes["connection"] = connection
         command.upgrade(config, "0007")
-        for name in ("o1", "o2", "o3", "a"):
+        for name, created in {"o1": "2020", "o2": "2021", "o3": "2022", "a": "2019"}.items():
             connection.exec_driver_sql(
-                "INSERT INTO accounts (id, name, role, state, created_at) VALUES (?, ?, ?, 'active', '')",
-                (name, name, "auditor" if name == "a" else "officer"),
+                "INSERT INTO accounts (id, name, role, state, created_at) VALUES (?, ?, ?, 'active', ?)",
+                (name, name, "auditor" if name == "a" else "officer", created),
             )
-        for number, (account, by, counts) in enumerate(rows):
+        for number, (account, added, by, counts) in enumerate(rows):
             connection.exec_driver_sql(
                 "INSERT INTO account_keys (account_id, fingerprint, algorithm, blob, added_at,"
-                " counts_from, enrolled_by) VALUES (?, ?, 'k', x'', '2026', ?, ?)",
-                (account, str(number), counts, by),
+                " counts_from, enrolled_by) VALUES (?, ?, 'k', x'', ?, ?, ?)",
+                (account, str(number), added, counts, by),
             )
         connection.commit()
     migrate(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
 from collections.abc import Callable
 from datetime import UTC, timedelta
@@ -215,6 +216,23 @@ def test_both_verifiers_refuse_a_key_that_did_not_and_say_which(name: str) -> No
     assert ours in step(body).detail
     with pytest.raises(ValueError, match=re.escape(theirs)):
         stand_alone(data, [VKEY])
+
+
+HANDS = ("officer-li", "officer-chen", "officer-sun")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_both_verifiers_agree_on_every_list_of_enrollers(count: int) -> None:
+    """In any order and with repetitions: its owner alone passes, and others if they are two."""
+    for by in itertools.product(HANDS, repeat=count):
+        data = certificate_to_json(issue(li(*by)))
+        fine = by == ("officer-li",) or ("officer-li" not in by and len(set(by)) == 2)
+        assert verify_certificate(data, VKEY).passed == fine, by
+        if fine:
+            assert stand_alone(data, [VKEY])
+        else:
+            with pytest.raises(ValueError, match="key of officer-li: enrolled by"):
+                stand_alone(data, [VKEY])
 
 
 def test_one_key_under_two_names_is_refused_by_both_verifiers() -> None:

@@ -101,7 +101,8 @@ account_keys = Table(
     Column("removed_at", TIME),
     # From when it counts for what an officer signs; none: a second officer has yet to sign for it.
     Column("counts_from", TIME),
-    Column("enrolled_by", String(64), nullable=False, server_default=""),  # accounts, by comma
+    # Accounts, by comma; `console`; empty: in the founding days; `unknown`: before it was kept.
+    Column("enrolled_by", String(64), nullable=False, server_default=""),
     PrimaryKeyConstraint("account_id", "fingerprint"),
 )
 
@@ -352,7 +353,7 @@ approvals = Table(
     Column("signature", Text, nullable=False),
     Column("key", LargeBinary, nullable=False),
     Column("signed_at", TIME, nullable=False),
-    Column("enrolment", Text),  # JSON: how the key was enrolled when it signed; none: from before
+    Column("enrolment", Text),  # JSON: how its key was enrolled when it signed; none: not known
     PrimaryKeyConstraint("batch_id", "account_id"),
 )
 

@@ -23,3 +23,8 @@ def upgrade() -> None:
         " AND enrolled_by <> account_id AND instr(enrolled_by, ',') = 0"
         " AND account_id IN (SELECT id FROM accounts WHERE role = 'officer')"
     )
+    # What came after those days and names nobody was given before it was kept who gives a key.
+    op.execute(
+        "UPDATE account_keys SET enrolled_by = 'unknown' WHERE enrolled_by = '' AND added_at >"
+        " (SELECT created_at FROM accounts WHERE role = 'officer' ORDER BY created_at, id LIMIT 1 OFFSET 2)"
+    )
