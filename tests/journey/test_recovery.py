@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -380,6 +382,51 @@ def test_the_holder_of_a_token_proves_it_by_the_token_and_nothing_is_left_there(
         await made.act("account.recover", by="officer1", **asked(made, root=root))
         assert root.subjects(recovery.PURPOSE) == {"officer4"}
         recovery.forget(root, "officer4")
+        assert root.subjects(recovery.PURPOSE) == frozenset()
+
+    try:
+        run(journey())
+    finally:
+        made.close()
+
+
+HOLDER = """
+import sys
+from gateway.core import recovery
+from vault.root import load_root_key
+address, name, text = sys.argv[1:]
+root = load_root_key(address)
+print(recovery.prove(root, bytes.fromhex(text), name).hex(), flush=True)
+sys.stdin.read()
+recovery.forget(root, name)
+"""
+
+
+def test_the_tokens_holder_proves_it_in_a_process_of_his_own_while_the_core_runs(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    address = softhsm.address()
+    made = House(tmp_path, root_key=address)
+    run(made.settle())
+
+    async def journey():
+        await lose(made)
+        made.keys["officer4"] = Ed25519PrivateKey.generate()
+        line, at = public_line(made.keys["officer4"]), made.clock()
+        text = recovery.statement(name="officer4", key=line, officer="officer1", at=at)
+        command = [sys.executable, "-c", HOLDER, address, "officer4", text.hex()]
+        root = load_root_key(address)
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as holder:
+            proof = base64.b64encode(bytes.fromhex(holder.stdout.readline().strip())).decode()
+            done = await made.act(
+                "account.recover", by="officer1", name="officer4", key=line,
+                at=at.isoformat(), proof=proof,
+            )  # fmt: skip
+        assert holder.returncode == 0
+        assert done["made"]
         assert root.subjects(recovery.PURPOSE) == frozenset()
 
     try:

@@ -101,7 +101,8 @@ account_keys = Table(
     Column("removed_at", TIME),
     # From when it counts for what an officer signs; none: a second officer has yet to sign for it.
     Column("counts_from", TIME),
-    # Accounts, by comma; `console`; empty: in the founding days; `unknown`: before it was kept.
+    # Accounts, by comma, or one and `root-key`; `console`; empty: in the founding days; `unknown`: before it
+    # was kept.
     Column("enrolled_by", String(64), nullable=False, server_default=""),
     PrimaryKeyConstraint("account_id", "fingerprint"),
 )
