@@ -67,6 +67,32 @@ def signer(armored: str, text: str, namespace: str) -> str:
     return "SHA256:" + b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
+def enrolled(each: dict, due: datetime, owners: dict[str, str]) -> str:
+    """Check how the key of one signature came to its account, where that is stated; say how it did."""
+    if (stated := each.get("enrolment")) is None:
+        return "how its key was enrolled is not stated"
+    who, me = each["account"], (each["account"], stated["account_id"])
+    key, by = stated["fingerprint"], stated["enrolled_by"]
+    need(key == each["fingerprint"], f"key of {who}: the enrolment of another key is stated")
+    added, counts = (datetime.fromisoformat(stated[name]) for name in ("added_at", "counts_from"))
+    need(added <= counts <= due, f"key of {who}: it did not count by {due}, but from {counts}")
+    known = by in ("founding", "console")
+    hands = [] if known else [(one["account"], one["account_id"]) for one in by]
+    need(by, f"key of {who}: enrolled by nobody")
+    named = "by " + " and ".join(name for name, _ in hands) if hands else f"at the {by}"
+    root = stated.get("together_with") == "root-key"  # a lost quorum, and its recovery
+    named += " and the holder of the root key" if root else ""
+    if "decision" in each or each.get("role") == "officer":
+        sole = hands == [me] or (me not in hands and len(set(hands)) + root > 1)
+        need(by == "founding" or sole, f"key of {who}: enrolled {named} alone")
+    people = [me, *hands]
+    pairs = [(key, who), *people, *((number, name) for name, number in people)]
+    for one, other in pairs:
+        found = owners.setdefault(one, other)
+        need(found == other, f"{one}: it belongs to both {found} and {other}")
+    return f"enrolled {added} {named}, counts from {counts}"
+
+
 def verify(data: bytes, vkeys: list[str]) -> str:
     whole = json.loads(data)
     form = {**whole, "format": "strongroom-certificate-v1"}
@@ -114,7 +140,8 @@ def verify(data: bytes, vkeys: list[str]) -> str:
     keys = {each["fingerprint"] for each in people}
     accounts = {each["account"] for each in [*people, body["executor"]]}
     need(len(body["approvals"]) >= 2, "approvals: fewer than two")
-    need(len(accounts) - 1 == len(people) == len(keys), "people: one in two parts")
+    need(len(keys) == len(people), "people: one key under two names")
+    need(len(accounts) - 1 == len(people), "people: one in two parts")
     common = {"batch": body["batch_id"], **{k: body[k] for k in ("client", "scope")}}
     common |= {"items": len(register), "register": f"sha256:{body['register_digest']}"}
     for each in [*people, *body["sanitisations"]]:
@@ -126,7 +153,12 @@ def verify(data: bytes, vkeys: list[str]) -> str:
         need(text.startswith(f"strongroom {kind} v1\n{facts}I "), f"{kind}: another statement")
         key = signer(each["signature"], text, f"strongroom-{kind}-v1")
         need(key == each["fingerprint"], f"{kind}: another key")
-    # 4. The claim: no higher than the checks and copies carry, in the words of its level.
+    # 4. Keys: each enrolled in time, by its owner, two others or in the founding days; one owner each.
+    how, owners, word = [], {}, [*people, *body["sanitisations"]]
+    for each in word:
+        due = proposed if "decision" in each else at(each.get("signed_at") or each["recorded_at"])
+        how.append(f"\n  {each['account']} {each['fingerprint']}, {enrolled(each, due, owners)}")
+    # 5. The claim: no higher than the checks and copies carry, in the words of its level.
     passed = {each["name"] for each in body["checks"] if each["result"] == "passed"}
     results = {each["result"] for each in body["checks"]}
     states = {each["state"] for each in body["copies"]}
@@ -137,8 +169,10 @@ def verify(data: bytes, vkeys: list[str]) -> str:
     carried = "L0" if "failed" in results or "unknown" in states or not basic else carried
     need((level := body["claim"]["level"]) <= carried, "claim: above what was checked")
     need(digest([body["claim"]["sentence"], body["limits"]]) == WORDS[level], "claim: other words")
-    signers = "".join(f"\n  {each['account']} {each['fingerprint']}" for each in people)
-    return f"Verified: certificate {body['certificate_id']}, claim {level}, signed by{signers}"
+    if (since := body.get("unreviewed_recovery")) is not None:
+        need(at(since["since"]) <= issued, "recovery: after the certificate")
+        how.append(f"\nA quorum was restored by recovery on {since['since']}; not reviewed yet")
+    return f"Verified: certificate {body['certificate_id']}, claim {level}, signed by{''.join(how)}"
 
 
 if __name__ == "__main__":

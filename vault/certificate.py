@@ -21,6 +21,8 @@ Rules:
 4. A claim is never above what checks, copies and statements of persons carry (`claim_for`).
 5. A follow-up (`follows`) repeats what was done unchanged (`SAME`). It adds what was established since:
    a higher claim, a witness, a sanitised medium; it takes nothing back.
+6. A field that came later (`enrolment`) is left out of what was made before, and never null: each file keeps
+   its one form, and each reader of this version takes both.
 
 Source: NIST SP 800-88 (certificate of sanitization, fields), Order 79 art. 18 (fields of the register,
 witnesses of electronic records).
@@ -30,14 +32,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from vault.errors import VaultError
+from vault.certificate_enrolment import Enrolment
+from vault.certificate_parts import (
+    Armored,
+    CertificateError,
+    Count,
+    Digest,
+    Line,
+    Moment,
+    Name,
+    Part,
+    Words,
+)
 
 FORMAT: Final = "strongroom-certificate-v1"
 CERTIFIED: Final = "disposal.certified"
@@ -53,34 +66,18 @@ BACKUP_UNREADABLE: Final = "backup-sample-unreadable"
 MAX_CERTIFICATE: Final = 64 << 20
 """Bytes of the longest certificate that is read."""
 
-# \Z, not $: the latter lets a newline through.
-Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Name = Annotated[str, Meta(pattern=r"^[0-9A-Za-z_][0-9A-Za-z._@:/+-]{0,127}\Z")]
-Words = Annotated[str, Meta(max_length=2000)]
-Line = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029]+\Z")]
-Armored = Annotated[str, Meta(max_length=16 * 1024)]
-Moment = Annotated[datetime, Meta(tz=True)]
-Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Level = Literal["L0", "L1", "L2", "L3"]
 LEVELS: Final[tuple[Level, ...]] = ("L0", "L1", "L2", "L3")
 
 
-class CertificateError(VaultError):
-    """A certificate is malformed, not in its one form, or contradicts itself."""
-
-
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Every part of a certificate: immutable, no field more, no field less."""
-
-
-class Text(_Part, frozen=True, kw_only=True):
+class Text(Part, frozen=True, kw_only=True):
     """The same words in English and Chinese."""
 
     en: Words
     zh: Words
 
 
-class Gateway(_Part, frozen=True, kw_only=True):
+class Gateway(Part, frozen=True, kw_only=True):
     """Who issued it: the ledger's origin name, the software and its version."""
 
     origin: Name
@@ -88,14 +85,14 @@ class Gateway(_Part, frozen=True, kw_only=True):
     version: Name
 
 
-class Claim(_Part, frozen=True, kw_only=True):
+class Claim(Part, frozen=True, kw_only=True):
     """What is claimed: the level, and its sentence (`CLAIMS`)."""
 
     level: Level
     sentence: Text
 
 
-class RegisterEntry(_Part, frozen=True, kw_only=True):
+class RegisterEntry(Part, frozen=True, kw_only=True):
     """One document as the approvers saw it in the register (销毁清册).
 
     `trigger_on` is the day the period was counted from, `retained_until` the instant at which the
@@ -119,7 +116,7 @@ class RegisterEntry(_Part, frozen=True, kw_only=True):
     commitment: Digest
 
 
-class Outcome(_Part, frozen=True, kw_only=True):
+class Outcome(Part, frozen=True, kw_only=True):
     """What became of one document of the register.
 
     `destroyed`: `destroyed_at` and `ledger_index` (of its own destruction entry) are set.
@@ -133,11 +130,12 @@ class Outcome(_Part, frozen=True, kw_only=True):
     reason: Words | Text = ""
 
 
-class Approval(_Part, frozen=True, kw_only=True):
+class Approval(Part, frozen=True, kw_only=True):
     """One approver's decision, signed with their own key.
 
     `statement` is the exact text signed (`approval_statement`), `signature` the armored SSHSIG in the
-    namespace APPROVAL_NAMESPACE, `fingerprint` the key's, as `ssh-keygen -l` shows it.
+    namespace APPROVAL_NAMESPACE, `fingerprint` the key's, as `ssh-keygen -l` shows it, `enrolment` how that
+    key came to the account (left out of certificates made before it was stated).
     """
 
     account: Name
@@ -147,9 +145,10 @@ class Approval(_Part, frozen=True, kw_only=True):
     fingerprint: Name
     statement: Words
     signature: Armored
+    enrolment: Enrolment | UnsetType = UNSET
 
 
-class Witness(_Part, frozen=True, kw_only=True):
+class Witness(Part, frozen=True, kw_only=True):
     """One who watched the destruction (监销人) and signed afterwards that register and items agreed.
 
     As in an approval: `statement` is `witness_statement`'s, in the namespace WITNESS_NAMESPACE.
@@ -161,9 +160,10 @@ class Witness(_Part, frozen=True, kw_only=True):
     fingerprint: Name
     statement: Words
     signature: Armored
+    enrolment: Enrolment | UnsetType = UNSET
 
 
-class Sanitisation(_Part, frozen=True, kw_only=True):
+class Sanitisation(Part, frozen=True, kw_only=True):
     """A person's word that a storage medium was sanitised; the gateway cannot check it.
 
     `method` names the standard and the technique ("NIST SP 800-88 Purge", "IEEE 2883 Purge").
@@ -180,16 +180,27 @@ class Sanitisation(_Part, frozen=True, kw_only=True):
     fingerprint: Name
     statement: Words
     signature: Armored
+    enrolment: Enrolment | UnsetType = UNSET
 
 
-class Executor(_Part, frozen=True, kw_only=True):
+class Executor(Part, frozen=True, kw_only=True):
     """The account that executed the batch, and the role it did so in."""
 
     account: Name
     role: Name
 
 
-class Copy(_Part, frozen=True, kw_only=True):
+class Recovery(Part, frozen=True, kw_only=True):
+    """A quorum that was lost, restored by the root key's holder and one officer, and not reviewed since.
+
+    `since` is from when the first recovered key counts, `accounts` whose keys those are.
+    """
+
+    since: Moment
+    accounts: Annotated[tuple[Name, ...], Meta(min_length=1)]
+
+
+class Copy(Part, frozen=True, kw_only=True):
     """One known copy of a key or of sealed bytes, and what state it is in.
 
     `place` and `kind` are the operator's words (a path or address, `keyring`, `backup`, …); `expires`
@@ -203,7 +214,7 @@ class Copy(_Part, frozen=True, kw_only=True):
     expires: date | None
 
 
-class Check(_Part, frozen=True, kw_only=True):
+class Check(Part, frozen=True, kw_only=True):
     """One check that was due after execution; `not_checked` is a result like any other.
 
     `detail` is what was seen: in both languages, or as it was reported.
@@ -214,13 +225,13 @@ class Check(_Part, frozen=True, kw_only=True):
     detail: Words | Text
 
 
-class Body(_Part, frozen=True, kw_only=True):
+class Body(Part, frozen=True, kw_only=True):
     """Everything the certificate states; its canonical form is what the ledger commits to.
 
     `executed_at` is when execution began, after the last approval; `groups_ended` are the key groups
     whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order. `scope`
     is `client` where all that was held for the client went, its keyring included. `follows` is the
-    certificate that this one supplements (rule 5).
+    certificate that this one supplements (rule 5). `unreviewed_recovery` is there only while there is one.
     """
 
     certificate_id: Name
@@ -245,9 +256,10 @@ class Body(_Part, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     sanitisations: tuple[Sanitisation, ...]
     limits: Text
+    unreviewed_recovery: Recovery | UnsetType = UNSET
 
 
-class LedgerProof(_Part, frozen=True, kw_only=True):
+class LedgerProof(Part, frozen=True, kw_only=True):
     """The ledger's word for it.
 
     `entry` holds the bytes of the ledger entry of kind CERTIFIED (base64 in JSON), `proof` the C2SP
@@ -261,7 +273,7 @@ class LedgerProof(_Part, frozen=True, kw_only=True):
     proof: Annotated[str, Meta(max_length=1 << 20)]
 
 
-class Certificate(_Part, frozen=True, kw_only=True):
+class Certificate(Part, frozen=True, kw_only=True):
     """A whole certificate: the body and the ledger's proof of it."""
 
     format: Literal["strongroom-certificate-v1"]

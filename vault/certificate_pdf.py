@@ -20,11 +20,13 @@ from typing import Final
 
 from fpdf.enums import XPos, YPos
 from fpdf.errors import FPDFException
+from msgspec import UNSET
 
 from vault.certificate import (
     Approval,
     Body,
     Certificate,
+    Sanitisation,
     Text,
     Witness,
     certificate_to_json,
@@ -43,6 +45,7 @@ from vault.certificate_register import register
 from vault.certificate_seal import Seal, sealed
 from vault.certificate_words import (
     MEANING,
+    enrolled,
     headline,
     known,
     summary,
@@ -210,7 +213,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
             sheet.say("Role", "角色"),
             sheet.say("Decision", "意见"),
             sheet.say("Signed", "签署时间"),
-            sheet.say("Signing key", "签名密钥"),
+            sheet.say("Signing key, and who enrolled it", "签名密钥及其登记"),
         ],
         [
             [
@@ -218,7 +221,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
                 sheet.pick(word(item.role)),
                 sheet.pick(decision),
                 sheet.when(item.signed_at),
-                item.fingerprint,
+                _key(sheet, item),
             ]
             for item, decision in people
         ],
@@ -226,6 +229,7 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
     )
     witnesses = ", ".join(item.account for item in body.witnesses)
     executor = sheet.pick(word(body.executor.role))
+    sheet.keep(17)  # three lines that belong together
     sheet.pairs(
         [
             (
@@ -240,8 +244,33 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
                 sheet.say("Witnesses", "监销人"),
                 witnesses or sheet.say("none is recorded", "无记载"),
             ),
+            *_recovery(sheet, body),
         ]
     )
+
+
+def _recovery(sheet: Sheet, body: Body) -> list[tuple[str, str]]:
+    """A quorum that was restored by recovery, as long as nobody has reviewed it."""
+    recovery = body.unreviewed_recovery
+    if recovery is UNSET:
+        return []
+    since = sheet.when(recovery.since)
+    told = sheet.say(f"since {since}, not yet reviewed", f"自 {since} 起，尚未复核")
+    return [
+        (
+            sheet.say("Quorum restored by recovery", "经恢复程序重建法定人数"),
+            f"{', '.join(recovery.accounts)}: {told}",
+        )
+    ]
+
+
+def _key(sheet: Sheet, item: Approval | Witness | Sanitisation) -> str:
+    """The key that signed, and below it when and by whom it was enrolled, a line for each language."""
+    told = enrolled(item.account, item.enrolment, sheet.zone)
+    lines = [item.fingerprint]
+    lines += [told.en] if sheet.language != "zh" else []
+    lines += [told.zh] if sheet.language != "en" else []
+    return "\n".join(lines)
 
 
 def _keys_and_copies(sheet: Sheet, certificate: Certificate) -> None:
@@ -313,7 +342,7 @@ def _media(sheet: Sheet, certificate: Certificate) -> None:
                 item.serial,
                 item.method,
                 f"{item.performed_on.isoformat()}\n{item.place}",
-                f"{item.account}, {sheet.when(item.recorded_at)}\n{item.fingerprint}",
+                f"{item.account}, {sheet.when(item.recorded_at)}\n{_key(sheet, item)}",
             ]
             for item in certificate.body.sanitisations
         ],

@@ -8,7 +8,7 @@ reported, to be compared with a list kept elsewhere), whether the checkpoint is 
 what is stated is true; it establishes that it was stated, approved and recorded, unchanged since.
 
 Steps: 1 format · 2 ledger entry · 3 checkpoint · 4 inclusion · 5 register · 6 people · 7 signatures ·
-8 dates · 9 claim · 10 succession. The order goes from the bytes to what they say.
+8 enrolments · 9 dates · 10 claim · 11 succession. The order goes from the bytes to what they say.
 
 A ledger's key can have rotated, and a note can carry several signatures: any of the keys that the verifier
 trusts will do, and the key that the file names must have signed as well.
@@ -17,10 +17,11 @@ trusts will do, and the key that the file names must have signed as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from vault.certificate import (
     CERTIFIED,
@@ -32,13 +33,15 @@ from vault.certificate import (
     Approval,
     Body,
     Certificate,
-    CertificateError,
+    Sanitisation,
     Witness,
     claim_for,
     digest,
     parse_certificate,
     register_digest,
 )
+from vault.certificate_enrolment import Signed, check_enrolments
+from vault.certificate_parts import CertificateError
 from vault.certificate_statements import (
     APPROVAL_NAMESPACE,
     SANITISATION_NAMESPACE,
@@ -53,6 +56,8 @@ from vault.note import Checkpoint, NoteError, parse_proof, verify_note
 from vault.sshsig import fingerprint, verify
 
 MIN_APPROVERS: Final = 2
+OFFICER: Final = "officer"
+"""The role whose keys one person alone does not enrol."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -293,6 +298,24 @@ def _signatures(context: _Context) -> str:
     return "; ".join(seen)
 
 
+def _enrolments(context: _Context) -> str:
+    """How the keys that signed came to their accounts (the rules are `certificate_enrolment`'s)."""
+    body = context.body
+    facts: list[tuple[Approval | Witness | Sanitisation, datetime, bool]] = [
+        *((item, body.proposed_at, True) for item in body.approvals),
+        *((item, item.signed_at, item.role == OFFICER) for item in body.witnesses),
+        *((item, item.recorded_at, False) for item in body.sanitisations),
+    ]
+    signatures = [
+        Signed(
+            account=item.account, fingerprint=item.fingerprint, enrolment=item.enrolment, due=due,
+            approves=isinstance(item, Approval), strict=strict,
+        )
+        for item, due, strict in facts
+    ]  # fmt: skip
+    return check_enrolments(signatures, MIN_APPROVERS)
+
+
 def _dates(context: _Context) -> str:
     body = context.body
     eligible = {item.document_id: item.eligible_at for item in body.register}
@@ -345,6 +368,11 @@ def _dates(context: _Context) -> str:
                 f"sanitisation stated by {word.account}: expected between execution and issue, "
                 f"found {word.performed_on}, recorded {word.recorded_at}"
             )
+    recovery = body.unreviewed_recovery
+    if recovery is not UNSET and recovery.since > body.issued_at:
+        raise CertificateError(
+            f"recovery: expected one before {body.issued_at}, found one since {recovery.since}"
+        )
     if not body.executed_at <= body.issued_at:
         raise CertificateError(f"issue: expected after {body.executed_at}, found {body.issued_at}")
     return "nothing was proposed or destroyed before it was eligible, or executed unapproved"
@@ -385,6 +413,8 @@ def _succession(context: _Context) -> str:
     for name in ("witnesses", "sanitisations"):
         if not set(getattr(body, name)) >= set(getattr(before, name)):
             raise CertificateError(f"{name}: expected all of {body.follows}, found fewer")
+    if body.unreviewed_recovery is UNSET and before.unreviewed_recovery is not UNSET:
+        raise CertificateError(f"recovery: expected that of {body.follows}, found none")
     if body.issued_at < before.issued_at:
         raise CertificateError(f"issue: expected after {before.issued_at}, found {body.issued_at}")
     old, new = (LEVELS.index(each.claim.level) for each in (before, body))
@@ -406,6 +436,7 @@ _STEPS: Final[tuple[tuple[str, Callable[[_Context], str]], ...]] = (
     ("register", _register),
     ("people", _people),
     ("signatures", _signatures),
+    ("enrolments", _enrolments),
     ("dates", _dates),
     ("claim", _claim),
     ("succession", _succession),

@@ -20,7 +20,10 @@ from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Final
 
+from msgspec import UNSET, UnsetType
+
 from vault.certificate import KEY_ABSENT, Body, RegisterEntry, Text
+from vault.certificate_enrolment import CONSOLE, FOUNDING, Enrolment
 
 _PAIRS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -137,6 +140,31 @@ def _amounts(amounts: list[tuple[int, str]]) -> Text:
     )
 
 
+def enrolled(account: str, enrolment: Enrolment | UnsetType, zone: tzinfo) -> Text:
+    """When and by whom the key that signed was given to `account`, in a few words."""
+    if enrolment is UNSET:
+        return Text(en="how it was enrolled is not stated", zh="登记情况未载明")
+    on = enrolment.added_at.astimezone(zone).date().isoformat()
+    by = enrolment.enrolled_by
+    if by == FOUNDING:
+        return Text(en=f"enrolled {on}, in the founding days", zh=f"{on} 系统初建时登记")
+    if by == CONSOLE:
+        return Text(en=f"enrolled {on} by the console", zh=f"{on} 由控制台登记")
+    names = [each.account for each in by if not isinstance(each, str)]
+    if enrolment.together_with is not UNSET:
+        return Text(
+            en=f"enrolled {on} by {_and([*names, 'the holder of the root key'])}",
+            zh=f"{on} 由 {' 与 '.join([*names, '根密钥持有人'])} 登记",
+        )
+    if names == [account]:
+        return Text(en=f"enrolled {on} by its owner", zh=f"{on} 由本人登记")
+    if len(names) == 1:
+        return Text(
+            en=f"enrolled {on}, answered for by {names[0]}", zh=f"{on} 登记，由 {names[0]} 负责"
+        )
+    return Text(en=f"enrolled {on} by {_and(names)}", zh=f"{on} 由 {' 与 '.join(names)} 登记")
+
+
 def under_order_79(body: Body) -> bool:
     """Whether any item is kept under China's Order 79, whose register has columns of its own."""
     return any(_ORDER_79.match(f"{item.rule} {item.legal_basis}") for item in body.register)
@@ -196,6 +224,16 @@ def summary(body: Body) -> Text:
     if body.scope == "client":
         en += " With them ended everything that the gateway held for this client."
         zh += "至此，本系统为该委托人保管的全部文件均已终止保管。"
+    if body.unreviewed_recovery is not UNSET:
+        since = day(body.unreviewed_recovery.since.astimezone(zone))
+        en += (
+            f" Since {since.en} a quorum of officers was restored by recovery, by the holder of the root key "
+            "and one officer; two officers had not reviewed it when this was issued."
+        )
+        zh += (
+            f"自{since.zh}起，主管的法定人数系经恢复程序（由根密钥持有人与一名主管）重新建立；"
+            "签发本证明书时，尚未经两名主管复核。"
+        )
     if body.follows is not None:
         en += (
             f" This certificate follows {body.follows} and adds what was established since; "

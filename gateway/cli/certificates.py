@@ -9,11 +9,13 @@ follows another is compared with it.
 from __future__ import annotations
 
 import base64
+from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
+from msgspec import UNSET
 
 from gateway.cli import output
 from gateway.cli.connection import ask, at_desk
@@ -21,8 +23,9 @@ from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError
-from vault.certificate import MAX_CERTIFICATE, Certificate, json_schema, parse_certificate
+from vault.certificate import MAX_CERTIFICATE, Body, Certificate, json_schema, parse_certificate
 from vault.certificate_verify import VerificationReport, verify_certificate
+from vault.certificate_words import enrolled
 from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")
@@ -88,11 +91,13 @@ def _show(certificate: Certificate, vkey: str) -> None:
             "claim": f"{body.claim.level}: {body.claim.sentence.en}",
             "": body.claim.sentence.zh,
             "approved_by": [
-                f"{item.account} ({item.role}) {item.signed_at:%Y-%m-%d %H:%M}Z {item.fingerprint}"
+                f"{item.account} ({item.role}) {item.signed_at:%Y-%m-%d %H:%M}Z {item.fingerprint}, "
+                f"{enrolled(item.account, item.enrolment, UTC).en}"
                 for item in body.approvals
             ],
             "executed_by": f"{body.executor.account} ({body.executor.role})",
             "witnessed_by": [f"{item.account} ({item.role})" for item in body.witnesses],
+            **_recovery(body),
             "checks": [f"{item.result}: {item.name}" for item in body.checks],
             "copies": [f"{item.state}: {item.kind} at {item.place}" for item in body.copies],
             "media": [
@@ -104,6 +109,16 @@ def _show(certificate: Certificate, vkey: str) -> None:
         },
         {"issued_at": output.moment},
     )
+
+
+def _recovery(body: Body) -> dict[str, str]:
+    recovery = body.unreviewed_recovery
+    if recovery is UNSET:
+        return {}
+    return {
+        "quorum": f"RESTORED BY RECOVERY since {recovery.since:%Y-%m-%d}, not yet reviewed:"
+        f" {', '.join(recovery.accounts)}"
+    }
 
 
 @group.command("keys")

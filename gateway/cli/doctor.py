@@ -226,6 +226,7 @@ def _inside(config: Config) -> Iterator[Finding]:
     try:
         with at_desk(config) as desk:
             yield from _clock(desk)
+            yield from _quorum(desk)
             yield from _checked(desk)
             yield from _mismatches(desk)
             yield from _demonstration(config, desk)
@@ -369,6 +370,34 @@ def _clock(desk: Desk) -> Iterator[Finding]:
                 " clock that was ahead; it does not count as the newest",
                 "make another with `strongroom backup run`; this one goes when its date has passed",
             )
+
+
+def _quorum(desk: Desk) -> Iterator[Finding]:
+    """Whether two officers can sign, and what a recovery has done about it."""
+    quorum = desk.act("status").data["quorum"]
+    for each in quorum["recoveries"]:
+        about = f"{each['name']} has a key ({each['fingerprint']}) by the root key and {each['begun_by']}"
+        if each["counts"]:
+            yield Finding(
+                "weak",
+                "recovery of the quorum",
+                f"{about}, which counts since {output.moment(each['counts_from'])}; certificates say so",
+                "two officers, neither of them recovered, sign `strongroom account review-recovery`",
+            )
+        else:
+            yield Finding(
+                "weak",
+                "recovery of the quorum",
+                f"{about}, which counts from {output.moment(each['counts_from'])}",
+                f"if you know nothing of it: `strongroom account cancel-recovery {each['name']}`",
+            )
+    if quorum["lost"] and all(each["counts"] for each in quorum["recoveries"]):
+        yield Finding(
+            "problem",
+            "officers",
+            f"{quorum['can_sign']} can sign, and nothing is destroyed or released by fewer than two",
+            "`account enable` or `account change` by the one who is left; else `strongroom account recover`",
+        )
 
 
 def _checked(desk: Desk) -> Iterator[Finding]:

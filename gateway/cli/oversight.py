@@ -39,6 +39,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "backups": _backups(data["backups"]),
             "fixity": _fixity(data["fixity"]),
             "keys_of_officers": _enrolments(data["enrolments"]),
+            "quorum_of_officers": _quorum(data["quorum"]),
             "waits_for_a_second_officer": _seconds(data["second_signatures"]),
             "last_check": _last_check(data["check"]),
             "key_copies_behind": data["copies_behind"],
@@ -74,6 +75,21 @@ def _enrolments(keys: list[dict[str, Any]]) -> list[str]:
         )
         for each in keys
     ] or ["all count"]
+
+
+def _quorum(quorum: dict[str, Any]) -> list[str]:
+    """How many officers can sign, and a line for each recovery that runs or waits for its review."""
+    lost = quorum["lost"] and "; the quorum is LOST: `strongroom account recover`"
+    return [f"{quorum['can_sign']} can sign{lost or ''}"] + [
+        f"RECOVERY of {each['name']} {each['fingerprint']} by {each['begun_by']}, begun"
+        f" {output.moment(each['begun_at'])}: "
+        + (
+            f"counts since {output.moment(each['counts_from'])}, not reviewed yet"
+            if each["counts"]
+            else f"counts from {output.moment(each['counts_from'])} unless an officer objects"
+        )
+        for each in quorum["recoveries"]
+    ]
 
 
 def _last_check(last: dict[str, Any] | None) -> str:

@@ -222,7 +222,7 @@ def accepted(data: bytes, *vkeys: str) -> bool:
 
 def test_the_short_verifier_is_short_and_imports_nothing_of_ours() -> None:
     text = SCRIPT.read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 150
+    assert len(text.splitlines()) < 200
     imported = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):

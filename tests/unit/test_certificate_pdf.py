@@ -17,6 +17,8 @@ from tests.unit.test_certificate_sample import (
     CHECKS,
     COPIES,
     VKEY,
+    enrolled,
+    enrolment,
     issue,
     make_body,
     register,
@@ -24,7 +26,7 @@ from tests.unit.test_certificate_sample import (
     witness,
 )
 from vault import certificate_pdf
-from vault.certificate import Check, Copy, Outcome, Text, certificate_to_json
+from vault.certificate import Check, Copy, Outcome, Recovery, Text, certificate_to_json
 from vault.certificate_fonts import Fonts, find_fonts
 from vault.certificate_page import Language, PrintError, Sheet
 from vault.certificate_pdf import ATTACHMENT, render_pdf
@@ -142,6 +144,30 @@ def test_the_first_page_says_who_destroyed_what_when_and_on_whose_approval() -> 
 
 
 @needs_fonts
+@pytest.mark.parametrize("language", ["en", "zh", "both"])
+def test_every_signature_has_a_line_that_says_when_and_by_whom_its_key_was_enrolled(
+    language: Language,
+) -> None:
+    body = msgspec.structs.replace(
+        enrolled(li=enrolment("officer-li", "officer-chen", "officer-sun")),
+        witnesses=(witness(register()),),
+        sanitisations=(sanitisation(enrolment=enrolment("officer-chen", "officer-chen")),),
+    )
+    lines = text_of(render_pdf(issue(body), language)).splitlines()
+    for en, zh in (
+        ("enrolled 2054-12-28, in the founding days", "2054-12-28 系统初建时登记"),
+        (
+            "enrolled 2054-12-28 by officer-chen and officer-sun",
+            "2054-12-28 由 officer-chen 与 officer-sun 登记",
+        ),
+        ("how it was enrolled is not stated", "登记情况未载明"),
+        ("enrolled 2054-12-28 by its owner", "2054-12-28 由本人登记"),
+    ):
+        assert any(en in line for line in lines) == (language != "zh"), en
+        assert any(zh in line for line in lines) == (language != "en"), zh
+
+
+@needs_fonts
 def test_a_chinese_print_has_no_english_sentence() -> None:
     """Identifiers, and what was reported in one language only, are what is left in Latin letters."""
     checks = tuple(
@@ -217,6 +243,17 @@ def test_witnesses_media_and_the_certificate_followed_are_printed() -> None:
         "media stated to be sanitised",
     ):
         assert flat(fact) in text, fact
+
+
+@needs_fonts
+def test_an_unreviewed_recovery_stands_on_the_first_page_and_beside_the_approvals() -> None:
+    recovery = Recovery(since=CERTIFICATE.body.issued_at, accounts=("officer-new",))
+    stated = issue(make_body(unreviewed_recovery=recovery))
+    for language, said in (("en", "restored by recovery"), ("zh", "经恢复程序")):
+        pages = pages_of(render_pdf(stated, language))
+        assert flat(said) in flat(pages[0])
+        assert flat(f"officer-new: {'since' if language == 'en' else '自'}") in flat("".join(pages))
+        assert flat(said) not in flat(text_of(printed(language)))
 
 
 @needs_fonts

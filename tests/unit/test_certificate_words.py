@@ -6,11 +6,20 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
-from tests.unit.test_certificate_sample import COPIES, PROPOSED, make_body, register, sanitisation
+from tests.unit.test_certificate_sample import (
+    COPIES,
+    PROPOSED,
+    enrolment,
+    make_body,
+    register,
+    sanitisation,
+)
 from vault.certificate import LEVELS, Body, Copy, Text, make_claim
 from vault.certificate_words import (
     day,
+    enrolled,
     headline,
     kept,
     period,
@@ -168,3 +177,42 @@ def test_order_79_is_known_by_its_rule_or_its_citation() -> None:
     assert not under_order_79(make_body(register=(house,)))
     cited = msgspec.structs.replace(house, legal_basis=ENTRY.legal_basis)
     assert under_order_79(make_body(register=(house, cited)))
+
+
+@pytest.mark.parametrize(
+    ("by", "en", "zh"),
+    [
+        ((), "enrolled 2054-12-28, in the founding days", "2054-12-28 系统初建时登记"),
+        (("officer-li",), "enrolled 2054-12-28 by its owner", "2054-12-28 由本人登记"),
+        (
+            ("officer-xu", "officer-sun"),
+            "enrolled 2054-12-28 by officer-xu and officer-sun",
+            "2054-12-28 由 officer-xu 与 officer-sun 登记",
+        ),
+        (
+            ("officer-xu",),
+            "enrolled 2054-12-28, answered for by officer-xu",
+            "2054-12-28 登记，由 officer-xu 负责",
+        ),
+    ],
+)
+def test_who_enrolled_a_key_and_when_is_told_in_a_line(
+    by: tuple[str, ...], en: str, zh: str
+) -> None:
+    told = enrolled("officer-li", enrolment("officer-li", *by), UTC)
+    assert (told.en, told.zh) == (en, zh)
+
+
+def test_a_key_of_the_consoles_is_called_so_and_one_from_before_is_not_stated() -> None:
+    given = enrolment("officer-li", enrolled_by="console")
+    assert enrolled("admin", given, UTC).en == "enrolled 2054-12-28 by the console"
+    assert enrolled("admin", given, UTC).zh == "2054-12-28 由控制台登记"
+    assert enrolled("admin", UNSET, UTC) == Text(
+        en="how it was enrolled is not stated", zh="登记情况未载明"
+    )
+
+
+def test_the_day_of_an_enrolment_is_the_day_in_the_zone_of_the_print() -> None:
+    late = enrolment("officer-li", added_at=datetime(2054, 12, 27, 16, 0, tzinfo=UTC))
+    assert "2054-12-28" in enrolled("officer-li", late, timezone(timedelta(hours=8))).en
+    assert "2054-12-27" in enrolled("officer-li", late, UTC).en

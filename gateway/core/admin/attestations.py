@@ -17,11 +17,11 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, insert, select
 
-from gateway.core import identity
+from gateway.core import enrolments, identity
 from gateway.core.admin.context import Context, account_row
 from gateway.core.identity import Account
 from gateway.core.journey import certify, dispose
-from gateway.core.journey.certify import WITNESSED, Medium
+from gateway.core.journey.signatures import WITNESSED, Medium
 from gateway.core.runtime import stamp
 from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
@@ -96,6 +96,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
             now=now,
             zone=ZoneInfo(core.config.login.time_zone),
         )
+        _check_key(tx.connection, batch.id, account, blob, stamp(now))
         if arguments.kind == "sanitised":
             _check_day(batch, _medium(arguments).performed_on, now.date())
         if arguments.kind == "witness":
@@ -112,6 +113,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
                     "statement": text.encode(),
                     "signature": arguments.signature,
                     "key": blob,
+                    "enrolment": enrolments.stated(tx.connection, account.id, blob),
                 },
             )
         core.record(tx, f"disposal.{arguments.kind}", batch.id, account.id, now)
@@ -131,6 +133,29 @@ def _check_day(batch: Row[Any], day: date, today: date) -> None:
         )
 
 
+def _check_key(
+    connection: Connection, batch_id: str, account: Account, key: bytes, now: str
+) -> None:
+    """One key, one person, and one that counts by now: a certificate that says otherwise verifies nowhere."""
+    for table in (approvals, sanitisations):
+        used = connection.execute(
+            select(table.c.account_id).where(
+                table.c.batch_id == batch_id, table.c.account_id != account.id, table.c.key == key
+            )
+        ).first()
+        if used is not None:
+            raise Refusal(
+                "denied", f"batch {batch_id}: expected distinct keys, found one used twice"
+            )
+    counts = identity.counts_from(connection, account.id, key)
+    if counts > now:
+        raise Refusal(
+            "denied",
+            f"attestation on batch {batch_id}: expected a key that counts by {now}, found one that counts"
+            f" from {counts}",
+        )
+
+
 def _witness(
     tx: Transaction,
     batch: Row[Any],
@@ -147,8 +172,6 @@ def _witness(
             f"batch {batch.id}: expected a witness who neither decided on it nor executed it, found"
             f" {account.name}",
         )
-    if any(bytes(row.key) == key for row in present):
-        raise Refusal("denied", f"batch {batch.id}: expected distinct keys, found one used twice")
     tx.connection.execute(
         insert(approvals),
         {
@@ -160,6 +183,7 @@ def _witness(
             "signature": signature,
             "key": key,
             "signed_at": at,
+            "enrolment": enrolments.stated(tx.connection, account.id, key),
         },
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import access, backups, errands, fixity, publication, quotas, scanner
+from gateway.core import access, backups, errands, fixity, publication, quotas, recovery, scanner
 from gateway.core.admin import accounts, clock, penalties, second
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
@@ -158,6 +158,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
             },
             "clamd": scanner.seen(connection),
             "second_signatures": second.waiting(connection, context.now),
+            "quorum": recovery.state(connection, context.now),
             "now": stamp(context.now),
         }
 

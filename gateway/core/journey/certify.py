@@ -12,27 +12,27 @@ import asyncio
 import base64
 import math
 import time
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core import backup_places
+from gateway.core import backup_places, recovery
 from gateway.core.journey import rotate, verify
 from gateway.core.journey.dispose import DONE
+from gateway.core.journey.signatures import approvals_of, sanitisations_of, witnesses_of
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from vault import copies as keyring_copies
-from vault import ledger, sshsig
+from vault import ledger
 from vault.catalogue.schema import (
     accounts,
-    approvals,
     batches,
     certificates,
     clients,
-    sanitisations,
 )
 from vault.catalogue.store import Transaction
 from vault.certificate import (
@@ -42,7 +42,6 @@ from vault.certificate import (
     FORMAT,
     LEVELS,
     LIMITS,
-    Approval,
     Body,
     Certificate,
     Check,
@@ -51,9 +50,8 @@ from vault.certificate import (
     Gateway,
     LedgerProof,
     Outcome,
+    Recovery,
     RegisterEntry,
-    Sanitisation,
-    Witness,
     canonical,
     certificate_to_json,
     claim_for,
@@ -67,7 +65,6 @@ from vault.signing import SigningIdentity
 
 SECRET_SIGNING: Final = "certificate-signing"  # noqa: S105  the name of a secret, not one
 BACKUP_RETRY: Final = 3600.0  # seconds before backups are looked into again for one batch
-WITNESSED: Final = "witness"  # in `approvals.decision`
 SIGNING_MARGIN: Final = timedelta(days=180)  # a signer is replaced this long before it expires
 COPY_PATIENCE: Final = 5.0  # seconds to wait for reachable keyring copies before certifying
 
@@ -84,16 +81,6 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True):
     certified: int = -1  # index of that ledger entry
     epoch: int = 0  # of the keyring, the first without these groups; 0: the keyring has ended
     language: str = ""  # the client's: its profile may end with the batch
-
-
-class Medium(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person states about a sanitised medium (`sanitisations.facts`)."""
-
-    medium: str
-    serial: str
-    method: str
-    performed_on: date
-    place: str
 
 
 def progress_of(connection: Connection, batch_id: str) -> Progress:
@@ -346,6 +333,10 @@ def _raise(
         copies=copies if claim_for(checks, copies, sanitised) == level else body.copies,
         witnesses=witnesses,
         sanitisations=sanitised,
+        # What was stated once stays, reviewed or not: a follow-up takes nothing back.
+        unreviewed_recovery=recovery_of(tx.connection, now)
+        if body.unreviewed_recovery is UNSET
+        else body.unreviewed_recovery,
     )
     _bind(core, tx, batch.id, progress, raised)
     return True
@@ -376,55 +367,6 @@ def copies_listed(
     return (*keyrings, *sealed)
 
 
-def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
-    """Those who signed that they watched a destruction, as its certificates list them."""
-    rows = connection.execute(
-        select(approvals, accounts.c.name)
-        .join(accounts, accounts.c.id == approvals.c.account_id)
-        .where(approvals.c.batch_id == batch_id, approvals.c.decision == WITNESSED)
-        .order_by(approvals.c.signed_at, accounts.c.name)
-    ).all()
-    return tuple(
-        Witness(
-            account=row.name,
-            role=row.role,
-            signed_at=datetime.fromisoformat(row.signed_at),
-            fingerprint=sshsig.fingerprint(bytes(row.key)),
-            statement=bytes(row.statement).decode(),
-            signature=row.signature,
-        )
-        for row in rows
-    )
-
-
-def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
-    """The media a person has reported sanitised for a batch, as its certificates list them."""
-    rows = connection.execute(
-        select(sanitisations, accounts.c.name)
-        .join(accounts, accounts.c.id == sanitisations.c.account_id)
-        .where(sanitisations.c.batch_id == batch_id)
-        .order_by(sanitisations.c.recorded_at, sanitisations.c.id)
-    ).all()
-    found = []
-    for row in rows:
-        facts = msgspec.json.decode(row.facts, type=Medium)
-        found.append(
-            Sanitisation(
-                medium=facts.medium,
-                serial=facts.serial,
-                method=facts.method,
-                performed_on=facts.performed_on,
-                place=facts.place,
-                recorded_at=datetime.fromisoformat(row.recorded_at),
-                account=row.name,
-                fingerprint=sshsig.fingerprint(bytes(row.key)),
-                statement=bytes(row.statement).decode(),
-                signature=row.signature,
-            )
-        )
-    return tuple(found)
-
-
 def _body(
     core: Core,
     connection: Connection,
@@ -442,11 +384,6 @@ def _body(
     slug = connection.execute(
         select(clients.c.slug).where(clients.c.id == batch.client_id)
     ).scalar_one()
-    signed = connection.execute(
-        select(approvals)
-        .where(approvals.c.batch_id == batch.id, approvals.c.decision == "approve")
-        .order_by(approvals.c.signed_at)
-    ).all()
     copies = copies_listed(core, connection, batch.client_id, now, progress.epoch)
     sanitised = sanitisations_of(connection, batch.id)
     destroyed_at = datetime.fromisoformat(progress.destroyed_at)
@@ -474,18 +411,7 @@ def _body(
             )
             for entry in register
         ),
-        approvals=tuple(
-            Approval(
-                account=names[row.account_id][0],
-                role=row.role,
-                decision=row.decision,
-                signed_at=datetime.fromisoformat(row.signed_at),
-                fingerprint=sshsig.fingerprint(bytes(row.key)),
-                statement=bytes(row.statement).decode(),
-                signature=row.signature,
-            )
-            for row in signed
-        ),
+        approvals=approvals_of(connection, batch.id),
         witnesses=witnesses_of(connection, batch.id),
         executor=Executor(account=executor, role=role),
         proposed_by=proposer,
@@ -496,4 +422,16 @@ def _body(
         checks=checks,
         sanitisations=sanitised,
         limits=LIMITS,
+        unreviewed_recovery=recovery_of(connection, now),
+    )
+
+
+def recovery_of(connection: Connection, now: datetime) -> Recovery | UnsetType:
+    """The recovery of a lost quorum that stands unreviewed, as certificates state it."""
+    found = recovery.standing(connection, now)
+    if not found:
+        return UNSET
+    return Recovery(
+        since=datetime.fromisoformat(found[0].counts_from),
+        accounts=tuple(dict.fromkeys(row.name for row in found)),
     )

@@ -17,7 +17,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core import identity
+from gateway.core import enrolments, identity
 from gateway.core.identity import Account
 from gateway.core.journey.examination import Examination
 from gateway.core.journey.lifecycle import DISPOSABLE, State
@@ -350,6 +350,7 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
                 "signature": signature,
                 "key": blob,
                 "signed_at": stamp(now),
+                "enrolment": enrolments.stated(tx.connection, account.id, blob),
             },
         )
         core.record(
