@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from vault import copies, ledger, ledger_verify
 from vault.catalogue.schema import (
+    backup_blobs,
     batches,
     certificates,
     clients,
@@ -63,6 +64,24 @@ class Report:
 
 RESTORE: Final = "restore it from a backup; do not destroy the backup"
 TELL: Final = "keep the store as it is and find out who changed it"
+
+
+def put_back(connection: Connection, document_id: str) -> str:
+    """What to do where a document's key opens, and its sealed file is missing or damaged."""
+    places = list(
+        connection.execute(
+            select(backup_blobs.c.target)
+            .where(backup_blobs.c.document_id == document_id)
+            .order_by(backup_blobs.c.stored_at.desc(), backup_blobs.c.target)
+        ).scalars()
+    )
+    if not places:
+        return (
+            "no backup is known to hold it, so there is nothing to restore it from: keep this disk, and look"
+            f" for the file {document_id} on it and in other copies of the store"
+        )
+    others = f" (or from {', '.join(places[1:])})" if places[1:] else ""
+    return f"`strongroom document restore {document_id} --from {places[0]}`{others}"
 
 
 CHANGED: Final = (
@@ -276,14 +295,14 @@ def _document(
     try:
         size = store.blobs.size(row.id)
     except VaultError as error:
-        found.append(Finding(subject, f"its sealed file: {error}", RESTORE))
+        found.append(Finding(subject, f"its sealed file: {error}", put_back(connection, row.id)))
     else:
         if size != sealed_size(row.size):
             found.append(
                 Finding(
                     subject,
                     f"expected a sealed file of {sealed_size(row.size)} bytes, found {size}",
-                    RESTORE,
+                    put_back(connection, row.id),
                 )
             )
     remembered = connection.execute(

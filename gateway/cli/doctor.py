@@ -208,7 +208,7 @@ def _space(config: Config) -> Iterator[Finding]:
 
 
 def _leases(config: Config) -> Iterator[Finding]:
-    from vault.blobs import tells_writers
+    from vault.leases import tells_writers
 
     path = config.store_path / "blobs" / "objects"
     if path.is_dir() and not tells_writers(path):

@@ -94,6 +94,7 @@ ACTS: Final[dict[str, Act]] = {
     "document.reclassify": Act(
         documents.reclassify, documents.Reclassify, ("accountant", "officer")
     ),
+    "document.restore": Act(documents.restore, documents.Restore, (*_ADMIN, "officer")),
     "document.export": Act(documents.export, documents.Named, ("accountant", "officer")),
     "hold.place": Act(holds.place, holds.Place, _READERS),
     "hold.release": Act(holds.release, holds.Release, ("officer",)),

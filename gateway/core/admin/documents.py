@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import access
+from gateway.core import access, backup_documents
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.second import TwoOfficers
 from gateway.core.journey import review
@@ -17,7 +17,7 @@ from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import READABLE, State
 from gateway.core.tree import Opened
 from gateway.errors import Refusal
-from gateway.wire.messages import Readable
+from gateway.wire.messages import AdminAnswer, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.errors import KeyUnavailable
@@ -40,6 +40,13 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments that name a document."""
 
     document: str
+
+
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `document.restore`: documents, and the backup target ("" for the only one)."""
+
+    documents: Annotated[list[str], Meta(min_length=1, max_length=1000)]
+    target: str = ""
 
 
 class Release(msgspec.Struct, forbid_unknown_fields=True):
@@ -211,6 +218,23 @@ async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
         "record_class": row.record_class if permit.waiting else arguments.record_class,
         "waiting": permit.waiting,
     }
+
+
+async def restore(context: Context, arguments: Restore) -> AdminAnswer:
+    """Bring sealed files that are missing or damaged back from a backup; exit code 1 if one is not."""
+
+    def look(connection: Connection) -> list[str]:
+        return [document_row(connection, each).id for each in arguments.documents]
+
+    done = await backup_documents.restore(
+        context.core,
+        context.desk,
+        await context.core.read(look),
+        arguments.target,
+        context.actor,
+    )
+    refused = any(each.outcome != backup_documents.RESTORED for each in done)
+    return AdminAnswer({"documents": msgspec.to_builtins(done)}, 1 if refused else 0)
 
 
 async def export(context: Context, arguments: Named) -> Opened:
