@@ -32,7 +32,7 @@ from vault.catalogue.schema import (
 )
 from vault.certificate_verify import verify_certificate
 from vault.custody import HOUSE
-from vault.errors import VaultError
+from vault.errors import IntegrityError, VaultError
 from vault.ledger import commitment
 from vault.sealed import sealed_size
 from vault.store import Store
@@ -62,8 +62,14 @@ class Report:
     findings: list[Finding] | None = None
 
 
-RESTORE: Final = "restore it from a backup; do not destroy the backup"
-TELL: Final = "keep the store as it is and find out who changed it"
+RESTORE: Final = (
+    "bring it back from the newest backup with `strongroom backup restore`, into another folder; keep this"
+    " one, and do not destroy the backup"
+)
+TELL: Final = (
+    "keep the store as it is and find out who changed it; `strongroom backup restore` brings the newest"
+    " backup back into another folder"
+)
 
 
 def put_back(connection: Connection, document_id: str) -> str:
@@ -85,8 +91,9 @@ def put_back(connection: Connection, document_id: str) -> str:
 
 
 CHANGED: Final = (
-    "find out who or what changed it; restore a backup, or go on with"
-    " `strongroom check --acknowledge`"
+    "find out who or what changed it; bring the newest backup back into another folder with"
+    " `strongroom backup restore`, or, as an officer, go on with `strongroom check --acknowledge --as NAME"
+    " --key FILE`"
 )
 
 
@@ -98,10 +105,22 @@ def check(store: Store) -> Report:
     # 0. The catalogue's file as it was closed last, and as SQLite sees it.
     if store.changed_at_rest is not None:
         findings.append(Finding("catalogue", store.changed_at_rest, CHANGED))
-    findings.extend(
-        Finding("catalogue", f"expected a whole database, found: {problem}", RESTORE)
-        for problem in store.catalogue.read(_integrity)
-    )
+    try:
+        faults = store.catalogue.read(_integrity)
+    except IntegrityError:
+        faults = "so many faults in it that they can't be counted"
+    if not faults:
+        _rows_and_files(store, report, findings)
+        return report
+    findings.append(Finding("catalogue", f"expected a whole database, found {faults}", RESTORE))
+    try:
+        _rows_and_files(store, report, findings)
+    except VaultError as error:
+        findings.append(Finding("catalogue", f"the rest can't be looked at: {error}", RESTORE))
+    return report
+
+
+def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> None:
     # 1. The ledger, whole.
     result = ledger_verify.verify_store(store)
     report.ledger_entries = result.size
@@ -155,7 +174,6 @@ def check(store: Store) -> Report:
             findings.append(
                 Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
             )
-    return report
 
 
 def _broken_keyrings(store: Store) -> dict[str, Finding]:
@@ -191,10 +209,11 @@ def _broken(row: Any, error: VaultError, connection: Connection) -> Finding:
     )
 
 
-def _integrity(connection: Connection) -> list[str]:
-    """What SQLite itself finds wrong (PRAGMA integrity_check), a line each."""
-    rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").all()
-    return [str(row[0]) for row in rows if row[0] != "ok"]
+def _integrity(connection: Connection) -> str:
+    """How many faults SQLite itself finds (PRAGMA integrity_check), in our words; "": none."""
+    rows = connection.exec_driver_sql("PRAGMA integrity_check(100)").all()
+    faults = sum(row[0] != "ok" for row in rows)
+    return f"{faults} faults in it" if faults else ""
 
 
 def _received(connection: Connection) -> dict[str, str]:

@@ -27,6 +27,7 @@ from sqlalchemy import Row, insert, select
 
 from vault import atrest, ledger_keys
 from vault.blobs import LocalBlobStore
+from vault.catalogue import look
 from vault.catalogue.schema import clients, documents, settings
 from vault.catalogue.store import Catalogue, Transaction
 from vault.custody import HOUSE, Custody
@@ -52,6 +53,7 @@ SECRET_NEXT_LEDGER: Final = "ledger-signing-key.next"  # noqa: S105  the name of
 SECRET_ACCOUNTS: Final = "accounts"  # noqa: S105  the name of a secret, not one
 SECRET_INDEX: Final = "index"  # noqa: S105  the name of a secret, not one
 SECRET_PROFILE: Final = "profile"  # noqa: S105  the name of a secret, not one
+_SETTINGS: Final = frozenset({"format", "store_id", "root_key_id", "origin"})
 _LOCK: Final = "lock"
 _CATALOGUE: Final = "catalogue.sqlite3"
 _SEAL: Final = "catalogue.at-rest"
@@ -60,7 +62,7 @@ _KEYRINGS: Final = "keyrings"
 _BLOBS: Final = "blobs"
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
     """What to say where there is no catalogue: what is there, what is missing, what to do."""
     found = (("blobs/objects", "*/*"), ("keyrings", "*.keyring"))
     rest = [folder for folder, files in found if any((path / folder).glob(files))]
@@ -99,19 +101,19 @@ class Store:
                     row.key: row.value for row in connection.execute(select(settings))
                 }
             )
-            if facts.get("format") != FORMAT_VERSION:
+            if lacking := _SETTINGS - set(facts):
+                raise look.lacks(self.catalogue.path, "setting", lacking)
+            if facts["format"] != FORMAT_VERSION:
                 raise VaultError(
-                    f"{path}: expected a store of format {FORMAT_VERSION},"
-                    f" found {facts.get('format', 'none')}"
+                    f"{path}: expected a store of format {FORMAT_VERSION}, found {facts['format']}:"
+                    " install the software that wrote it"
                 )
             present = roots.get(facts["root_key_id"])
             if present is None:
-                raise WrongRootKey(
-                    f"{path}: expected root key {facts['root_key_id']}, found {root.id}"
-                )
+                raise WrongRootKey(self._other_root(facts["root_key_id"], root))
             self.next_root = next((each for each in roots.values() if each is not present), None)
             self.origin: str = facts["origin"]
-            self.blobs = LocalBlobStore(path / _BLOBS)
+            self.blobs = _blobs(path)
             keyrings.use_root(present)
             self.custody = Custody(keyrings, copies, self._document)
             self.custody.keyring(HOUSE)
@@ -119,6 +121,19 @@ class Store:
         except BaseException:
             self.catalogue.close()
             raise
+
+    def _other_root(self, stated: str, root: RootKey) -> str:
+        """What to say of a catalogue that is not under the root key at hand."""
+        if self._seal_key is None:
+            return (
+                f"{self.path}: expected root key {stated}, found {root.id}: put the right one where"
+                " `store.root_key` says"
+            )
+        return (
+            f"{self.path / _CATALOGUE}: expected the catalogue of the keyrings beside it, under root key"
+            f" {root.id}, found one under root key {stated}: another store's, or an older one. Put this"
+            " store's own back, or restore a backup into another folder with `strongroom backup restore`"
+        )
 
     def _look_at_rest(self) -> None:
         """Whether the catalogue is as it was closed; a finding stays until someone acknowledges it."""
@@ -260,7 +275,7 @@ class Store:
             StoreMissing, StoreLocked, WrongRootKey: what each says.
         """
         if not (path / _CATALOGUE).is_file():
-            raise StoreMissing(_missing(path))
+            raise StoreMissing(missing(path))
         lock = _acquire(path)
         try:
             return cls(path, lock, root, copies, next_root)
@@ -325,6 +340,16 @@ class Store:
                 atrest.seal(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
         finally:
             os.close(self._lock)
+
+
+def _blobs(path: Path) -> LocalBlobStore:
+    try:
+        return LocalBlobStore(path / _BLOBS)
+    except StoreMissing as error:
+        raise StoreMissing(
+            f"{error}: the sealed files of all documents. Put the folder back where it was moved (is its disk"
+            " mounted?), or restore a backup into another folder with `strongroom backup restore`"
+        ) from error
 
 
 def _seal_key(keyrings: KeyringStore) -> bytes | None:

@@ -93,7 +93,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     }
     last = msgspec.json.encode(LastCheck.of(context.now, findings)).decode()
     await core.write(lambda tx: settings.put(tx.connection, SETTING_CHECK, last))
-    if arguments.read_data:
+    if arguments.read_data and not core.store.catalogue.ledger.fault:
         outcome = len(findings)
         await core.write(
             lambda tx: core.record(
@@ -171,6 +171,8 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["mismatches"] = core.logins.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await accounts.enrolments(core, context.now)
+    data["ledger"]["fault"] = core.store.catalogue.ledger.fault
+    data["changed_at_rest"] = core.store.changed_at_rest
     data["check"] = await core.read(_last_check)
     data["serving"] = context.desk is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)
