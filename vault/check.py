@@ -189,11 +189,12 @@ def _broken_keyrings(store: Store) -> dict[str, Finding]:
                 # Keyrings change on the writing thread only: between two transactions they are at rest.
                 store.catalogue.write(lambda _tx, who=row.id: store.custody.stored(who))  # type: ignore[misc]
         except VaultError as error:
-            found[row.id] = store.catalogue.read(partial(_broken, row, error))
+            found[row.id] = store.catalogue.read(partial(broken_keyring, row, error))
     return found
 
 
-def _broken(row: Any, error: VaultError, connection: Connection) -> Finding:
+def broken_keyring(row: Any, error: VaultError, connection: Connection) -> Finding:
+    """The finding of a client's keyring that does not open (`row` has its id and slug)."""
     behind = connection.execute(
         select(func.count())
         .select_from(documents)

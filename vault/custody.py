@@ -110,6 +110,7 @@ class Custody:
         self._targets = tuple(targets)
         self._reread = reread
         self._open: dict[str, Keyring] = {}
+        self.broken: dict[str, str] = {}  # owners whose keyring did not open last, and why
         # Readers load keyrings on threads of their own: none may put back one that was replaced or ended.
         self._lock = threading.RLock()
 
@@ -124,7 +125,12 @@ class Custody:
             with self._lock:
                 keyring = self._open.get(owner)
                 if keyring is None:
-                    keyring = self._open[owner] = self._store.load(owner)
+                    try:
+                        keyring = self._open[owner] = self._store.load(owner)
+                    except (IntegrityError, KeyUnavailable) as error:
+                        error.owner, self.broken[owner] = owner, str(error)
+                        raise
+                    self.broken.pop(owner, None)
         return keyring
 
     def create(
@@ -200,6 +206,7 @@ class Custody:
             keyring = self._open[owner] = self._store.restore(
                 owner, content, living=living, above=above
             )
+            self.broken.pop(owner, None)
         copies.request(connection, self._targets, owner, now)
         return keyring
 

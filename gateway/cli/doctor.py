@@ -383,6 +383,13 @@ def _checked(desk: Desk) -> Iterator[Finding]:
             state["ledger"]["fault"],
             "`strongroom ledger verify`, then `strongroom backup restore` into another folder",
         )
+    for each in state["keyrings_broken"]:
+        yield Finding(
+            "problem",
+            f"keyring of client {each['client']}",
+            f"it does not open: {each['problem']}",
+            "run `strongroom check`: it says where copies are, and how to bring one back",
+        )
     if state["changed_at_rest"] is not None:
         yield Finding(
             "problem",

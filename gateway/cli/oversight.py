@@ -41,6 +41,7 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "keys_of_officers": _enrolments(data["enrolments"]),
             "waits_for_a_second_officer": _seconds(data["second_signatures"]),
             "last_check": _last_check(data["check"]),
+            "keyrings": _keyrings(data["keyrings_broken"]),
             "key_copies_behind": data["copies_behind"],
             "catalogue": _catalogue(data["changed_at_rest"]),
             "ledger": _ledger(data["ledger"]),
@@ -64,6 +65,14 @@ def _ledger(state: dict[str, Any]) -> str:
     if state["fault"]:
         return f"NOT WHOLE: {state['fault'].removeprefix('ledger: ')}"
     return f"{state['entries']} entries, {state['origin']}"
+
+
+def _keyrings(broken: list[dict[str, str]]) -> list[str]:
+    """A line for each client whose keyring did not open when it was needed."""
+    return [
+        f"that of {each['client']} DOES NOT OPEN: {each['problem']}; `strongroom check` says what to do"
+        for each in broken
+    ] or ["all that were needed opened"]
 
 
 def _clock(state: dict[str, Any]) -> str:

@@ -14,13 +14,13 @@ from gateway.core.admin.context import ALL, Context, client_row, document_row, s
 from gateway.core.admin.second import TwoOfficers
 from gateway.core.journey import review
 from gateway.core.journey.judgement import UNJUDGED
-from gateway.core.journey.lifecycle import READABLE, State
+from gateway.core.journey.lifecycle import READABLE, STORED, State
 from gateway.core.tree import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable
+from vault.errors import IntegrityError, KeyUnavailable
 
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -67,12 +67,16 @@ class Reclassify(msgspec.Struct, forbid_unknown_fields=True):
 
 def describe(context: Context, row: Row[Any], names: dict[str, str]) -> dict[str, Any]:
     """A document as every listing shows it. Field names stay, once shipped."""
+    name = sha256 = ""
+    more: dict[str, Any] = {}
     try:
         metadata = context.core.store.custody.open_metadata(row)
         name, sha256 = metadata.name, metadata.sha256.hex()
-    except KeyUnavailable:
-        name, sha256 = "", ""
-    return {
+    except (KeyUnavailable, IntegrityError) as error:
+        # One that does not open hides no other; of a destroyed one there is nothing to open.
+        if row.state in STORED:
+            more = {"problem": f"{error}; `strongroom check` says what to do"}
+    return more | {
         "id": row.id,
         "client": names.get(row.client_id, ""),
         "name": name,
@@ -156,7 +160,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
         }
         try:
             metadata = context.core.store.custody.open_metadata(row)
-        except KeyUnavailable:
+        except (KeyUnavailable, IntegrityError):
             return shown
         return shown | {
             "path": metadata.path,
