@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, insert, select
 
-from vault import atrest, ledger_keys
+from vault import atrest, copies, ledger_keys
 from vault.blobs import LocalBlobStore
 from vault.catalogue import look
 from vault.catalogue.schema import clients, documents, settings
@@ -90,7 +90,7 @@ class Store:
         self._lock = lock
         # While the root key is being replaced, keyrings are under either of the two.
         roots = {each.id: each for each in (root, next_root) if each is not None}
-        keyrings = KeyringStore(path / _KEYRINGS, root, roots.values())
+        keyrings = _keyrings(path, root, roots.values())
         # Before SQLite gets to write to the file.
         self._seal_key = _seal_key(keyrings)
         self._look_at_rest()
@@ -116,11 +116,27 @@ class Store:
             self.blobs = _blobs(path)
             keyrings.use_root(present)
             self.custody = Custody(keyrings, copies, self._document)
-            self.custody.keyring(HOUSE)
+            self._expect_house()
             self.refresh_ledger_keys()
         except BaseException:
             self.catalogue.close()
             raise
+
+    def _expect_house(self) -> None:
+        """The house's keyring opens; else what to do is said with what is wrong."""
+        try:
+            self.custody.keyring(HOUSE)
+        except (IntegrityError, KeyUnavailable) as error:
+            good = self.catalogue.read(lambda c: copies.good_copies(c, HOUSE))
+            places = ", ".join(f"{place} (epoch {epoch})" for place, epoch in good)
+            mend = (
+                f"{error}; without it nothing here opens. Fetch house.keyring from a registered copy (read"
+                f" back last at: {places or 'no place, none is registered'}) and run"
+                " `strongroom keys restore house house.keyring`"
+            )
+            if isinstance(error, IntegrityError):
+                raise IntegrityError(mend, kind=error.kind) from error
+            raise KeyUnavailable(mend) from error
 
     def _other_root(self, stated: str, root: RootKey) -> str:
         """What to say of a catalogue that is not under the root key at hand."""
@@ -213,7 +229,7 @@ class Store:
         if path.exists() and any(path.iterdir()):
             raise StoreExists(f"{path}: expected no store, found one")
         make_directory(path)
-        lock = _acquire(path)
+        lock = locked(path)
         try:
             make_directory(path / _KEYRINGS)
             LocalBlobStore.create(path / _BLOBS)
@@ -276,7 +292,18 @@ class Store:
         """
         if not (path / _CATALOGUE).is_file():
             raise StoreMissing(missing(path))
-        lock = _acquire(path)
+        return cls.resume(path, locked(path), root, copies, next_root)
+
+    @classmethod
+    def resume(
+        cls,
+        path: Path,
+        lock: int,
+        root: RootKey,
+        copies: Sequence[str] = (),
+        next_root: RootKey | None = None,
+    ) -> Store:
+        """`open` for whoever has taken the lock (`locked`), which is the store's from here on."""
         try:
             return cls(path, lock, root, copies, next_root)
         except BaseException:
@@ -342,6 +369,17 @@ class Store:
             os.close(self._lock)
 
 
+def _keyrings(path: Path, root: RootKey, roots: Iterable[RootKey]) -> KeyringStore:
+    try:
+        return KeyringStore(path / _KEYRINGS, root, roots)
+    except StoreMissing as error:
+        raise StoreMissing(
+            f"{error}: the keys of all documents. Put the folder back where it was moved, or bring each"
+            " keyring back from a registered copy: `strongroom keys restore house house.keyring`, then those"
+            " that `strongroom check` names"
+        ) from error
+
+
 def _blobs(path: Path) -> LocalBlobStore:
     try:
         return LocalBlobStore(path / _BLOBS)
@@ -361,7 +399,7 @@ def _seal_key(keyrings: KeyringStore) -> bytes | None:
     return derive_key(house.secrets[SECRET_ACCOUNTS], "catalogue/at-rest")
 
 
-def _acquire(path: Path) -> int:
+def locked(path: Path) -> int:
     """Take the store's lock; the descriptor holds it until it is closed."""
     lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
