@@ -127,10 +127,9 @@ class BlobStore(Protocol):
         ...
 
     def replace(self, blob_id: str, fd: int) -> None:
-        """Put the bytes of the file `fd` in the place of a blob that is damaged or missing, durably.
+        """Put the bytes of the file `fd`, seen to be whole, in the place of a damaged or missing blob.
 
-        All or nothing; the damaged one is kept aside until `forget_damaged`. Whoever calls this has seen
-        that the one is damaged and the other is not.
+        Durable, all or nothing; the damaged one is kept aside until `forget_damaged`.
         """
         ...
 
@@ -178,9 +177,7 @@ class LocalBlobStore:
         """Open the existing store in `root`. Raises StoreMissing if there is none."""
         self._spool = root / "spool"
         self._objects = root / "objects"
-        self._tells: bool | None = (
-            None  # whether a refused lease means a writer; None: not asked yet
-        )
+        self._tells: bool | None = None  # whether a refused lease means a writer; None: not asked
         for directory in (self._spool, self._objects):
             if not directory.is_dir():
                 raise StoreMissing(f"blob store {directory}: expected a directory, found none")
@@ -289,6 +286,11 @@ class LocalBlobStore:
                 return True  # no room for a file now, say: asked again next time
         return self._tells
 
+    def path(self, blob_id: str) -> Path:
+        """Where a file of this id lies, in its folder or another, for whoever has to be told."""
+        own = self._object(blob_id)
+        return own if own.exists() else next(self._objects.glob(f"*/{blob_id}"), own)
+
     def size(self, blob_id: str) -> int:
         """Return the sealed size of a published blob; see `BlobStore`."""
         status = self._look(blob_id)
@@ -352,11 +354,8 @@ class LocalBlobStore:
         """Remove blobs and spooled files durably; see `BlobStore`."""
         touched: set[Path] = set()
         for blob_id in blob_ids:
-            for path in (
-                self._object(blob_id),
-                self._spooled(blob_id),
-                *self._beside(blob_id),
-            ):
+            mine = (self._object(blob_id), self._spooled(blob_id), *self._beside(blob_id))
+            for path in mine:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:

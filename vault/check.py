@@ -146,7 +146,7 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
         Finding(
             f"blob {blob_id}",
             f"expected a document that lives, found {unknown[blob_id] or 'none'}",
-            "its key is nowhere: remove the file",
+            f"{_nobodys(store)}`rm {store.blobs.path(blob_id)}`",
         )
         for blob_id in _strays(store, unknown)
     )
@@ -205,9 +205,22 @@ def broken_keyring(row: Any, error: VaultError, connection: Connection) -> Findi
         f"keyring of client {row.slug} ({row.id})",
         f"{error}; {behind} documents open with nothing else; copies were last read back at:"
         f" {', '.join(places) or 'no place (none is registered)'}",
-        f"fetch {row.id}.keyring from one of these places, the newest first, and run"
-        f" `strongroom keys restore {row.slug} {row.id}.keyring`",
+        _fetch(row.id, row.slug),
     )
+
+
+def _fetch(client_id: str, slug: str) -> str:
+    return (
+        f"fetch {client_id}.keyring from one of the places of copies (`strongroom keys copies`), the newest"
+        f" first, and run `strongroom keys restore {slug} {client_id}.keyring`"
+    )
+
+
+def _nobodys(store: Store) -> str:
+    """What to think of before a file is removed that no row knows."""
+    if store.changed_at_rest is None:
+        return "nothing here opens it or needs it: "
+    return "the catalogue changed, and may be older than this: keep it until that is settled; else "
 
 
 def _integrity(connection: Connection) -> str:
@@ -360,13 +373,18 @@ def _groups(store: Store, report: Report, findings: list[Finding], broken: Conta
         wanted = select(clients.c.id).where(clients.c.state != "closed")
         return set(connection.execute(wanted).scalars())
 
+    closed = store.catalogue.read(
+        lambda c: set(c.execute(select(clients.c.id).where(clients.c.state == "closed")).scalars())
+    )
     owners = set(store.custody.owners())  # first: a keyring goes before its client's row is closed
     known = store.catalogue.read(open_clients)
     findings.extend(
         Finding(
             f"keyring {owner}",
             "expected a client that is open, found none",
-            "if a backup of the catalogue was put back, it is older than this client; else remove it",
+            "restart the gateway, which ends the keyring of a client that was closed"
+            if owner in closed
+            else f"{_nobodys(store)}`rm {store.custody.keyrings.path(owner)}`",
         )
         for owner in sorted((owners - {HOUSE} - known) & set(store.custody.owners()))
     )
@@ -384,9 +402,12 @@ def _groups(store: Store, report: Report, findings: list[Finding], broken: Conta
 def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[list[Finding], int]:
     """What is wrong between a client's keyring and its rows; and how many groups live."""
     subject = f"keyring of client {client_id}"
-    state = connection.execute(select(clients.c.state).where(clients.c.id == client_id)).scalar()
-    if state in {None, "closed"}:
+    row = connection.execute(
+        select(clients.c.state, clients.c.slug).where(clients.c.id == client_id)
+    ).one_or_none()
+    if row is None or row.state == "closed":
         return [], 0  # that very moment
+    slug = row.slug
     living = set(
         connection.execute(
             select(groups.c.id).where(
@@ -400,14 +421,14 @@ def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[li
         return [Finding(subject, str(error), "look again: it opened a moment ago")], 0
     return [
         *(
-            Finding(subject, f"expected group {group_id}, found none", RESTORE)
+            Finding(subject, f"expected group {group_id}, found none", _fetch(client_id, slug))
             for group_id in sorted(living - present)
         ),
         *(
             Finding(
                 subject,
                 f"expected no group {group_id}, found its key",
-                "restart the gateway: it drops keys without a row",
+                "restart the gateway: it drops keys without a living group",
             )
             for group_id in sorted(present - living)
         ),

@@ -164,13 +164,19 @@ async def _read(
             except NoReader as error:
                 reading.interrupted = True
                 reading.findings.append(
-                    Finding(f"document {row.id}", str(error), "start the inspectors")
+                    Finding(
+                        f"document {row.id}",
+                        str(error),
+                        "start the inspectors (`strongroom inspect`)",
+                    )
                 )
                 return
             except NotRead as error:
                 # Its reader went away: a finding of its own, and the others are read all the same.
                 reading.findings.append(
-                    Finding(f"document {row.id}", str(error), "run the check again")
+                    Finding(
+                        f"document {row.id}", str(error), "run `strongroom check --read-data` again"
+                    )
                 )
                 return
             except VaultError as error:
