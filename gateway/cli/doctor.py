@@ -167,13 +167,15 @@ def _root_key(config: Config) -> Iterator[Finding]:
 
 
 def _store(config: Config) -> Iterator[Finding]:
+    from vault.store import missing
+
     path = config.store_path
     if not (path / "catalogue.sqlite3").is_file():
         yield Finding(
             "problem",
             f"store {path}",
-            "expected a store, found none",
-            "restore it from a backup, or make an installation with `strongroom init`",
+            "expected a store that is whole, found none",
+            missing(path),
         )
         return
     for place in (path, *sorted(path.iterdir())):
@@ -208,7 +210,7 @@ def _space(config: Config) -> Iterator[Finding]:
 
 
 def _leases(config: Config) -> Iterator[Finding]:
-    from vault.blobs import tells_writers
+    from vault.leases import tells_writers
 
     path = config.store_path / "blobs" / "objects"
     if path.is_dir() and not tells_writers(path):
@@ -401,8 +403,30 @@ def _quorum(desk: Desk) -> Iterator[Finding]:
 
 
 def _checked(desk: Desk) -> Iterator[Finding]:
-    """What the last check of the store found."""
-    last = desk.act("status").data["check"]
+    """What the last check of the store found, and what is plain without one."""
+    state = desk.act("status").data
+    if state["ledger"]["fault"]:
+        yield Finding(
+            "problem",
+            "ledger",
+            state["ledger"]["fault"],
+            "`strongroom ledger verify`, then `strongroom backup restore` into another folder",
+        )
+    for each in state["keyrings_broken"]:
+        yield Finding(
+            "problem",
+            f"keyring of client {each['client']}",
+            f"it does not open: {each['problem']}",
+            "run `strongroom check`: it says where copies are, and how to bring one back",
+        )
+    if state["changed_at_rest"] is not None:
+        yield Finding(
+            "problem",
+            "catalogue",
+            f"it changed while it was closed: {state['changed_at_rest']}",
+            "run `strongroom check`: it says what to do",
+        )
+    last = state["check"]
     if last is not None and last["findings"]:
         yield Finding(
             "problem",

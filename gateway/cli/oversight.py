@@ -42,8 +42,10 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "quorum_of_officers": _quorum(data["quorum"]),
             "waits_for_a_second_officer": _seconds(data["second_signatures"]),
             "last_check": _last_check(data["check"]),
+            "keyrings": _keyrings(data["keyrings_broken"]),
             "key_copies_behind": data["copies_behind"],
-            "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
+            "catalogue": _catalogue(data["changed_at_rest"]),
+            "ledger": _ledger(data["ledger"]),
             "ledger_published": _published(data["ledger"]["places"]),
             "penalised": _penalised(data["penalised"]),
             "could_not_connect": _mismatched(data["mismatches"]),
@@ -52,6 +54,26 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "now": output.moment(data["now"]),
         }
     )
+
+
+def _catalogue(changed: str | None) -> str:
+    if changed is None:
+        return "as it was closed last"
+    return f"CHANGED WHILE IT WAS CLOSED: {changed}; `strongroom check` says what to do"
+
+
+def _ledger(state: dict[str, Any]) -> str:
+    if state["fault"]:
+        return f"NOT WHOLE: {state['fault'].removeprefix('ledger: ')}"
+    return f"{state['entries']} entries, {state['origin']}"
+
+
+def _keyrings(broken: list[dict[str, str]]) -> list[str]:
+    """A line for each client whose keyring did not open when it was needed."""
+    return [
+        f"that of {each['client']} DOES NOT OPEN: {each['problem']}; `strongroom check` says what to do"
+        for each in broken
+    ] or ["all that were needed opened"]
 
 
 def _clock(state: dict[str, Any]) -> str:

@@ -54,6 +54,7 @@ COMMANDS = {
     "document release": SIGNED | {"--class", "--year"},
     "document reject": SIGNED,
     "document reclassify": SIGNED | {"--class", "--year"},
+    "document restore": SIGNED | {"--from"},
     "document export": SIGNED | {"--output"},
     "hold place": SIGNED | {"--document", "--client", "--reason"},
     "hold release": SIGNED,

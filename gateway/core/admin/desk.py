@@ -26,6 +26,7 @@ from gateway.core.admin import (
     accounts,
     attestations,
     backups,
+    broken,
     clients,
     clock,
     copies,
@@ -49,6 +50,7 @@ from gateway.core.signed import verify_signed
 from gateway.core.tree import Opened
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
+from vault.errors import VaultError
 
 NAMESPACE: Final = "strongroom-act"
 CONSOLE: Final = "console"
@@ -100,6 +102,7 @@ ACTS: Final[dict[str, Act]] = {
     "document.reclassify": Act(
         documents.reclassify, documents.Reclassify, ("accountant", "officer")
     ),
+    "document.restore": Act(documents.restore, documents.Restore, (*_ADMIN, "officer")),
     "document.export": Act(documents.export, documents.Named, ("accountant", "officer")),
     "hold.place": Act(holds.place, holds.Place, _READERS),
     "hold.release": Act(holds.release, holds.Release, ("officer",)),
@@ -211,7 +214,12 @@ class AdminSession(Session):
             raise Refusal("invalid", _sentence(call.act, str(error))) from error
         actor = account.id if account else f"{CONSOLE}:{self._uid}"
         context = Context(self.core, self.core.now(), actor, account, self._desk)
-        result = await act.run(context, arguments)
+        try:
+            result = await act.run(context, arguments)
+        except VaultError as error:
+            if error.owner is None:
+                raise
+            raise Refusal("failed", await broken.explain(self.core, error)) from error
         if isinstance(result, Opened):
             return result.reply, result.descriptor
         if isinstance(result, AdminAnswer):
