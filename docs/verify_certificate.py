@@ -80,8 +80,10 @@ def enrolled(each: dict, due: datetime, owners: dict) -> str:
     hands = [] if known else [(one["account"], one["account_id"]) for one in by]
     need(by, f"key of {who}: enrolled by nobody")
     named = "by " + " and ".join(name for name, _ in hands) if hands else f"at the {by}"
+    root = stated.get("together_with") == "root-key"  # a lost quorum, and its recovery
+    named += " and the holder of the root key" if root else ""
     if "decision" in each or each.get("role") == "officer":
-        sole = hands == [me] or (me not in hands and len(set(hands)) > 1)
+        sole = hands == [me] or (me not in hands and len(set(hands)) + root > 1)
         need(by == "founding" or sole, f"key of {who}: enrolled {named} alone")
     then = {me, *hands}  # names and ids as they were at one moment
     single = len({name for name, _ in then}) == len({number for _, number in then}) == len(then)
@@ -170,6 +172,9 @@ def verify(data: bytes, vkeys: list[str]) -> str:
     carried = "L0" if "failed" in results or "unknown" in states or not basic else carried
     need((level := body["claim"]["level"]) <= carried, "claim: above what was checked")
     need(digest([body["claim"]["sentence"], body["limits"]]) == WORDS[level], "claim: other words")
+    if (since := body.get("unreviewed_recovery")) is not None:
+        need(at(since["since"]) <= issued, "recovery: after the certificate")
+        how.append(f"\nA quorum was restored by recovery on {since['since']}; not reviewed yet")
     return f"Verified: certificate {body['certificate_id']}, claim {level}, signed by{''.join(how)}"
 
 

@@ -12,6 +12,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -162,7 +163,13 @@ class DisposalSection(_Section, frozen=True):
 
     approvals: Annotated[int, Meta(ge=2)] = 2
     key_waiting_hours: Annotated[int, Meta(ge=0, le=24 * 90)] = 72
+    recovery_waiting_hours: Annotated[int, Meta(ge=0, le=24 * 90)] = 168
     max_batch: Positive = 10_000
+
+    @property
+    def recovery_waiting(self) -> timedelta:
+        """How long a key waits that a recovery gave; never shorter than any other key of an officer."""
+        return timedelta(hours=max(self.recovery_waiting_hours, self.key_waiting_hours))
 
 
 class SftpAddress(NamedTuple):

@@ -1,7 +1,8 @@
 """Where sealed blobs lie: a port, and the local file system behind it.
 
 What it promises: a blob is spooled while it is written, then published once, whole and durable,
-under its id; nothing published is ever replaced. A removed blob is durably gone from here. Until it
+under its id; nothing published is ever replaced, but by `replace`, which is for one that is damaged or lost.
+A removed blob is durably gone from here. Until it
 is settled, a published blob is spooled too: so whoever recovers from a crash finds every blob whose
 record may be missing by listing the spool, and never has to list the store. Nothing published is opened
 for writing again; whether a descriptor given out before its publication is still held, `is_being_written`
@@ -17,18 +18,17 @@ Rules:
    hex digits of SHA-256 of the id. All 256 directories are made with the store, so that publishing
    costs two syncs (the file, its directory) and never waits for a new directory to be durable.
 3. Files are 0600, directories 0700, links are not followed.
-4. One process calls this (others are handed descriptors). A settled blob has one name, so that removing
+4. Beside the spooled names lie `<id>.restoring`, a blob that is being put back, and `<id>.damaged`, the one
+   it replaces, until it was read back. Neither is a blob; both go with the blob, at the latest.
+5. One process calls this (others are handed descriptors). A settled blob has one name, so that removing
    it leaves none; before that it has two, and `discard` drops the spooled one.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
-import signal
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -40,17 +40,17 @@ from vault.durable import (
     storage_error,
     sync_descriptor,
     sync_directory,
+    write_all,
 )
 from vault.errors import BlobMissing, StoreExists, StoreMissing, VaultError
+from vault.leases import NOT_THERE, has_writer, tells_writers
 
 ID = re.compile(r"[0-9A-Za-z]{26}")
 _SHARDS = 256
+_PIECE = 1 << 20
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NAMELESS = os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC
-# What fcntl and open say where there are no leases, no files without a name, or the file is another user's.
-_NOT_THERE = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOLCK, errno.EACCES, errno.EISDIR})
 
 
 class BlobStore(Protocol):
@@ -126,6 +126,17 @@ class BlobStore(Protocol):
         """Return the size of a published blob in bytes, sealed. Raises BlobMissing."""
         ...
 
+    def replace(self, blob_id: str, fd: int) -> None:
+        """Put the bytes of the file `fd`, seen to be whole, in the place of a damaged or missing blob.
+
+        Durable, all or nothing; the damaged one is kept aside until `forget_damaged`.
+        """
+        ...
+
+    def forget_damaged(self, blob_id: str) -> bool:
+        """Drop what `replace` kept aside; False if there was nothing."""
+        ...
+
     def discard(self, blob_id: str) -> bool:
         """Drop a spooled file; False if there was none."""
         ...
@@ -166,9 +177,7 @@ class LocalBlobStore:
         """Open the existing store in `root`. Raises StoreMissing if there is none."""
         self._spool = root / "spool"
         self._objects = root / "objects"
-        self._tells: bool | None = (
-            None  # whether a refused lease means a writer; None: not asked yet
-        )
+        self._tells: bool | None = None  # whether a refused lease means a writer; None: not asked
         for directory in (self._spool, self._objects):
             if not directory.is_dir():
                 raise StoreMissing(f"blob store {directory}: expected a directory, found none")
@@ -263,7 +272,7 @@ class LocalBlobStore:
         try:
             return has_writer(fd) and self._tells_writers()
         except OSError as error:
-            if error.errno in _NOT_THERE:
+            if error.errno in NOT_THERE:
                 return False
             raise storage_error(error, "take a lease on", path) from error
         finally:
@@ -277,12 +286,46 @@ class LocalBlobStore:
                 return True  # no room for a file now, say: asked again next time
         return self._tells
 
+    def path(self, blob_id: str) -> Path:
+        """Where a file of this id lies, in its folder or another, for whoever has to be told."""
+        own = self._object(blob_id)
+        return own if own.exists() else next(self._objects.glob(f"*/{blob_id}"), own)
+
     def size(self, blob_id: str) -> int:
         """Return the sealed size of a published blob; see `BlobStore`."""
         status = self._look(blob_id)
         if status is None:
             raise BlobMissing(f"blob {blob_id}: expected a published blob, found none")
         return status.st_size
+
+    def replace(self, blob_id: str, fd: int) -> None:
+        """Put a whole blob in the place of a damaged or missing one; see `BlobStore`."""
+        target, (fresh, aside) = self._object(blob_id), self._beside(blob_id)
+        try:
+            # 1. The bytes, durable under a name that is no blob's.
+            fresh.unlink(missing_ok=True)
+            out = os.open(fresh, _NEW, 0o600)
+            try:
+                offset = 0
+                while piece := os.pread(fd, _PIECE, offset):
+                    offset = write_all(out, [piece], offset, f"blob {blob_id}")
+                sync_descriptor(out)
+            finally:
+                os.close(out)
+            # 2. A second name for what is there, so that nothing is lost with the first.
+            if self._look(blob_id) is not None:
+                aside.unlink(missing_ok=True)
+                os.link(target, aside, follow_symlinks=False)
+                sync_directory(self._spool)
+            # 3. COMMIT POINT: the name. Before it the damaged one is stored, after it the whole one.
+            fresh.replace(target)
+        except OSError as error:
+            raise storage_error(error, "put back", target) from error
+        sync_directory(target.parent)
+
+    def forget_damaged(self, blob_id: str) -> bool:
+        """Drop what `replace` kept aside; see `BlobStore`."""
+        return remove_durably(self._beside(blob_id)[1])
 
     def discard(self, blob_id: str) -> bool:
         """Drop a spooled file; see `BlobStore`."""
@@ -299,6 +342,8 @@ class LocalBlobStore:
         """Remove a published blob durably; see `BlobStore`."""
         path = self._object(blob_id)
         try:
+            for left in self._beside(blob_id):
+                left.unlink(missing_ok=True)
             return remove_durably(path)
         except StoreMissing:
             # Not even its shard directory is there: never published, unless the store is gone.
@@ -309,7 +354,8 @@ class LocalBlobStore:
         """Remove blobs and spooled files durably; see `BlobStore`."""
         touched: set[Path] = set()
         for blob_id in blob_ids:
-            for path in (self._object(blob_id), self._spooled(blob_id)):
+            mine = (self._object(blob_id), self._spooled(blob_id), *self._beside(blob_id))
+            for path in mine:
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
@@ -357,6 +403,11 @@ class LocalBlobStore:
         digest = hashlib.sha256(blob_id.encode("ascii")).hexdigest()
         return self._objects / digest[:2] / blob_id
 
+    def _beside(self, blob_id: str) -> tuple[Path, Path]:
+        """Where a blob that is being put back lies, and where the damaged one is kept."""
+        path = self._spooled(blob_id)
+        return path.with_name(f"{blob_id}.restoring"), path.with_name(f"{blob_id}.damaged")
+
     def _look(self, blob_id: str) -> os.stat_result | None:
         """Return the status of the published blob, or None if the store is there and it is not."""
         path = self._object(blob_id)
@@ -373,59 +424,6 @@ class LocalBlobStore:
         """A store that vanished under us must not look like a store whose blobs were removed."""
         if not self._objects.is_dir():
             raise StoreMissing(f"blob store {self._objects}: expected a directory, found none")
-
-
-def has_writer(fd: int) -> bool:
-    """Whether any descriptor or mapping, in any process, lets write into the file that `fd` is open on.
-
-    `fd` is read-only and the caller's own. A read lease (fcntl(2), F_SETLEASE) is granted only while nobody
-    has the file open for writing; it is given back at once.
-
-    Raises:
-        OSError: the file system has no leases, or the file belongs to another user.
-    """
-    # Whoever opens the file for writing in between breaks the lease, and its holder gets a signal: by default
-    # SIGIO, which would end the process; this one is ignored unless someone wants it.
-    fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except BlockingIOError:
-        return True
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
-
-
-def tells_writers(directory: Path) -> bool:
-    """Whether `has_writer` can be relied on for files in a directory: tried with a file without a name.
-
-    False on a file system without leases, and on one without nameless files (O_TMPFILE): those are the
-    network file systems, which may refuse a lease for reasons of their own.
-
-    Raises:
-        OSError: it could not be tried.
-    """
-    try:
-        writing = os.open(directory, _NAMELESS, 0o600)
-    except OSError as error:
-        if error.errno in _NOT_THERE - {errno.EACCES}:
-            return False
-        raise
-    try:
-        reading = os.open(f"/proc/self/fd/{writing}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            seen = has_writer(reading)
-            os.close(writing)
-            writing = -1
-            return seen and not has_writer(reading)
-        except OSError as error:
-            if error.errno in _NOT_THERE:
-                return False
-            raise
-        finally:
-            os.close(reading)
-    finally:
-        if writing >= 0:
-            os.close(writing)
 
 
 def _check_id(blob_id: str) -> None:

@@ -190,6 +190,16 @@ class Executor(Part, frozen=True, kw_only=True):
     role: Name
 
 
+class Recovery(Part, frozen=True, kw_only=True):
+    """A quorum that was lost, restored by the root key's holder and one officer, and not reviewed since.
+
+    `since` is from when the first recovered key counts, `accounts` whose keys those are.
+    """
+
+    since: Moment
+    accounts: Annotated[tuple[Name, ...], Meta(min_length=1)]
+
+
 class Copy(Part, frozen=True, kw_only=True):
     """One known copy of a key or of sealed bytes, and what state it is in.
 
@@ -221,7 +231,7 @@ class Body(Part, frozen=True, kw_only=True):
     `executed_at` is when execution began, after the last approval; `groups_ended` are the key groups
     whose keys were destroyed; `outcomes` has one entry for each of `register`, in its order. `scope`
     is `client` where all that was held for the client went, its keyring included. `follows` is the
-    certificate that this one supplements (rule 5).
+    certificate that this one supplements (rule 5). `unreviewed_recovery` is there only while there is one.
     """
 
     certificate_id: Name
@@ -246,6 +256,7 @@ class Body(Part, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
     sanitisations: tuple[Sanitisation, ...]
     limits: Text
+    unreviewed_recovery: Recovery | UnsetType = UNSET
 
 
 class LedgerProof(Part, frozen=True, kw_only=True):

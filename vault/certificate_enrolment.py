@@ -9,8 +9,9 @@ a key which enrolled another one counted itself is the gateway's to see to when 
 Rules, for each signature whose enrolment is stated (certificates made before say nothing of it):
 1. The enrolment is that of the key that signed; it was added, and then counted, before the batch was proposed
    (an approval), or before it signed (a witness, a sanitisation).
-2. A key that approves, or an officer's that witnesses, was enrolled by its owner, by two others, or in the
-   founding days. Other accounts are the console's to make, and an officer may answer for one: it is said.
+2. A key that approves, or an officer's that witnesses, was enrolled by its owner, by two others, by one other
+   and the holder of the root key (the recovery of a lost quorum), or in the founding days. Other accounts are
+   the console's to make, and an officer may answer for one: it is said.
 3. A key is one account's, told by its id; nobody approves or witnesses twice; those named in one enrolment
    have a name and an id each. Enough people and enough keys approved, whichever is fewer. Names are those
    of the moment: an account can be renamed, and then signs under another name than it had.
@@ -29,6 +30,8 @@ from vault.certificate_parts import CertificateError, Moment, Name, Part
 
 FOUNDING: Final = "founding"
 CONSOLE: Final = "console"
+ROOT_KEY: Final = "root-key"
+"""Beside an account's id in `account_keys.enrolled_by`: the holder of the root key answered, too."""
 
 
 class Enroller(Part, frozen=True, kw_only=True):
@@ -44,7 +47,8 @@ class Enrolment(Part, frozen=True, kw_only=True):
     `account_id` is the signer's, `fingerprint` the key's. `enrolled_by` are those who answered for the
     key: its owner, two other officers, or for an account that is no officer's the one who vouched;
     `founding`: it came in the founding days, when the console makes the first three officers;
-    `console`: from the console since.
+    `console`: from the console since. `together_with` is there where the holder of the root key
+    answered for it as well, as a lost quorum was restored.
     """
 
     account_id: Name
@@ -55,6 +59,7 @@ class Enrolment(Part, frozen=True, kw_only=True):
         Literal["founding", "console"]
         | Annotated[tuple[Enroller, ...], Meta(min_length=1, max_length=8)]
     )
+    together_with: Literal["root-key"] | UnsetType = UNSET
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +121,8 @@ def told(account: str, enrolment: Enrolment) -> str:
     if by == CONSOLE:
         return "by the console"
     names = [each.account for each in by if not isinstance(each, str)]
+    if enrolment.together_with is not UNSET:
+        return f"by {_and([*names, 'the holder of the root key'])}"
     return "by itself" if names == [account] else f"by {_and(names)}"
 
 
@@ -137,7 +144,8 @@ def _check(signed: Signed, enrolment: Enrolment) -> str:
     if signed.strict and by != FOUNDING:
         ids = () if isinstance(by, str) else tuple(each.account_id for each in by)
         own = enrolment.account_id
-        if ids != (own,) and (own in ids or len(set(ids)) < 2):
+        others = len(set(ids)) + (enrolment.together_with is not UNSET)
+        if ids != (own,) and (own in ids or others < 2):
             alone = " alone" if len(ids) == 1 else ""
             raise CertificateError(
                 f"{subject}: expected it enrolled by itself, by two others or in the founding days,"

@@ -20,6 +20,7 @@ from typing import Final
 
 from fpdf.enums import XPos, YPos
 from fpdf.errors import FPDFException
+from msgspec import UNSET
 
 from vault.certificate import (
     Approval,
@@ -243,8 +244,24 @@ def _authority(sheet: Sheet, certificate: Certificate) -> None:
                 sheet.say("Witnesses", "监销人"),
                 witnesses or sheet.say("none is recorded", "无记载"),
             ),
+            *_recovery(sheet, body),
         ]
     )
+
+
+def _recovery(sheet: Sheet, body: Body) -> list[tuple[str, str]]:
+    """A quorum that was restored by recovery, as long as nobody has reviewed it."""
+    recovery = body.unreviewed_recovery
+    if recovery is UNSET:
+        return []
+    since = sheet.when(recovery.since)
+    told = sheet.say(f"since {since}, not yet reviewed", f"自 {since} 起，尚未复核")
+    return [
+        (
+            sheet.say("Quorum restored by recovery", "经恢复程序重建法定人数"),
+            f"{', '.join(recovery.accounts)}: {told}",
+        )
+    ]
 
 
 def _key(sheet: Sheet, item: Approval | Witness | Sanitisation) -> str:

@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET
 
 from vault.certificate import (
     CERTIFIED,
@@ -367,6 +368,11 @@ def _dates(context: _Context) -> str:
                 f"sanitisation stated by {word.account}: expected between execution and issue, "
                 f"found {word.performed_on}, recorded {word.recorded_at}"
             )
+    recovery = body.unreviewed_recovery
+    if recovery is not UNSET and recovery.since > body.issued_at:
+        raise CertificateError(
+            f"recovery: expected one before {body.issued_at}, found one since {recovery.since}"
+        )
     if not body.executed_at <= body.issued_at:
         raise CertificateError(f"issue: expected after {body.executed_at}, found {body.issued_at}")
     return "nothing was proposed or destroyed before it was eligible, or executed unapproved"
@@ -407,6 +413,8 @@ def _succession(context: _Context) -> str:
     for name in ("witnesses", "sanitisations"):
         if not set(getattr(body, name)) >= set(getattr(before, name)):
             raise CertificateError(f"{name}: expected all of {body.follows}, found fewer")
+    if body.unreviewed_recovery is UNSET and before.unreviewed_recovery is not UNSET:
+        raise CertificateError(f"recovery: expected that of {body.follows}, found none")
     if body.issued_at < before.issued_at:
         raise CertificateError(f"issue: expected after {before.issued_at}, found {body.issued_at}")
     old, new = (LEVELS.index(each.claim.level) for each in (before, body))

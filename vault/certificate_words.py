@@ -151,6 +151,11 @@ def enrolled(account: str, enrolment: Enrolment | UnsetType, zone: tzinfo) -> Te
     if by == CONSOLE:
         return Text(en=f"enrolled {on} by the console", zh=f"{on} 由控制台登记")
     names = [each.account for each in by if not isinstance(each, str)]
+    if enrolment.together_with is not UNSET:
+        return Text(
+            en=f"enrolled {on} by {_and([*names, 'the holder of the root key'])}",
+            zh=f"{on} 由 {' 与 '.join([*names, '根密钥持有人'])} 登记",
+        )
     if names == [account]:
         return Text(en=f"enrolled {on} by its owner", zh=f"{on} 由本人登记")
     if len(names) == 1:
@@ -219,6 +224,16 @@ def summary(body: Body) -> Text:
     if body.scope == "client":
         en += " With them ended everything that the gateway held for this client."
         zh += "至此，本系统为该委托人保管的全部文件均已终止保管。"
+    if body.unreviewed_recovery is not UNSET:
+        since = day(body.unreviewed_recovery.since.astimezone(zone))
+        en += (
+            f" Since {since.en} a quorum of officers was restored by recovery, by the holder of the root key "
+            "and one officer; two officers had not reviewed it when this was issued."
+        )
+        zh += (
+            f"自{since.zh}起，主管的法定人数系经恢复程序（由根密钥持有人与一名主管）重新建立；"
+            "签发本证明书时，尚未经两名主管复核。"
+        )
     if body.follows is not None:
         en += (
             f" This certificate follows {body.follows} and adds what was established since; "

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from vault import copies, ledger, ledger_verify
 from vault.catalogue.schema import (
+    backup_blobs,
     batches,
     certificates,
     clients,
@@ -31,7 +32,7 @@ from vault.catalogue.schema import (
 )
 from vault.certificate_verify import verify_certificate
 from vault.custody import HOUSE
-from vault.errors import VaultError
+from vault.errors import IntegrityError, VaultError
 from vault.ledger import commitment
 from vault.sealed import sealed_size
 from vault.store import Store
@@ -61,13 +62,38 @@ class Report:
     findings: list[Finding] | None = None
 
 
-RESTORE: Final = "restore it from a backup; do not destroy the backup"
-TELL: Final = "keep the store as it is and find out who changed it"
+RESTORE: Final = (
+    "bring it back from the newest backup with `strongroom backup restore`, into another folder; keep this"
+    " one, and do not destroy the backup"
+)
+TELL: Final = (
+    "keep the store as it is and find out who changed it; `strongroom backup restore` brings the newest"
+    " backup back into another folder"
+)
+
+
+def put_back(connection: Connection, document_id: str) -> str:
+    """What to do where a document's key opens, and its sealed file is missing or damaged."""
+    places = list(
+        connection.execute(
+            select(backup_blobs.c.target)
+            .where(backup_blobs.c.document_id == document_id)
+            .order_by(backup_blobs.c.stored_at.desc(), backup_blobs.c.target)
+        ).scalars()
+    )
+    if not places:
+        return (
+            "no backup is known to hold it, so there is nothing to restore it from: keep this disk, and look"
+            f" for the file {document_id} on it and in other copies of the store"
+        )
+    others = f" (or from {', '.join(places[1:])})" if places[1:] else ""
+    return f"`strongroom document restore {document_id} --from {places[0]}`{others}"
 
 
 CHANGED: Final = (
-    "find out who or what changed it; restore a backup, or go on with"
-    " `strongroom check --acknowledge`"
+    "find out who or what changed it; bring the newest backup back into another folder with"
+    " `strongroom backup restore`, or, as an officer, go on with `strongroom check --acknowledge --as NAME"
+    " --key FILE`"
 )
 
 
@@ -79,10 +105,22 @@ def check(store: Store) -> Report:
     # 0. The catalogue's file as it was closed last, and as SQLite sees it.
     if store.changed_at_rest is not None:
         findings.append(Finding("catalogue", store.changed_at_rest, CHANGED))
-    findings.extend(
-        Finding("catalogue", f"expected a whole database, found: {problem}", RESTORE)
-        for problem in store.catalogue.read(_integrity)
-    )
+    try:
+        faults = store.catalogue.read(_integrity)
+    except IntegrityError:
+        faults = "so many faults in it that they can't be counted"
+    if not faults:
+        _rows_and_files(store, report, findings)
+        return report
+    findings.append(Finding("catalogue", f"expected a whole database, found {faults}", RESTORE))
+    try:
+        _rows_and_files(store, report, findings)
+    except VaultError as error:
+        findings.append(Finding("catalogue", f"the rest can't be looked at: {error}", RESTORE))
+    return report
+
+
+def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> None:
     # 1. The ledger, whole.
     result = ledger_verify.verify_store(store)
     report.ledger_entries = result.size
@@ -108,7 +146,7 @@ def check(store: Store) -> Report:
         Finding(
             f"blob {blob_id}",
             f"expected a document that lives, found {unknown[blob_id] or 'none'}",
-            "its key is nowhere: remove the file",
+            f"{_nobodys(store)}`rm {store.blobs.path(blob_id)}`",
         )
         for blob_id in _strays(store, unknown)
     )
@@ -136,7 +174,6 @@ def check(store: Store) -> Report:
             findings.append(
                 Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
             )
-    return report
 
 
 def _broken_keyrings(store: Store) -> dict[str, Finding]:
@@ -152,11 +189,12 @@ def _broken_keyrings(store: Store) -> dict[str, Finding]:
                 # Keyrings change on the writing thread only: between two transactions they are at rest.
                 store.catalogue.write(lambda _tx, who=row.id: store.custody.stored(who))  # type: ignore[misc]
         except VaultError as error:
-            found[row.id] = store.catalogue.read(partial(_broken, row, error))
+            found[row.id] = store.catalogue.read(partial(broken_keyring, row, error))
     return found
 
 
-def _broken(row: Any, error: VaultError, connection: Connection) -> Finding:
+def broken_keyring(row: Any, error: VaultError, connection: Connection) -> Finding:
+    """The finding of a client's keyring that does not open (`row` has its id and slug)."""
     behind = connection.execute(
         select(func.count())
         .select_from(documents)
@@ -167,15 +205,29 @@ def _broken(row: Any, error: VaultError, connection: Connection) -> Finding:
         f"keyring of client {row.slug} ({row.id})",
         f"{error}; {behind} documents open with nothing else; copies were last read back at:"
         f" {', '.join(places) or 'no place (none is registered)'}",
-        f"fetch {row.id}.keyring from one of these places, the newest first, and run"
-        f" `strongroom keys restore {row.slug} {row.id}.keyring`",
+        _fetch(row.id, row.slug),
     )
 
 
-def _integrity(connection: Connection) -> list[str]:
-    """What SQLite itself finds wrong (PRAGMA integrity_check), a line each."""
-    rows = connection.exec_driver_sql("PRAGMA integrity_check(20)").all()
-    return [str(row[0]) for row in rows if row[0] != "ok"]
+def _fetch(client_id: str, slug: str) -> str:
+    return (
+        f"fetch {client_id}.keyring from one of the places of copies (`strongroom keys copies`), the newest"
+        f" first, and run `strongroom keys restore {slug} {client_id}.keyring`"
+    )
+
+
+def _nobodys(store: Store) -> str:
+    """What to think of before a file is removed that no row knows."""
+    if store.changed_at_rest is None:
+        return "nothing here opens it or needs it: "
+    return "the catalogue changed, and may be older than this: keep it until that is settled; else "
+
+
+def _integrity(connection: Connection) -> str:
+    """How many faults SQLite itself finds (PRAGMA integrity_check), in our words; "": none."""
+    rows = connection.exec_driver_sql("PRAGMA integrity_check(100)").all()
+    faults = sum(row[0] != "ok" for row in rows)
+    return f"{faults} faults in it" if faults else ""
 
 
 def _received(connection: Connection) -> dict[str, str]:
@@ -276,14 +328,14 @@ def _document(
     try:
         size = store.blobs.size(row.id)
     except VaultError as error:
-        found.append(Finding(subject, f"its sealed file: {error}", RESTORE))
+        found.append(Finding(subject, f"its sealed file: {error}", put_back(connection, row.id)))
     else:
         if size != sealed_size(row.size):
             found.append(
                 Finding(
                     subject,
                     f"expected a sealed file of {sealed_size(row.size)} bytes, found {size}",
-                    RESTORE,
+                    put_back(connection, row.id),
                 )
             )
     remembered = connection.execute(
@@ -321,13 +373,18 @@ def _groups(store: Store, report: Report, findings: list[Finding], broken: Conta
         wanted = select(clients.c.id).where(clients.c.state != "closed")
         return set(connection.execute(wanted).scalars())
 
+    closed = store.catalogue.read(
+        lambda c: set(c.execute(select(clients.c.id).where(clients.c.state == "closed")).scalars())
+    )
     owners = set(store.custody.owners())  # first: a keyring goes before its client's row is closed
     known = store.catalogue.read(open_clients)
     findings.extend(
         Finding(
             f"keyring {owner}",
             "expected a client that is open, found none",
-            "if a backup of the catalogue was put back, it is older than this client; else remove it",
+            "restart the gateway, which ends the keyring of a client that was closed"
+            if owner in closed
+            else f"{_nobodys(store)}`rm {store.custody.keyrings.path(owner)}`",
         )
         for owner in sorted((owners - {HOUSE} - known) & set(store.custody.owners()))
     )
@@ -345,9 +402,12 @@ def _groups(store: Store, report: Report, findings: list[Finding], broken: Conta
 def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[list[Finding], int]:
     """What is wrong between a client's keyring and its rows; and how many groups live."""
     subject = f"keyring of client {client_id}"
-    state = connection.execute(select(clients.c.state).where(clients.c.id == client_id)).scalar()
-    if state in {None, "closed"}:
+    row = connection.execute(
+        select(clients.c.state, clients.c.slug).where(clients.c.id == client_id)
+    ).one_or_none()
+    if row is None or row.state == "closed":
         return [], 0  # that very moment
+    slug = row.slug
     living = set(
         connection.execute(
             select(groups.c.id).where(
@@ -361,14 +421,14 @@ def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[li
         return [Finding(subject, str(error), "look again: it opened a moment ago")], 0
     return [
         *(
-            Finding(subject, f"expected group {group_id}, found none", RESTORE)
+            Finding(subject, f"expected group {group_id}, found none", _fetch(client_id, slug))
             for group_id in sorted(living - present)
         ),
         *(
             Finding(
                 subject,
                 f"expected no group {group_id}, found its key",
-                "restart the gateway: it drops keys without a row",
+                "restart the gateway: it drops keys without a living group",
             )
             for group_id in sorted(present - living)
         ),

@@ -110,6 +110,7 @@ class Custody:
         self._targets = tuple(targets)
         self._reread = reread
         self._open: dict[str, Keyring] = {}
+        self.broken: dict[str, str] = {}  # owners whose keyring did not open last, and why
         # Readers load keyrings on threads of their own: none may put back one that was replaced or ended.
         self._lock = threading.RLock()
 
@@ -124,7 +125,12 @@ class Custody:
             with self._lock:
                 keyring = self._open.get(owner)
                 if keyring is None:
-                    keyring = self._open[owner] = self._store.load(owner)
+                    try:
+                        keyring = self._open[owner] = self._store.load(owner)
+                    except (IntegrityError, KeyUnavailable) as error:
+                        error.owner, self.broken[owner] = owner, str(error)
+                        raise
+                    self.broken.pop(owner, None)
         return keyring
 
     def create(
@@ -172,10 +178,12 @@ class Custody:
         return keyring.secrets[name]
 
     def restore(self, connection: Connection, owner: str, content: bytes, now: datetime) -> Keyring:
-        """Put a registered copy in the place of a keyring that does not open; its copies must follow.
+        """Put a registered copy in the place of a keyring that does not open, or lacks a living group.
+
+        Its copies must follow.
 
         Raises:
-            RuntimeError: the keyring opens. VaultError: it can't be told, or the copy does not open or is
+            RuntimeError: the keyring is whole. VaultError: it can't be told, or the copy does not open or is
                 too old; nothing was changed.
         """
         living = list(
@@ -187,11 +195,12 @@ class Custody:
         )
         with self._lock:
             try:
-                self._store.load(owner)
+                present = set(self._store.load(owner).groups)
             except (IntegrityError, KeyUnavailable):
                 pass  # damaged or gone; a disk or token that does not answer, or another root key, is neither
             else:
-                raise RuntimeError(f"keyring {owner}: expected one that does not open")
+                if present.issuperset(living):
+                    raise RuntimeError(f"keyring {owner}: expected one that does not open")
             try:
                 there = self._store.epoch_of(owner)
             except VaultError:
@@ -200,6 +209,7 @@ class Custody:
             keyring = self._open[owner] = self._store.restore(
                 owner, content, living=living, above=above
             )
+            self.broken.pop(owner, None)
         copies.request(connection, self._targets, owner, now)
         return keyring
 
@@ -531,14 +541,18 @@ class Custody:
         ]
 
     def reconcile(self, connection: Connection, client_id: str, now: datetime) -> list[str]:
-        """Drop keys that a crash left without a row; returns their group ids.
+        """Drop keys that a crash, or an older file, left without a living row; returns their group ids.
 
         Keys of groups that have ended are not dropped here: `groups_to_drop` says which, and whoever
         ends them makes sure first that backups know what became of the survivors.
         """
         keyring = self.keyring(client_id)
         known = set(
-            connection.execute(select(groups.c.id).where(groups.c.client_id == client_id)).scalars()
+            connection.execute(
+                select(groups.c.id).where(
+                    groups.c.client_id == client_id, groups.c.dropped_at.is_(None)
+                )
+            ).scalars()
         )
         stray = [group_id for group_id in keyring.groups if group_id not in known]
         for group_id in stray:

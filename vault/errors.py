@@ -24,6 +24,9 @@ Damage: TypeAlias = Literal[
 class VaultError(Exception):
     """The root of everything the vault raises about bad data, missing keys or failing storage."""
 
+    owner: str | None = None
+    """Whose keyring did not open, where that is what went wrong (`vault.custody.Custody.keyring`)."""
+
 
 class IntegrityError(VaultError):
     """Stored bytes are not what was written, or were written for something else.

@@ -261,7 +261,7 @@ class KeyringStore:
         Returns the keyring as it was read back. Raises KeyUnavailable if the copy lacks a living group (it is
         too old), WrongRootKey, IntegrityError, StorageFull, StorageFailed; then nothing was written.
         """
-        keyring = _decode(content, owner, self._roots, self._root)
+        keyring = self.opened(owner, content)
         lacking = set(living) - set(keyring.groups)
         if lacking:
             raise KeyUnavailable(
@@ -273,6 +273,10 @@ class KeyringStore:
         data, _ = _encode(keyring, max(above, keyring.epoch) + 1, self._root)
         write_durably(self.path(owner), data)
         return self.load(owner)
+
+    def opened(self, owner: str, content: bytes) -> Keyring:
+        """A copy of a keyring, opened and not stored (raises WrongRootKey, IntegrityError)."""
+        return _decode(content, owner, self._roots, self._root)
 
     def destroy(self, owner: str) -> None:
         """Remove the keyring durably, leftovers of crashed writes included.

@@ -41,6 +41,12 @@ encode_entry = msgspec.json.Encoder(order="sorted").encode
 Facts = Mapping[str, str | int | bool | list[str] | None]
 
 
+ADVICE: Final = (
+    "Nothing more is written to it. Keep the store as it is, and find out who changed it (`strongroom ledger"
+    " verify`); `strongroom backup restore` brings the newest backup back into another folder"
+)
+
+
 class LedgerError(VaultError):
     """The ledger contradicts itself, its checkpoints or a published one."""
 
@@ -79,19 +85,29 @@ class Ledger:
     `append` belongs to the writing thread and to the transaction it is called in. The rest reads.
     """
 
-    def __init__(self, frontier: Frontier) -> None:
+    def __init__(self, frontier: Frontier, fault: str = "") -> None:
+        """`fault`: what is plainly missing of it; then it can be looked at, and nothing is appended."""
         self._frontier = frontier
+        self.fault = fault
 
     @classmethod
     def load(cls, connection: Connection) -> Ledger:
-        """Rebuild the frontier from the stored nodes.
-
-        Raises:
-            LedgerError: entries and nodes do not fit together.
-        """
+        """Rebuild the frontier from the stored nodes; what is plainly missing is its `fault`."""
         size = size_of(connection)
-        frontier = Frontier.from_nodes(size, lambda level, idx: _node(connection, level, idx))
-        return cls(frontier)
+        fault = _fault(connection, size)
+        if not fault:
+            try:
+                return cls(
+                    Frontier.from_nodes(size, lambda level, idx: _node(connection, level, idx))
+                )
+            except LedgerError as error:
+                fault = f"{error} {ADVICE}"
+        return cls(Frontier(), fault)
+
+    def expect_whole(self) -> None:
+        """Raises LedgerError if something is plainly missing of it."""
+        if self.fault:
+            raise LedgerError(self.fault)
 
     @property
     def size(self) -> int:
@@ -135,6 +151,7 @@ class Ledger:
         Raises:
             LedgerError: an entry would be longer than a bundle of entries can hold (`vault.tiles`).
         """
+        self.expect_whole()
         first = self._frontier.size
         rows: list[dict[str, Any]] = []
         nodes: list[dict[str, Any]] = []
@@ -180,6 +197,7 @@ class Ledger:
         Returns:
             The signed note, or None if nothing came since the last.
         """
+        self.expect_whole()
         size = self._frontier.size
         newest = connection.execute(select(func.max(checkpoints.c.size))).scalar()
         if size == 0 or newest == size:
@@ -211,8 +229,33 @@ def _node(connection: Connection, level: int, idx: int) -> bytes:
         select(ledger_nodes.c.hash).where(ledger_nodes.c.level == level, ledger_nodes.c.idx == idx)
     ).scalar()
     if value is None:
-        raise LedgerError(f"ledger: expected node {level}/{idx}, found none")
-    return bytes(value)
+        raise LedgerError(f"ledger: expected node {level}/{idx} of its tree, found none.")
+    return _bytes(value, f"node {level}/{idx}")
+
+
+def _bytes(value: Any, subject: str) -> bytes:
+    """A stored value that has to be bytes (raises LedgerError)."""
+    if not isinstance(value, bytes):
+        raise LedgerError(f"ledger: expected bytes as {subject}, found {type(value).__name__}")
+    return value
+
+
+def _fault(connection: Connection, size: int) -> str:
+    """What is plainly missing of a ledger of `size` entries; "": nothing. It costs the same at any size."""
+    first = connection.execute(select(func.min(ledger_entries.c.seq))).scalar()
+    if size and first != 0:
+        return f"ledger: expected it from entry 0, found it from entry {first}. {ADVICE}"
+    last = connection.execute(
+        select(func.max(ledger_nodes.c.idx)).where(ledger_nodes.c.level == 0)
+    ).scalar()
+    leaves = 0 if last is None else int(last) + 1
+    signed = connection.execute(select(func.max(checkpoints.c.size))).scalar() or 0
+    if (most := max(leaves, signed)) > size:
+        says = "its newest checkpoint" if signed == most else "its tree"
+        return f"ledger: expected {most} entries, as {says} says, found {size}: its end was cut off. {ADVICE}"
+    if leaves < size:
+        return f"ledger: expected a tree over its {size} entries, found one over {leaves}. {ADVICE}"
+    return ""
 
 
 def entry(connection: Connection, seq: int) -> bytes:
@@ -222,7 +265,7 @@ def entry(connection: Connection, seq: int) -> bytes:
     ).scalar()
     if value is None:
         raise LedgerError(f"ledger: expected entry {seq}, found none")
-    return bytes(value)
+    return _bytes(value, f"entry {seq}")
 
 
 def entries(connection: Connection, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
@@ -241,7 +284,7 @@ def entries(connection: Connection, start: int = 0, stop: int | None = None) -> 
         for seq, data in rows:
             if seq != position:
                 raise LedgerError(f"ledger: expected entry {position}, found {seq}")
-            yield bytes(data)
+            yield _bytes(data, f"entry {position}")
             position += 1
 
 

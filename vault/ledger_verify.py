@@ -212,7 +212,8 @@ def _own(connection: Connection, after: int, upto: int | None) -> list[_Wanted]:
     rows = connection.execute(
         select(checkpoints.c.size, checkpoints.c.note).where(*where).order_by(checkpoints.c.size)
     )
-    return [_Wanted(f"checkpoint {row.size}", row.note, _peek(row.note)) for row in rows]
+    notes = [(row.size, row.note if isinstance(row.note, str) else "") for row in rows]
+    return [_Wanted(f"checkpoint {size}", note, _peek(note)) for size, note in notes]
 
 
 def _peek(note: str) -> Checkpoint | None:
@@ -258,7 +259,7 @@ def _take(connection: Connection, state: _State, page: list[bytes]) -> None:
 def _compare(connection: Connection, state: _State, level: int, expected: dict[int, bytes]) -> None:
     """Hold the nodes of one level, whose indices follow one another, against those stored."""
     found = {
-        row.idx: bytes(row.hash)
+        row.idx: row.hash
         for row in connection.execute(
             select(ledger_nodes.c.idx, ledger_nodes.c.hash).where(
                 ledger_nodes.c.level == level,

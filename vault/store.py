@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,8 +25,9 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, insert, select
 
-from vault import atrest, ledger_keys
+from vault import atrest, copies, ledger_keys
 from vault.blobs import LocalBlobStore
+from vault.catalogue import look
 from vault.catalogue.schema import clients, documents, settings
 from vault.catalogue.store import Catalogue, Transaction
 from vault.custody import HOUSE, Custody
@@ -52,6 +53,7 @@ SECRET_NEXT_LEDGER: Final = "ledger-signing-key.next"  # noqa: S105  the name of
 SECRET_ACCOUNTS: Final = "accounts"  # noqa: S105  the name of a secret, not one
 SECRET_INDEX: Final = "index"  # noqa: S105  the name of a secret, not one
 SECRET_PROFILE: Final = "profile"  # noqa: S105  the name of a secret, not one
+_SETTINGS: Final = frozenset({"format", "store_id", "root_key_id", "origin"})
 _LOCK: Final = "lock"
 _CATALOGUE: Final = "catalogue.sqlite3"
 _SEAL: Final = "catalogue.at-rest"
@@ -60,7 +62,7 @@ _KEYRINGS: Final = "keyrings"
 _BLOBS: Final = "blobs"
 
 
-def _missing(path: Path) -> str:
+def missing(path: Path) -> str:
     """What to say where there is no catalogue: what is there, what is missing, what to do."""
     found = (("blobs/objects", "*/*"), ("keyrings", "*.keyring"))
     rest = [folder for folder, files in found if any((path / folder).glob(files))]
@@ -88,7 +90,7 @@ class Store:
         self._lock = lock
         # While the root key is being replaced, keyrings are under either of the two.
         roots = {each.id: each for each in (root, next_root) if each is not None}
-        keyrings = KeyringStore(path / _KEYRINGS, root, roots.values())
+        keyrings = _keyrings(path, root, roots.values())
         # Before SQLite gets to write to the file.
         self._seal_key = _seal_key(keyrings)
         self._look_at_rest()
@@ -99,26 +101,55 @@ class Store:
                     row.key: row.value for row in connection.execute(select(settings))
                 }
             )
-            if facts.get("format") != FORMAT_VERSION:
+            if lacking := _SETTINGS - set(facts):
+                raise look.lacks(self.catalogue.path, "setting", lacking)
+            if facts["format"] != FORMAT_VERSION:
                 raise VaultError(
-                    f"{path}: expected a store of format {FORMAT_VERSION},"
-                    f" found {facts.get('format', 'none')}"
+                    f"{path}: expected a store of format {FORMAT_VERSION}, found {facts['format']}:"
+                    " install the software that wrote it"
                 )
             present = roots.get(facts["root_key_id"])
             if present is None:
-                raise WrongRootKey(
-                    f"{path}: expected root key {facts['root_key_id']}, found {root.id}"
-                )
+                raise WrongRootKey(self._other_root(facts["root_key_id"], root))
             self.next_root = next((each for each in roots.values() if each is not present), None)
             self.origin: str = facts["origin"]
-            self.blobs = LocalBlobStore(path / _BLOBS)
+            self.blobs = _blobs(path)
             keyrings.use_root(present)
             self.custody = Custody(keyrings, copies, self._document)
-            self.custody.keyring(HOUSE)
+            self._expect_house()
             self.refresh_ledger_keys()
         except BaseException:
             self.catalogue.close()
             raise
+
+    def _expect_house(self) -> None:
+        """The house's keyring opens; else what to do is said with what is wrong."""
+        try:
+            self.custody.keyring(HOUSE)
+        except (IntegrityError, KeyUnavailable) as error:
+            good = self.catalogue.read(lambda c: copies.good_copies(c, HOUSE))
+            places = ", ".join(f"{place} (epoch {epoch})" for place, epoch in good)
+            mend = (
+                f"{error}; without it nothing here opens. Fetch house.keyring from a registered copy (read"
+                f" back last at: {places or 'no place, none is registered'}) and run"
+                " `strongroom keys restore house house.keyring`"
+            )
+            if isinstance(error, IntegrityError):
+                raise IntegrityError(mend, kind=error.kind) from error
+            raise KeyUnavailable(mend) from error
+
+    def _other_root(self, stated: str, root: RootKey) -> str:
+        """What to say of a catalogue that is not under the root key at hand."""
+        if self._seal_key is None:
+            return (
+                f"{self.path}: expected root key {stated}, found {root.id}: put the right one where"
+                " `store.root_key` says"
+            )
+        return (
+            f"{self.path / _CATALOGUE}: expected the catalogue of the keyrings beside it, under root key"
+            f" {root.id}, found one under root key {stated}: another store's, or an older one. Put this"
+            " store's own back, or restore a backup into another folder with `strongroom backup restore`"
+        )
 
     def _look_at_rest(self) -> None:
         """Whether the catalogue is as it was closed; a finding stays until someone acknowledges it."""
@@ -198,7 +229,7 @@ class Store:
         if path.exists() and any(path.iterdir()):
             raise StoreExists(f"{path}: expected no store, found one")
         make_directory(path)
-        lock = _acquire(path)
+        lock = locked(path)
         try:
             make_directory(path / _KEYRINGS)
             LocalBlobStore.create(path / _BLOBS)
@@ -260,8 +291,19 @@ class Store:
             StoreMissing, StoreLocked, WrongRootKey: what each says.
         """
         if not (path / _CATALOGUE).is_file():
-            raise StoreMissing(_missing(path))
-        lock = _acquire(path)
+            raise StoreMissing(missing(path))
+        return cls.resume(path, locked(path), root, copies, next_root)
+
+    @classmethod
+    def resume(
+        cls,
+        path: Path,
+        lock: int,
+        root: RootKey,
+        copies: Sequence[str] = (),
+        next_root: RootKey | None = None,
+    ) -> Store:
+        """`open` for whoever has taken the lock (`locked`), which is the store's from here on."""
         try:
             return cls(path, lock, root, copies, next_root)
         except BaseException:
@@ -327,6 +369,27 @@ class Store:
             os.close(self._lock)
 
 
+def _keyrings(path: Path, root: RootKey, roots: Iterable[RootKey]) -> KeyringStore:
+    try:
+        return KeyringStore(path / _KEYRINGS, root, roots)
+    except StoreMissing as error:
+        raise StoreMissing(
+            f"{error}: the keys of all documents. Put the folder back where it was moved, or bring each"
+            " keyring back from a registered copy: `strongroom keys restore house house.keyring`, then those"
+            " that `strongroom check` names"
+        ) from error
+
+
+def _blobs(path: Path) -> LocalBlobStore:
+    try:
+        return LocalBlobStore(path / _BLOBS)
+    except StoreMissing as error:
+        raise StoreMissing(
+            f"{error}: the sealed files of all documents. Put the folder back where it was moved (is its disk"
+            " mounted?), or restore a backup into another folder with `strongroom backup restore`"
+        ) from error
+
+
 def _seal_key(keyrings: KeyringStore) -> bytes | None:
     """The key of the seal at rest; None: the house's keyring does not open, which opening will say."""
     try:
@@ -336,7 +399,7 @@ def _seal_key(keyrings: KeyringStore) -> bytes | None:
     return derive_key(house.secrets[SECRET_ACCOUNTS], "catalogue/at-rest")
 
 
-def _acquire(path: Path) -> int:
+def locked(path: Path) -> int:
     """Take the store's lock; the descriptor holds it until it is closed."""
     lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

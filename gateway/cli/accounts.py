@@ -1,4 +1,4 @@
-"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke.
+"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke; and `recovery`.
 
 A password is asked for on the terminal (twice) or read as one line from standard input: never taken from
 an argument, which every user of the machine could read.
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway.cli import enrolment, output, signing
+from gateway.cli import enrolment, output, recovery, signing
 from gateway.cli.connection import ask
 from gateway.cli.options import As, ConfigPath, Json, Key, SigningKey, new_group
 from gateway.cli.output import Column
@@ -43,7 +43,6 @@ Hours = Annotated[
     ),
 ]
 
-_KEY_LIMIT = 64 * 1024
 _COLUMNS = (
     Column("name", "NAME"),
     Column("role", "ROLE"),
@@ -93,7 +92,7 @@ def add(
         "name": name,
         "role": role,
         "client": client,
-        "keys": [public_key(path) for path in key or []],
+        "keys": [signing.public_key(path) for path in key or []],
         "password": _new_password() if password else "",
         "totp": totp,
         **{key: value for key, value in _limits(expires, network, hours).items() if value},
@@ -221,7 +220,7 @@ def change_key(
         )
     arguments = {
         "name": name,
-        "add": public_key(add_file) if add_file is not None else "",
+        "add": signing.public_key(add_file) if add_file is not None else "",
         "remove": remove,
     }
     data = ask(config, "account.key", arguments, signing.person(as_name, key)).data
@@ -302,20 +301,6 @@ def _limits(expires: str | None, networks: list[str] | None, hours: str | None) 
     return found
 
 
-def public_key(path: Path) -> str:
-    """The one public key line of a file (raises ConfigurationError)."""
-    text = output.read_text(path, _KEY_LIMIT)
-    if "PRIVATE KEY" in text:
-        # It would travel to the core and be refused there; better that it never leaves.
-        raise ConfigurationError(
-            f"{path}: expected a public key (its .pub file), found a private key"
-        )
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if len(lines) != 1:
-        raise ConfigurationError(f"{path}: expected one public key line, found {len(lines)}")
-    return lines[0].strip()
-
-
 def _new_password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\n")
@@ -323,3 +308,6 @@ def _new_password() -> str:
     if getpass.getpass("Once more: ") != first:
         raise ConfigurationError("password: expected the same twice, found two different ones")
     return first
+
+
+recovery.add_to(group)

@@ -8,16 +8,16 @@ installation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from gateway import service, setup
-from gateway.cli import output, signing
-from gateway.cli.connection import ask, at_desk
+from gateway.cli import carried, output, signing
+from gateway.cli.connection import ask
 from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
 from gateway.config import Config, LogSection, PlaceSection, load
@@ -27,9 +27,6 @@ from vault import restore as vault_restore
 from vault.durable import create_durably, make_directory
 from vault.places import Place
 from vault.root import PKCS11, load_root_key
-
-if TYPE_CHECKING:
-    from gateway.core.runtime import Core
 
 group = new_group("Backups: sealed, without any key; a restore needs root key and keyrings too.")
 
@@ -70,14 +67,14 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Make a backup now; exit code 1 if something of the store is missing in it."""
-    answer = _act(load(config), "backup.run", {"target": target, "fresh": fresh})
+    answer = carried.act(load(config), "backup.run", {"target": target, "fresh": fresh})
     _show(answer, as_json, {"bytes": output.size})
 
 
 @group.command("list")
 def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
     """List the targets and their backups, the newest last."""
-    data = _act(load(config), "backup.list", {}).data
+    data = carried.act(load(config), "backup.list", {}).data
     if as_json:
         output.json_document(data)
         return
@@ -107,7 +104,7 @@ def verify(
     arguments: dict[str, Any] = {"target": target, "backup": backup}
     if sample:
         arguments["sample"] = _per_cent(sample)
-    answer = _act(load(config), "backup.verify", arguments)
+    answer = carried.act(load(config), "backup.verify", arguments)
     _show(answer, as_json, {})
 
 
@@ -199,17 +196,6 @@ def restore(
 
 
 # ── what they share ──────────────────────────────────────────────────────────────────────────────
-
-
-def _act(config: Config, act: str, arguments: dict[str, Any]) -> AdminAnswer:
-    # Imported when it is needed: the courier brings the clients of network places with it.
-    def beside(core: Core, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        from gateway.courier import backup as hands
-
-        return hands.beside(core.carriage, config, work)
-
-    with at_desk(config, beside) as desk:
-        return desk.act(act, arguments)
 
 
 def _show(answer: AdminAnswer, as_json: bool, show: dict[str, Any]) -> None:

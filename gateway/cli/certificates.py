@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 import typer
+from msgspec import UNSET
 
 from gateway.cli import output
 from gateway.cli.connection import ask, at_desk
@@ -22,7 +23,7 @@ from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError
-from vault.certificate import MAX_CERTIFICATE, Certificate, json_schema, parse_certificate
+from vault.certificate import MAX_CERTIFICATE, Body, Certificate, json_schema, parse_certificate
 from vault.certificate_verify import VerificationReport, verify_certificate
 from vault.certificate_words import enrolled
 from vault.errors import VaultError
@@ -96,6 +97,7 @@ def _show(certificate: Certificate, vkey: str) -> None:
             ],
             "executed_by": f"{body.executor.account} ({body.executor.role})",
             "witnessed_by": [f"{item.account} ({item.role})" for item in body.witnesses],
+            **_recovery(body),
             "checks": [f"{item.result}: {item.name}" for item in body.checks],
             "copies": [f"{item.state}: {item.kind} at {item.place}" for item in body.copies],
             "media": [
@@ -107,6 +109,16 @@ def _show(certificate: Certificate, vkey: str) -> None:
         },
         {"issued_at": output.moment},
     )
+
+
+def _recovery(body: Body) -> dict[str, str]:
+    recovery = body.unreviewed_recovery
+    if recovery is UNSET:
+        return {}
+    return {
+        "quorum": f"RESTORED BY RECOVERY since {recovery.since:%Y-%m-%d}, not yet reviewed:"
+        f" {', '.join(recovery.accounts)}"
+    }
 
 
 @group.command("keys")

@@ -124,6 +124,16 @@ def connect(config: Config) -> Channel | None:
         raise
 
 
+def expect_owner(config: Config) -> None:
+    """Only the store's owner opens it here, so that no file changes hands (raises ConfigurationError)."""
+    catalogue = config.store_path / "catalogue.sqlite3"
+    if catalogue.is_file() and catalogue.stat().st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{config.store_path}: expected to be opened by its owner (user"
+            f" {catalogue.stat().st_uid}), found user {os.geteuid()}; start the core, or become that user"
+        )
+
+
 @contextmanager
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The desk in this process, under the store's lock."""
@@ -132,12 +142,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     from gateway.core.admin.desk import AdminSession
     from gateway.core.runtime import Core
 
-    catalogue = config.store_path / "catalogue.sqlite3"
-    if catalogue.is_file() and catalogue.stat().st_uid != os.geteuid():
-        raise ConfigurationError(
-            f"{config.store_path}: expected to be opened by its owner (user"
-            f" {catalogue.stat().st_uid}), found user {os.geteuid()}; start the core, or become that user"
-        )
+    expect_owner(config)
     # The core's events are for its log; here only what goes wrong is worth a line.
     service.configure_logging(
         msgspec.structs.replace(config, log=LogSection(level="error")), "strongroom"

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import base64
+import os
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
+from gateway import service
 from gateway.cli import output, signing
-from gateway.cli.connection import ask
+from gateway.cli.connection import ask, connect, expect_owner
 from gateway.cli.options import As, ConfigPath, Json, Key
 from gateway.cli.output import Column
+from gateway.config import Config, load
+from gateway.errors import ConfigurationError
 
+_HOUSE: Final = "house"
 _PLACES = (
     Column("name", "NAME"),
     Column("state", "STATE"),
@@ -53,7 +59,9 @@ def settle(
 
 
 def restore(
-    client: Annotated[str, typer.Argument(metavar="CLIENT", help="The client's short name.")],
+    client: Annotated[
+        str, typer.Argument(metavar="CLIENT", help="The client's short name, or `house`.")
+    ],
     file: Annotated[
         Path,
         typer.Argument(
@@ -68,14 +76,68 @@ def restore(
     key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Bring back a client's keyring that does not open from a registered copy."""
-    arguments = {"client": client, "content": base64.b64encode(file.read_bytes()).decode()}
+    """Bring back a keyring that does not open from a registered copy: a client's, or the house's.
+
+    The house's comes back while no core runs, by the store's owner: `keys restore house house.keyring`.
+    """
+    content = file.read_bytes()
+    if client == _HOUSE and _is_houses(load(config), content):
+        _restore_house(load(config), content, as_json)
+        return
+    arguments = {"client": client, "content": base64.b64encode(content).decode()}
     data = ask(config, "keys.restore", arguments, signing.person(as_name, key)).data
     output.outcome(
         data,
         as_json,
         f"The keyring of {data['client']} opens again (epoch {data['epoch']},"
         f" {data['groups']} groups); its copies follow.",
+    )
+
+
+def _is_houses(config: Config, content: bytes) -> bool:
+    """Whether that is meant, and not a client of this name; a file that is no keyring is said to be none."""
+    from vault.errors import IntegrityError
+    from vault.keyring import sealed_epoch
+
+    try:
+        sealed_epoch(content, _HOUSE)
+    except IntegrityError:
+        channel = connect(config)
+        if channel is not None:
+            channel.close()
+            return False
+    return True
+
+
+def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
+    """Without that keyring no core can start, so nobody else is asked."""
+    channel = connect(config)
+    if channel is not None:
+        channel.close()
+        raise ConfigurationError(
+            "keyring house: expected no core running, found one; it has that keyring open"
+        )
+    from gateway.core.runtime import load_roots
+    from vault import house_restore
+
+    expect_owner(config)
+    service.forbid_core_dumps()
+    root, following = load_roots(config)
+    keyring = house_restore.restore(
+        config.store_path,
+        root,
+        content,
+        datetime.now(UTC),
+        f"console:{os.getuid()}",
+        [copy.name for copy in config.keyring.copies],
+        following,
+    )
+    data = {"client": _HOUSE, "epoch": keyring.epoch, "groups": 0}
+    output.outcome(
+        data,
+        as_json,
+        f"The keyring of the house opens again (epoch {keyring.epoch}), and the store with it; its copies"
+        " follow when the core runs.",
     )
 
 

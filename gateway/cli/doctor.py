@@ -167,13 +167,15 @@ def _root_key(config: Config) -> Iterator[Finding]:
 
 
 def _store(config: Config) -> Iterator[Finding]:
+    from vault.store import missing
+
     path = config.store_path
     if not (path / "catalogue.sqlite3").is_file():
         yield Finding(
             "problem",
             f"store {path}",
-            "expected a store, found none",
-            "restore it from a backup, or make an installation with `strongroom init`",
+            "expected a store that is whole, found none",
+            missing(path),
         )
         return
     for place in (path, *sorted(path.iterdir())):
@@ -208,7 +210,7 @@ def _space(config: Config) -> Iterator[Finding]:
 
 
 def _leases(config: Config) -> Iterator[Finding]:
-    from vault.blobs import tells_writers
+    from vault.leases import tells_writers
 
     path = config.store_path / "blobs" / "objects"
     if path.is_dir() and not tells_writers(path):
@@ -226,6 +228,7 @@ def _inside(config: Config) -> Iterator[Finding]:
     try:
         with at_desk(config) as desk:
             yield from _clock(desk)
+            yield from _quorum(desk)
             yield from _checked(desk)
             yield from _mismatches(desk)
             yield from _demonstration(config, desk)
@@ -371,9 +374,59 @@ def _clock(desk: Desk) -> Iterator[Finding]:
             )
 
 
+def _quorum(desk: Desk) -> Iterator[Finding]:
+    """Whether two officers can sign, and what a recovery has done about it."""
+    quorum = desk.act("status").data["quorum"]
+    for each in quorum["recoveries"]:
+        about = f"{each['name']} has a key ({each['fingerprint']}) by the root key and {each['begun_by']}"
+        if each["counts"]:
+            yield Finding(
+                "weak",
+                "recovery of the quorum",
+                f"{about}, which counts since {output.moment(each['counts_from'])}; certificates say so",
+                "two officers, neither of them recovered, sign `strongroom account review-recovery`",
+            )
+        else:
+            yield Finding(
+                "weak",
+                "recovery of the quorum",
+                f"{about}, which counts from {output.moment(each['counts_from'])}",
+                f"if you know nothing of it: `strongroom account cancel-recovery {each['name']}`",
+            )
+    if quorum["lost"] and all(each["counts"] for each in quorum["recoveries"]):
+        yield Finding(
+            "problem",
+            "officers",
+            f"{quorum['can_sign']} can sign, and nothing is destroyed or released by fewer than two",
+            "`account enable` or `account change` by the one who is left; else `strongroom account recover`",
+        )
+
+
 def _checked(desk: Desk) -> Iterator[Finding]:
-    """What the last check of the store found."""
-    last = desk.act("status").data["check"]
+    """What the last check of the store found, and what is plain without one."""
+    state = desk.act("status").data
+    if state["ledger"]["fault"]:
+        yield Finding(
+            "problem",
+            "ledger",
+            state["ledger"]["fault"],
+            "`strongroom ledger verify`, then `strongroom backup restore` into another folder",
+        )
+    for each in state["keyrings_broken"]:
+        yield Finding(
+            "problem",
+            f"keyring of client {each['client']}",
+            f"it does not open: {each['problem']}",
+            "run `strongroom check`: it says where copies are, and how to bring one back",
+        )
+    if state["changed_at_rest"] is not None:
+        yield Finding(
+            "problem",
+            "catalogue",
+            f"it changed while it was closed: {state['changed_at_rest']}",
+            "run `strongroom check`: it says what to do",
+        )
+    last = state["check"]
     if last is not None and last["findings"]:
         yield Finding(
             "problem",

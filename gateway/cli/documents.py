@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli import output, signing
+from gateway.cli import carried, output, signing
 from gateway.cli.connection import Desk, ask, at_desk
 from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
@@ -44,6 +44,11 @@ _COLUMNS = (
     Column("eligible_at", "MAY GO", output.moment),
     Column("size", "SIZE", output.size, right=True),
     Column("name", "NAME"),
+)
+_RESTORED = (
+    Column("id", "ID"),
+    Column("outcome", "OUTCOME"),
+    Column("detail", "FOUND IN ITS PLACE, OR WHY NOT"),
 )
 _HOLD_COLUMNS = (
     Column("id", "ID"),
@@ -157,6 +162,36 @@ def _say_state(data: dict[str, Any], as_json: bool) -> None:
         if data.get("waiting")
         else f"Document {data['id']} is now {data['state']}.",
     )
+
+
+@group.command("restore")
+def restore(
+    which: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOC...", help="Documents: ids, or six or more of their last characters."
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="TARGET", help="A backup target; none for the only one."),
+    ] = "",
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back documents whose stored file is missing or damaged from a backup.
+
+    A stored file that is whole is left alone. Exit code 1 if one of them was not brought back.
+    """
+    arguments = {"documents": which, "target": source}
+    answer = carried.act(load(config), "document.restore", arguments, signing.person(as_name, key))
+    if as_json:
+        output.json_document(answer.data)
+    else:
+        output.table(answer.data["documents"], _RESTORED, "Nothing to bring back.")
+    raise typer.Exit(answer.exit_code)
 
 
 @group.command("export")

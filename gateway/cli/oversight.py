@@ -39,10 +39,13 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "backups": _backups(data["backups"]),
             "fixity": _fixity(data["fixity"]),
             "keys_of_officers": _enrolments(data["enrolments"]),
+            "quorum_of_officers": _quorum(data["quorum"]),
             "waits_for_a_second_officer": _seconds(data["second_signatures"]),
             "last_check": _last_check(data["check"]),
+            "keyrings": _keyrings(data["keyrings_broken"]),
             "key_copies_behind": data["copies_behind"],
-            "ledger": f"{data['ledger']['entries']} entries, {data['ledger']['origin']}",
+            "catalogue": _catalogue(data["changed_at_rest"]),
+            "ledger": _ledger(data["ledger"]),
             "ledger_published": _published(data["ledger"]["places"]),
             "penalised": _penalised(data["penalised"]),
             "could_not_connect": _mismatched(data["mismatches"]),
@@ -51,6 +54,26 @@ def status(config: ConfigPath = None, as_json: Json = False) -> None:
             "now": output.moment(data["now"]),
         }
     )
+
+
+def _catalogue(changed: str | None) -> str:
+    if changed is None:
+        return "as it was closed last"
+    return f"CHANGED WHILE IT WAS CLOSED: {changed}; `strongroom check` says what to do"
+
+
+def _ledger(state: dict[str, Any]) -> str:
+    if state["fault"]:
+        return f"NOT WHOLE: {state['fault'].removeprefix('ledger: ')}"
+    return f"{state['entries']} entries, {state['origin']}"
+
+
+def _keyrings(broken: list[dict[str, str]]) -> list[str]:
+    """A line for each client whose keyring did not open when it was needed."""
+    return [
+        f"that of {each['client']} DOES NOT OPEN: {each['problem']}; `strongroom check` says what to do"
+        for each in broken
+    ] or ["all that were needed opened"]
 
 
 def _clock(state: dict[str, Any]) -> str:
@@ -74,6 +97,21 @@ def _enrolments(keys: list[dict[str, Any]]) -> list[str]:
         )
         for each in keys
     ] or ["all count"]
+
+
+def _quorum(quorum: dict[str, Any]) -> list[str]:
+    """How many officers can sign, and a line for each recovery that runs or waits for its review."""
+    lost = quorum["lost"] and "; the quorum is LOST: `strongroom account recover`"
+    return [f"{quorum['can_sign']} can sign{lost or ''}"] + [
+        f"RECOVERY of {each['name']} {each['fingerprint']} by {each['begun_by']}, begun"
+        f" {output.moment(each['begun_at'])}: "
+        + (
+            f"counts since {output.moment(each['counts_from'])}, not reviewed yet"
+            if each["counts"]
+            else f"counts from {output.moment(each['counts_from'])} unless an officer objects"
+        )
+        for each in quorum["recoveries"]
+    ]
 
 
 def _last_check(last: dict[str, Any] | None) -> str:

@@ -65,6 +65,20 @@ def required(name: str, key: Path | None) -> Person:
     return found
 
 
+def public_key(path: Path) -> str:
+    """The one public key line of a file (raises ConfigurationError)."""
+    text = output.read_text(path, _LIMIT)
+    if "PRIVATE KEY" in text:
+        # It would travel to the core and be refused there; better that it never leaves.
+        raise ConfigurationError(
+            f"{path}: expected a public key (its .pub file), found a private key"
+        )
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if len(lines) != 1:
+        raise ConfigurationError(f"{path}: expected one public key line, found {len(lines)}")
+    return lines[0].strip()
+
+
 def sign(path: Path, message: bytes, namespace: str) -> str:
     """The armored SSHSIG of a message, made with the key that `path` is or names.
 

@@ -88,6 +88,7 @@ async def run(core: Core, name: str, actor: str, *, fresh: bool = False) -> dict
         Refusal: it failed; recorded, and the reason is its message.
     """
     target = target_of(core, name)
+    core.store.catalogue.ledger.expect_whole()  # what is cut must not become the newest backup
     with in_hand(core, target.name):
         now = core.now()
         backup_id = new_id(now)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core import ssh_keys
 from vault.catalogue.schema import account_keys, accounts
-from vault.certificate_enrolment import CONSOLE, FOUNDING, Enroller, Enrolment
+from vault.certificate_enrolment import CONSOLE, FOUNDING, ROOT_KEY, Enroller, Enrolment
 
 UNKNOWN: Final = "unknown"
 """In `account_keys.enrolled_by`, of a key that was given before it was kept who gives one."""
@@ -41,6 +41,7 @@ def enrolment_of(connection: Connection, account_id: str, blob: bytes) -> Enrolm
         added_at=datetime.fromisoformat(row.added_at),
         counts_from=datetime.fromisoformat(row.counts_from),
         enrolled_by=_enrolled_by(connection, row.enrolled_by),
+        together_with=ROOT_KEY if ROOT_KEY in row.enrolled_by.split(",") else UNSET,
     )
 
 
@@ -50,7 +51,7 @@ def _enrolled_by(
     """Who answered for a key, from `account_keys.enrolled_by`: ids by comma, `console`, or nothing."""
     if text == CONSOLE:
         return CONSOLE
-    ids = [each for each in text.split(",") if each]
+    ids = [each for each in text.split(",") if each not in {"", ROOT_KEY}]
     if not ids:
         return FOUNDING
     names = {

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -26,7 +28,7 @@ from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from vault.catalogue.schema import documents, fixity_runs
 from vault.catalogue.store import Transaction
-from vault.check import RESTORE, Finding
+from vault.check import RESTORE, Finding, put_back
 from vault.errors import VaultError
 from vault.ids import new_id
 from vault.sealed import SealedReader, document_context
@@ -162,19 +164,26 @@ async def _read(
             except NoReader as error:
                 reading.interrupted = True
                 reading.findings.append(
-                    Finding(f"document {row.id}", str(error), "start the inspectors")
+                    Finding(
+                        f"document {row.id}",
+                        str(error),
+                        "start the inspectors (`strongroom inspect`)",
+                    )
                 )
                 return
             except NotRead as error:
                 # Its reader went away: a finding of its own, and the others are read all the same.
                 reading.findings.append(
-                    Finding(f"document {row.id}", str(error), "run the check again")
+                    Finding(
+                        f"document {row.id}", str(error), "run `strongroom check --read-data` again"
+                    )
                 )
                 return
             except VaultError as error:
                 if await _destroyed_meanwhile(core, row.id):
                     return
-                reading.findings.append(Finding(f"document {row.id}", str(error), RESTORE))
+                action = await core.read(partial(_action, core, row))
+                reading.findings.append(Finding(f"document {row.id}", str(error), action))
                 return
             reading.documents += 1
             reading.size += row.size
@@ -183,13 +192,22 @@ async def _read(
                     Finding(
                         f"document {row.id}",
                         "expected the bytes that were received, found others",
-                        RESTORE,
+                        await core.read(partial(_action, core, row)),
                     )
                 )
 
     await asyncio.gather(*(one(row) for row in rows))
     if not reading.interrupted:
         reading.upto = rows[-1].id
+
+
+def _action(core: Core, row: Row[Any], connection: Connection) -> str:
+    """What to do about a document that was not read whole: its file comes back, if its key opens."""
+    try:
+        core.store.custody.open_metadata(row)
+    except VaultError:
+        return RESTORE
+    return put_back(connection, row.id)
 
 
 async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
@@ -202,14 +220,22 @@ async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
 
 def _read_here(core: Core, row: Row[Any]) -> bool:
     """Read a document in this process: only where no core serves (the administrator's own hand)."""
-    store = core.store
-    metadata = store.custody.open_metadata(row)
-    with SealedReader(
-        store.blobs.open(row.id),
-        store.custody.document_key(row),
-        document_context(row.id),
-        close_fd=True,
-    ) as reader:
+    descriptor = core.store.blobs.open(row.id)
+    try:
+        return read_sealed(core, row, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_sealed(core: Core, row: Row[Any], descriptor: int) -> bool:
+    """Read a sealed file whole, in this process; whether it is the document that was received.
+
+    Raises:
+        VaultError: the document's key or the file does not open.
+    """
+    custody = core.store.custody
+    metadata = custody.open_metadata(row)
+    with SealedReader(descriptor, custody.document_key(row), document_context(row.id)) as reader:
         digest = hashlib.sha256()
         size = 0
         while data := reader.read(1 << 20):

@@ -26,6 +26,7 @@ from gateway.core import (
     fixity,
     host_keys,
     publication,
+    recovery,
     scanner,
 )
 from gateway.core.journey import certify, destroy, dispose, partial, pressure, rotate
@@ -51,6 +52,7 @@ LOGINS_SECONDS: Final = 1.0
 HOST_KEYS_SECONDS: Final = 60.0
 PRESSURE_SECONDS: Final = 2.0
 SCANNER_SECONDS: Final = 15.0
+RECOVERY_SECONDS: Final = 60.0
 
 
 async def checkpoint(core: Core) -> None:
@@ -173,6 +175,11 @@ async def keep_time(core: Core) -> None:
         log.critical("nothing is ended or removed", reason=reason)
 
 
+async def announce_recovery(core: Core) -> None:
+    """Say that a recovered quorum has begun to count."""
+    await recovery.announce(core)
+
+
 def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     """Start the ticks on the running loop."""
 
@@ -210,6 +217,7 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(resume_disposal, RESUME_SECONDS, at_once=True)
     add(rotate_keys, ROTATION_SECONDS, at_once=True, dated=True)
     add(follow_up, FOLLOW_UP_SECONDS, at_once=True, dated=True)
+    add(announce_recovery, RECOVERY_SECONDS, at_once=True, dated=True)
     add(read_share, FIXITY_SECONDS)
     add(watch_sessions, WATCH_SECONDS, dated=True)
     add(write_logins, LOGINS_SECONDS)

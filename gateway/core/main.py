@@ -37,6 +37,8 @@ def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
         steps.observers.append(lambda name, phase: log.debug("step", step=name, phase=phase))
     core = Core.open(config, clock)
     try:
+        # One that was cut can be looked at by the command line; nobody is served with it.
+        core.store.catalogue.ledger.expect_whole()
         asyncio.run(_serve(core))
     finally:
         core.close()

@@ -265,7 +265,8 @@ def findings(connection: Connection) -> list[Finding]:
             f"usage of client {client_id}",
             f"expected {right.get(client_id, (0, 0))[0]} bytes in {right.get(client_id, (0, 0))[1]}"
             f" documents, found {said.get(client_id, (0, 0))[0]} in {said.get(client_id, (0, 0))[1]}",
-            "find out who changed the catalogue; `strongroom check --acknowledge` counts anew",
+            "find out who changed the catalogue; as an officer,"
+            " `strongroom check --acknowledge --as NAME --key FILE` counts anew",
         )
         for client_id in sorted({*right, *said})
         if right.get(client_id, (0, 0)) != said.get(client_id, (0, 0))

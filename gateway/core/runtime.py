@@ -28,7 +28,7 @@ from retention_rules.model import RuleBook
 from retention_rules.parser import load_rulebook
 from vault.catalogue.store import Transaction
 from vault.durable import sync_directory
-from vault.root import PKCS11, create_root_key, load_root_key
+from vault.root import PKCS11, RootKey, create_root_key, load_root_key
 from vault.store import Store
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ def _exists(root_key: str) -> bool:
 
         return root_pkcs11.exists(root_key)
     return Path(root_key).exists()
+
+
+def load_roots(config: Config) -> tuple[RootKey, RootKey | None]:
+    """The root key, and the one that is to replace it, or has done so already (raises VaultError)."""
+    root = load_root_key(config.root_key)
+    following = config.next_root_key or _sibling(config.root_key)
+    return root, load_root_key(following) if following and _exists(following) else None
 
 
 def utc_now() -> datetime:
@@ -126,9 +133,7 @@ class Core:
                 f"{config.source}: key access.restricted: expected classes that the rules know,"
                 f" found {', '.join(unknown)}"
             )
-        root = load_root_key(config.root_key)
-        following = config.next_root_key or _sibling(config.root_key)
-        new = load_root_key(following) if following and _exists(following) else None
+        root, new = load_roots(config)
         copies = [copy.name for copy in config.keyring.copies]
         core = cls(config, Store.open(config.store_path, root, copies, new), rules, clock)
         if new is not None and core.store.custody.keyrings.root.id == new.id:

@@ -32,9 +32,7 @@ from gateway.wire.messages import Message, Refused, Role
 from vault.errors import StorageFailed, StorageFull, VaultError
 
 BACKLOG: Final = 512
-FAILED: Final = (
-    "The gateway could not do this now; nothing was changed. Its administrator has been told."
-)
+FAILED: Final = "This can't be done at the moment; nothing was changed. Please try again later."
 
 
 def listen(path: Path) -> socket.socket:
@@ -209,7 +207,8 @@ class CoreServer:
             return Refused("failed", FAILED), None
         except VaultError as error:
             log.error("request failed", request=type(request).__name__, error=str(error))
-            return Refused("failed", FAILED), None
+            # Whoever administers hears the reason; a client could do nothing with it.
+            return Refused("failed", str(error) if role == "admin" else FAILED), None
         except (WireError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001  one bad request must not end the core
@@ -223,4 +222,5 @@ class CoreServer:
                 error=type(error).__name__,
                 place=place,
             )
-            return Refused("failed", FAILED), None
+            said = f"core: expected no {type(error).__name__} at {place}, found one; its log has it"
+            return Refused("failed", said if role == "admin" else FAILED), None

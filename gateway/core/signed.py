@@ -2,7 +2,8 @@
 
 Promises: a signature counts only if it is over this very statement, by a key that the account has now, and
 if the account may act now: active, not expired, inside its hours. A signed statement comes over the
-console, which has no network, so networks are not looked at.
+console, which has no network, so networks are not looked at. An objection alone is taken from an officer
+who may not act now, too: else whoever suspends the others silences them.
 
 Leaves out: who may do what (`admin.desk`), and whether one key was used twice (the act that counts).
 """
@@ -13,13 +14,14 @@ import base64
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from gateway.core import admission, identity
 from gateway.core.identity import Account
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from vault import sshsig
+from vault.catalogue.schema import accounts
 
 
 def verify_signed(
@@ -32,8 +34,12 @@ def verify_signed(
     subject: str,
     now: datetime,
     zone: ZoneInfo,
+    suspended: bool = False,
 ) -> tuple[Account, bytes]:
     """The account that signed, as it is now, and the blob of the key it signed with.
+
+    Args:
+        suspended: a disabled or expired account signs, too; its key still has to be there and to count.
 
     Raises:
         Refusal: the signature is wrong, the key is not this account's, or the account may not act now.
@@ -43,13 +49,17 @@ def verify_signed(
     except sshsig.SignatureError as error:
         raise Refusal("denied", f"{subject}: {error}") from error
     blob = base64.b64decode(line.split()[1])
-    row = identity.load_account(connection, name)
+    row = (
+        connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+        if suspended
+        else identity.load_account(connection, name)
+    )
     if row is None or not identity.has_key(connection, row.id, blob):
         raise Refusal(
             "denied",
             f"{subject}: expected a registered key of an active account, found none for {name}",
         )
-    why = admission.admits(row, now, zone, None)
+    why = None if suspended else admission.admits(row, now, zone, None)
     if why is not None:
         raise Refusal(
             "denied",

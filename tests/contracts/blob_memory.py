@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vault.blobs import ID, has_writer
+from vault.blobs import ID
 from vault.errors import BlobMissing, StoreExists, VaultError
+from vault.leases import has_writer
 
 
 class MemoryBlobStore:
@@ -20,6 +21,7 @@ class MemoryBlobStore:
         self._capacity = capacity
         self._spool: dict[str, int] = {}
         self._objects: dict[str, int] = {}
+        self._damaged: dict[str, int] = {}
 
     def begin(self, blob_id: str) -> int:
         self._check(blob_id)
@@ -70,10 +72,24 @@ class MemoryBlobStore:
     def size(self, blob_id: str) -> int:
         return os.fstat(self._find(self._objects, blob_id)).st_size
 
+    def replace(self, blob_id: str, fd: int) -> None:
+        self._check(blob_id)
+        made = os.memfd_create(blob_id, os.MFD_CLOEXEC)
+        os.pwrite(made, os.pread(fd, os.fstat(fd).st_size, 0), 0)
+        self.forget_damaged(blob_id)
+        if blob_id in self._objects:
+            self._damaged[blob_id] = self._objects.pop(blob_id)
+        self._objects[blob_id] = self._again(made, os.O_RDONLY)
+        os.close(made)
+
+    def forget_damaged(self, blob_id: str) -> bool:
+        return self._drop(self._damaged, blob_id)
+
     def discard(self, blob_id: str) -> bool:
         return self._drop(self._spool, blob_id)
 
     def remove(self, blob_id: str) -> bool:
+        self.forget_damaged(blob_id)
         return self._drop(self._objects, blob_id)
 
     def remove_all(self, blob_ids: Iterable[str]) -> None:
@@ -100,7 +116,7 @@ class MemoryBlobStore:
         return self._capacity - sum(os.fstat(fd).st_size for fd in held)
 
     def close(self) -> None:
-        for fd in [*self._spool.values(), *self._objects.values()]:
+        for fd in [*self._spool.values(), *self._objects.values(), *self._damaged.values()]:
             with contextlib.suppress(OSError):
                 os.close(fd)
 

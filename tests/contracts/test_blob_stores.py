@@ -10,7 +10,7 @@ import stat
 import pytest
 
 from tests.contracts.blob_memory import MemoryBlobStore
-from vault import blobs
+from vault import blobs, leases
 from vault.blobs import BlobStore, LocalBlobStore
 from vault.errors import BlobMissing, StorageFailed, StoreExists, StoreMissing, VaultError
 from vault.sealed import SealedReader, SealedWriter, document_context, sealed_size
@@ -54,6 +54,29 @@ def get(store, blob_id):
 
 
 # -- the contract ----------------------------------------------------------------------------
+
+
+def file_with(data):
+    fd = os.memfd_create("whole")
+    os.pwrite(fd, data, 0)
+    return fd
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_damaged_or_missing_blob_is_put_back_and_is_one_blob_again(store, there):
+    if there:
+        put(store, A, b"damaged")
+    put(store, B, b"neighbour")
+    fd = file_with(b"whole" * 500_000)
+    store.replace(A, fd)
+    os.close(fd)
+    assert store.size(A) == 2_500_000
+    assert get(store, A)[:10] == b"wholewhole"
+    assert (sorted(store.stored()), list(store.spooled())) == ([A, B], [])
+    assert store.forget_damaged(A) is there
+    assert store.forget_damaged(A) is False
+    assert not store.is_being_written(A)
+    assert get(store, B) == b"neighbour"
 
 
 @pytest.mark.parametrize("bad", BAD_IDS)
@@ -319,16 +342,16 @@ def test_a_file_system_without_leases_is_told_apart_from_a_writer(
 ):
     """It knows none (EINVAL), refuses them all for its own reasons (EAGAIN, as NFS does), or this file's."""
     put(local, A)
-    real = blobs.fcntl.fcntl
+    real = leases.fcntl.fcntl
 
     def without_leases(fd, command, *more):
-        if command == blobs.fcntl.F_SETLEASE:
+        if command == leases.fcntl.F_SETLEASE:
             raise OSError(code, "injected")
         return real(fd, command, *more)
 
-    assert blobs.tells_writers(tmp_path / "blobs/spool")
-    monkeypatch.setattr(blobs.fcntl, "fcntl", without_leases)
-    assert not blobs.tells_writers(tmp_path / "blobs/spool")
+    assert leases.tells_writers(tmp_path / "blobs/spool")
+    monkeypatch.setattr(leases.fcntl, "fcntl", without_leases)
+    assert not leases.tells_writers(tmp_path / "blobs/spool")
     assert not local.is_being_written(A)
     assert list((tmp_path / "blobs/spool").iterdir()) == []
 
@@ -337,16 +360,16 @@ def test_asking_for_writers_survives_one_that_comes_in_between(local, tmp_path, 
     """A broken lease ends its holder by default (SIGIO)."""
     put(local, A)
     path = next((tmp_path / "blobs/objects").rglob(A))
-    real, broken = blobs.fcntl.fcntl, []
+    real, broken = leases.fcntl.fcntl, []
 
     def break_it(fd, command, *more):
-        if command == blobs.fcntl.F_SETLEASE and more == (blobs.fcntl.F_UNLCK,):
+        if command == leases.fcntl.F_SETLEASE and more == (leases.fcntl.F_UNLCK,):
             with pytest.raises(BlockingIOError):  # it would wait for the lease
                 os.open(path, os.O_RDWR | os.O_NONBLOCK)
             broken.append(path)
         return real(fd, command, *more)
 
-    monkeypatch.setattr(blobs.fcntl, "fcntl", break_it)
+    monkeypatch.setattr(leases.fcntl, "fcntl", break_it)
     assert not local.is_being_written(A)
     assert broken == [path]
 
@@ -440,3 +463,37 @@ def test_blobs_spread_over_directories_by_the_digest_of_their_id(local, tmp_path
     path = next((tmp_path / "blobs/objects").rglob(A))
     digest = blobs.hashlib.sha256(A.encode()).hexdigest()
     assert path.parts[-3:] == ("objects", digest[:2], A)
+
+
+def test_the_damaged_one_lies_aside_until_it_is_forgotten_and_goes_with_its_blob(local, tmp_path):
+    for end in (local.remove, lambda blob_id: local.remove_all([blob_id])):
+        put(local, A, b"damaged")
+        fd = file_with(b"whole")
+        local.replace(A, fd)
+        aside = tmp_path / "blobs/spool" / f"{A}.damaged"
+        assert aside.read_bytes() == b"damaged"
+        assert stat.S_IMODE(aside.stat().st_mode) == 0o600
+        (tmp_path / "blobs/spool" / f"{A}.restoring").write_bytes(b"left by a crash")
+        end(A)
+        assert list((tmp_path / "blobs").rglob(f"{A}*")) == []
+        os.close(fd)
+
+
+@pytest.mark.parametrize("failing", ["fsync", "link"])
+def test_what_fails_before_the_name_leaves_the_damaged_one_in_its_place(
+    local, monkeypatch, failing
+):
+    put(local, A, b"damaged")
+    fd = file_with(b"whole")
+
+    def fail(*_arguments, **_more):
+        raise OSError(5, "injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        with pytest.raises(StorageFailed):
+            local.replace(A, fd)
+    assert get(local, A) == b"damaged"
+    local.replace(A, fd)
+    assert get(local, A) == b"whole"
+    os.close(fd)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -163,3 +165,35 @@ def test_without_a_running_core_the_command_line_carries_to_a_folder_itself(home
     assert [finding["subject"] for finding in found["findings"]] == [f"document {blob.name}"]
     blob.write_bytes(whole)
     restore_and_check(home, folder, ["--from", str(place)])
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_a_damaged_document_comes_back_while_the_gateway_serves_and_while_none_runs(home, serving):
+    place = home / "place"
+    place.mkdir(mode=0o700)
+    config = installation(home, f'directory = "{place}"\n')
+    folder = config.parent
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(contextlib.ExitStack())
+        running.enter_context(CoreProcess(folder))
+        running.enter_context(courier(config))
+        send(folder, "kept.txt", KEPT)
+        command("backup", "run", "-c", str(config))
+        if serving:
+            inspectors = [sys.executable, "-m", "gateway.cli", "inspect", "-c", str(config)]
+            running.enter_context(CoreProcess(folder, inspectors))
+        else:
+            running.close()
+        (blob,) = (path for path in (folder / "vault/blobs/objects").rglob("*") if path.is_file())
+        whole = blob.read_bytes()
+        blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        checked = command("check", "--read-data", "-c", str(config), expect=1)
+        (finding,) = checked["findings"]
+        named = re.search(r"`strongroom (.+?)`", finding["action"])[1].split()
+        assert named == ["document", "restore", blob.name, "--from", "away"]
+        done = command(*named, "-c", str(config))
+        assert [each["outcome"] for each in done["documents"]] == ["restored"]
+        assert blob.read_bytes() == whole
+        assert command("check", "--read-data", "-c", str(config))["findings"] == []
+        again = command(*named, "-c", str(config), expect=1)
+        assert "found it whole" in again["documents"][0]["detail"]

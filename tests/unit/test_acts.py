@@ -8,7 +8,7 @@ from pathlib import Path
 from gateway.core.admin.desk import ACTS, CONSOLE, STAFF
 
 TABLE = Path(__file__).parents[2] / "docs" / "acts.md"
-ROW = re.compile(r"^\| `([a-z ]+)` \| ([a-z, ]+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `([a-z -]+)` \| ([a-z, ]+) \|", re.MULTILINE)
 
 
 def roles(text: str) -> set[str]:

@@ -42,6 +42,7 @@ from vault.certificate import (
     Copy,
     Executor,
     Outcome,
+    Recovery,
     Text,
     canonical,
     certificate_to_json,
@@ -613,6 +614,36 @@ def test_a_follow_up_that_changes_what_was_done_or_raises_nothing_fails(
 ) -> None:
     # What approvers signed for is in their statements, too.
     assert failed(follow_up(**change))[-1] == "succession"
+
+
+RECOVERY = Recovery(since=BODY.issued_at - timedelta(days=9), accounts=("officer-new",))
+
+
+def test_an_unreviewed_recovery_is_stated_only_where_there_is_one() -> None:
+    assert b"unreviewed_recovery" not in DATA
+    stated = issue(make_body(unreviewed_recovery=RECOVERY))
+    data = certificate_to_json(stated)
+    assert parse_certificate(data) == stated
+    assert failed(verify_certificate(data, VKEY)) == []
+    # A field without a value would be a second form of the same certificate.
+    nothing = DATA.replace(b'"witnesses":', b'"unreviewed_recovery": null,\n    "witnesses":')
+    with pytest.raises(CertificateError):
+        parse_certificate(nothing)
+
+
+def test_a_recovery_after_the_certificate_was_issued_fails() -> None:
+    late = msgspec.structs.replace(RECOVERY, since=BODY.issued_at + timedelta(seconds=1))
+    data = certificate_to_json(issue(make_body(unreviewed_recovery=late)))
+    assert failed(verify_certificate(data, VKEY)) == ["dates"]
+
+
+def test_a_follow_up_may_state_a_recovery_and_never_leaves_one_out() -> None:
+    assert failed(follow_up(unreviewed_recovery=RECOVERY)) == []
+    earlier = certificate_to_json(
+        issue(msgspec.structs.replace(BODY, unreviewed_recovery=RECOVERY))
+    )
+    assert failed(follow_up(earlier)) == ["succession"]
+    assert failed(follow_up(earlier, unreviewed_recovery=RECOVERY)) == []
 
 
 def test_a_scope_wider_than_the_one_approved_fails_in_a_follow_up_or_not() -> None:

@@ -6,7 +6,7 @@ import importlib.util
 import itertools
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,14 @@ from tests.unit.test_certificate_sample import (
     sanitisation,
     witness,
 )
-from vault.certificate import Body, CertificateError, certificate_to_json, parse_certificate
+from vault import certificate_words as words
+from vault.certificate import (
+    Body,
+    CertificateError,
+    Recovery,
+    certificate_to_json,
+    parse_certificate,
+)
 from vault.certificate_enrolment import Enroller
 from vault.certificate_verify import verify_certificate
 
@@ -101,6 +108,7 @@ SOUND = {
     "by its owner": li("officer-li"),
     "in the founding days": li(),
     "by two others": li("officer-chen", "officer-sun"),
+    "by one other and the root key": li("officer-chen", together_with="root-key"),
     "counting from the very proposal": li("officer-li", counts_from=PROPOSED),
     "a witness of the console's": watched(enrolled_by="console"),
     "a witness an officer answers for": watched("officer-chen"),
@@ -142,6 +150,16 @@ REFUSED: dict[str, tuple[Body, str, str]] = {
         li("officer-li", "officer-chen"),
         "found it enrolled by officer-li and officer-chen",
         "enrolled by officer-li and officer-chen alone",
+    ),
+    "by its owner, one other person and the root key": (
+        li("officer-li", "officer-chen", together_with="root-key"),
+        "found it enrolled by officer-li and officer-chen and the holder of the root key",
+        "enrolled by officer-li and officer-chen and the holder of the root key alone",
+    ),
+    "by the console and the root key": (
+        li(enrolled_by="console", together_with="root-key"),
+        "found it enrolled by the console",
+        "enrolled at the console and the holder of the root key alone",
     ),
     "by the console": (
         li(enrolled_by="console"),
@@ -319,3 +337,23 @@ def test_an_enrolment_that_is_null_is_not_one_left_out() -> None:
     plain["body"]["approvals"][0]["enrolment"] = None
     with pytest.raises(CertificateError, match="expected format"):
         parse_certificate(msgspec.json.format(msgspec.json.encode(plain, order="sorted")) + b"\n")
+
+
+def test_the_stand_alone_verifier_says_that_a_recovery_is_not_reviewed() -> None:
+    body = li("officer-chen", together_with="root-key")
+    recovery = Recovery(since=PROPOSED - SECOND, accounts=("officer-li",))
+    stated = msgspec.structs.replace(body, unreviewed_recovery=recovery)
+    said = stand_alone(certificate_to_json(issue(stated)), [VKEY])
+    assert "by officer-chen and the holder of the root key" in said
+    assert said.splitlines()[-1].startswith("A quorum was restored by recovery on 20")
+    late = msgspec.structs.replace(recovery, since=body.issued_at + SECOND)
+    stated = msgspec.structs.replace(body, unreviewed_recovery=late)
+    with pytest.raises(Exception, match="recovery: after the certificate"):
+        stand_alone(certificate_to_json(issue(stated)), [VKEY])
+
+
+def test_the_print_names_the_root_keys_holder_beside_the_officer() -> None:
+    stated = enrolment("officer-li", "officer-chen", together_with="root-key")
+    told = words.enrolled("officer-li", stated, UTC)
+    assert told.en.endswith("by officer-chen and the holder of the root key")
+    assert "officer-chen 与 根密钥持有人" in told.zh

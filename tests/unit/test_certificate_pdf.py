@@ -26,7 +26,7 @@ from tests.unit.test_certificate_sample import (
     witness,
 )
 from vault import certificate_pdf
-from vault.certificate import Check, Copy, Outcome, Text, certificate_to_json
+from vault.certificate import Check, Copy, Outcome, Recovery, Text, certificate_to_json
 from vault.certificate_fonts import Fonts, find_fonts
 from vault.certificate_page import Language, PrintError, Sheet
 from vault.certificate_pdf import ATTACHMENT, render_pdf
@@ -243,6 +243,17 @@ def test_witnesses_media_and_the_certificate_followed_are_printed() -> None:
         "media stated to be sanitised",
     ):
         assert flat(fact) in text, fact
+
+
+@needs_fonts
+def test_an_unreviewed_recovery_stands_on_the_first_page_and_beside_the_approvals() -> None:
+    recovery = Recovery(since=CERTIFICATE.body.issued_at, accounts=("officer-new",))
+    stated = issue(make_body(unreviewed_recovery=recovery))
+    for language, said in (("en", "restored by recovery"), ("zh", "经恢复程序")):
+        pages = pages_of(render_pdf(stated, language))
+        assert flat(said) in flat(pages[0])
+        assert flat(f"officer-new: {'since' if language == 'en' else '自'}") in flat("".join(pages))
+        assert flat(said) not in flat(text_of(printed(language)))
 
 
 @needs_fonts

@@ -21,6 +21,7 @@ from gateway.wire.messages import AdminCall, Challenge
 from tests.servers.gateway_process import Installation, installation
 from tests.unit.cli_here import Program
 from vault import sshsig
+from vault.root import FileRootKey
 
 
 @pytest.fixture
@@ -341,3 +342,55 @@ def test_files_the_program_writes_are_its_own_users_and_new(
     path = tmp_path / "l.jsonl"
     program("ledger", "export", path)
     assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0
+
+
+def _lost(program: Program) -> None:
+    for name in ("officer2", "officer3"):
+        assert program("account", "disable", name).code == 0
+
+
+def test_a_lost_quorum_is_recovered_with_the_root_keys_file_which_goes_nowhere(
+    made: Installation, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    act = Desk.act
+
+    def watched(self, name, arguments=None, person=None):
+        sent.append(json.dumps(arguments))
+        return act(self, name, arguments, person)
+
+    monkeypatch.setattr(Desk, "act", watched)
+    _lost(program)
+    assert "1 can sign; the quorum is LOST" in program("status").out
+    root = made.folder / load(made.config).root_key
+    command = [
+        "account", "recover", "late", "--add", str(public_key(tmp_path / "late.pub")),
+        *made.signed("officer1"),
+    ]  # fmt: skip
+    assert "--root-key" in program(*command).err
+    done = program(*command, "--root-key", str(root), "--json")
+    secret = root.read_text().split()[1]
+    assert secret not in done.out + done.err + "".join(sent)
+    assert "RECOVERY of late" in program("status").out
+    assert any(each["subject"] == "recovery of the quorum" for each in program.json("doctor"))
+    said = program("account", "cancel-recovery", "late", *made.signed("officer2"))
+    assert "cancelled" in said.out
+    assert any(each["subject"] == "officers" for each in program("doctor", "--json").data)
+    program("account", "review-recovery", *made.signed("officer1")).one_line(1)
+
+
+def test_another_root_key_or_none_recovers_nothing(
+    made: Installation, program: Program, tmp_path: Path
+) -> None:
+    _lost(program)
+    FileRootKey.create(tmp_path / "other.key")
+    command = [
+        "account", "recover", "late", "--add", str(public_key(tmp_path / "late.pub")),
+    ]  # fmt: skip
+    root = made.folder / load(made.config).root_key
+    signed = made.signed("officer1")
+    other = program(*command, "--root-key", str(tmp_path / "other.key"), *signed)
+    assert "this store's root key" in other.one_line(1)
+    assert program(*command, "--root-key", str(tmp_path / "none.key"), *signed).code != 0
+    assert "--as" in program(*command, "--root-key", str(root)).one_line(2)
+    assert "LOST" in program("status").out

@@ -16,7 +16,7 @@ from gateway.config import load
 from gateway.core.clock import SETTING_MARK, Mark
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
-from vault import blobs
+from vault import leases
 from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
 from vault.root import FileRootKey
@@ -109,7 +109,7 @@ def test_a_file_system_that_does_not_tell_writers_is_named_and_nothing_stays_of_
     def without(fd: int) -> bool:
         raise OSError(errno.EINVAL, "injected")
 
-    monkeypatch.setattr(blobs, "has_writer", without)
+    monkeypatch.setattr(leases, "has_writer", without)
     assert about(look(made), "leases") == ["weak"]
     assert [path for path in sorted((made.folder / "vault").rglob("*")) if path not in before] == []
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION: Final = "0008"  # of the newest migration
+REVISION: Final = "0009"  # of the newest migration
 
 metadata: Final = MetaData(
     naming_convention={
@@ -101,7 +101,8 @@ account_keys = Table(
     Column("removed_at", TIME),
     # From when it counts for what an officer signs; none: a second officer has yet to sign for it.
     Column("counts_from", TIME),
-    # Accounts, by comma; `console`; empty: in the founding days; `unknown`: before it was kept.
+    # Accounts, by comma, or one and `root-key`; `console`; empty: in the founding days; `unknown`: before it
+    # was kept.
     Column("enrolled_by", String(64), nullable=False, server_default=""),
     PrimaryKeyConstraint("account_id", "fingerprint"),
 )
@@ -117,6 +118,25 @@ second_signatures = Table(
     Column("arguments", Text, nullable=False),  # JSON: what the second officer has to say as well
     Column("signed_at", TIME, nullable=False),
     PrimaryKeyConstraint("act", "digest", "account_id"),
+)
+
+# Recoveries of a lost quorum: a key that the holder of the root key and one officer gave to an officer.
+recoveries = Table(
+    "recoveries",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),  # whose key it is
+    Column("fingerprint", String(64), nullable=False),
+    Column("made", Boolean, nullable=False),  # the account was made by it
+    Column("begun_at", TIME, nullable=False),
+    Column("begun_by", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("counts_from", TIME, nullable=False),
+    Column("proof", String(64), nullable=False, unique=True),  # SHA-256 of it: one proof, one act
+    Column("announced_at", TIME),  # the log and the ledger have that it counts
+    Column("ended_at", TIME),  # someone objected in time
+    Column("ended_by", String(64)),
+    Column("reviewed_at", TIME),
+    Column("reviewed_by", String(64)),  # accounts, by comma
 )
 
 # Sources (an IPv4 address, an IPv6 /64) that logins failed from, so that a restart forgives nothing.

@@ -29,9 +29,9 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from vault.catalogue.schema import REVISION
+from vault.catalogue import look
+from vault.catalogue.schema import REVISION, metadata
 from vault.errors import (
-    IntegrityError,
     StorageFailed,
     StorageFull,
     StoreExists,
@@ -64,7 +64,8 @@ class _Job:
     future: Future[Any]
 
 
-_MAGIC: Final = b"SQLite format 3\0"
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_VERSIONS: Final = "alembic_version"
 
 
 class Catalogue:
@@ -97,7 +98,7 @@ class Catalogue:
             raise StoreExists(f"{path}: expected no catalogue, found one")
         # SQLite gives its journal files the mode of the database.
         path.touch(mode=0o600, exist_ok=False)
-        migrate(path)
+        migrate(path, new=True)
         return cls(path)
 
     @classmethod
@@ -111,14 +112,12 @@ class Catalogue:
             raise StoreMissing(
                 f"{path}: expected a catalogue, found none; `strongroom init` makes one"
             )
-        with path.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:  # else an empty file would be made a new catalogue
-                raise _damaged(path, "no database at all")
+        look.expect_file(path)  # else an empty file would be made a new catalogue
         migrate(path)
         try:
             return cls(path)
         except (sqlite3.DatabaseError, DatabaseError) as error:
-            raise _damaged(path, getattr(error, "orig", error)) from error
+            raise look.unreadable(path, error) from error
 
     @property
     def failed(self) -> bool:
@@ -316,6 +315,8 @@ def _translated(error: BaseException, path: Path) -> VaultError:
     name = getattr(original, "sqlite_errorname", type(original).__name__)
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull(f"{path}: expected room for a transaction, found the disk full")
+    if code is not None and code & 0xFF in _DAMAGED:
+        return look.unreadable(path, error)
     if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
         return StorageFailed(f"{path}: expected a durable transaction, found {name}")
     return VaultError(f"{path}: expected a transaction to commit, found {name}")
@@ -361,44 +362,55 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     return engine
 
 
-def _damaged(path: Path, what: object) -> IntegrityError:
-    """What is said of a file that is no whole catalogue: what is there, and what to do."""
-    return IntegrityError(
-        f"{path}: expected a catalogue that is whole, found {what}. Keep the file and the keyrings as they"
-        " are, and restore the newest backup into another folder with `strongroom backup restore`",
-        kind="format",
-    )
-
-
-def migrate(path: Path) -> None:
+def migrate(path: Path, *, new: bool = False) -> None:
     """Bring the schema at `path` to this software's version.
 
+    Args:
+        new: the file is empty and becomes a catalogue; else one that is none stays as it is.
+
     Raises:
-        VaultError: the file is no catalogue, or was written by newer software.
+        VaultError: the file is no catalogue, lacks a part of it, or was written by newer software.
     """
     engine = _engine(path, read_only=False)
     try:
         with engine.connect() as connection:
-            if not _is_current(connection):
+            if new or not _is_current(connection, path):
                 _upgrade(connection)
                 connection.commit()
-    except (DatabaseError, OperationalError) as error:
-        raise _damaged(path, error.orig) from error
+    except (sqlite3.DatabaseError, DatabaseError) as error:
+        raise look.unreadable(path, error) from error
+    except VaultError:
+        raise
     except Exception as error:
         raise VaultError(
-            f"{path}: expected a catalogue of this or an earlier version, found {error}"
+            f"{path}: expected a catalogue of this or an earlier version, found one of a version that this"
+            " software does not know: install the one that wrote it"
         ) from error
     finally:
         engine.dispose()
 
 
-def _is_current(connection: Connection) -> bool:
-    """Whether the schema is this software's; the usual case, which needs no migrations loaded."""
-    versions = "SELECT version_num FROM alembic_version"
-    known = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
-    if connection.exec_driver_sql(known).scalar() is None:
+def _is_current(connection: Connection, path: Path) -> bool:
+    """Whether the schema is this software's; the usual case, which needs no migrations loaded.
+
+    Raises:
+        IntegrityError: it is not one of ours, or a part of it is gone.
+    """
+    there = set(
+        connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars()
+    )
+    if there.isdisjoint(metadata.tables):
+        raise look.damaged(path, "a database without any of its tables")
+    if _VERSIONS not in there:
+        raise look.lacks(path, "table", {_VERSIONS})
+    versions = list(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS}").scalars())  # noqa: S608  a constant
+    if not versions:
+        raise look.damaged(path, "it without its version")
+    if versions != [REVISION]:
         return False
-    return list(connection.exec_driver_sql(versions).scalars()) == [REVISION]
+    if lacking := set(metadata.tables) - there:
+        raise look.lacks(path, "table", lacking)
+    return True
 
 
 def _upgrade(connection: Connection) -> None:

@@ -14,7 +14,7 @@ from gateway.core.admin.second import may_be_one_hand, signed
 from gateway.core.runtime import stamp
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable
+from vault.errors import IntegrityError, KeyUnavailable
 
 LISTED: int = 1000
 
@@ -69,7 +69,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
             ).one()
             try:
                 name = core.store.custody.open_metadata(document).name
-            except KeyUnavailable:
+            except (KeyUnavailable, IntegrityError):
                 name = ""
             over = row.state == access.APPROVED and row.until <= stamp(context.now)
             found.append(

@@ -17,9 +17,9 @@ from msgspec import Meta
 from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from gateway.core import admission, identity, ssh_keys
+from gateway.core import admission, identity, recovery, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
-from gateway.core.admin.second import CONSOLE, founded, who_enrols
+from gateway.core.admin.second import CONSOLE, who_enrols
 from gateway.core.journey.signatures import signers_named
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
@@ -105,12 +105,14 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         )
     check_password(arguments.password)
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
-    keys = [_public(line) for line in arguments.keys]
+    keys = [public(line) for line in arguments.keys]
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
 
     def work(tx: Transaction) -> bool:
         pending = False
+        # Before it is there itself: the third officer is made by the console in the founding days.
+        by = who_enrols(context, tx.connection)
         if arguments.role == "officer":
             pending = check_officer_makers(context, tx.connection)
             if pending and (arguments.password or arguments.totp or not arguments.keys):
@@ -126,9 +128,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
         _check_never_signed(tx.connection, arguments.name, account_id)
-        by = who_enrols(
-            context, tx.connection
-        )  # before this one is there: it may be the last founder
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
@@ -153,7 +152,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             },
         )
         for algorithm, blob in keys:
-            _add_key(
+            add_key(
                 tx,
                 account_id,
                 algorithm,
@@ -427,7 +426,7 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
     """Add a public key to an account, or remove one (then its sessions end)."""
     if bool(arguments.add) == bool(arguments.remove):
         raise Refusal("invalid", "account key: expected one key to add or one to remove")
-    added = _public(arguments.add) if arguments.add else None
+    added = public(arguments.add) if arguments.add else None
 
     def work(tx: Transaction) -> tuple[str, str, str | None]:
         row = account_row(tx.connection, arguments.name)
@@ -444,10 +443,11 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
                 more = {"counts_from": counts or ""}
             else:
                 by = who_enrols(context, tx.connection)
-                mark = _add_key(tx, row.id, *added, context, counts_from=counts, by=by)
+                mark = add_key(tx, row.id, *added, context, counts_from=counts, by=by)
             kind = "account.key_added" if counts else "account.key_pending"
         else:
             mark = arguments.remove
+            _check_removal(context, tx.connection, row, mark)
             changed = tx.connection.execute(
                 update(account_keys)
                 .where(
@@ -459,6 +459,8 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
             )
             if changed.rowcount != 1:
                 raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
+            # One that a recovery gave and that does not count yet: taking it away is an objection.
+            recovery.end(context.core, tx, row.id, context.actor, context.now, mark)
             kind = "account.key_removed"
         context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark, **more)
         return row.id, mark, counts
@@ -468,6 +470,26 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
         context.core.end_sessions(account_id)
         return {"name": arguments.name, "fingerprint": fingerprint}
     return {"name": arguments.name, "fingerprint": fingerprint, "counts_from": counts}
+
+
+def _check_removal(context: Context, connection: Connection, row: Any, mark: str) -> None:
+    """Whether a key of an officer may be removed by whoever asks (raises Refusal).
+
+    One that counts takes an officer's signature: else the console ended a quorum, where it may suspend only.
+    One that does not count yet anybody may remove.
+    """
+    if row.role != "officer":
+        return
+    counts = connection.execute(
+        select(account_keys.c.fingerprint).where(
+            account_keys.c.account_id == row.id,
+            account_keys.c.fingerprint == mark,
+            account_keys.c.removed_at.is_(None),
+            account_keys.c.counts_from <= stamp(context.now),
+        )
+    ).first()
+    if counts is not None:
+        check_officer_makers(context, connection)
 
 
 def _enrol(
@@ -481,7 +503,7 @@ def _enrol(
     waiting = timedelta(hours=context.core.config.disposal.key_waiting_hours)
     counts: str | None = stamp(context.now + waiting)
     if signer == row.id:
-        return _add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
+        return add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
     mark = ssh_keys.fingerprint(blob)
     pending = tx.connection.execute(
         select(account_keys.c.enrolled_by).where(
@@ -492,7 +514,7 @@ def _enrol(
         )
     ).scalar()
     if pending is None:
-        return _add_key(tx, row.id, algorithm, blob, context, counts_from=None, by=signer), None
+        return add_key(tx, row.id, algorithm, blob, context, counts_from=None, by=signer), None
     if pending == signer:
         raise Refusal(
             "exists", f"key {mark}: expected another officer to sign for it, found the same one"
@@ -601,7 +623,7 @@ def check_officer_makers(context: Context, connection: Connection) -> bool:
     Raises:
         Refusal: it has, and no officer signs.
     """
-    ended = founded(connection)
+    ended = recovery.founded(connection)
     if ended and (context.account is None or context.account.role != "officer"):
         raise Refusal(
             "denied",
@@ -611,14 +633,15 @@ def check_officer_makers(context: Context, connection: Connection) -> bool:
     return ended
 
 
-def _public(line: str) -> tuple[str, bytes]:
+def public(line: str) -> tuple[str, bytes]:
+    """Algorithm and blob of a public key line (raises Refusal)."""
     try:
         return ssh_keys.parse_public(line)
     except ssh_keys.KeyFormatError as error:
         raise Refusal("invalid", str(error)) from error
 
 
-def _add_key(
+def add_key(
     tx: Transaction,
     account_id: str,
     algorithm: str,
@@ -628,6 +651,7 @@ def _add_key(
     counts_from: str | None,
     by: str = "",
 ) -> str:
+    """Register a public key for an account; its fingerprint (raises Refusal: someone has it)."""
     mark = ssh_keys.fingerprint(blob)
     owner = tx.connection.execute(
         select(account_keys.c.account_id).where(

@@ -26,6 +26,7 @@ from gateway.core.admin import (
     accounts,
     attestations,
     backups,
+    broken,
     clients,
     clock,
     copies,
@@ -37,6 +38,7 @@ from gateway.core.admin import (
     ledger,
     oversight,
     penalties,
+    recovery,
     retention,
 )
 from gateway.core.admin.context import Context
@@ -48,6 +50,7 @@ from gateway.core.signed import verify_signed
 from gateway.core.tree import Opened
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
+from vault.errors import VaultError
 
 NAMESPACE: Final = "strongroom-act"
 CONSOLE: Final = "console"
@@ -56,11 +59,12 @@ STAFF: Final = ("accountant", "officer", "archivist", "auditor", "admin")
 
 @dataclass(frozen=True)
 class Act:
-    """One act: what does it, the type of its arguments, and who may."""
+    """One act: what does it, the type of its arguments, and who may; `suspended`: one who is, too."""
 
     run: Callable[[Context, Any], Awaitable[Any]]
     arguments: type[Any]
     roles: tuple[str, ...]
+    suspended: bool = False
 
 
 _ADMIN: Final = (CONSOLE, "admin")
@@ -82,6 +86,9 @@ ACTS: Final[dict[str, Act]] = {
     "account.totp": Act(factors.totp, accounts.Named, (*_ADMIN, "officer")),
     "account.password": Act(factors.password, factors.Password, (*_ADMIN, "officer")),
     "account.vouch": Act(accounts.vouch, accounts.Named, ("officer",)),
+    "account.recover": Act(recovery.recover, recovery.Recover, ("officer",)),
+    "account.cancel-recovery": Act(recovery.cancel, recovery.Named, ("officer",), suspended=True),
+    "account.review-recovery": Act(recovery.review, recovery.Nothing, ("officer",)),
     "account.grant": Act(accounts.grant, accounts.Grant, _ADMIN),
     "account.revoke": Act(accounts.revoke, accounts.Grant, _ADMIN),
     "access.list": Act(access.list_all, access.ListAll, _READERS),
@@ -95,6 +102,7 @@ ACTS: Final[dict[str, Act]] = {
     "document.reclassify": Act(
         documents.reclassify, documents.Reclassify, ("accountant", "officer")
     ),
+    "document.restore": Act(documents.restore, documents.Restore, (*_ADMIN, "officer")),
     "document.export": Act(documents.export, documents.Named, ("accountant", "officer")),
     "hold.place": Act(holds.place, holds.Place, _READERS),
     "hold.release": Act(holds.release, holds.Release, ("officer",)),
@@ -192,7 +200,7 @@ class AdminSession(Session):
         act = ACTS.get(call.act)
         if act is None:
             raise Refusal("unsupported", f"act {call.act[:64]!r}: expected a known one, found none")
-        account = await self._signer(call) if call.account else None
+        account = await self._signer(call, suspended=act.suspended) if call.account else None
         role = account.role if account else CONSOLE
         if role not in act.roles:
             raise Refusal(
@@ -206,14 +214,19 @@ class AdminSession(Session):
             raise Refusal("invalid", _sentence(call.act, str(error))) from error
         actor = account.id if account else f"{CONSOLE}:{self._uid}"
         context = Context(self.core, self.core.now(), actor, account, self._desk)
-        result = await act.run(context, arguments)
+        try:
+            result = await act.run(context, arguments)
+        except VaultError as error:
+            if error.owner is None:
+                raise
+            raise Refusal("failed", await broken.explain(self.core, error)) from error
         if isinstance(result, Opened):
             return result.reply, result.descriptor
         if isinstance(result, AdminAnswer):
             return result, None
         return AdminAnswer(result), None
 
-    async def _signer(self, call: AdminCall) -> Account:
+    async def _signer(self, call: AdminCall, *, suspended: bool) -> Account:
         """The account that signed an act, proven by its key (raises Refusal)."""
         if call.statement != act_statement(call.act, call.arguments, call.account, self._challenge):
             raise Refusal("denied", f"act {call.act}: expected a signature over this very act")
@@ -228,6 +241,7 @@ class AdminSession(Session):
                 subject=f"act {call.act}",
                 now=self.core.now(),
                 zone=ZoneInfo(self.core.config.login.time_zone),
+                suspended=suspended,
             )
             return account
 

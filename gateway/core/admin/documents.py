@@ -9,18 +9,18 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import access
+from gateway.core import access, backup_documents
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.second import TwoOfficers
 from gateway.core.journey import review
 from gateway.core.journey.judgement import UNJUDGED
-from gateway.core.journey.lifecycle import READABLE, State
+from gateway.core.journey.lifecycle import READABLE, STORED, State
 from gateway.core.tree import Opened
 from gateway.errors import Refusal
-from gateway.wire.messages import Readable
+from gateway.wire.messages import AdminAnswer, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable
+from vault.errors import IntegrityError, KeyUnavailable
 
 Limit = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -42,6 +42,13 @@ class Named(msgspec.Struct, forbid_unknown_fields=True):
     document: str
 
 
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `document.restore`: documents, and the backup target ("" for the only one)."""
+
+    documents: Annotated[list[str], Meta(min_length=1, max_length=1000)]
+    target: str = ""
+
+
 class Release(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `document.release`; the class is optional where the inspector proposed one."""
 
@@ -60,12 +67,16 @@ class Reclassify(msgspec.Struct, forbid_unknown_fields=True):
 
 def describe(context: Context, row: Row[Any], names: dict[str, str]) -> dict[str, Any]:
     """A document as every listing shows it. Field names stay, once shipped."""
+    name = sha256 = ""
+    more: dict[str, Any] = {}
     try:
         metadata = context.core.store.custody.open_metadata(row)
         name, sha256 = metadata.name, metadata.sha256.hex()
-    except KeyUnavailable:
-        name, sha256 = "", ""
-    return {
+    except (KeyUnavailable, IntegrityError) as error:
+        # One that does not open hides no other; of a destroyed one there is nothing to open.
+        if row.state in STORED:
+            more = {"problem": f"{error}; `strongroom check` says what to do"}
+    return more | {
         "id": row.id,
         "client": names.get(row.client_id, ""),
         "name": name,
@@ -149,7 +160,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
         }
         try:
             metadata = context.core.store.custody.open_metadata(row)
-        except KeyUnavailable:
+        except (KeyUnavailable, IntegrityError):
             return shown
         return shown | {
             "path": metadata.path,
@@ -211,6 +222,23 @@ async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
         "record_class": row.record_class if permit.waiting else arguments.record_class,
         "waiting": permit.waiting,
     }
+
+
+async def restore(context: Context, arguments: Restore) -> AdminAnswer:
+    """Bring sealed files that are missing or damaged back from a backup; exit code 1 if one is not."""
+
+    def look(connection: Connection) -> list[str]:
+        return [document_row(connection, each).id for each in arguments.documents]
+
+    done = await backup_documents.restore(
+        context.core,
+        context.desk,
+        await context.core.read(look),
+        arguments.target,
+        context.actor,
+    )
+    refused = any(each.outcome != backup_documents.RESTORED for each in done)
+    return AdminAnswer({"documents": msgspec.to_builtins(done)}, 1 if refused else 0)
 
 
 async def export(context: Context, arguments: Named) -> Opened:

@@ -11,8 +11,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import access, backups, errands, fixity, publication, quotas, scanner
-from gateway.core.admin import accounts, clock, penalties, second
+from gateway.core import access, backups, errands, fixity, publication, quotas, recovery, scanner
+from gateway.core.admin import accounts, broken, clock, penalties, second
 from gateway.core.admin.context import Context
 from gateway.core.journey import dispose
 from gateway.core.journey.lifecycle import State
@@ -93,7 +93,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     }
     last = msgspec.json.encode(LastCheck.of(context.now, findings)).decode()
     await core.write(lambda tx: settings.put(tx.connection, SETTING_CHECK, last))
-    if arguments.read_data:
+    if arguments.read_data and not core.store.catalogue.ledger.fault:
         outcome = len(findings)
         await core.write(
             lambda tx: core.record(
@@ -158,6 +158,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
             },
             "clamd": scanner.seen(connection),
             "second_signatures": second.waiting(connection, context.now),
+            "quorum": recovery.state(connection, context.now),
             "now": stamp(context.now),
         }
 
@@ -171,6 +172,9 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["mismatches"] = core.logins.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await accounts.enrolments(core, context.now)
+    data["ledger"]["fault"] = core.store.catalogue.ledger.fault
+    data["keyrings_broken"] = await core.read(lambda c: broken.known(core, c))
+    data["changed_at_rest"] = core.store.changed_at_rest
     data["check"] = await core.read(_last_check)
     data["serving"] = context.desk is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)

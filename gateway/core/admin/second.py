@@ -16,8 +16,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
+from gateway.core import recovery
 from gateway.core.admin.context import Context
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
@@ -26,7 +27,6 @@ from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.store import Transaction
 
 WAITS: Final = timedelta(days=7)
-FOUNDERS: Final = 3  # officers that the console may make; with the third the beginner's rule ends
 CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`
 
 
@@ -120,20 +120,12 @@ def waiting(connection: Connection, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def founded(connection: Connection) -> bool:
-    """Whether there are or were enough officers, so that the console makes none any more."""
-    ever = connection.execute(
-        select(func.count()).select_from(accounts).where(accounts.c.role == "officer")
-    ).scalar_one()
-    return int(ever) >= FOUNDERS
-
-
 def who_enrols(context: Context, connection: Connection) -> str:
     """Who answers for a key, password or code given to an account now; "" in the founding days.
 
     An officer who signs for another one then is not asked for a second: the console could do it unsigned.
     """
-    if not founded(connection):
+    if not recovery.founded(connection):
         return ""
     if context.account is not None and context.account.role == "officer":
         return context.account.id
@@ -144,11 +136,11 @@ def may_be_one_hand(connection: Connection, account_id: str, officer_id: str) ->
     """Whether an account may be held by an officer, or by whoever sits at the console with one.
 
     So it may if a way to log in was given to it by the console, or by this very officer; an officer's own
-    account was made by two.
+    account was made by two, unless a recovery that nobody has reviewed gave it its key.
     """
     row = connection.execute(select(accounts).where(accounts.c.id == account_id)).one()
     if row.role == "officer":
-        return False
+        return recovery.unreviewed(connection, account_id)
     makers = set(
         connection.execute(
             select(account_keys.c.enrolled_by).where(

@@ -17,10 +17,11 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, exists, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core import backup_places
+from gateway.core import backup_places, recovery
 from gateway.core.journey import rotate, verify
 from gateway.core.journey.dispose import DONE
 from gateway.core.journey.signatures import approvals_of, sanitisations_of, witnesses_of
@@ -49,6 +50,7 @@ from vault.certificate import (
     Gateway,
     LedgerProof,
     Outcome,
+    Recovery,
     RegisterEntry,
     canonical,
     certificate_to_json,
@@ -331,6 +333,10 @@ def _raise(
         copies=copies if claim_for(checks, copies, sanitised) == level else body.copies,
         witnesses=witnesses,
         sanitisations=sanitised,
+        # What was stated once stays, reviewed or not: a follow-up takes nothing back.
+        unreviewed_recovery=recovery_of(tx.connection, now)
+        if body.unreviewed_recovery is UNSET
+        else body.unreviewed_recovery,
     )
     _bind(core, tx, batch.id, progress, raised)
     return True
@@ -416,4 +422,16 @@ def _body(
         checks=checks,
         sanitisations=sanitised,
         limits=LIMITS,
+        unreviewed_recovery=recovery_of(connection, now),
+    )
+
+
+def recovery_of(connection: Connection, now: datetime) -> Recovery | UnsetType:
+    """The recovery of a lost quorum that stands unreviewed, as certificates state it."""
+    found = recovery.standing(connection, now)
+    if not found:
+        return UNSET
+    return Recovery(
+        since=datetime.fromisoformat(found[0].counts_from),
+        accounts=tuple(dict.fromkeys(row.name for row in found)),
     )

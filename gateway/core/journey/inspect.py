@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -92,6 +93,7 @@ class Fixity:
 
     row: Row[Any]
     result: asyncio.Future[bool]
+    descriptor: int | None = None  # another file than the stored one, the asker's
     asked: float = field(default_factory=time.monotonic)
 
 
@@ -173,7 +175,10 @@ class InspectionDesk:
             with step("inspect.claim"):
                 metadata = core.store.custody.open_metadata(row)
                 key = core.store.custody.document_key(row)
-                descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
+                if fixity is None or fixity.descriptor is None:
+                    descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
+                else:
+                    descriptor = _read_only(fixity.descriptor)
         except VaultError as error:
             if fixity is not None:
                 self._busy.pop(marked, None)
@@ -218,25 +223,32 @@ class InspectionDesk:
             await asyncio.sleep(CLOSING_LOOK)
         return False
 
-    async def fixity(self, row: Row[Any]) -> bool:
+    async def fixity(self, row: Row[Any], descriptor: int | None = None) -> bool:
         """Have a document read whole by an inspector; whether it still is what was received.
+
+        Args:
+            descriptor: a sealed file to be read in the stored one's place; it stays the caller's.
 
         Raises:
             NotRead: no inspector asks for work, or the one that read it went away.
             VaultError: the document can't be opened.
         """
-        request = Fixity(row, asyncio.get_running_loop().create_future())
+        request = Fixity(row, asyncio.get_running_loop().create_future(), descriptor)
         self._fixity.append(request)
         self._core.inspection_work.set()
-        while True:
-            done, _ = await asyncio.wait([request.result], timeout=5.0)
-            if done:
-                return request.result.result()
-            if request in self._fixity and time.monotonic() - self._asked_at > 2 * CLAIM_WAIT:
+        try:
+            while True:
+                done, _ = await asyncio.wait([request.result], timeout=5.0)
+                if done:
+                    return request.result.result()
+                if request in self._fixity and time.monotonic() - self._asked_at > 2 * CLAIM_WAIT:
+                    raise NoReader(
+                        f"document {row.id}: expected an inspector to read it, found none running"
+                    )
+        finally:
+            # Nobody else may be handed a file that its asker has closed.
+            if request in self._fixity:
                 self._fixity.remove(request)
-                raise NoReader(
-                    f"document {row.id}: expected an inspector to read it, found none running"
-                )
 
     async def begin_part(self, claimed: Claimed, name: str, name_bytes: bytes = b"") -> Upload:
         """Begin a document found inside the claimed one (raises Refusal).
@@ -536,6 +548,11 @@ class InspectionDesk:
     async def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect
         return "" if settings_.clamd == "off" else settings_.clamd_address
+
+
+def _read_only(descriptor: int) -> int:
+    """A descriptor of the same file that lets nobody write; the caller's to close."""
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[Any] | None:

@@ -279,13 +279,19 @@ class ClientView(View):
     # ── inside ──
 
     def _keyring(self) -> Keyring:
-        """The client's keys (raises Refusal once the client has ended)."""
+        """The client's keys (raises Refusal once the client has ended, VaultError if they don't open)."""
         try:
             return self.core.store.custody.keyring(self.client_id)
         except KeyUnavailable as error:
+            if self.core.store.catalogue.read(self._is_open):
+                raise  # lost, which is another thing than ended
             raise Refusal(
                 "denied", "This client is closed; nothing is taken in for it any more."
             ) from error
+
+    def _is_open(self, connection: Connection) -> bool:
+        wanted = select(clients.c.state).where(clients.c.id == self.client_id)
+        return connection.execute(wanted).scalar() == "open"
 
     def _folder_index(self, name: str) -> bytes:
         key = self._keyring().secrets[SECRET_INDEX]

@@ -37,7 +37,7 @@ from vault.errors import VaultError
 
 MAX_HANDLES: Final = 64
 NAMES_AT_ONCE: Final = 100
-FAILED: Final = "The gateway could not do this now. Its administrator has been told."
+FAILED: Final = "This can't be done at the moment. Please try again later."
 
 STATUS_OF: Final[dict[str, int]] = {
     "not_found": p.NO_SUCH_FILE,
