@@ -67,7 +67,7 @@ def signer(armored: str, text: str, namespace: str) -> str:
     return "SHA256:" + b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
-def enrolled(each: dict, due: datetime, owners: dict[str, str]) -> str:
+def enrolled(each: dict, due: datetime, owners: dict) -> str:
     """Check how the key of one signature came to its account, where that is stated; say how it did."""
     if (stated := each.get("enrolment")) is None:
         return "how its key was enrolled is not stated"
@@ -85,11 +85,14 @@ def enrolled(each: dict, due: datetime, owners: dict[str, str]) -> str:
     if "decision" in each or each.get("role") == "officer":
         sole = hands == [me] or (me not in hands and len(set(hands)) + root > 1)
         need(by == "founding" or sole, f"key of {who}: enrolled {named} alone")
-    people = [me, *hands]
-    pairs = [(key, who), *people, *((number, name) for name, number in people)]
-    for one, other in pairs:
-        found = owners.setdefault(one, other)
-        need(found == other, f"{one}: it belongs to both {found} and {other}")
+    then = {me, *hands}  # names and ids as they were at one moment
+    single = len({name for name, _ in then}) == len({number for _, number in then}) == len(then)
+    need(single, f"key of {who}: of those who enrolled it, one has two names or two have one")
+    found = owners.setdefault(key, me)
+    need(found[1] == me[1], f"{key}: it belongs to both {found[0]} and {who}")
+    if "role" in each:
+        found = owners.setdefault(me[1], me)
+        need(found == me, f"{me[1]}: it belongs to both {found[0]} and {who}")
     return f"enrolled {added} {named}, counts from {counts}"
 
 

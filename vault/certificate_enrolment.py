@@ -12,8 +12,9 @@ Rules, for each signature whose enrolment is stated (certificates made before sa
 2. A key that approves, or an officer's that witnesses, was enrolled by its owner, by two others, by one other
    and the holder of the root key (the recovery of a lost quorum), or in the founding days. Other accounts are
    the console's to make, and an officer may answer for one: it is said.
-3. A key, an account and an account's id belong together: none of them appears with two of another. Enough
-   people and enough keys approved, whichever is fewer.
+3. A key is one account's, told by its id; nobody approves or witnesses twice; those named in one enrolment
+   have a name and an id each. Enough people and enough keys approved, whichever is fewer. Names are those
+   of the moment: an account can be renamed, and then signs under another name than it had.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Enrolment(Part, frozen=True, kw_only=True):
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
     """A signature as the rules look at it: whose, by which key, and by when the key had to count.
 
-    `approves`: it is an approval; `strict`: rule 2 holds for it.
+    `approves`: it is an approval; `once`: one of those of whom each signs once (rule 3); `strict`: rule 2
+    holds for it.
     """
 
     account: str
@@ -72,6 +74,7 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     enrolment: Enrolment | UnsetType
     due: datetime
     approves: bool
+    once: bool
     strict: bool
 
 
@@ -86,7 +89,7 @@ def check_enrolments(signatures: Sequence[Signed], approvers: int) -> str:
     """
     seen: list[str] = []
     silent: list[str] = []
-    owners: dict[str, str] = {}
+    owners: dict[str, Enroller] = {}
     for each in signatures:
         if each.enrolment is UNSET:
             silent.append(each.account)
@@ -152,21 +155,30 @@ def _check(signed: Signed, enrolment: Enrolment) -> str:
     return f"the key of {signed.account} was enrolled {told(signed.account, enrolment)} on {day}"
 
 
-def _check_one_person(owners: dict[str, str], signed: Signed, enrolment: Enrolment) -> None:
+def _check_one_person(owners: dict[str, Enroller], signed: Signed, enrolment: Enrolment) -> None:
     """Rule 3: what was seen together before is seen together again."""
-    pairs = [
-        ("key", signed.fingerprint, signed.account),
-        ("id", enrolment.account_id, signed.account),
-        ("account", signed.account, enrolment.account_id),
-    ]
-    if not isinstance(enrolment.enrolled_by, str):
-        for each in enrolment.enrolled_by:
-            pairs.append(("id", each.account_id, each.account))
-            pairs.append(("account", each.account, each.account_id))
-    for kind, it, owner in pairs:
-        found = owners.setdefault(f"{kind} {it}", owner)
-        if found != owner:
-            raise CertificateError(f"{kind} {it}: expected one owner, found {found} and {owner}")
+    signer = Enroller(account=signed.account, account_id=enrolment.account_id)
+    found = owners.setdefault(f"key {signed.fingerprint}", signer)
+    if found.account_id != signer.account_id:
+        raise _two_owners(f"key {signed.fingerprint}", found.account, signer.account)
+    if signed.once:
+        subject = f"id {signer.account_id}"
+        found = owners.setdefault(subject, signer)
+        if found.account != signer.account:
+            raise _two_owners(subject, found.account, signer.account)
+    then = {signer.account: signer.account_id}
+    ids = {signer.account_id: signer.account}
+    for each in () if isinstance(enrolment.enrolled_by, str) else enrolment.enrolled_by:
+        own = then.setdefault(each.account, each.account_id)
+        if own != each.account_id:
+            raise _two_owners(f"account {each.account}", own, each.account_id)
+        name = ids.setdefault(each.account_id, each.account)
+        if name != each.account:
+            raise _two_owners(f"id {each.account_id}", name, each.account)
+
+
+def _two_owners(subject: str, first: str, second: str) -> CertificateError:
+    return CertificateError(f"{subject}: expected one owner, found {first} and {second}")
 
 
 def _and(names: Iterable[str]) -> str:

@@ -309,7 +309,7 @@ def _enrolments(context: _Context) -> str:
     signatures = [
         Signed(
             account=item.account, fingerprint=item.fingerprint, enrolment=item.enrolment, due=due,
-            approves=isinstance(item, Approval), strict=strict,
+            approves=isinstance(item, Approval), once=not isinstance(item, Sanitisation), strict=strict,
         )
         for item, due, strict in facts
     ]  # fmt: skip

@@ -201,6 +201,61 @@ def test_what_becomes_of_a_key_after_it_signed_changes_no_certificate(house):
     run(journey())
 
 
+def test_an_account_that_is_renamed_after_it_signed_is_named_as_it_signed(house):
+    """Before the certificate, and before a follow-up that the same person adds to."""
+
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        house.keys["officer2"] = await give(house, "officer2", "officer1", "officer3")
+        house.clock.advance(hours=73)
+        house.restart()
+        (batch,) = await house.act("disposal.propose")
+        await house.approve(batch["id"], "officer1")
+        await house.act("account.rename", by="officer3", name="officer1", to="chief")
+        house.keys["chief"] = house.keys["officer1"]
+        await house.approve(batch["id"], "officer2")
+        done = await house.act("disposal.execute", by="officer3", id=batch["id"])
+        first, _, _ = await verified(house, done["certificate"])
+        assert [each["account"] for each in first["approvals"]] == ["officer1", "officer2"]
+        (named, _) = first["approvals"][1]["enrolment"]["enrolled_by"]
+        assert (named["account"], named["account_id"]) == (
+            "chief",
+            first["approvals"][0]["enrolment"]["account_id"],
+        )
+        await attest(house, "auditor", batch["id"], "witness")
+        await house.act("account.rename", name="auditor", to="watcher")
+        today = {**MEDIUM, "performed_on": house.clock().date().isoformat()}
+        done = await attest(house, "chief", batch["id"], "sanitised", **today)
+        body, _, _ = await verified(house, done["certificate"])
+        assert body["approvals"] == first["approvals"]
+        assert body["witnesses"][0]["account"] == "auditor"
+        assert body["sanitisations"][0]["account"] == "chief"
+
+    run(journey())
+
+
+def test_a_name_that_somebody_signed_under_goes_to_nobody_else(house):
+    """Or two people in one certificate would have one name."""
+
+    async def journey():
+        await house.filed("note.txt", record_class=NOTE)
+        (batch,) = await house.act("disposal.propose")
+        await house.approve(batch["id"], "officer1")
+        await house.act("account.rename", by="officer2", name="officer1", to="chief")
+        line = sshsig.public_line(Ed25519PrivateKey.generate())
+        for taken in (
+            house.act("account.rename", by="officer3", name="officer2", to="officer1"),
+            house.act("account.add", name="officer1", role="auditor", keys=[line]),
+        ):
+            refusal = await house.refused(taken)
+            assert (refusal.code, "signed under" in refusal.message) == ("exists", True)
+        await house.act("account.rename", name="auditor", to="watcher")
+        await house.act("account.add", name="auditor", role="auditor", keys=[line])
+        await house.act("account.rename", by="officer2", name="chief", to="officer1")
+
+    run(journey())
+
+
 def test_a_key_of_one_account_signs_nothing_on_the_batch_for_another(house):
     """An approver's key that was taken back and given to the administrator: one hand, two names."""
 

@@ -94,6 +94,16 @@ def stated_of_media(**changes: Any) -> Body:
     )  # fmt: skip
 
 
+def renamed(to: str) -> Body:
+    """A sanitisation that the first approver states under another name, with the key that approved."""
+    mine = enrolment("officer-chen")
+    word = sanitisation(account=to, enrolment=mine)
+    return msgspec.structs.replace(
+        enrolled(), sanitisations=(word,), copies=COPIES[:2],
+        claim=make_body(copies=COPIES[:2], sanitisations=(word,)).claim,
+    )  # fmt: skip
+
+
 SOUND = {
     "by its owner": li("officer-li"),
     "in the founding days": li(),
@@ -105,7 +115,14 @@ SOUND = {
     "a witness who is an officer": watched("officer-chen", "officer-sun", role="officer"),
     "a witness enrolled after the proposal": watched(counts_from=PROPOSED + timedelta(hours=5)),
     "a sanitisation": stated_of_media(),
-}
+    "a sanitisation by an approver of another name since": renamed("officer-wen"),
+    "an enroller of another name since": enrolled(
+        li=enrolment("officer-li", enrolled_by=(
+            Enroller(account="officer-wen", account_id=account_id("officer-chen")),
+            Enroller(account="officer-sun", account_id=account_id("officer-sun")),
+        )),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -194,7 +211,7 @@ REFUSED: dict[str, tuple[Body, str, str]] = {
             Enroller(account="officer-xu", account_id="01X"),
         )),
         "found it enrolled by officer-sun and officer-xu",
-        "01X: it belongs to both officer-sun and officer-xu",
+        "key of officer-li: of those who enrolled it, one has two names or two have one",
     ),
     "one enroller with two ids": (
         li("officer-sun", "officer-sun", enrolled_by=(
@@ -202,7 +219,7 @@ REFUSED: dict[str, tuple[Body, str, str]] = {
             Enroller(account="officer-sun", account_id="01Y"),
         )),
         "account officer-sun: expected one owner, found 01X and 01Y",
-        "officer-sun: it belongs to both 01X and 01Y",
+        "key of officer-li: of those who enrolled it, one has two names or two have one",
     ),
 }  # fmt: skip
 

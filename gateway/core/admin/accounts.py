@@ -20,6 +20,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from gateway.core import admission, identity, recovery, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
 from gateway.core.admin.second import CONSOLE, who_enrols
+from gateway.core.journey.signatures import signers_named
 from gateway.core.runtime import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -110,8 +111,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
     def work(tx: Transaction) -> bool:
         pending = False
-        # Before it is there itself: the third officer is made by the console in the founding days.
-        by = who_enrols(context, tx.connection)
         if arguments.role == "officer":
             pending = check_officer_makers(context, tx.connection)
             if pending and (arguments.password or arguments.totp or not arguments.keys):
@@ -126,6 +125,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
+        check_never_signed(tx.connection, arguments.name, account_id)
+        # Before this one is there: it may be the last founder.
+        by = who_enrols(context, tx.connection)
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
@@ -349,6 +351,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.to)
         ).scalar():
             raise Refusal("exists", f"account {arguments.to}: expected a new name, found it in use")
+        check_never_signed(tx.connection, arguments.to, row.id)
         tx.connection.execute(
             update(accounts).where(accounts.c.id == row.id).values(name=arguments.to)
         )
@@ -358,6 +361,16 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
     account_id = await context.core.write(work)
     context.core.end_sessions(account_id)
     return {"id": account_id, "name": arguments.to}
+
+
+def check_never_signed(connection: Connection, name: str, account_id: str) -> None:
+    """A name in a certificate is one person's: what another signed under it stays under it."""
+    if signers_named(connection, name) - {account_id}:
+        raise Refusal(
+            "exists",
+            f"account {name}: expected a name that nobody else has signed under, found one of an account that"
+            " was renamed",
+        )
 
 
 def check_not_officer(context: Context, name: str) -> None:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Row, select
 
 from gateway.core import enrolments
 from vault import sshsig
-from vault.catalogue.schema import accounts, approvals, sanitisations
+from vault.catalogue.schema import approvals, sanitisations
 from vault.certificate import Approval, Sanitisation, Witness
 
 WITNESSED: Final = "witness"  # in `approvals.decision`
+_ACCOUNT: Final = "account: "  # the line of a statement (`vault.certificate_statements`)
 
 
 class Medium(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,7 +37,7 @@ def approvals_of(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
     """Those who approved a batch."""
     return tuple(
         Approval(
-            account=row.name,
+            account=_signed_as(row.statement),
             role=row.role,
             decision=row.decision,
             signed_at=datetime.fromisoformat(row.signed_at),
@@ -53,7 +54,7 @@ def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
     """Those who signed that they watched a destruction."""
     return tuple(
         Witness(
-            account=row.name,
+            account=_signed_as(row.statement),
             role=row.role,
             signed_at=datetime.fromisoformat(row.signed_at),
             fingerprint=sshsig.fingerprint(bytes(row.key)),
@@ -68,8 +69,7 @@ def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
 def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
     """The media that a person has reported sanitised for a batch."""
     rows = connection.execute(
-        select(sanitisations, accounts.c.name)
-        .join(accounts, accounts.c.id == sanitisations.c.account_id)
+        select(sanitisations)
         .where(sanitisations.c.batch_id == batch_id)
         .order_by(sanitisations.c.recorded_at, sanitisations.c.id)
     ).all()
@@ -84,7 +84,7 @@ def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisatio
                 performed_on=facts.performed_on,
                 place=facts.place,
                 recorded_at=datetime.fromisoformat(row.recorded_at),
-                account=row.name,
+                account=_signed_as(row.statement),
                 fingerprint=sshsig.fingerprint(bytes(row.key)),
                 statement=bytes(row.statement).decode(),
                 signature=row.signature,
@@ -94,12 +94,27 @@ def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisatio
     return tuple(found)
 
 
+def signers_named(connection: Connection, name: str) -> set[str]:
+    """The ids of the accounts that signed something on a batch under this name."""
+    return {
+        row.account_id
+        for table in (approvals, sanitisations)
+        for row in connection.execute(select(table.c.account_id, table.c.statement))
+        if _signed_as(row.statement) == name
+    }
+
+
+def _signed_as(statement: bytes) -> str:
+    """The name that someone signed under: the statement's, as an account can have been renamed since."""
+    lines = bytes(statement).decode().split("\n")
+    return next(line for line in lines if line.startswith(_ACCOUNT)).removeprefix(_ACCOUNT)
+
+
 def _decided(connection: Connection, batch_id: str, decision: str) -> list[Row[Any]]:
     return list(
         connection.execute(
-            select(approvals, accounts.c.name)
-            .join(accounts, accounts.c.id == approvals.c.account_id)
+            select(approvals)
             .where(approvals.c.batch_id == batch_id, approvals.c.decision == decision)
-            .order_by(approvals.c.signed_at, accounts.c.name)
+            .order_by(approvals.c.signed_at, approvals.c.account_id)
         )
     )
