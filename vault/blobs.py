@@ -287,9 +287,8 @@ class LocalBlobStore:
         return self._tells
 
     def path(self, blob_id: str) -> Path:
-        """Where a file of this id lies, in its folder or another, for whoever has to be told."""
-        own = self._object(blob_id)
-        return own if own.exists() else next(self._objects.glob(f"*/{blob_id}"), own)
+        """Where a file of this id lies, in its folder or another."""
+        return next(self._objects.glob(f"*/{blob_id}"), self._object(blob_id))
 
     def size(self, blob_id: str) -> int:
         """Return the sealed size of a published blob; see `BlobStore`."""

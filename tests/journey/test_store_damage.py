@@ -15,8 +15,12 @@ from pathlib import Path
 import pytest
 
 from gateway.core import main as core_main
+from tests.journey.test_backup_drill import content, drill
 from tests.support.house import House, run
 from tests.unit.cli_here import Program
+from vault.ledger import LedgerError
+
+__all__ = ["drill"]  # a fixture
 
 OPENING = (["status"], ["check"], ["ledger", "verify"], ["keys", "status"], ["core"])
 FOREIGN = re.compile(
@@ -292,3 +296,24 @@ def test_a_page_that_can_not_be_read_is_one_finding_and_the_rest_is_looked_at(st
     assert re.search(r"expected a whole database, found (\d+|so many) faults in it", done.out)
     assert "strongroom backup restore" in done.out
     assert not FOREIGN.search(done.out), done.out
+
+
+def test_no_backup_is_made_of_a_ledger_that_was_cut_and_the_newest_one_brings_it_back(
+    drill, tmp_path
+):
+    async def journey():
+        await drill.filed("a.xml", b"kept")
+        await drill.act("ledger.checkpoint")
+        made = await drill.back_up()
+        drill.core.close()
+        CUTS["five entries"][0](drill.folder / "vault" / "catalogue.sqlite3")
+        drill.open()
+        with pytest.raises(LedgerError, match="its end was cut off"):
+            await drill.back_up()
+        assert [path.name for path in (drill.place / "snapshots").iterdir()] == [made["backup"]]
+        there = drill.restored(tmp_path / "elsewhere")
+        assert await there.is_whole()
+        assert await content(there, "a.xml") == b"kept"
+        there.close()
+
+    run(journey())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -92,6 +94,29 @@ def test_a_store_that_others_can_look_into_is_a_problem(made, name: str) -> None
     path = made.folder / "vault" / name
     path.chmod(path.stat().st_mode | 0o004)
     assert about(look(made), f"store {path}").count("problem") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("config.toml", 0o666), ("root.key", 0o644), ("vault", 0o755), ("vault/keyrings", 0o750)],
+)
+def test_the_chmod_that_a_finding_names_mends_it(made, name: str, mode: int) -> None:
+    (made.folder / name).chmod(mode)
+    named = [
+        found[0]
+        for finding in look(made)
+        if finding.level == "problem" and (found := re.match(r"chmod \S+ \S+[^; ]", finding.mend))
+    ]
+    assert len(named) == 1
+    subprocess.run(named[0].split(), check=True, timeout=10)
+    assert [finding for finding in look(made) if finding.level == "problem"] == []
+
+
+def test_a_catalogue_that_is_gone_beside_keyrings_is_not_to_be_made_anew(made) -> None:
+    (made.folder / "vault" / "catalogue.sqlite3").unlink()
+    (finding,) = (each for each in look(made) if each.subject.startswith("store "))
+    assert "do not make a new store here" in finding.mend
+    assert "`strongroom backup restore`" in finding.mend
 
 
 def test_a_missing_store_is_a_problem_and_is_not_made(made) -> None:

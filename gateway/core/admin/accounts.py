@@ -111,8 +111,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
     def work(tx: Transaction) -> bool:
         pending = False
-        # Before it is there itself: the third officer is made by the console in the founding days.
-        by = who_enrols(context, tx.connection)
         if arguments.role == "officer":
             pending = check_officer_makers(context, tx.connection)
             if pending and (arguments.password or arguments.totp or not arguments.keys):
@@ -127,7 +125,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.name)
         ).scalar():
             raise Refusal("exists", f"account {arguments.name}: expected a new one, found it there")
-        _check_never_signed(tx.connection, arguments.name, account_id)
+        check_never_signed(tx.connection, arguments.name, account_id)
+        # Before this one is there: it may be the last founder.
+        by = who_enrols(context, tx.connection)
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
@@ -351,7 +351,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
             select(accounts.c.id).where(accounts.c.name == arguments.to)
         ).scalar():
             raise Refusal("exists", f"account {arguments.to}: expected a new name, found it in use")
-        _check_never_signed(tx.connection, arguments.to, row.id)
+        check_never_signed(tx.connection, arguments.to, row.id)
         tx.connection.execute(
             update(accounts).where(accounts.c.id == row.id).values(name=arguments.to)
         )
@@ -363,7 +363,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
     return {"id": account_id, "name": arguments.to}
 
 
-def _check_never_signed(connection: Connection, name: str, account_id: str) -> None:
+def check_never_signed(connection: Connection, name: str, account_id: str) -> None:
     """A name in a certificate is one person's: what another signed under it stays under it."""
     if signers_named(connection, name) - {account_id}:
         raise Refusal(

@@ -22,7 +22,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.core import recovery
-from gateway.core.admin.accounts import NAME, add_key, public
+from gateway.core.admin.accounts import NAME, add_key, check_never_signed, public
 from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.second import signed
 from gateway.core.clock import TOLERANCE
@@ -178,6 +178,7 @@ def _checked_proof(context: Context, arguments: Recover, officer: str) -> str:
 
 def _new_officer(tx: Transaction, name: str, now: datetime) -> str:
     account_id = new_id(now)
+    check_never_signed(tx.connection, name, account_id)
     tx.connection.execute(
         insert(accounts),
         {
