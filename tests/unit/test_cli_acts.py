@@ -241,6 +241,8 @@ def replay(made: Installation, desk: Desk, again: Desk) -> None:
     (call,) = sent
     with pytest.raises(Refusal, match="a signature over this very act"):
         again._call(call)
+    done = desk.act("hold.release", {"hold": hold}, person("officer2", made.key("officer2")))
+    assert done.data["released_at"]
 
 
 def test_a_statement_signed_once_is_no_second_act(made: Installation) -> None:
