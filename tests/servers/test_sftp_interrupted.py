@@ -324,8 +324,8 @@ def test_one_clients_interrupted_uploads_do_not_shut_intake_for_others(template,
             held += 1
             if held > 20:
                 break
-            until(lambda n=held: len(gateway.partials()) + len(expired(gateway)) >= n, 10)
-        until(lambda: shutil.disk_usage(small_disk).free >= 2 * floor, 20)
+            until(lambda n=held: len(gateway.partials()) + len(expired(gateway)) >= n, 60)
+        until(lambda: shutil.disk_usage(small_disk).free >= 2 * floor, 60)
         assert gateway.partials()  # no more of them went than had to
         with gateway.paramiko() as client, client.open("/inbox/whole", "wb") as remote:
             remote.write(bytes(2 * MIB))
