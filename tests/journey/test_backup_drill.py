@@ -23,7 +23,7 @@ from gateway.errors import Refusal
 from tests.support.house import House, run
 from vault import backup
 from vault import restore as vault_restore
-from vault.catalogue.schema import backup_blobs, documents, ledger_entries
+from vault.catalogue.schema import backup_blobs, clients, documents, ledger_entries
 from vault.catalogue.schema import backups as backups_table
 from vault.errors import IntegrityError, KeyUnavailable, PlaceError, StoreExists, WrongRootKey
 from vault.keyring import KeyringStore
@@ -727,6 +727,23 @@ def test_the_last_backups_stay_whatever_their_dates_and_one_from_the_future_is_n
         run(journey())
     finally:
         house.close()
+
+
+def test_a_backup_says_whose_documents_in_it_open_for_nobody(drill):
+    async def journey():
+        made = await drill.back_up()
+        assert made["keyrings_broken"] == []
+        client = await drill.core.read(
+            lambda c: c.execute(clients.select().where(clients.c.slug == "acme")).one()
+        )
+        path = drill.core.store.custody.keyrings.path(client.id)
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(bytes(data))
+        (broken,) = (await drill.back_up())["keyrings_broken"]
+        assert broken["client"] == "acme"
+
+    run(journey())
 
 
 def test_a_backup_is_made_when_it_is_due_and_not_before(drill):

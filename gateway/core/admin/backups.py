@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from gateway.core import backup_places, backup_proof, backups
+from gateway.core.admin import broken
 from gateway.core.admin.context import Context
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import schema
@@ -41,9 +42,14 @@ class Nothing(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def run(context: Context, arguments: Run) -> AdminAnswer:
-    """Make a backup now; exit code 1 if a document's sealed file is missing in the store."""
-    made = await backups.run(context.core, arguments.target, context.actor, fresh=arguments.fresh)
-    return AdminAnswer(made, 1 if made["missing"] else 0)
+    """Make a backup now; exit code 1 if a sealed file is missing in the store, or a keyring does not open.
+
+    A backup holds no keys: what it holds of a client whose keyring is broken opens for nobody.
+    """
+    core = context.core
+    made = await backups.run(core, arguments.target, context.actor, fresh=arguments.fresh)
+    made["keyrings_broken"] = await core.read(lambda connection: broken.look(core, connection))
+    return AdminAnswer(made, 1 if made["missing"] or made["keyrings_broken"] else 0)
 
 
 async def verify(context: Context, arguments: Verify) -> AdminAnswer:

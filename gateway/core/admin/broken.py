@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 from gateway.core.runtime import Core
 from vault.catalogue.schema import clients
 from vault.check import broken_keyring
-from vault.errors import VaultError
+from vault.errors import IntegrityError, KeyUnavailable, VaultError
 
 
 async def explain(core: Core, error: VaultError) -> str:
@@ -34,6 +34,21 @@ def _explain(error: VaultError, connection: Connection) -> str:
         return str(error)  # it has ended, as it should
     finding = broken_keyring(row, error, connection)
     return f"{finding.subject}: {finding.problem}; {finding.action}"
+
+
+def look(core: Core, connection: Connection) -> list[dict[str, Any]]:
+    """Open every client's keyring file now; those that do not open, as `known` gives them."""
+    found = []
+    for row in connection.execute(
+        select(clients.c.id, clients.c.slug)
+        .where(clients.c.state != "closed")
+        .order_by(clients.c.slug)
+    ):
+        try:
+            core.store.custody.keyrings.load(row.id)  # not the one that was opened before
+        except (IntegrityError, KeyUnavailable) as error:
+            found.append({"client": row.slug, "problem": str(error)})
+    return found
 
 
 def known(core: Core, connection: Connection) -> list[dict[str, Any]]:
