@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect.document import Examination, Limits, Reason, Unreadable
+from gateway.inspect.document import (
+    Examination,
+    Limits,
+    PartSink,
+    Reason,
+    Unreadable,
+    error_code,
+)
 
 NAME: Final = "unpack"
 _SEVERITY: Final[dict[str, int]] = {
@@ -62,3 +69,23 @@ class Budget:
             if self._bytes < 0:
                 raise Unreadable("over_limit", "parts: expected fewer bytes expanded, found more")
             yield chunk
+
+
+def take_out(
+    unpacked: Unpacked, sink: PartSink, budget: Budget, name: str, content: bytes, container: str
+) -> bool:
+    """Make a part of bytes that were taken out of a container; whether there may be more.
+
+    Args:
+        container: what the codes of trouble begin with.
+    """
+    try:
+        budget.open()
+        unpacked.parts.append(sink.add(name, budget.count([content])))
+    except Unreadable as error:
+        unpacked.trouble(error.reason, f"{container}.part_{error.reason}")
+    except Exception as error:  # noqa: BLE001  what was committed before must be reported
+        unpacked.result.fail(error_code(f"{container}.part", error))
+    else:
+        return True
+    return False

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect import pdf_expansion, scan_xml, structure
+from gateway.inspect import parts, pdf_expansion, scan_xml, structure
 from gateway.inspect.document import (
     MIB,
     Document,
@@ -22,7 +22,6 @@ from gateway.inspect.document import (
     Limits,
     PartSink,
     Unreadable,
-    error_code,
 )
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
@@ -119,14 +118,7 @@ def take_out(
         if document.depth >= limits.max_depth:
             unpacked.trouble("over_limit", "pdf.too_deep")
             break
-        try:
-            budget.open()
-            named = safe_name(name, f"attachment-{index + 1}")
-            unpacked.parts.append(sink.add(named, budget.count([content])))
-        except Unreadable as error:
-            unpacked.trouble(error.reason, f"pdf.part_{error.reason}")
-            break
-        except Exception as error:  # noqa: BLE001  what was committed before must be reported
-            unpacked.result.fail(error_code("pdf.part", error))
+        named = safe_name(name, f"attachment-{index + 1}")
+        if not parts.take_out(unpacked, sink, budget, named, content, "pdf"):
             break
     return unpacked

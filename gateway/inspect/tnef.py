@@ -18,7 +18,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.inspect.document import Document, Limits, PartSink, Unreadable, error_code
+from gateway.inspect import parts
+from gateway.inspect.document import Document, Limits, PartSink
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
 
@@ -114,14 +115,7 @@ def unpack(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
                 "malformed", "tnef.attached_by_reference" if by_reference else "tnef.no_content"
             )
             continue
-        try:
-            budget.open()
-            unpacked.parts.append(sink.add(attachment.name(index), budget.count([content])))
-        except Unreadable as error:
-            unpacked.trouble(error.reason, f"tnef.part_{error.reason}")
-            break
-        except Exception as error:  # noqa: BLE001  what was committed before must be reported
-            unpacked.result.fail(error_code("tnef.part", error))
+        if not parts.take_out(unpacked, sink, budget, attachment.name(index), content, "tnef"):
             break
     return unpacked
 
