@@ -267,7 +267,14 @@ class Sshfs(Client):
             return Outcome(done=True, text="")
 
     def upload(self, user: str, local: Path, remote: str) -> Outcome:
-        return self._try(user, lambda point: shutil.copyfile(local, point / remote.lstrip("/")))
+        def copy(point: Path) -> None:
+            shutil.copyfile(local, point / remote.lstrip("/"))
+            # FUSE tells sshfs of the close after the copying program went on; an unmount at once would
+            # drop that, and the upload would have been interrupted.
+            with contextlib.suppress(AssertionError):
+                until(lambda: Path(remote).name in self.gateway.documents())
+
+        return self._try(user, copy)
 
     def download(self, user: str, remote: str, local: Path) -> Outcome:
         return self._try(user, lambda point: shutil.copyfile(point / remote.lstrip("/"), local))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -17,7 +19,7 @@ from gateway.doors.smtp.connections import (
     origin_of,
     source_of,
 )
-from gateway.doors.smtp.conversation import Conversation
+from gateway.doors.smtp.conversation import Conversation, Terms
 from gateway.doors.smtp.session import DoorSession
 
 OVERRIDDEN = {
@@ -59,6 +61,39 @@ def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
         "_timeout_handle",
         "_handler_coroutine",
     }
+
+
+def test_a_reset_connection_leaves_no_error_that_nobody_awaits():
+    """Such an error would be reported as unforeseen once its future is garbage."""
+
+    async def reset_one() -> BaseException | None:
+        loop = asyncio.get_running_loop()
+        sessions: list[DoorSession] = []
+
+        def made() -> DoorSession:
+            sessions.append(
+                DoorSession(
+                    Terms(
+                        domain="x", limit=1000, timeout=5.0, tls=None, connections=Connections(5),
+                        connect=asyncio.Event().wait,
+                    ),
+                    loop,
+                )
+            )  # fmt: skip
+            return sessions[-1]
+
+        server = await loop.create_server(made, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await reader.readline()
+        writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        writer.close()
+        await asyncio.wait([sessions[0]._closed], timeout=5)
+        server.close()
+        return sessions[0]._closed.exception()
+
+    assert asyncio.run(reset_one()) is None
 
 
 class Nobody:

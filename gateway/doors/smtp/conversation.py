@@ -119,13 +119,15 @@ class Conversation(SMTP):
         self._reader.feed_eof()
         return not self._secured  # TLS knows no half-closed connection
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """Stop whatever is under way: an unfinished message is dropped by its `with` block."""
         if self._linger is not None:
             self._linger.cancel()
         if self._admitted:
             self._terms.connections.release(self)
-            super().connection_lost(error)
+            # Not why: the StreamReaderProtocol would keep the error in a future that nobody awaits, and its
+            # end as garbage would be reported. Whoever reads finds the end of the stream.
+            super().connection_lost(None)
 
     def end_when_idle(self) -> None:
         """The door closes: end now, unless a transaction is under way."""
