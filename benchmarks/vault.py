@@ -32,17 +32,17 @@ from sqlalchemy import func, insert, select
 
 from gateway.core.runtime import log
 from tests.support.house import START, House
-from vault import ledger
+from vault.catalogue import ledger
+from vault.catalogue.ledger import Draft
 from vault.catalogue.schema import documents, groups, wrappings
-from vault.certificate_verify import verify_certificate
-from vault.chunked import CHUNK, document_context
-from vault.custody import PURPOSE_DOCUMENT
-from vault.digest import StreamDigest
+from vault.certificate.verify import verify_certificate
+from vault.check.ledger import verify
+from vault.crypto.chunked import CHUNK, document_context
+from vault.crypto.digest import StreamDigest
+from vault.crypto.sealed import SealedReader, SealedWriter
+from vault.crypto.wrapping import KeyWrapper, blind_index
 from vault.ids import new_id
-from vault.ledger import Draft
-from vault.ledger_verify import verify
-from vault.sealed import SealedReader, SealedWriter
-from vault.wrapping import KeyWrapper, blind_index
+from vault.keys.custody import PURPOSE_DOCUMENT
 
 MIB = 1024 * 1024
 STREAM = 256 * MIB

@@ -31,11 +31,11 @@ from gateway.core.admin.desk import AdminSession
 from gateway.core.runtime import Core
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import AdminCall
-from vault import sshsig
-from vault.custody import HOUSE
-from vault.durable import create_durably, make_directory, sync_directory, write_durably
+from vault.crypto import sshsig
 from vault.errors import VaultError
-from vault.root import PKCS11, RootKey, create_root_key, discard_root_key
+from vault.keys.custody import HOUSE
+from vault.keys.root import PKCS11, RootKey, create_root_key, discard_root_key
+from vault.storage.durable import create_durably, make_directory, sync_directory, write_durably
 from vault.store import Store
 
 CONFIG: Final = "config.toml"

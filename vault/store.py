@@ -6,10 +6,10 @@ opener and a wrong root key, each with one sentence. Nothing here decides anythi
 Layout below the store's folder (all 0700/0600):
     lock                 held (flock) by the one process that has the store open
     catalogue.sqlite3    vault/catalogue
-    catalogue.at-rest    its seal while nobody has the store open (vault/atrest.py)
+    catalogue.at-rest    its seal while nobody has the store open (vault/storage/at_rest.py)
     changed-at-rest      what was found changed then, until someone acknowledges it
     keyrings/            one sealed file per client, and `house`
-    blobs/               sealed documents (vault/blobs.py)
+    blobs/               sealed documents (vault/storage/blobs.py)
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, insert, select
 
-from vault import atrest, copies, ledger_keys
-from vault.blobs import LocalBlobStore
-from vault.catalogue import look
+from vault.catalogue import diagnosis, ledger_keys
 from vault.catalogue.schema import clients, documents, settings
 from vault.catalogue.store import Catalogue, Transaction
-from vault.custody import HOUSE, Custody
-from vault.durable import make_directory, remove_durably, write_durably
+from vault.crypto.wrapping import derive_key
 from vault.errors import (
     IntegrityError,
     KeyUnavailable,
@@ -42,10 +39,14 @@ from vault.errors import (
     WrongRootKey,
 )
 from vault.ids import new_id
-from vault.keyring import KeyringStore
-from vault.note import verifier_key
-from vault.root import RootKey
-from vault.wrapping import derive_key
+from vault.keys import copies
+from vault.keys.custody import HOUSE, Custody
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import RootKey
+from vault.ledger.note import verifier_key
+from vault.storage import at_rest
+from vault.storage.blobs import LocalBlobStore
+from vault.storage.durable import make_directory, remove_durably, write_durably
 
 FORMAT_VERSION: Final = "1"
 SECRET_LEDGER: Final = "ledger-signing-key"  # noqa: S105  the name of a secret, not one
@@ -102,7 +103,7 @@ class Store:
                 }
             )
             if lacking := _SETTINGS - set(facts):
-                raise look.lacks(self.catalogue.path, "setting", lacking)
+                raise diagnosis.lacks(self.catalogue.path, "setting", lacking)
             if facts["format"] != FORMAT_VERSION:
                 raise VaultError(
                     f"{path}: expected a store of format {FORMAT_VERSION}, found {facts['format']}:"
@@ -155,10 +156,10 @@ class Store:
         """Whether the catalogue is as it was closed; a finding stays until someone acknowledges it."""
         if self._seal_key is None:
             return
-        found = atrest.changes(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
+        found = at_rest.changes(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
         if found is not None:
             write_durably(self.path / _CHANGED, f"{found}\n".encode())
-        atrest.unseal(self.path / _SEAL)
+        at_rest.unseal(self.path / _SEAL)
 
     @property
     def changed_at_rest(self) -> str | None:
@@ -364,7 +365,7 @@ class Store:
             journal = self.path / f"{_CATALOGUE}-wal"
             folded = not journal.exists() or journal.stat().st_size == 0
             if self._seal_key is not None and folded and not self.catalogue.failed:
-                atrest.seal(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
+                at_rest.seal(self.path / _CATALOGUE, self.path / _SEAL, self._seal_key)
         finally:
             os.close(self._lock)
 

@@ -23,10 +23,10 @@ from gateway.cli.output import Column
 from gateway.config import Config, LogSection, PlaceSection, load
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import AdminAnswer
-from vault import restore as vault_restore
-from vault.durable import create_durably, make_directory
-from vault.places import Place
-from vault.root import PKCS11, load_root_key
+from vault.backup import restore as vault_restore
+from vault.keys.root import PKCS11, load_root_key
+from vault.storage.durable import create_durably, make_directory
+from vault.storage.places import Place
 
 group = new_group("Backups: sealed, without any key; a restore needs root key and keyrings too.")
 

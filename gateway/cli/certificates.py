@@ -23,9 +23,15 @@ from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError
-from vault.certificate import MAX_CERTIFICATE, Body, Certificate, json_schema, parse_certificate
-from vault.certificate_verify import VerificationReport, verify_certificate
-from vault.certificate_words import enrolled
+from vault.certificate.model import (
+    MAX_CERTIFICATE,
+    Body,
+    Certificate,
+    json_schema,
+    parse_certificate,
+)
+from vault.certificate.pdf.words import enrolled
+from vault.certificate.verify import VerificationReport, verify_certificate
 from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")

@@ -97,7 +97,7 @@ def restore(
 def _is_houses(config: Config, content: bytes) -> bool:
     """Whether that is meant, and not a client of this name; a file that is no keyring is said to be none."""
     from vault.errors import IntegrityError
-    from vault.keyring import sealed_epoch
+    from vault.keys.keyring import sealed_epoch
 
     try:
         sealed_epoch(content, _HOUSE)
@@ -118,12 +118,12 @@ def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
             "keyring house: expected no core running, found one; it has that keyring open"
         )
     from gateway.core.runtime import load_roots
-    from vault import house_restore
+    from vault.backup import house_keyring
 
     expect_owner(config)
     service.forbid_core_dumps()
     root, following = load_roots(config)
-    keyring = house_restore.restore(
+    keyring = house_keyring.restore(
         config.store_path,
         root,
         content,

@@ -18,7 +18,7 @@ from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import ConfigurationError
-from vault.sshsig import MAX_ARMORED
+from vault.crypto.sshsig import MAX_ARMORED
 
 group = new_group("Disposal: proposed by the clock, approved by two people, executed by a third.")
 

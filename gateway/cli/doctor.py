@@ -31,9 +31,9 @@ from gateway.cli.connection import Desk, at_desk
 from gateway.cli.options import ConfigPath, Json
 from gateway.config import Config, PlaceSection, load, parse_listen
 from gateway.errors import GatewayError
+from vault.crypto.sshsig import SignatureError, fingerprint
 from vault.errors import StoreLocked, VaultError
-from vault.root import PKCS11, load_root_key
-from vault.sshsig import SignatureError, fingerprint
+from vault.keys.root import PKCS11, load_root_key
 
 PROBLEM: Final = "problem"
 _OTHERS: Final = 0o077
@@ -118,10 +118,10 @@ def _configuration(config: Config) -> Iterator[Finding]:
 def _root_key(config: Config) -> Iterator[Finding]:
     following = config.next_root_key
     if following.startswith(PKCS11):
-        from vault import root_pkcs11
+        from vault.keys import pkcs11
 
         try:
-            root_pkcs11.exists(following)
+            pkcs11.exists(following)
         except VaultError as error:
             yield Finding("problem", "next root key", str(error), _MEND_PKCS11)
     where = config.root_key
@@ -210,7 +210,7 @@ def _space(config: Config) -> Iterator[Finding]:
 
 
 def _leases(config: Config) -> Iterator[Finding]:
-    from vault.leases import tells_writers
+    from vault.storage.leases import tells_writers
 
     path = config.store_path / "blobs" / "objects"
     if path.is_dir() and not tells_writers(path):

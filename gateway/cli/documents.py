@@ -20,7 +20,7 @@ from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.cli.output import Column
 from gateway.config import load
 from gateway.errors import GatewayError, WireError
-from vault.sealed import SealedReader, document_context
+from vault.crypto.sealed import SealedReader, document_context
 
 group = new_group("Documents: what was received and what became of it.")
 holds = new_group("Holds: what must not be destroyed, whatever the rules say.")

@@ -24,11 +24,11 @@ from gateway.cli.connection import Desk, ask, at_desk
 from gateway.cli.options import As, ConfigPath, Json, Key, new_group
 from gateway.config import load
 from gateway.errors import ConfigurationError, GatewayError
-from vault.durable import make_directory, write_durably
-from vault.ledger_keys import verify_by_any
-from vault.merkle import leaf_hash, verify_consistency
-from vault.note import Checkpoint, NoteError, parse_proof, verify_proof
-from vault.tiles import Tile, full_between, partials
+from vault.catalogue.ledger_keys import verify_by_any
+from vault.ledger.merkle import leaf_hash, verify_consistency
+from vault.ledger.note import Checkpoint, NoteError, parse_proof, verify_proof
+from vault.ledger.tiles import Tile, full_between, partials
+from vault.storage.durable import make_directory, write_durably
 
 group = new_group("The ledger: every act, tamper-evident.")
 

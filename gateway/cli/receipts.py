@@ -14,8 +14,8 @@ import typer
 from gateway.cli import certificates, output
 from gateway.cli.options import ConfigPath, Json, VerifierKeys, new_group
 from gateway.errors import ConfigurationError
+from vault.certificate.receipt import MAX_RECEIPT, json_schema, verify_receipt
 from vault.errors import VaultError
-from vault.receipt import MAX_RECEIPT, json_schema, verify_receipt
 
 group = new_group("Receipts: what was handed in, signed.")
 

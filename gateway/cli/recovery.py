@@ -41,7 +41,7 @@ def recover(
 ) -> None:
     """Restore a lost quorum: give a new officer, or one who lost every key, a key that counts later."""
     from gateway.core import recovery
-    from vault.root import load_root_key
+    from vault.keys.root import load_root_key
 
     if not root_key:
         raise ConfigurationError("--root-key: expected a file or a token's address, found none")

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from gateway.cli import output
 from gateway.errors import ConfigurationError
-from vault import sshsig
+from vault.crypto import sshsig
 
 _LIMIT: Final = 64 * 1024
 _PUBLIC: Final = (b"ssh-", b"ecdsa-", b"sk-")

@@ -42,10 +42,10 @@ from gateway.core.runtime import ACTOR_CORE, Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import access_requests, documents
 from vault.catalogue.store import Transaction
+from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.store import SECRET_PROFILE
-from vault.wrapping import open_record, seal_record
 
 State = Literal["waiting", "approved", "denied", "lapsed", "revoked"]
 WAITING: Final = "waiting"

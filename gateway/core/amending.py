@@ -1,8 +1,8 @@
 """Telling backups of groups that have ended: amendments, delivered as soon as a target can be reached.
 
-Promises: what `vault.backup.request_amendment` noted is delivered in order for as long as it takes, with
-growing delays, and stays visible in `strongroom status` until it is. Its content is the catalogue's when it
-is delivered, sealed while it is read. Leaves out what an amendment says (`vault.amendments`).
+Promises: what `vault.backup.format.request_amendment` noted is delivered in order for as long as it takes,
+with growing delays, and stays visible in `strongroom status` until it is. Its content is the catalogue's when
+it is delivered, sealed while it is read. Leaves out what an amendment says (`vault.backup.amendments`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from sqlalchemy import Row, select, update
 
 from gateway.core.backup_place import expect_marker, scratch, secret_of, store_id
 from gateway.core.runtime import Core, log, stamp
-from vault import amendments, backup
+from vault.backup import amendments
+from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_amendments
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
@@ -62,7 +63,7 @@ async def deliver(core: Core, target: str = "") -> int:
 
 async def _deliver_one(core: Core, row: Row[Any]) -> None:
     secret = await secret_of(core)
-    name = backup.amendment_name(row.id)
+    name = backup_format.amendment_name(row.id)
     if not await expect_marker(core, row.target):
         raise PlaceError(f"target {row.target}: expected its marker, found none (is it mounted?)")
     with scratch(core) as file:
@@ -79,7 +80,7 @@ async def _deliver_one(core: Core, row: Row[Any]) -> None:
 
 
 def _seal_amendment(core: Core, row: Row[Any], fd: int, secret: bytes, name: str) -> None:
-    writer = backup.ObjectWriter(fd, secret, store_id(core), name)
+    writer = backup_format.ObjectWriter(fd, secret, store_id(core), name)
     for piece in amendments.lines(
         core.store.catalogue.read,
         number=row.id,

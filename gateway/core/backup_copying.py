@@ -19,7 +19,7 @@ from sqlalchemy import Select, delete, insert, select
 from gateway.core.backup_place import listing
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import Core, log, stamp
-from vault import backup
+from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_blobs, documents
 from vault.catalogue.store import Transaction
 from vault.errors import BlobMissing, PlaceError
@@ -84,7 +84,7 @@ async def copy(core: Core, target: str, ids: Sequence[str]) -> Copied:
                 return
             try:
                 report = await core.carriage.carry(
-                    target, "put", backup.blob_name(document_id), descriptor
+                    target, "put", backup_format.blob_name(document_id), descriptor
                 )
                 size = os.fstat(descriptor).st_size
             finally:
@@ -121,7 +121,7 @@ async def settle(core: Core, target: str) -> None:
 
     What belongs to no stored document is removed: it was destroyed, or copied by a run that died.
     """
-    there = await listing(core, target, backup.BLOBS)
+    there = await listing(core, target, backup_format.BLOBS)
     try:
         # 1. Recorded and not there (or of another size): to be copied again.
         last = ""
@@ -140,7 +140,7 @@ async def settle(core: Core, target: str) -> None:
             lost = [
                 row.document_id
                 for row in rows
-                if there.size(backup.blob_name(row.document_id)) != row.size
+                if there.size(backup_format.blob_name(row.document_id)) != row.size
             ]
             if lost:
                 log.warning("sealed files missing at target", target=target, files=len(lost))

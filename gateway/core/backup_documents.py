@@ -13,7 +13,8 @@ Promises, for each document, in this order:
 It works while the gateway serves; then inspectors do the reading, as for fixity: this process carries no
 bytes of a document. A crash before 4 leaves the damaged one, after 4 the whole one, perhaps without entry.
 
-Leaves out everything else of a backup (`vault.restore`): rows, keys and the ledger come back only as a whole.
+Leaves out everything else of a backup (`vault.backup.restore`): rows, keys and the ledger come back only as a
+whole.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from gateway.core.journey.inspect import InspectionDesk, NotRead
 from gateway.core.journey.lifecycle import STORED, State
 from gateway.core.runtime import Core, log
 from gateway.errors import Refusal
-from vault import backup
+from vault.backup import format as backup_format
 from vault.catalogue.schema import documents
+from vault.crypto.sealed import sealed_size
 from vault.errors import (
     BlobMissing,
     IntegrityError,
@@ -42,7 +44,6 @@ from vault.errors import (
     StorageFull,
     VaultError,
 )
-from vault.sealed import sealed_size
 
 RESTORED: Final = "restored"
 REFUSED: Final = "refused"
@@ -109,14 +110,14 @@ async def _mend(
     found = await _damage(core, desk, row)
     # 3. What the target holds is.
     try:
-        file = await fetch(core, target, backup.blob_name(row.id))
+        file = await fetch(core, target, backup_format.blob_name(row.id))
     except PlaceMissing:
         raise Refusal(
             "not_found", f"document {row.id}: expected its sealed file at {target}, found none"
         ) from None
     with file:
         await _expect_whole(core, desk, row, file, target)
-        digest = await asyncio.to_thread(backup.digest_of, file.fileno())
+        digest = await asyncio.to_thread(backup_format.digest_of, file.fileno())
         # 4. COMMIT POINT, while nothing is destroyed. 5. Read back; only then the damaged one goes.
         async with core.keys_lock:
             await core.read(lambda c: _living(c, document_id))
@@ -213,6 +214,6 @@ def _read_stored(core: Core, row: Row[Any]) -> bool:
 def _digest_stored(core: Core, document_id: str) -> bytes:
     descriptor = core.store.blobs.open(document_id)
     try:
-        return backup.digest_of(descriptor)
+        return backup_format.digest_of(descriptor)
     finally:
         os.close(descriptor)

@@ -25,13 +25,13 @@ from sqlalchemy import select
 
 from gateway.core.backup_place import fetch, listing, manifest_of, plain_snapshot, secret_of
 from gateway.core.runtime import Core
-from vault import backup
+from vault.backup import format as backup
 from vault.catalogue.schema import documents
-from vault.certificate import Text
-from vault.custody import PURPOSE_DOCUMENT
+from vault.certificate.model import Text
+from vault.crypto.wrapping import unwrap_key
 from vault.errors import IntegrityError, KeyUnavailable, VaultError
 from vault.ids import is_id, made_at
-from vault.wrapping import unwrap_key
+from vault.keys.custody import PURPOSE_DOCUMENT
 
 PAGE: Final = 500
 NEWEST: Final = 2

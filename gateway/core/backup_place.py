@@ -18,10 +18,10 @@ from typing import IO, Final
 from gateway.config import BackupTarget
 from gateway.core.runtime import Core, log
 from gateway.errors import Refusal
-from vault import backup
-from vault.custody import HOUSE
-from vault.durable import remove_durably
+from vault.backup import format as backup_format
 from vault.errors import IntegrityError, PlaceMissing, VaultError
+from vault.keys.custody import HOUSE
+from vault.storage.durable import remove_durably
 
 PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so
 
@@ -60,7 +60,7 @@ async def secret_of(core: Core) -> bytes:
     now = core.now()
     custody = core.store.custody
     return await core.write(
-        lambda tx: custody.ensure_secret(tx.connection, HOUSE, backup.SECRET_BACKUP, now)
+        lambda tx: custody.ensure_secret(tx.connection, HOUSE, backup_format.SECRET_BACKUP, now)
     )
 
 
@@ -165,12 +165,12 @@ async def expect_marker(core: Core, target: str) -> bool:
         IntegrityError: it is another store's, or damaged. PlaceError: it can't be read.
     """
     try:
-        file = await fetch(core, target, backup.MARKER)
+        file = await fetch(core, target, backup_format.MARKER)
     except PlaceMissing:
         return False
     with file:
         file.seek(0)
-        if file.read() != backup.marker(store_id(core)):
+        if file.read() != backup_format.marker(store_id(core)):
             raise IntegrityError(
                 f"target {target}: expected the marker of store {store_id(core)}, found another",
                 kind="header",
@@ -178,12 +178,14 @@ async def expect_marker(core: Core, target: str) -> bool:
     return True
 
 
-async def manifest_of(core: Core, target: str, backup_id: str, secret: bytes) -> backup.Manifest:
+async def manifest_of(
+    core: Core, target: str, backup_id: str, secret: bytes
+) -> backup_format.Manifest:
     """A backup's manifest, verified (raises IntegrityError, PlaceMissing, PlaceError)."""
-    with await fetch(core, target, backup.manifest_name(backup_id)) as file:
+    with await fetch(core, target, backup_format.manifest_name(backup_id)) as file:
         file.seek(0)
-        data = file.read(backup.MAX_MANIFEST + 1)
-    return backup.read_manifest(data, secret, core.store.vkey, store_id(core), backup_id)
+        data = file.read(backup_format.MAX_MANIFEST + 1)
+    return backup_format.read_manifest(data, secret, core.store.vkey, store_id(core), backup_id)
 
 
 def reason_of(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, func, select, update
 from gateway.config import Config
 from gateway.core.runtime import Core
 from gateway.errors import Refusal
-from vault import backup
+from vault.backup import format as backup_format
 from vault.catalogue.schema import backups
 from vault.catalogue.store import Transaction
 
@@ -33,7 +33,7 @@ def places_with_backups(connection: Connection, config: Config, now: datetime) -
     found = []
     for row in connection.execute(
         select(backups.c.target, func.max(backups.c.started_at).label("newest"))
-        .where(backups.c.state == backup.DONE)
+        .where(backups.c.state == backup_format.DONE)
         .group_by(backups.c.target)
         .order_by(backups.c.target)
     ):
@@ -58,7 +58,7 @@ def replace(connection: Connection, target: str) -> None:
         number += 1
     connection.execute(
         update(backups)
-        .where(backups.c.target == target, backups.c.state == backup.DONE)
+        .where(backups.c.target == target, backups.c.state == backup_format.DONE)
         .values(target=f"{target}{_FORMER}{number}")
     )
 
@@ -79,8 +79,8 @@ async def settle(core: Core, name: str, actor: str) -> None:
             )
         settled = tx.connection.execute(
             update(backups)
-            .where(backups.c.target == name, backups.c.state == backup.DONE)
-            .values(state=backup.REMOVED)
+            .where(backups.c.target == name, backups.c.state == backup_format.DONE)
+            .values(state=backup_format.REMOVED)
         )
         if not settled.rowcount:
             raise Refusal("not_found", f"backup place {name}: expected one, found none")

@@ -40,7 +40,7 @@ from gateway.core.backup_replaying import Amendments, replay
 from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import Core, log, stamp
 from gateway.errors import Refusal
-from vault import backup, ledger_verify
+from vault.backup import format as backup
 from vault.catalogue.schema import (
     backup_amendments,
     backup_blobs,
@@ -49,10 +49,11 @@ from vault.catalogue.schema import (
     ledger_nodes,
 )
 from vault.catalogue.store import Transaction, migrate
+from vault.check import ledger as ledger_check
+from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import IntegrityError, KeyUnavailable, PlaceError, PlaceMissing, VaultError
-from vault.merkle import Frontier
-from vault.note import Checkpoint, verify_note
-from vault.sealed import SealedReader, document_context
+from vault.ledger.merkle import Frontier
+from vault.ledger.note import Checkpoint, verify_note
 
 FINDINGS: Final = 1000  # findings that are listed; more are counted
 ROUNDS: Final = 3  # amendments that were delivered while others were fetched are fetched as well
@@ -227,7 +228,7 @@ def _examine(
     migrate(plain)
     with backup.snapshot_connection(plain) as connection:
         # 3. Its ledger holds, ends at its checkpoint, and is the beginning of ours.
-        report = ledger_verify.verify(
+        report = ledger_check.verify(
             connection, manifest.vkey, core.store.origin, (manifest.checkpoint,)
         )
         for finding in report.findings:

@@ -1,9 +1,9 @@
 """Replaying a target's amendments on a backup's catalogue, as a restore would, to see what would come back.
 
 Promises: the amendments are those that lie at the target, fetched whole and read to their end before any of
-them counts; they are applied by the restore's own code (`vault.replay`) to the plain snapshot of a proof, and
-then every wrapped key of a living document is tried with the keyrings as they are on disk. Each document that
-would not open is named. The snapshot is changed by it and good for nothing else afterwards.
+them counts; they are applied by the restore's own code (`vault.backup.replay`) to the plain snapshot of a
+proof, and then every wrapped key of a living document is tried with the keyrings as they are on disk. Each
+document that would not open is named. The snapshot is changed by it and good for nothing else afterwards.
 
 Leaves out: the keyrings' copies, the sealed files, and who holds `core.keys_lock` (the proof does).
 """
@@ -18,11 +18,12 @@ from typing import Final, Self
 
 from gateway.core.backup_place import fetch, scratch, store_id
 from gateway.core.runtime import Core
-from vault import amendments, backup
+from vault.backup import amendments
+from vault.backup import format as backup_format
+from vault.backup.replay import Replay
 from vault.catalogue.store import Catalogue
-from vault.durable import write_all
 from vault.errors import IntegrityError, PlaceMissing
-from vault.replay import Replay
+from vault.storage.durable import write_all
 
 _PIECE: Final = 1 << 20
 
@@ -56,7 +57,9 @@ class Amendments:
         """Fetch some; one that is missing or not what was written is a problem (raises PlaceError)."""
         for number in numbers:
             try:
-                with await fetch(self._core, self._target, backup.amendment_name(number)) as file:
+                with await fetch(
+                    self._core, self._target, backup_format.amendment_name(number)
+                ) as file:
                     offset = self._end
                     self._append(file.fileno())
                 self._places[number] = (offset, self._end - offset)
@@ -71,10 +74,10 @@ class Amendments:
     def opened(self, number: int) -> Iterator[Iterator[amendments.Line]]:
         """The lines of one, its head first (raises IntegrityError)."""
         offset, size = self._places[number]
-        name = backup.amendment_name(number)
+        name = backup_format.amendment_name(number)
         with scratch(self._core) as file:
             self._copy(self._file.fileno(), offset, size, file.fileno(), 0)
-            with backup.open_object(
+            with backup_format.open_object(
                 file.fileno(), self._secret, store_id(self._core), name
             ) as reader:
                 yield amendments.read(reader, number, store_id(self._core))
@@ -100,7 +103,7 @@ class Amendments:
 def replay(
     core: Core,
     plain: Path,
-    manifest: backup.Manifest,
+    manifest: backup_format.Manifest,
     told: Amendments,
     problem: Callable[[str, str], None],
 ) -> None:

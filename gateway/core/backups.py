@@ -14,7 +14,8 @@ A run at a target, each step safe to repeat:
 Promises: the core carries no bytes and has no network: `core.carriage` hands sealed files to the courier. A
 failure is recorded and comes again; nothing is ever reported made that was not.
 
-Leaves out: formats (`vault.backup`), proving (`gateway.core.backup_proof`), restoring (`vault.restore`).
+Leaves out: formats (`vault.backup.format`), proving (`gateway.core.backup_proof`), restoring
+(`vault.backup.restore`).
 
 Rules: the plain snapshot exists only while it is sealed, inside the store, under a name that begins with the
 catalogue's, and under `core.keys_lock`: no destruction looks for keys while it lies there.
@@ -53,14 +54,14 @@ from gateway.core.journey.lifecycle import STORED
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault import backup
+from vault.backup import format as backup_format
 from vault.catalogue import settings
+from vault.catalogue.ledger import Ledger
 from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id
-from vault.ledger import Ledger
-from vault.note import Checkpoint, sign_note
+from vault.ledger.note import Checkpoint, sign_note
 
 AT_ONCE: Final = 4  # sealed files under way at the same time
 PAGE: Final = 200
@@ -110,15 +111,15 @@ def _begin_row(tx: Transaction, backup_id: str, target: str, now: datetime, fres
         backup_places.replace(tx.connection, target)
     tx.connection.execute(
         update(backups)
-        .where(backups.c.target == target, backups.c.state == backup.RUNNING)
-        .values(state=backup.FAILED, finished_at=stamp(now), failure="interrupted")
+        .where(backups.c.target == target, backups.c.state == backup_format.RUNNING)
+        .values(state=backup_format.FAILED, finished_at=stamp(now), failure="interrupted")
     )
     tx.connection.execute(
         insert(backups),
         {
             "id": backup_id,
             "target": target,
-            "state": backup.RUNNING,
+            "state": backup_format.RUNNING,
             "started_at": stamp(now),
             "ledger_size": 0,
             "documents": 0,
@@ -137,7 +138,7 @@ def _failed(
     tx.connection.execute(
         update(backups)
         .where(backups.c.id == backup_id)
-        .values(state=backup.FAILED, finished_at=stamp(now), failure=reason)
+        .values(state=backup_format.FAILED, finished_at=stamp(now), failure=reason)
     )
     core.record(tx, "backup.failed", backup_id, actor, now, target=target)
 
@@ -163,10 +164,10 @@ async def _run(
         copied += more
     # 4. COMMIT POINT: once its manifest is there it is a backup.
     data = await asyncio.to_thread(
-        backup.sign_manifest, manifest, secret, core.store.origin, core.store.ledger_key
+        backup_format.sign_manifest, manifest, secret, core.store.origin, core.store.ledger_key
     )
     with step("backup.manifest"):
-        await put_bytes(core, name, backup.manifest_name(backup_id), data)
+        await put_bytes(core, name, backup_format.manifest_name(backup_id), data)
     with step("backup.record"):
         await core.write(
             lambda tx: _made(core, tx, manifest, actor, copied.blobs, copied.size, data)
@@ -188,7 +189,7 @@ async def _run(
 def _made(
     core: Core,
     tx: Transaction,
-    manifest: backup.Manifest,
+    manifest: backup_format.Manifest,
     actor: str,
     blobs: int,
     size: int,
@@ -199,13 +200,13 @@ def _made(
         update(backups)
         .where(backups.c.id == manifest.backup)
         .values(
-            state=backup.DONE,
+            state=backup_format.DONE,
             finished_at=stamp(now),
             ledger_size=manifest.ledger_size,
             documents=manifest.documents,
             blobs=blobs,
             bytes=size,
-            manifest_digest=backup.sha256_hex(data),
+            manifest_digest=backup_format.sha256_hex(data),
         )
     )
     core.record(
@@ -226,7 +227,7 @@ async def _claim_place(core: Core, target: str, *, fresh: bool) -> None:
     known = await core.read(
         lambda c: c.execute(
             select(backups.c.id)
-            .where(backups.c.target == target, backups.c.state == backup.DONE)
+            .where(backups.c.target == target, backups.c.state == backup_format.DONE)
             .limit(1)
         ).scalar()
     )
@@ -235,12 +236,12 @@ async def _claim_place(core: Core, target: str, *, fresh: bool) -> None:
             f"target {target}: expected its marker, found none (is it mounted?);"
             " for a new place in its stead run it with --fresh"
         )
-    await put_bytes(core, target, backup.MARKER, backup.marker(store_id(core)))
+    await put_bytes(core, target, backup_format.MARKER, backup_format.marker(store_id(core)))
 
 
 async def _remove_unfinished(core: Core, target: str, present: str) -> None:
     """Remove the folders of our own runs that did not come to an end, or were let go."""
-    there = await listing(core, target, backup.SNAPSHOTS)
+    there = await listing(core, target, backup_format.SNAPSHOTS)
     try:
         found = {name.split("/")[1] for name in there.names()} - {present}
     finally:
@@ -249,7 +250,8 @@ async def _remove_unfinished(core: Core, target: str, present: str) -> None:
         lambda c: list(
             c.execute(
                 select(backups.c.id).where(
-                    backups.c.id.in_(found), backups.c.state.in_((backup.FAILED, backup.REMOVED))
+                    backups.c.id.in_(found),
+                    backups.c.state.in_((backup_format.FAILED, backup_format.REMOVED)),
                 )
             ).scalars()
         )
@@ -260,8 +262,8 @@ async def _remove_unfinished(core: Core, target: str, present: str) -> None:
 
 async def _remove_snapshot(core: Core, target: str, backup_id: str) -> None:
     # The manifest first: without it the rest is no backup.
-    await core.carriage.carry(target, "remove", backup.manifest_name(backup_id))
-    await core.carriage.carry(target, "remove", backup.catalogue_name(backup_id))
+    await core.carriage.carry(target, "remove", backup_format.manifest_name(backup_id))
+    await core.carriage.carry(target, "remove", backup_format.catalogue_name(backup_id))
 
 
 # ── the catalogue ────────────────────────────────────────────────────────────────────────────────
@@ -280,9 +282,9 @@ class Taken(msgspec.Struct):
 
 async def _snapshot(
     core: Core, target: str, backup_id: str, secret: bytes, now: datetime, skip: set[str]
-) -> tuple[backup.Manifest, Copied]:
+) -> tuple[backup_format.Manifest, Copied]:
     """Seal the catalogue, put it, and copy what came in meanwhile; returns the manifest to sign."""
-    name = backup.catalogue_name(backup_id)
+    name = backup_format.catalogue_name(backup_id)
     more = Copied(missing=set(skip))
     for _ in range(ROUNDS):
         more += await copy_missing(core, target)
@@ -300,7 +302,7 @@ async def _snapshot(
         if (report.size, report.sha256) != (taken.size, taken.sha256):
             raise PlaceError(f"{name}: expected {taken.size} bytes carried whole, found others")
         checkpoint = Checkpoint(core.store.origin, taken.ledger_size, taken.root).encode()
-        manifest = backup.Manifest(
+        manifest = backup_format.Manifest(
             backup=backup_id,
             catalogue_sha256=taken.sha256.hex(),
             catalogue_size=taken.size,
@@ -320,24 +322,28 @@ async def _snapshot(
 
 
 def _take(core: Core, plain: Path, target: str, fd: int, secret: bytes, name: str) -> Taken:
-    backup.take_snapshot(core.store.catalogue.path, plain)
-    with backup.snapshot_connection(plain) as connection:
+    backup_format.take_snapshot(core.store.catalogue.path, plain)
+    with backup_format.snapshot_connection(plain) as connection:
         tree = Ledger.load(connection).mark()
         stored = documents.c.state.in_(STORED)
         count = connection.execute(select(func.count()).select_from(documents).where(stored))
         late = [row[0] for row in connection.execute(lacking(target, "").limit(LATE_LIMIT * 2))]
         total = count.scalar_one()
-    size, digest = backup.seal_file(plain, fd, secret, store_id(core), name)
+    size, digest = backup_format.seal_file(plain, fd, secret, store_id(core), name)
     return Taken(tree.size, tree.root(), total, late, size, digest)
 
 
-def _late(connection: Connection, *, target: str, ids: Sequence[str]) -> tuple[backup.Late, ...]:
+def _late(
+    connection: Connection, *, target: str, ids: Sequence[str]
+) -> tuple[backup_format.Late, ...]:
     rows = connection.execute(
         select(backup_blobs)
         .where(backup_blobs.c.target == target, backup_blobs.c.document_id.in_(list(ids)))
         .order_by(backup_blobs.c.document_id)
     )
-    return tuple(backup.Late(row.document_id, row.size, bytes(row.sha256).hex()) for row in rows)
+    return tuple(
+        backup_format.Late(row.document_id, row.size, bytes(row.sha256).hex()) for row in rows
+    )
 
 
 async def _prune(core: Core, target: BackupTarget) -> None:
@@ -350,7 +356,7 @@ async def _prune(core: Core, target: BackupTarget) -> None:
     made = await core.read(
         lambda c: c.execute(
             select(backups)
-            .where(backups.c.target == target.name, backups.c.state == backup.DONE)
+            .where(backups.c.target == target.name, backups.c.state == backup_format.DONE)
             .order_by(backups.c.id)
         ).all()
     )
@@ -366,9 +372,9 @@ async def _prune(core: Core, target: BackupTarget) -> None:
         kept.remove(row)
     if not kept:
         return
-    there = await listing(core, target.name, backup.AMENDMENTS)
+    there = await listing(core, target.name, backup_format.AMENDMENTS)
     try:
-        numbers = {backup.amendment_number(name) for name in there.names()} - {None}
+        numbers = {backup_format.amendment_number(name) for name in there.names()} - {None}
     finally:
         there.close()
     # Made before the oldest backup began: it knows more than they say.
@@ -383,12 +389,12 @@ async def _prune(core: Core, target: BackupTarget) -> None:
             ).scalars()
         )
     ):
-        await core.carriage.carry(target.name, "remove", backup.amendment_name(number))
+        await core.carriage.carry(target.name, "remove", backup_format.amendment_name(number))
 
 
 def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
     tx.connection.execute(
-        update(backups).where(backups.c.id == backup_id).values(state=backup.REMOVED)
+        update(backups).where(backups.c.id == backup_id).values(state=backup_format.REMOVED)
     )
     core.record(tx, "backup.removed", backup_id, ACTOR_CORE, core.now(), target=target)
 
@@ -422,7 +428,7 @@ def _newest(
     What was begun in the future was begun under a wrong clock, and is not the newest.
     """
     found: list[datetime | None] = []
-    for state in (backup.DONE, backup.FAILED):
+    for state in (backup_format.DONE, backup_format.FAILED):
         at = connection.execute(
             select(func.max(backups.c.started_at)).where(
                 backups.c.target == target,
@@ -459,13 +465,13 @@ def status(core: Core) -> dict[str, Any]:
 
 def restored_at_size(connection: Connection) -> int | None:
     """How many ledger entries the backup had that this store was last restored from; None: never."""
-    value = settings.value(connection, backup.SETTING_RESTORED)
+    value = settings.value(connection, backup_format.SETTING_RESTORED)
     return None if value is None else int(value)
 
 
 def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[str, Any]:
     rows = select(backups).where(backups.c.target == target.name).order_by(backups.c.id.desc())
-    done = rows.where(backups.c.state == backup.DONE)
+    done = rows.where(backups.c.state == backup_format.DONE)
     horizon = stamp(now + TOLERANCE)
     newest = connection.execute(done.where(backups.c.started_at <= horizon).limit(1)).one_or_none()
     future = connection.execute(done.where(backups.c.started_at > horizon)).all()
@@ -487,7 +493,7 @@ def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[
         "made_at": made,
         "verified_at": newest.verified_at if newest is not None else None,
         "overdue": bool(target.every_hours) and (age is None or age > patience),
-        "failure": last.failure if last is not None and last.state == backup.FAILED else "",
+        "failure": last.failure if last is not None and last.state == backup_format.FAILED else "",
         "amendments_behind": behind.count,
         "behind_since": behind.since,
         "from_the_future": [{"id": row.id, "started_at": row.started_at} for row in future],

@@ -32,8 +32,8 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from gateway.errors import Refusal
-from vault import backup, ledger
-from vault.catalogue import settings
+from vault.backup import format as backup_format
+from vault.catalogue import ledger, settings
 from vault.catalogue.schema import backups, checkpoint_places
 from vault.catalogue.store import Catalogue, Transaction
 
@@ -206,7 +206,7 @@ def _evidence(connection: Connection) -> tuple[Mark | None, datetime | None, Dou
     if mark is None:
         known = [written] if written is not None else []
         for column, where in (
-            (backups.c.started_at, backups.c.state == backup.DONE),
+            (backups.c.started_at, backups.c.state == backup_format.DONE),
             (checkpoint_places.c.delivered_at, checkpoint_places.c.delivered_at.is_not(None)),
         ):
             at = connection.execute(select(func.max(column)).where(where)).scalar()

@@ -4,7 +4,7 @@ Promises: what a certificate states of a key is what was so when it signed, what
 its account since; so every certificate of a batch states the same.
 
 Leaves out: who may enrol a key (`admin.accounts`), and what a verifier makes of it
-(`vault.certificate_enrolment`).
+(`vault.certificate.enrolment`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core import ssh_keys
 from vault.catalogue.schema import account_keys, accounts
-from vault.certificate_enrolment import CONSOLE, FOUNDING, ROOT_KEY, Enroller, Enrolment
+from vault.certificate.enrolment import CONSOLE, FOUNDING, ROOT_KEY, Enroller, Enrolment
 
 UNKNOWN: Final = "unknown"
 """In `account_keys.enrolled_by`, of a key that was given before it was kept who gives one."""

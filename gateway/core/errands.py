@@ -1,11 +1,11 @@
 """Errands: what the courier has to carry to other places, and what became of it.
 
 Here: the sealed keyring file after each change, to every registered copy (`[[keyring.copies]]`), and its
-removal there when a client's keyring ends; `vault.copies` notes what is due and what was seen. The courier
-gets sealed bytes and the name of a target, never a key. An errand carries the keyring as it is when it is
-claimed, so several changes in a row cost one delivery. One that fails is tried again with growing delays for
-as long as it takes; a place that fails once is not tried for its other errands in between. It stays visible
-in `strongroom status`, and in the log at most hourly.
+removal there when a client's keyring ends; `vault.keys.copies` notes what is due and what was seen. The
+courier gets sealed bytes and the name of a target, never a key. An errand carries the keyring as it is when
+it is claimed, so several changes in a row cost one delivery. One that fails is tried again with growing
+delays for as long as it takes; a place that fails once is not tried for its other errands in between. It
+stays visible in `strongroom status`, and in the log at most hourly.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.wire.messages import Errand, ErrandReport
-from vault import copies
 from vault.catalogue.schema import clients, copy_places, errands
 from vault.catalogue.store import Transaction
-from vault.copies import SUFFIX
-from vault.custody import HOUSE
 from vault.errors import KeyUnavailable, VaultError
-from vault.keyring import sealed_epoch
+from vault.keys import copies
+from vault.keys.copies import SUFFIX
+from vault.keys.custody import HOUSE
+from vault.keys.keyring import sealed_epoch
 
 CLAIM_WAIT: Final = 20.0
 LONGEST_DELAY: Final = timedelta(hours=1)

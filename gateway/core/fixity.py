@@ -5,7 +5,7 @@ share of the store each day, in the order of the documents' ids and on from wher
 that after 1 / share days each one was read; what it saw is recorded (`fixity_runs`, and an entry of the
 ledger). While the gateway serves, inspectors do the reading: this process carries no bytes of a document.
 
-Leaves out: everything that can be checked without reading documents (`vault.check`).
+Leaves out: everything that can be checked without reading documents (`vault.check.store`).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from gateway.core.journey.lifecycle import STORED
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from vault.catalogue.schema import documents, fixity_runs
 from vault.catalogue.store import Transaction
-from vault.check import RESTORE, Finding, put_back
+from vault.check.store import RESTORE, Finding, put_back
+from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
 from vault.ids import new_id
-from vault.sealed import SealedReader, document_context
 
 PAGE: Final = 200
 READERS_AT_ONCE: Final = 4

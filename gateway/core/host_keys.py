@@ -32,7 +32,7 @@ from gateway.core.ssh_keys import HostKeyPair
 from gateway.errors import Refusal, WireError
 from vault.catalogue import settings
 from vault.catalogue.store import Transaction
-from vault.custody import HOUSE
+from vault.keys.custody import HOUSE
 
 NAMES: Final = ("ssh-host-ed25519", "ssh-host-rsa")  # secrets of the house's keyring
 NEXT: Final = "-next"

@@ -27,9 +27,9 @@ from gateway.core import ssh_keys
 from gateway.core.runtime import Core
 from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.store import Transaction
-from vault.custody import HOUSE
+from vault.crypto.wrapping import open_record, seal_record
+from vault.keys.custody import HOUSE
 from vault.store import SECRET_ACCOUNTS
-from vault.wrapping import open_record, seal_record
 
 ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admin")
 PURPOSE_TOTP: Final = "account-totp"

@@ -22,9 +22,9 @@ from gateway.core.runtime import Core
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue.schema import clients
+from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import VaultError
 from vault.store import SECRET_PROFILE
-from vault.wrapping import open_record, seal_record
 
 PURPOSE_PROFILE: Final = "client-profile"
 MESSAGE_NAME: Final = "message.eml"

@@ -20,7 +20,7 @@ from gateway.core.runtime import Core, log, stamp, utc_now
 from gateway.core.server import MOST, CoreServer, listen
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.wire.messages import Role
-from vault.durable import make_directory
+from vault.storage.durable import make_directory
 
 ROLES: Final[tuple[Role, ...]] = ("sftp", "smtp", "inspect", "courier", "admin")
 

@@ -3,8 +3,8 @@
 `[[ledger.places]]` get, at most `every_seconds` apart, what a static server can serve:
 
     checkpoint    the newest signed checkpoint, written last
-    keys/…        the verifier keys and hand-overs (`vault.ledger_keys.files`)
-    tile/…        entries and hashes (`vault.tiles`), where they are wanted
+    keys/…        the verifier keys and hand-overs (`vault.catalogue.ledger_keys.files`)
+    tile/…        entries and hashes (`vault.ledger.tiles`), where they are wanted
 
 Promises: a place never goes backwards. Before anything is written, the checkpoint that lies there is held
 against the ledger: one that is larger, or is not of this history, or is no checkpoint, is an alarm (a ledger
@@ -35,14 +35,16 @@ from gateway.config import LedgerPlace
 from gateway.core.backup_place import put_bytes, scratch
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault import ledger, ledger_keys, ledger_verify, tiles
+from vault.catalogue import ledger, ledger_keys
+from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import checkpoint_places, checkpoints
 from vault.catalogue.store import Transaction
-from vault.check import TELL, Finding
+from vault.check import ledger as ledger_check
+from vault.check.store import TELL, Finding
 from vault.errors import PlaceError, PlaceMissing, StorageFailed, VaultError
-from vault.ledger_keys import LedgerKey
-from vault.places import DirectoryPlace
-from vault.tiles import Tile
+from vault.ledger import tiles
+from vault.ledger.tiles import Tile
+from vault.storage.places import DirectoryPlace
 
 CHECKPOINT: Final = "checkpoint"
 CONTRADICTED: Final = "ledger.place-contradicts"
@@ -237,7 +239,7 @@ async def _there(core: Core, place: LedgerPlace, state: _State) -> int:
 def _of_ours(core: Core, connection: Connection, name: str, data: bytes) -> int:
     """The size of a checkpoint that was found at a place (raises Contradiction)."""
     note = data.decode("utf-8", "replace") if len(data) <= MAX_CHECKPOINT else ""
-    size, problem = ledger_verify.examine(connection, note, core.store.vkeys[0], core.store.origin)
+    size, problem = ledger_check.examine(connection, note, core.store.vkeys[0], core.store.origin)
     if problem:
         raise Contradiction(f"{name}: the checkpoint there: {problem}")
     return size

@@ -27,7 +27,7 @@ from gateway.core.runtime import Core
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, documents, usage
 from vault.catalogue.store import Transaction
-from vault.check import Finding
+from vault.check.store import Finding
 
 if TYPE_CHECKING:
     from gateway.core.journey.receive import Upload

@@ -1,8 +1,8 @@
 """Receipts: what a client can hold in its hands about a document it sent, as text and as JSON.
 
-Both are signed with the gateway's ledger key (`vault.receipt`), so that they can be verified offline
-(`strongroom receipt verify`). A receipt is made from the catalogue each time it is read, and so states the
-document's present state; two readings of an unchanged document give the same bytes.
+Both are signed with the gateway's ledger key (`vault.certificate.receipt`), so that they can be verified
+offline (`strongroom receipt verify`). A receipt is made from the catalogue each time it is read, and so
+states the document's present state; two readings of an unchanged document give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gateway.core.journey import filing
 from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.journey.lifecycle import State
 from gateway.core.runtime import Core
-from vault import receipt
-from vault.custody import DocumentMetadata
-from vault.receipt import Kept, Receipt, Same, Title, Verdict
+from vault.certificate import receipt
+from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict
+from vault.keys.custody import DocumentMetadata
 
 Kind = Literal["txt", "json"]
 KINDS: Final[tuple[Kind, ...]] = ("txt", "json")

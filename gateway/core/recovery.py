@@ -29,7 +29,7 @@ from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, recoveries
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
-from vault.root import RootKey
+from vault.keys.root import RootKey
 
 QUORUM: Final = 2
 FOUNDERS: Final = 3

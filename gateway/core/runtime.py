@@ -27,8 +27,8 @@ from retention_rules.errors import RetentionError
 from retention_rules.model import RuleBook
 from retention_rules.parser import load_rulebook
 from vault.catalogue.store import Transaction
-from vault.durable import sync_directory
-from vault.root import PKCS11, RootKey, create_root_key, load_root_key
+from vault.keys.root import PKCS11, RootKey, create_root_key, load_root_key
+from vault.storage.durable import sync_directory
 from vault.store import Store
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def _sibling(root_key: str) -> str | None:
 
 def _exists(root_key: str) -> bool:
     if root_key.startswith(PKCS11):
-        from vault import root_pkcs11
+        from vault.keys import pkcs11
 
-        return root_pkcs11.exists(root_key)
+        return pkcs11.exists(root_key)
     return Path(root_key).exists()
 
 

@@ -20,8 +20,8 @@ from gateway.core import admission, identity
 from gateway.core.identity import Account
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
-from vault import sshsig
 from vault.catalogue.schema import accounts
+from vault.crypto import sshsig
 
 
 def verify_signed(

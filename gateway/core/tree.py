@@ -25,7 +25,7 @@ from gateway.core.runtime import Core
 from gateway.errors import Refusal
 from gateway.names import NAME_LIMIT
 from gateway.wire.messages import Entry, Page, Readable, Room
-from vault.custody import DocumentMetadata
+from vault.keys.custody import DocumentMetadata
 
 FOLDER_MODE: Final = stat.S_IFDIR | 0o750
 FILE_MODE: Final = stat.S_IFREG | 0o440

@@ -27,9 +27,9 @@ from gateway.courier.places import open_place
 from gateway.errors import ConfigurationError, Disconnected, GatewayError
 from gateway.wire.channel import Channel
 from gateway.wire.messages import Carry, CarryReport, ClaimCarry
-from vault.durable import write_all
 from vault.errors import PlaceError, PlaceMissing, VaultError
-from vault.places import Place
+from vault.storage.durable import write_all
+from vault.storage.places import Place
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ import msgspec
 
 from gateway.wire.messages import Errand, ErrandReport
 from vault.errors import PlaceError, PlaceMissing
-from vault.keyring import sealed_epoch
-from vault.places import Place
+from vault.keys.keyring import sealed_epoch
+from vault.storage.places import Place
 
 MARKER: Final = "strongroom-copies.json"
 SUFFIX: Final = ".keyring"

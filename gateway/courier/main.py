@@ -23,7 +23,7 @@ from gateway.errors import Disconnected, GatewayError
 from gateway.wire.channel import Channel
 from gateway.wire.messages import ClaimErrand, Errand, ErrandReport
 from vault.errors import VaultError
-from vault.places import Place
+from vault.storage.places import Place
 
 RECONNECT_SECONDS: Final = 1.0
 _OWNER: Final = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_-]{0,63}")

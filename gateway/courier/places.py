@@ -16,7 +16,7 @@ from typing import Final
 from gateway.config import LedgerPlace, PlaceSection
 from gateway.errors import ConfigurationError
 from vault.errors import PlaceError
-from vault.places import DirectoryPlace, Place
+from vault.storage.places import DirectoryPlace, Place
 
 _OTHERS: Final = 0o077
 _OTHERS_OF_CREDENTIAL: Final = 0o037  # systemd gives the service's user its right by the group bits

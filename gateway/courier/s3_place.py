@@ -1,8 +1,9 @@
 """A place in an S3 bucket, or in what speaks its protocol; obstore as a client.
 
-What it promises: the port of `vault.places`. An object is replaced at once or not at all; above `PART` bytes
-it goes in parts, which become an object only when all of them are there. Durability is the service's: what
-it acknowledged it has stored. A versioned bucket keeps what was replaced: say so with `keeps_days`.
+What it promises: the port of `vault.storage.places`. An object is replaced at once or not at all; above
+`PART` bytes it goes in parts, which become an object only when all of them are there. Durability is the
+service's: what it acknowledged it has stored. A versioned bucket keeps what was replaced: say so with
+`keeps_days`.
 
 The credentials come from a file with the keys `access_key_id` and `secret_access_key` (and `session_token`),
 and from nowhere else: neither the environment nor a metadata service is asked. Nothing is sent in the clear
@@ -27,7 +28,7 @@ from obstore.store import S3Store
 from gateway.config import S3Address
 from gateway.courier.places import read_secret
 from vault.errors import PlaceError, PlaceMissing
-from vault.places import PIECE, check_name, check_prefix, is_name
+from vault.storage.places import PIECE, check_name, check_prefix, is_name
 
 if TYPE_CHECKING:
     from obstore.store import S3Config  # a type only: the library has no such name at run time

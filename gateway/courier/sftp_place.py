@@ -1,7 +1,7 @@
 """A place on another host, reached by SFTP; paramiko as a client.
 
-What it promises: the port of `vault.places`. The server is who the configuration says (its host key is
-pinned; there is no first trust), we are who our key says, and nothing is written before both are settled.
+What it promises: the port of `vault.storage.places`. The server is who the configuration says (its host key
+is pinned; there is no first trust), we are who our key says, and nothing is written before both are settled.
 One connection, opened when it is needed and again after any failure; every wait has an end.
 
 Durability: what is put is synced by the server before it takes its name, and again after
@@ -31,7 +31,7 @@ from paramiko.sftp import CMD_EXTENDED, CMD_INIT, CMD_VERSION
 from gateway.config import SftpAddress
 from gateway.courier.places import read_secret
 from vault.errors import PlaceError, PlaceMissing
-from vault.places import PIECE, check_name, check_prefix, is_name
+from vault.storage.places import PIECE, check_name, check_prefix, is_name
 
 CONNECT_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 60.0

@@ -39,8 +39,8 @@ from gateway.wire.messages import (
     Work,
     Writable,
 )
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context, sealed_size
 from vault.errors import VaultError
-from vault.sealed import SealedReader, SealedWriter, document_context, sealed_size
 
 STARTED: Final = struct.Struct("!Q")  # what the manager reads: the size of the document begun
 

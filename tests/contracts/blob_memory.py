@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vault.blobs import ID
 from vault.errors import BlobMissing, StoreExists, VaultError
-from vault.leases import has_writer
+from vault.storage.blobs import ID
+from vault.storage.leases import has_writer
 
 
 class MemoryBlobStore:

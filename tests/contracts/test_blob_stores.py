@@ -10,10 +10,10 @@ import stat
 import pytest
 
 from tests.contracts.blob_memory import MemoryBlobStore
-from vault import blobs, leases
-from vault.blobs import BlobStore, LocalBlobStore
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context, sealed_size
 from vault.errors import BlobMissing, StorageFailed, StoreExists, StoreMissing, VaultError
-from vault.sealed import SealedReader, SealedWriter, document_context, sealed_size
+from vault.storage import blobs, leases
+from vault.storage.blobs import BlobStore, LocalBlobStore
 
 A = "01JD000000000000000000000A"
 B = "01JD000000000000000000000B"

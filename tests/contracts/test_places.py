@@ -16,7 +16,7 @@ from gateway.courier import s3_place
 from gateway.courier.places import open_place, read_secret
 from tests.support.sshd import MISSING, Sshd, free_port, ssh_key
 from vault.errors import PlaceError, PlaceMissing
-from vault.places import MAX_PART, PIECE, DirectoryPlace
+from vault.storage.places import MAX_PART, PIECE, DirectoryPlace
 
 BAD_NAMES = ["", ".", "..", "/a", "a/", "a//b", "a/../b", ".hidden", "a/.b", "a b", "a\n", "a\0", "é",
              "a/b/c/d/e/f/g/h/i", "x" * (MAX_PART + 1), "a\\b", "../../etc/passwd"]  # fmt: skip

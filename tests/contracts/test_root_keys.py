@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.support import softhsm
-from vault import root_pkcs11
+from vault.crypto.wrapping import WRAPPED_KEY
 from vault.errors import IntegrityError, KeyUnavailable, StoreExists, VaultError
-from vault.root import CREDENTIAL, CredentialRootKey, FileRootKey, create_root_key, load_root_key
-from vault.wrapping import WRAPPED_KEY
+from vault.keys import pkcs11
+from vault.keys.root import (
+    CREDENTIAL,
+    CredentialRootKey,
+    FileRootKey,
+    create_root_key,
+    load_root_key,
+)
 
 KEY = bytes(range(32))
 BOUND = {"purpose": "keyring-epoch", "subject": "acme/7"}
@@ -42,7 +48,7 @@ def root(provider):
 
 def test_the_provider_is_the_one_that_is_meant(provider, root):
     kinds = {"file": FileRootKey, "credential": CredentialRootKey}
-    assert type(root) is kinds.get(provider[0], root_pkcs11.TokenRootKey)
+    assert type(root) is kinds.get(provider[0], pkcs11.TokenRootKey)
 
 
 def test_what_was_wrapped_opens_again_also_after_a_new_start(provider, root):

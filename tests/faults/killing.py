@@ -24,7 +24,7 @@ from gateway.errors import Disconnected, Refusal
 from gateway.wire.messages import AdminCall
 from tests.support.core_process import CoreProcess
 from tests.support.wire import Admin, Door, inspect_one, until
-from vault.certificate_verify import verify_certificate
+from vault.certificate.verify import verify_certificate
 
 NOTE = b"Strongroom demonstration note\n\nDate: 2026-11-20\nThis note may be discarded.\n"
 KEPT = NOTE.replace(b"demonstration note", b"demonstration statement")

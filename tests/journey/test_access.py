@@ -10,13 +10,13 @@ from gateway.core.tree import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
-from vault import sshsig
+from vault.crypto import sshsig
 
 
 def ledger_kinds(house):
     import msgspec
 
-    from vault import ledger
+    from vault.catalogue import ledger
 
     return [
         msgspec.json.decode(data)
@@ -194,7 +194,7 @@ def test_the_ledger_holds_no_name_no_address_and_no_plain_digest(house):
         await house.act("hold.place", client="acme", reason="Finanzamt asks about 4711")
         everything = b"".join(
             house.core.store.catalogue.read(
-                lambda c: list(__import__("vault.ledger").ledger.entries(c))
+                lambda c: list(__import__("vault.catalogue.ledger").ledger.entries(c))
             )
         )
         for secret in (

@@ -7,7 +7,7 @@ import json
 from gateway.core.journey import certify
 from tests.journey.test_backup_drill import NOTE, Drill, drill
 from tests.support.house import run
-from vault.certificate_verify import verify_certificate
+from vault.certificate.verify import verify_certificate
 
 __all__ = ["drill"]
 

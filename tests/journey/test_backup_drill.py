@@ -21,15 +21,15 @@ from gateway.core.journey.steps import BACKUP_STEPS
 from gateway.courier.backup import beside
 from gateway.errors import Refusal
 from tests.support.house import House, run
-from vault import backup
-from vault import restore as vault_restore
+from vault.backup import format as backup_format
+from vault.backup import restore as vault_restore
+from vault.backup.restore import restore
 from vault.catalogue.schema import backup_blobs, clients, documents, ledger_entries
 from vault.catalogue.schema import backups as backups_table
 from vault.errors import IntegrityError, KeyUnavailable, PlaceError, StoreExists, WrongRootKey
-from vault.keyring import KeyringStore
-from vault.places import DirectoryPlace
-from vault.restore import restore
-from vault.root import FileRootKey
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey
+from vault.storage.places import DirectoryPlace
 
 NOTE = "demonstration-note"  # due as soon as it is filed
 KILLER = Path(__file__).parents[1] / "support" / "killing_backup.py"
@@ -164,7 +164,7 @@ def wrapped(house: House) -> dict[str, tuple[str, bytes]]:
 
 def opens_under_any_key(house: House, document_id: str, key: bytes, *extra: str) -> bool:
     """Whether a wrapped key opens with any group key of any keyring, under any group's name."""
-    from vault.wrapping import unwrap_key
+    from vault.crypto.wrapping import unwrap_key
 
     store = house.core.store
     held = [
@@ -416,12 +416,12 @@ def test_what_lies_at_the_target_and_belongs_to_no_document_goes_and_what_is_los
         stays = await drill.filed("stays.xml", b"stays")
         await drill.back_up()
         await drill.destroy()
-        assert (drill.place / backup.blob_name(gone)).exists()
-        (drill.place / backup.blob_name(stays)).unlink()
+        assert (drill.place / backup_format.blob_name(gone)).exists()
+        (drill.place / backup_format.blob_name(stays)).unlink()
         made = await drill.back_up()
         assert made["blobs"] == 1
-        assert not (drill.place / backup.blob_name(gone)).exists()
-        assert (drill.place / backup.blob_name(stays)).exists()
+        assert not (drill.place / backup_format.blob_name(gone)).exists()
+        assert (drill.place / backup_format.blob_name(stays)).exists()
         rows = drill.core.store.catalogue.read(
             lambda c: set(c.execute(select(backup_blobs.c.document_id)).scalars())
         )
@@ -473,7 +473,7 @@ def test_the_restored_house_goes_on(drill, tmp_path):
         await later.filed("new.xml", b"new")
         await later.back_up()
         # The backup that it came from is still one, and numbers of amendments are not given twice.
-        assert (drill.place / backup.manifest_name(first)).is_file()
+        assert (drill.place / backup_format.manifest_name(first)).is_file()
         before = {path.name for path in (drill.place / "amendments").iterdir()}
         await later.destroy()
         assert len({path.name for path in (drill.place / "amendments").iterdir()} - before) == 1
@@ -495,7 +495,7 @@ def test_a_closed_client_stays_closed_and_its_keyring_is_not_asked_for(drill, tm
         await drill.back_up()
         await drill.act("client.close", slug="other")
         drill.core.store.catalogue.write(
-            lambda tx: backup.request_amendment(tx.connection, ["disk"], [], drill.clock())
+            lambda tx: backup_format.request_amendment(tx.connection, ["disk"], [], drill.clock())
         )
         await drill.carried(amending.deliver(drill.core))
         there = drill.restored(tmp_path / "elsewhere")
@@ -615,12 +615,12 @@ def test_a_target_that_is_not_mounted_or_is_another_store_s_is_refused(drill):
     async def journey():
         await drill.filed("kept.xml", b"kept")
         await drill.back_up()
-        marker = drill.place / backup.MARKER
+        marker = drill.place / backup_format.MARKER
         genuine = marker.read_bytes()
         marker.unlink()
         refusal = await drill.refused(drill.back_up())
         assert "--fresh" in refusal.message
-        marker.write_bytes(backup.marker("01ARZ3NDEKTSV4RRFFQ69G5FAV"))
+        marker.write_bytes(backup_format.marker("01ARZ3NDEKTSV4RRFFQ69G5FAV"))
         refusal = await drill.refused(drill.back_up(fresh=True))
         assert "another" in refusal.message
         shutil.rmtree(drill.place)
@@ -779,7 +779,7 @@ def test_nothing_plain_of_the_catalogue_stays_in_the_store_s_folder(drill):
 def test_a_document_that_comes_in_while_the_catalogue_is_copied_is_in_the_backup(drill, tmp_path):
     async def journey():
         await drill.filed("first.xml", b"first")
-        take = backup.take_snapshot
+        take = backup_format.take_snapshot
         late = []
 
         def slow(catalogue: Path, plain: Path) -> None:
@@ -791,11 +791,11 @@ def test_a_document_that_comes_in_while_the_catalogue_is_copied_is_in_the_backup
             take(catalogue, plain)
 
         loop = asyncio.get_running_loop()
-        backup.take_snapshot = slow
+        backup_format.take_snapshot = slow
         try:
             made = await drill.back_up()
         finally:
-            backup.take_snapshot = take
+            backup_format.take_snapshot = take
         assert made["documents"] == 2
         there = drill.restored(tmp_path / "elsewhere")
         assert there.report.problems == []

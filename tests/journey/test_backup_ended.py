@@ -26,12 +26,12 @@ from gateway.wire.messages import ClaimCarry
 from tests.journey.test_backup_drill import NOTE, Drill, Restored, content, drill, held, wrapped
 from tests.support import softhsm
 from tests.support.house import run
+from vault.backup.restore import Report, finish, restore
 from vault.catalogue.schema import backup_amendments, batches, documents, groups
 from vault.errors import PlaceError
-from vault.keyring import KeyringStore
-from vault.places import DirectoryPlace
-from vault.restore import Report, finish, restore
-from vault.root import FileRootKey
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey
+from vault.storage.places import DirectoryPlace
 
 __all__ = ["drill"]
 

@@ -17,10 +17,10 @@ from sqlalchemy import create_engine, select, update
 from gateway.core import enrolments
 from gateway.core.admin import second
 from tests.support.house import START, House, run
-from vault import sshsig
 from vault.catalogue.schema import account_keys, accounts, approvals
 from vault.catalogue.store import migrate
-from vault.certificate_verify import verify_certificate
+from vault.certificate.verify import verify_certificate
+from vault.crypto import sshsig
 
 NOTE = "demonstration-note"
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "verify_certificate.py"

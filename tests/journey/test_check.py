@@ -11,7 +11,7 @@ from sqlalchemy import delete, update
 
 from tests.support.house import run
 from vault.catalogue.schema import documents, groups, tombstones, wrappings
-from vault.check import check
+from vault.check.store import check
 
 
 def blob_of(house, document: str) -> Path:

@@ -14,10 +14,10 @@ from gateway.core.journey import certify, dispose, verify
 from gateway.courier.copies import deliver
 from gateway.errors import Refusal
 from tests.support.house import House, run
-from vault import sshsig
 from vault.catalogue.schema import clients, documents, wrappings
-from vault.certificate_statements import SANITISATION_NAMESPACE, WITNESS_NAMESPACE
-from vault.certificate_verify import verify_certificate
+from vault.certificate.statements import SANITISATION_NAMESPACE, WITNESS_NAMESPACE
+from vault.certificate.verify import verify_certificate
+from vault.crypto import sshsig
 from vault.errors import KeyUnavailable
 
 NOTE = "demonstration-note"
@@ -211,7 +211,7 @@ async def carry(house) -> None:
     """What the courier does, for every errand that is due."""
     from gateway.core.errands import ErrandDesk
     from gateway.wire.messages import ErrandReport
-    from vault.places import DirectoryPlace
+    from vault.storage.places import DirectoryPlace
 
     desk = ErrandDesk(house.core)
     while errand := await _claim(desk):

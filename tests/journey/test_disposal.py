@@ -15,7 +15,7 @@ from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
 from vault.catalogue.schema import clients, documents, groups, wrappings
-from vault.certificate_verify import verify_certificate
+from vault.certificate.verify import verify_certificate
 from vault.errors import KeyUnavailable
 
 NOTE = "demonstration-note"  # due as soon as it is filed
@@ -167,7 +167,7 @@ def test_one_person_can_not_be_two(house):
 
 def test_an_approval_of_another_register_is_refused(house):
     async def journey():
-        from vault import sshsig
+        from vault.crypto import sshsig
 
         await house.filed("note.txt", record_class=NOTE)
         batch = await proposed(house)
@@ -345,7 +345,7 @@ def test_a_part_does_not_go_before_the_whole_it_came_in(house):
         import os
 
         from gateway.wire.messages import Verdict
-        from vault.sealed import SealedWriter, document_context
+        from vault.crypto.sealed import SealedWriter, document_context
 
         os.close(descriptor)
         part = await house.desk.begin_part(claimed, "note.txt")

@@ -18,10 +18,10 @@ from gateway.inspect import inspection
 from gateway.inspect.document import Document
 from tests.journey.test_backup_drill import NOTE, Drill, content, drill
 from tests.support.house import run
-from vault import backup
+from vault.backup import format as backup_format
 from vault.catalogue.schema import documents, ledger_entries
+from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import IntegrityError
-from vault.sealed import SealedReader, document_context
 
 __all__ = ["drill"]  # a fixture
 
@@ -29,12 +29,12 @@ DATA = b"kept for thirty years" * 4000
 
 
 def stored(house, document: str) -> Path:
-    shard = backup.blob_name(document).split("/")[1]
+    shard = backup_format.blob_name(document).split("/")[1]
     return house.folder / "vault/blobs/objects" / shard / document
 
 
 def held(drill, document: str) -> Path:
-    return drill.place / backup.blob_name(document)
+    return drill.place / backup_format.blob_name(document)
 
 
 def damage(path: Path, how: str) -> None:

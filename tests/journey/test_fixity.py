@@ -12,8 +12,8 @@ from gateway.core.journey import inspect
 from gateway.core.journey.inspect import InspectionDesk
 from tests.support.house import run
 from vault.catalogue.schema import fixity_runs
-from vault.chunked import document_context
-from vault.sealed import SealedReader
+from vault.crypto.chunked import document_context
+from vault.crypto.sealed import SealedReader
 
 
 class Reader:

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.house import run
-from vault import atrest
-from vault.chunked import CHUNK
-from vault.custody import HOUSE
+from vault.crypto.chunked import CHUNK
+from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
-from vault.keyring import KeyringStore
-from vault.root import FileRootKey
-from vault.sealed import SealedReader, document_context
+from vault.keys.custody import HOUSE
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey
+from vault.storage import at_rest
 from vault.store import _seal_key
 
 GENERATOR = random.Random(3)
@@ -73,26 +73,26 @@ def test_no_flipped_byte_of_the_catalogue_is_missed(closed):
     key = _seal_key(KeyringStore(store / "keyrings", FileRootKey.load(house.folder / "root.key")))
     catalogue, seal = store / "catalogue.sqlite3", store / "catalogue.at-rest"
     body = seal.read_bytes()[:-32]
-    assert atrest.changes(catalogue, seal, key) is None
+    assert at_rest.changes(catalogue, seal, key) is None
     missed = count = 0
     with catalogue.open("rb", buffering=0) as source:
         for position in flips(catalogue):
             count += 1
-            missed += atrest.block_is_whole(source, body, position // atrest.BLOCK)
+            missed += at_rest.block_is_whole(source, body, position // at_rest.BLOCK)
     assert missed == 0
     assert count == catalogue.stat().st_size > 100_000
     # The function that is asked looks at every one of these blocks.
-    for block in range(0, count, atrest.BLOCK):
+    for block in range(0, count, at_rest.BLOCK):
         with catalogue.open("r+b") as file:
             file.seek(block)
             value = file.read(1)
             file.seek(block)
             file.write(bytes([value[0] ^ 1]))
-        assert f"at {block}" in (atrest.changes(catalogue, seal, key) or "")
+        assert f"at {block}" in (at_rest.changes(catalogue, seal, key) or "")
         with catalogue.open("r+b") as file:
             file.seek(block)
             file.write(value)
-    assert atrest.changes(catalogue, seal, key) is None
+    assert at_rest.changes(catalogue, seal, key) is None
 
 
 def test_no_flipped_byte_of_its_seal_is_missed(closed):
@@ -103,7 +103,7 @@ def test_no_flipped_byte_of_its_seal_is_missed(closed):
     missed = [
         position
         for position in flips(seal)
-        if atrest.changes(store / "catalogue.sqlite3", seal, key) is None
+        if at_rest.changes(store / "catalogue.sqlite3", seal, key) is None
     ]
     assert missed == []
 

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.tree import split
 from gateway.core.views import client
 from tests.support.house import run
-from vault import ledger
+from vault.catalogue import ledger
 
 
 def folder_entries(house):

@@ -12,9 +12,9 @@ from gateway.core import main as core_main
 from tests.journey.test_store_damage import CONFIG
 from tests.support.house import START, House, run
 from tests.unit.cli_here import Program
-from vault import house_restore
-from vault.keyring import KeyringStore
-from vault.root import FileRootKey, create_root_key
+from vault.backup import house_keyring
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey, create_root_key
 from vault.store import Store
 
 
@@ -86,7 +86,7 @@ def test_every_start_names_the_command_and_the_command_brings_it_back(closed, pr
     done = program(*named, closed / "copies/house.keyring")
     assert done.code == 0, done.err
     assert "opens again" in done.out
-    assert not (kept(closed).parent / house_restore.BROKEN).exists()
+    assert not (kept(closed).parent / house_keyring.BROKEN).exists()
     checked = program("check", "--read-data")
     assert checked.code == 0, checked.out
     assert program("core").code == 0
@@ -142,7 +142,7 @@ def test_a_copy_that_is_not_good_changes_nothing(closed, program, tmp_path):
         assert said in done.one_line(done.code)
         assert done.code in {1, 2}
         assert kept(closed).read_bytes() == before
-        assert not (kept(closed).parent / house_restore.BROKEN).exists()
+        assert not (kept(closed).parent / house_keyring.BROKEN).exists()
 
 
 def test_while_a_store_is_open_nothing_is_restored(closed, program):
@@ -164,4 +164,4 @@ def test_a_store_that_does_not_open_with_it_keeps_the_broken_one_aside(
         Store, "refresh_ledger_keys", lambda _store: (_ for _ in ()).throw(RuntimeError("injected"))
     )
     assert program("keys", "restore", "house", closed / "copies/house.keyring").code == 1
-    assert (kept(closed).parent / house_restore.BROKEN).read_bytes() == broken
+    assert (kept(closed).parent / house_keyring.BROKEN).read_bytes() == broken

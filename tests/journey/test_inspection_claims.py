@@ -15,7 +15,7 @@ from gateway.errors import WireError
 from gateway.wire.channel import REQUEST_DECODERS
 from gateway.wire.messages import Claim, Classification, Scan, Verdict, Work
 from tests.support.house import run
-from vault import ledger
+from vault.catalogue import ledger
 from vault.catalogue.schema import documents
 
 NOTE = b"a note"

@@ -16,7 +16,7 @@ from gateway.wire.messages import Errand
 from tests.support.house import House, run
 from vault.catalogue.schema import clients
 from vault.errors import PlaceError, StorageFailed, StoreMissing, VaultError, WrongRootKey
-from vault.places import DirectoryPlace
+from vault.storage.places import DirectoryPlace
 
 
 @pytest.fixture

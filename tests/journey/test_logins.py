@@ -36,10 +36,11 @@ from gateway.wire.messages import (
 )
 from tests.support.house import START, House, run
 from tests.support.wire import transcript
-from vault import ledger, sshsig
+from vault.catalogue import ledger
 from vault.catalogue.schema import login_lanes, login_sources
-from vault.custody import HOUSE
+from vault.crypto import sshsig
 from vault.errors import StorageFull
+from vault.keys.custody import HOUSE
 
 SECRET = "correct horse battery"
 OFFICE, HOME = "192.0.2.1", "198.51.100.9"

@@ -8,7 +8,7 @@ import pytest
 from gateway.core import mail
 from gateway.core.admin import holds
 from tests.support.house import run
-from vault import ledger
+from vault.catalogue import ledger
 
 
 def entries(house, kind="metadata.read"):

@@ -21,10 +21,10 @@ from gateway.core.tree import split
 from gateway.errors import GatewayError
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
-from vault import sshsig
 from vault.catalogue.schema import documents, holds
+from vault.crypto import sshsig
 from vault.errors import VaultError
-from vault.root import FileRootKey
+from vault.keys.root import FileRootKey
 
 OFFICERS = ("officer1", "officer2", "officer3")
 STAFF = (*OFFICERS, "accountant", "auditor")

@@ -17,12 +17,12 @@ from gateway.errors import ConfigurationError
 from tests.support import softhsm
 from tests.support.house import House, run
 from tests.unit.cli_here import Program
-from vault import root_pkcs11
-from vault.certificate_verify import verify_certificate
-from vault.custody import HOUSE
+from vault.certificate.verify import verify_certificate
 from vault.errors import KeyUnavailable, TokenFailed, VaultError, WrongRootKey
-from vault.keyring import KeyringStore
-from vault.root import FileRootKey, load_root_key
+from vault.keys import pkcs11
+from vault.keys.custody import HOUSE
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey, load_root_key
 from vault.store import Store
 
 NOTE = "demonstration-note"
@@ -142,7 +142,7 @@ def test_groups_root_and_signing_key_change_and_everything_stays_readable(token_
         following = softhsm.address()  # its object is made by the rotation
         reopen(house, next_root_key=following)
         answer = await house.act("keys.rotate", what="root")
-        assert answer["root_key"] == root_pkcs11.load(following).id != old.id
+        assert answer["root_key"] == pkcs11.load(following).id != old.id
         assert old.subjects(PURPOSE) == frozenset()
         reopen(house)  # both configured
         reopen(house, root_key=following, next_root_key="")
@@ -211,7 +211,7 @@ def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house, monk
 
         custody = house.core.store.custody
         custody.keyrings.root._connection._session.close()
-        monkeypatch.setattr(root_pkcs11, "_token", away)
+        monkeypatch.setattr(pkcs11, "_token", away)
         assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"  # keys are in memory
         with pytest.raises(VaultError):
             await house.act("keys.rotate", what="groups")
@@ -262,7 +262,7 @@ def test_an_installation_that_fails_leaves_nothing_on_the_token(tmp_path, where,
     monkeypatch.setattr(setup, "create_durably", fail)
     with pytest.raises(ConfigurationError, match="late"):
         setup.create(tmp_path / "here", datetime.now(UTC), root_key=where)
-    assert not root_pkcs11.exists(where)
+    assert not pkcs11.exists(where)
     assert not (tmp_path / "here").exists()
 
 

@@ -11,9 +11,9 @@ from gateway.core.journey import partial, pressure, temporary
 from gateway.core.journey.lifecycle import State
 from gateway.core.journey.pressure import FACTOR, RENAMING
 from tests.support.house import run
-from vault import ledger
+from vault.catalogue import ledger
 from vault.catalogue.schema import documents
-from vault.sealed import CHUNK
+from vault.crypto.sealed import CHUNK
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient
 from tests.support.house import run
 from vault.catalogue.schema import clients, documents, usage
-from vault.sealed import CHUNK, SealedWriter, document_context
+from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 
 
 async def standing(house, slug="acme"):

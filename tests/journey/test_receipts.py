@@ -13,8 +13,8 @@ from gateway.core.journey.judgement import UNJUDGED
 from gateway.core.tree import split
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
-from vault.note import verify_note
-from vault.receipt import ReceiptError, json_schema, verify_receipt
+from vault.certificate.receipt import ReceiptError, json_schema, verify_receipt
+from vault.ledger.note import verify_note
 
 
 async def receipt(house, document, kind="json", by="acme"):
@@ -202,7 +202,7 @@ def test_the_same_bytes_are_recognised_across_channels_and_at_a_rename(house):
         upload, _ = await view.begin_upload(split("/inbox/a.part"), resume=False)
         import hashlib
 
-        from vault.sealed import SealedWriter, document_context
+        from vault.crypto.sealed import SealedWriter, document_context
 
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(b"From: a\r\n")

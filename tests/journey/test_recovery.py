@@ -19,11 +19,11 @@ from gateway.core.admin import recovery as acts
 from gateway.wire.messages import Classification
 from tests.support import softhsm
 from tests.support.house import House, run
-from vault import ledger
+from vault.catalogue import ledger
 from vault.catalogue.schema import accounts
-from vault.certificate_verify import verify_certificate
-from vault.root import FileRootKey, load_root_key
-from vault.sshsig import fingerprint, public_line, sign
+from vault.certificate.verify import verify_certificate
+from vault.crypto.sshsig import fingerprint, public_line, sign
+from vault.keys.root import FileRootKey, load_root_key
 
 WAITS = 168
 MEDIUM = {
@@ -393,7 +393,7 @@ def test_the_holder_of_a_token_proves_it_by_the_token_and_nothing_is_left_there(
 HOLDER = """
 import sys
 from gateway.core import recovery
-from vault.root import load_root_key
+from vault.keys.root import load_root_key
 address, name, text = sys.argv[1:]
 root = load_root_key(address)
 print(recovery.prove(root, bytes.fromhex(text), name).hex(), flush=True)

@@ -14,8 +14,8 @@ from gateway.core.journey.lifecycle import State
 from gateway.core.tree import split
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import House, run
-from vault import ledger
-from vault.sealed import SealedWriter, document_context
+from vault.catalogue import ledger
+from vault.crypto.sealed import SealedWriter, document_context
 
 FOLDER = "/clients/acme/2025/payroll"
 SLIP = f"{FOLDER}/slip.pdf"
@@ -222,7 +222,7 @@ def test_an_officers_export_takes_another_officers_approval(house):
         assert entries(house, "document.exported") == []
         from gateway.core.admin.desk import AdminSession, act_statement
         from gateway.wire.messages import AdminCall, Challenge
-        from vault import sshsig
+        from vault.crypto import sshsig
 
         session = AdminSession(house.core, None)
         session.attach((1, 1000, 1000))
@@ -426,7 +426,7 @@ def test_an_archivist_reads_by_approval_and_classifies_nothing(house):
     async def journey():
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-        from vault import sshsig
+        from vault.crypto import sshsig
 
         line = sshsig.public_line(Ed25519PrivateKey.generate())
         await house.act("account.add", name="archivist", role="archivist", keys=[line])

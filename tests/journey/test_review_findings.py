@@ -16,10 +16,11 @@ from gateway.core.tree import split
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import run
-from vault import copies, sshsig
 from vault.catalogue.schema import documents, errands, groups
+from vault.crypto import sshsig
+from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 from vault.errors import StorageFailed, StorageFull
-from vault.sealed import CHUNK, SealedWriter, document_context
+from vault.keys import copies
 
 
 async def broken_off(house, chunks: int = 2) -> bytes:

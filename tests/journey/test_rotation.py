@@ -10,15 +10,15 @@ from sqlalchemy import select, update
 from gateway.core.journey import rotate
 from gateway.core.runtime import Core
 from tests.support.house import run
-from vault import ledger_keys
+from vault.catalogue import ledger_keys
 from vault.catalogue.schema import documents, groups, ledger_entries, settings
-from vault.certificate_verify import verify_certificate
+from vault.certificate.verify import verify_certificate
+from vault.check.ledger import verify
+from vault.crypto.wrapping import unwrap_key
 from vault.errors import IntegrityError, VaultError, WrongRootKey
-from vault.ledger_verify import verify
-from vault.note import verifier_key
-from vault.root import FileRootKey, load_root_key
+from vault.keys.root import FileRootKey, load_root_key
+from vault.ledger.note import verifier_key
 from vault.store import Store
-from vault.wrapping import unwrap_key
 
 NOTE = "demonstration-note"
 
@@ -304,7 +304,7 @@ def test_a_checkpoint_signed_by_a_key_that_had_handed_over_already_is_refused(ho
         old = store.ledger_key
         await house.act("keys.rotate", what="ledger")
         await house.act("hold.place", client="acme", reason="x")
-        from vault.note import Checkpoint, sign_note
+        from vault.ledger.note import Checkpoint, sign_note
 
         size = store.catalogue.ledger.size
         root = store.catalogue.ledger.mark().root()

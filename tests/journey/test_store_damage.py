@@ -18,7 +18,7 @@ from gateway.core import main as core_main
 from tests.journey.test_backup_drill import content, drill
 from tests.support.house import House, run
 from tests.unit.cli_here import Program
-from vault.ledger import LedgerError
+from vault.catalogue.ledger import LedgerError
 
 __all__ = ["drill"]  # a fixture
 

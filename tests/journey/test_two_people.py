@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.support.house import run
-from vault import sshsig
+from vault.crypto import sshsig
 
 
 def test_an_expired_officer_neither_approves_nor_acts(house):

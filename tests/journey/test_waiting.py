@@ -14,7 +14,7 @@ from gateway.core.journey import partial, receive
 from gateway.core.tree import split
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import House, run
-from vault.sealed import CHUNK, SealedWriter, document_context
+from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 
 SURE = Classification("invoice", 0.95, "2025-03-01")
 

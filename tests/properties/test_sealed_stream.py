@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vault.crypto.sealed import (
+    CHUNK,
+    HEADER,
+    TAG,
+    SealedReader,
+    SealedWriter,
+    open_bytes,
+    seal_bytes,
+)
 from vault.errors import IntegrityError
-from vault.sealed import CHUNK, HEADER, TAG, SealedReader, SealedWriter, open_bytes, seal_bytes
 
 KEY = bytes(range(32))
 CONTEXT = b"strongroom/v1/document/property"

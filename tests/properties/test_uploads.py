@@ -20,9 +20,9 @@ from gateway.core.journey import partial
 from gateway.core.sessions import SftpSession
 from gateway.doors.sftp.files import Upload
 from gateway.errors import Disconnected, GatewayError
-from vault.chunked import ChunkCipher
+from vault.crypto.chunked import ChunkCipher
+from vault.crypto.sealed import CHUNK
 from vault.errors import VaultError
-from vault.sealed import CHUNK
 
 LIMIT = 64 * CHUNK
 

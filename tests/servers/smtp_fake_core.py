@@ -29,8 +29,8 @@ from gateway.wire.messages import (
     Refused,
     Writable,
 )
+from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
-from vault.sealed import SealedReader, document_context
 
 CLIENTS = {"yunhe": "client-1", "lantern": "client-2"}
 ALLOWED_SENDERS = {"ap@yunhe.example", "库房@yunhe.example"}

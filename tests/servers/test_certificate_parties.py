@@ -37,7 +37,7 @@ from tests.unit.test_certificate_sample import (
     sanitisation,
     witness,
 )
-from vault.certificate import (
+from vault.certificate.model import (
     Certificate,
     Check,
     Executor,
@@ -46,13 +46,13 @@ from vault.certificate import (
     make_claim,
     register_digest,
 )
-from vault.certificate_fonts import find_fonts
-from vault.certificate_print import print_certificate
-from vault.certificate_statements import APPROVAL_NAMESPACE
-from vault.certificate_verify import verify_certificate
-from vault.note import verifier_key
-from vault.signing import SigningIdentity
-from vault.sshsig import sign
+from vault.certificate.pdf.fonts import find_fonts
+from vault.certificate.pdf.render_process import print_certificate
+from vault.certificate.signing import SigningIdentity
+from vault.certificate.statements import APPROVAL_NAMESPACE
+from vault.certificate.verify import verify_certificate
+from vault.crypto.sshsig import sign
+from vault.ledger.note import verifier_key
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "verify_certificate.py"

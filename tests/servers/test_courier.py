@@ -163,8 +163,8 @@ def test_what_the_courier_carries_is_sealed(place):
     with CoreProcess(folder) as core, courier(folder):
         destroy_a_note(folder)
         core.stop()
-    from vault.keyring import KeyringStore
-    from vault.root import FileRootKey
+    from vault.keys.keyring import KeyringStore
+    from vault.keys.root import FileRootKey
 
     (copy,) = [path for path in copies.glob("*.keyring") if path.name != "house.keyring"]
     owner = copy.name.removesuffix(".keyring")

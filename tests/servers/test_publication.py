@@ -20,10 +20,11 @@ from tests.journey.test_backup_drill import Drill
 from tests.support.house import House, replaced, run
 from tests.support.sshd import MISSING, Sshd
 from tests.support.tile_client import read_log
-from vault import ledger, ledger_keys, tiles
+from vault.catalogue import ledger, ledger_keys
 from vault.errors import PlaceError
-from vault.note import Checkpoint, sign_note, verify_note
-from vault.places import DirectoryPlace
+from vault.ledger import tiles
+from vault.ledger.note import Checkpoint, sign_note, verify_note
+from vault.storage.places import DirectoryPlace
 
 
 class Published(House):

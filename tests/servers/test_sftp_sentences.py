@@ -17,8 +17,8 @@ from gateway.wire.channel import Channel
 from gateway.wire.messages import Claim, Classification, Scan, Verdict
 from tests.support.sftp import Gateway
 from tests.support.sftp_raw import RawSftp, Reply, raw_sftp
-from vault import sshsig
-from vault.receipt import verify_receipt
+from vault.certificate.receipt import verify_receipt
+from vault.crypto import sshsig
 
 USERS = ("acme", "accountant", "officer1", "auditor", "archivist", "admin")
 CLASS = "/clients/acme/2025/invoice"

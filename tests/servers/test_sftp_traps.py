@@ -25,7 +25,7 @@ from gateway.core.identity import login_statement
 from tests.servers.test_sftp_hardening import Hostile, Recorder, hostile, stock_server
 from tests.support.sftp import Gateway, until
 from tests.support.wire import private_key
-from vault import sshsig
+from vault.crypto import sshsig
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -23,10 +23,10 @@ from gateway.core.views import view_for
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
 from retention_rules.parser import load_rulebook
-from vault import sshsig
-from vault.root import PKCS11, create_root_key, load_root_key
-from vault.sealed import SealedReader, SealedWriter, document_context
-from vault.signing import SigningIdentity
+from vault.certificate.signing import SigningIdentity
+from vault.crypto import sshsig
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context
+from vault.keys.root import PKCS11, create_root_key, load_root_key
 from vault.store import Store
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

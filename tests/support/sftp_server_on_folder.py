@@ -48,7 +48,7 @@ from gateway.wire.messages import (
     Stat,
     Writable,
 )
-from vault.sealed import (
+from vault.crypto.sealed import (
     CHUNK,
     KEY,
     SealedReader,

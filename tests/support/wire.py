@@ -36,8 +36,8 @@ from gateway.wire.messages import (
     SignExchange,
     Work,
 )
-from vault import sshsig
-from vault.sealed import SealedReader, SealedWriter, document_context
+from vault.crypto import sshsig
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 
 
 def private_key(path: Path):

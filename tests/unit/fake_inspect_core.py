@@ -28,7 +28,7 @@ from gateway.wire.messages import (
     Work,
     Writable,
 )
-from vault.sealed import SealedReader, SealedWriter, document_context
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 
 
 def seal(document_id, data):

@@ -21,12 +21,13 @@ from gateway.core.carriage import Carriage
 from gateway.courier.backup import PROBE, Places, perform
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import Carry, CarryReport
-from vault import amendments, backup
+from vault.backup import amendments
+from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_amendments, backups, metadata
+from vault.crypto.sealed import CHUNK
 from vault.errors import IntegrityError, PlaceError, PlaceMissing
-from vault.note import verifier_key
-from vault.places import check_name
-from vault.sealed import CHUNK
+from vault.ledger.note import verifier_key
+from vault.storage.places import check_name
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 STORE = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -37,7 +38,7 @@ ORIGIN = f"strongroom.invalid/{STORE.lower()}"
 
 def sealed(data: bytes, name: str = "amendments/000000000001", store: str = STORE) -> bytes:
     with tempfile.TemporaryFile() as file:
-        writer = backup.ObjectWriter(file.fileno(), SECRET, store, name)
+        writer = backup_format.ObjectWriter(file.fileno(), SECRET, store, name)
         writer.write(data)
         size = writer.finish()
         found = os.pread(file.fileno(), size + 1, 0)
@@ -54,7 +55,7 @@ def opened(
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        with backup.open_object(file.fileno(), secret, store, name) as reader:
+        with backup_format.open_object(file.fileno(), secret, store, name) as reader:
             return reader.readall()
 
 
@@ -63,14 +64,17 @@ def opened(
 
 def test_every_name_of_a_backup_is_one_that_a_place_takes():
     for name in (
-        backup.MARKER,
-        backup.blob_name(STORE),
-        backup.catalogue_name(BACKUP),
-        backup.manifest_name(BACKUP),
-        backup.amendment_name(10**12 - 1),
+        backup_format.MARKER,
+        backup_format.blob_name(STORE),
+        backup_format.catalogue_name(BACKUP),
+        backup_format.manifest_name(BACKUP),
+        backup_format.amendment_name(10**12 - 1),
     ):
         assert check_name(name) == name
-    assert backup.blob_name(STORE).split("/")[1] == hashlib.sha256(STORE.encode()).hexdigest()[:2]
+    assert (
+        backup_format.blob_name(STORE).split("/")[1]
+        == hashlib.sha256(STORE.encode()).hexdigest()[:2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_every_name_of_a_backup_is_one_that_a_place_takes():
     ],
 )
 def test_only_twelve_digits_are_an_amendment_s_number(name, number):
-    assert backup.amendment_number(name) == number
+    assert backup_format.amendment_number(name) == number
 
 
 def test_only_what_has_a_manifest_is_a_backup_and_the_oldest_comes_first():
@@ -97,7 +101,7 @@ def test_only_what_has_a_manifest_is_a_backup_and_the_oldest_comes_first():
         "snapshots/not-an-id/manifest",
         "blobs/aa/manifest",
     ]
-    assert backup.backups_in(names) == [STORE, BACKUP]
+    assert backup_format.backups_in(names) == [STORE, BACKUP]
 
 
 # ── sealed objects ───────────────────────────────────────────────────────────────────────────────
@@ -140,26 +144,26 @@ def test_no_byte_of_an_object_can_be_changed_cut_or_added():
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
 VKEY = verifier_key(ORIGIN, KEY.public_key())
-MANIFEST = backup.Manifest(
+MANIFEST = backup_format.Manifest(
     backup=BACKUP, catalogue_sha256="00" * 32, catalogue_size=5, checkpoint="c\n",
-    created_at=NOW.isoformat(), documents=3, late=(backup.Late(STORE, 9, "11" * 32),), ledger_size=7,
+    created_at=NOW.isoformat(), documents=3, late=(backup_format.Late(STORE, 9, "11" * 32),), ledger_size=7,
     store=STORE, target="disk", vkey=VKEY,
 )  # fmt: skip
 
 
-def read(data: bytes, **change) -> backup.Manifest:
+def read(data: bytes, **change) -> backup_format.Manifest:
     given = {"secret": SECRET, "vkey": VKEY, "store_id": STORE, "backup_id": BACKUP, **change}
-    return backup.read_manifest(data, **given)
+    return backup_format.read_manifest(data, **given)
 
 
 def test_a_manifest_comes_back_as_it_was_signed():
-    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    data = backup_format.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
     assert msgspec.structs.replace(read(data), tag="") == MANIFEST
     assert data.startswith(b"strongroom-backup-v1\n")
 
 
 def test_no_byte_of_a_manifest_can_be_changed_cut_or_added():
-    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    data = backup_format.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
     for at in range(len(data)):
         with pytest.raises(IntegrityError):
             read(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
@@ -174,18 +178,18 @@ def test_no_byte_of_a_manifest_can_be_changed_cut_or_added():
 )
 def test_a_manifest_is_of_one_store_backup_and_keyring(change):
     with pytest.raises(IntegrityError):
-        read(backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY), **change)
+        read(backup_format.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY), **change)
 
 
 def test_after_a_change_of_the_ledger_s_key_the_keyring_vouches_for_the_old_one_and_nobody_else_can():
     present = verifier_key(ORIGIN, Ed25519PrivateKey.generate().public_key())
-    data = backup.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
+    data = backup_format.sign_manifest(MANIFEST, SECRET, ORIGIN, KEY)
     assert read(data, vkey=present).vkey == VKEY
     # A stranger's key in a manifest of their own making, without the keyring's secret.
     stranger = Ed25519PrivateKey.generate()
     own = msgspec.structs.replace(MANIFEST, vkey=verifier_key(ORIGIN, stranger.public_key()))
     with pytest.raises(IntegrityError):
-        read(backup.sign_manifest(own, bytes(32), ORIGIN, stranger))
+        read(backup_format.sign_manifest(own, bytes(32), ORIGIN, stranger))
 
 
 # ── amendments ───────────────────────────────────────────────────────────────────────────────────
@@ -195,11 +199,11 @@ _line = msgspec.json.Encoder(order="sorted").encode
 
 
 def lines_of(data: bytes, number: int = 1) -> list[amendments.Line]:
-    name = backup.amendment_name(number)
+    name = backup_format.amendment_name(number)
     with tempfile.TemporaryFile() as file:
         file.write(sealed(data, name))
         file.flush()
-        with backup.open_object(file.fileno(), SECRET, STORE, name) as reader:
+        with backup_format.open_object(file.fileno(), SECRET, STORE, name) as reader:
             return list(amendments.read(reader, number, STORE))
 
 
@@ -244,7 +248,7 @@ def test_only_targets_with_a_backup_made_or_under_way_are_told():
             connection.execute(
                 insert(backups), {"id": str(number), "target": target, "state": state, **row}
             )
-        told = backup.request_amendment(
+        told = backup_format.request_amendment(
             connection, ["a", "b", "c", "d", "f"], ["g2", "g1", "g1"], NOW
         )
         assert told == 2
@@ -265,15 +269,15 @@ def test_a_snapshot_is_of_one_moment_plain_once_and_without_a_journal(tmp_path):
     source.execute("INSERT INTO t VALUES (1)")
     source.commit()
     copy = tmp_path / "catalogue.sqlite3.backup-x"
-    backup.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
+    backup_format.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
     source.execute("INSERT INTO t VALUES (2)")
     source.commit()
-    with backup.snapshot_connection(copy) as connection:
+    with backup_format.snapshot_connection(copy) as connection:
         assert connection.exec_driver_sql("SELECT x FROM t").scalars().all() == [1]
     assert copy.stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.glob("*.backup-x*")} == {copy.name}
     with pytest.raises(FileExistsError):
-        backup.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
+        backup_format.take_snapshot(tmp_path / "catalogue.sqlite3", copy)
     source.close()
 
 

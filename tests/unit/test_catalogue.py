@@ -13,11 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, insert, select, text, update
 
-from vault import ledger_verify
 from vault.catalogue.schema import REVISION, ledger_keys, metadata, settings
 from vault.catalogue.store import Catalogue
+from vault.check import ledger as ledger_check
 from vault.errors import StoreExists, StoreMissing, VaultError
-from vault.note import verifier_key
+from vault.ledger.note import verifier_key
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -106,7 +106,7 @@ def test_a_work_that_raises_takes_back_its_own_changes_and_nobody_elses(catalogu
     assert catalogue.ledger.size == 2
     origin, key = "o", _key()
     report = catalogue.read(
-        lambda c: ledger_verify.verify(c, verifier_key(origin, key.public_key()), origin)
+        lambda c: ledger_check.verify(c, verifier_key(origin, key.public_key()), origin)
     )
     assert report.findings == ()
 

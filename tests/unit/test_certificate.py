@@ -30,7 +30,7 @@ from tests.unit.test_certificate_sample import (
     sanitisation,
     witness,
 )
-from vault.certificate import (
+from vault.certificate.model import (
     BACKUP_UNREADABLE,
     CIPHERTEXT_ABSENT,
     CLAIMS,
@@ -53,10 +53,10 @@ from vault.certificate import (
     parse_certificate,
     register_digest,
 )
-from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
-from vault.certificate_verify import VerificationReport, verify_certificate
-from vault.note import sign_note, verifier_key
-from vault.sshsig import sign
+from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
+from vault.certificate.verify import VerificationReport, verify_certificate
+from vault.crypto.sshsig import sign
+from vault.ledger.note import sign_note, verifier_key
 
 BODY = make_body()
 GOOD = issue(BODY)
@@ -744,7 +744,7 @@ def test_verification_needs_neither_a_database_nor_the_rest_of_the_vault(tmp_pat
     import subprocess
     import sys
 
-    code = "import sys; import vault.certificate_verify; print('sqlalchemy' in sys.modules)"
+    code = "import sys; import vault.certificate.verify; print('sqlalchemy' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from tests.unit.cli_here import Program
 from tests.unit.test_certificate_sample import COPIES, ORIGIN, VKEY, issue, make_body
-from vault.certificate import certificate_to_json, json_schema, make_claim
-from vault.note import verifier_key
+from vault.certificate.model import certificate_to_json, json_schema, make_claim
+from vault.ledger.note import verifier_key
 
 OTHER = verifier_key(
     ORIGIN, ed25519.Ed25519PrivateKey.from_private_bytes(b"\x07" * 32).public_key()

@@ -31,16 +31,16 @@ from tests.unit.test_certificate_sample import (
     sanitisation,
     witness,
 )
-from vault import certificate_words as words
-from vault.certificate import (
+from vault.certificate.enrolment import Enroller
+from vault.certificate.model import (
     Body,
     CertificateError,
     Recovery,
     certificate_to_json,
     parse_certificate,
 )
-from vault.certificate_enrolment import Enroller
-from vault.certificate_verify import verify_certificate
+from vault.certificate.pdf import words
+from vault.certificate.verify import verify_certificate
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "verify_certificate.py"
 ENTRIES = register()

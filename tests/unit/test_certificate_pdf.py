@@ -25,12 +25,12 @@ from tests.unit.test_certificate_sample import (
     sanitisation,
     witness,
 )
-from vault import certificate_pdf
-from vault.certificate import Check, Copy, Outcome, Recovery, Text, certificate_to_json
-from vault.certificate_fonts import Fonts, find_fonts
-from vault.certificate_page import Language, PrintError, Sheet
-from vault.certificate_pdf import ATTACHMENT, render_pdf
-from vault.certificate_verify import verify_certificate
+from vault.certificate.model import Check, Copy, Outcome, Recovery, Text, certificate_to_json
+from vault.certificate.pdf import document as certificate_pdf
+from vault.certificate.pdf.document import ATTACHMENT, render_pdf
+from vault.certificate.pdf.fonts import Fonts, find_fonts
+from vault.certificate.pdf.page import Language, PrintError, Sheet
+from vault.certificate.verify import verify_certificate
 
 CERTIFICATE = issue(make_body())
 FONTS = find_fonts()

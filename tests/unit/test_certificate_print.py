@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.unit.test_certificate_sample import ORIGIN, issue, make_body
-from vault import certificate_print
-from vault.certificate import Certificate, certificate_to_json
-from vault.certificate_pdf import ATTACHMENT
-from vault.certificate_print import PrintFailed, language_of, print_certificate
-from vault.signing import MAX_SIGNED, RSA_BITS, SIGNATURE, SigningError, SigningIdentity
+from vault.certificate.model import Certificate, certificate_to_json
+from vault.certificate.pdf import render_process
+from vault.certificate.pdf.document import ATTACHMENT
+from vault.certificate.pdf.render_process import PrintFailed, language_of, print_certificate
+from vault.certificate.signing import MAX_SIGNED, RSA_BITS, SIGNATURE, SigningError, SigningIdentity
 
 NOW = dt.datetime(2056, 2, 1, 7, tzinfo=dt.UTC)
 CERTIFICATE = issue(make_body())
@@ -161,7 +161,7 @@ def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], No
         frame = "def frame(kind, data):\n    out.write(struct.pack('>cI', kind, len(data)) + data)\n    out.flush()\n"
         script.write_text(head + frame + source)
         script.chmod(0o700)
-        monkeypatch.setattr(certificate_print.sys, "executable", str(script))
+        monkeypatch.setattr(render_process.sys, "executable", str(script))
 
     return put
 
@@ -205,7 +205,7 @@ def test_a_child_asks_for_no_signature_where_there_is_no_identity(
 def test_a_child_that_hangs_is_ended_and_one_that_does_not_read_is_too(
     child: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(certificate_print, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(render_process, "PATIENCE_SECONDS", 0.5)
     large: Certificate = issue(make_body(400))
     child("import time; time.sleep(60)")
     begun = dt.datetime.now(dt.UTC)

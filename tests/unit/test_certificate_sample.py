@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from vault.certificate import (
+from vault.certificate.enrolment import Enroller, Enrolment
+from vault.certificate.model import (
     CERTIFIED,
     CIPHERTEXT_ABSENT,
     DIGEST_FIELD,
@@ -37,8 +38,7 @@ from vault.certificate import (
     make_claim,
     register_digest,
 )
-from vault.certificate_enrolment import Enroller, Enrolment
-from vault.certificate_statements import (
+from vault.certificate.statements import (
     APPROVAL_NAMESPACE,
     SANITISATION_NAMESPACE,
     WITNESS_NAMESPACE,
@@ -46,10 +46,10 @@ from vault.certificate_statements import (
     sanitisation_statement,
     witness_statement,
 )
-from vault.certificate_verify import verify_certificate
-from vault.merkle import Frontier, inclusion_proof, leaf_hash
-from vault.note import Checkpoint, encode_proof, sign_note, verifier_key
-from vault.sshsig import PrivateKey, fingerprint, public_line, sign
+from vault.certificate.verify import verify_certificate
+from vault.crypto.sshsig import PrivateKey, fingerprint, public_line, sign
+from vault.ledger.merkle import Frontier, inclusion_proof, leaf_hash
+from vault.ledger.note import Checkpoint, encode_proof, sign_note, verifier_key
 
 ORIGIN = "vault.example.org/ledger"
 LOG_KEY = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

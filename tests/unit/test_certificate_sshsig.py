@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from vault.sshsig import (
+from vault.crypto.sshsig import (
     MAX_ARMORED,
     PrivateKey,
     SignatureError,

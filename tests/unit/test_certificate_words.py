@@ -16,8 +16,8 @@ from tests.unit.test_certificate_sample import (
     register,
     sanitisation,
 )
-from vault.certificate import LEVELS, Body, Copy, Text, make_claim
-from vault.certificate_words import (
+from vault.certificate.model import LEVELS, Body, Copy, Text, make_claim
+from vault.certificate.pdf.words import (
     day,
     enrolled,
     headline,

@@ -20,8 +20,8 @@ from gateway.wire.channel import Channel
 from gateway.wire.messages import AdminCall, Challenge
 from tests.servers.gateway_process import Installation, installation
 from tests.unit.cli_here import Program
-from vault import sshsig
-from vault.root import FileRootKey
+from vault.crypto import sshsig
+from vault.keys.root import FileRootKey
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from gateway.config import load
 from gateway.core.clock import SETTING_MARK, Mark
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
-from vault import leases
 from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
-from vault.root import FileRootKey
+from vault.keys.root import FileRootKey
+from vault.storage import leases
 from vault.store import Store
 
 NOW = datetime.now(UTC)

@@ -23,7 +23,7 @@ from vault.errors import (
     StoreMissing,
     WrongRootKey,
 )
-from vault.root import FileRootKey
+from vault.keys.root import FileRootKey
 from vault.store import Store
 
 

@@ -22,9 +22,9 @@ from gateway.config import load
 from gateway.errors import ConfigurationError
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
+from vault.crypto.sshsig import fingerprint, public_line
 from vault.errors import StorageFull
-from vault.root import load_root_key
-from vault.sshsig import fingerprint, public_line
+from vault.keys.root import load_root_key
 from vault.store import Store
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from gateway.cli import signing
 from gateway.errors import ConfigurationError
-from vault import sshsig
+from vault.crypto import sshsig
 
 SPACE = "strongroom-act"
 MESSAGE = b'{"act":"hold.release"}'

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from sqlalchemy import select
 
-from vault import copies
 from vault.catalogue.schema import copy_places, copy_states, errands
 from vault.catalogue.store import Catalogue
-from vault.copies import REMOVED, Change
+from vault.keys import copies
+from vault.keys.copies import REMOVED, Change
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -20,7 +20,7 @@ B = ("b", "sftp://u@h/b", 30)
 
 
 class Book:
-    """A catalogue with the functions of `vault.copies` bound to it."""
+    """A catalogue with the functions of `vault.keys.copies` bound to it."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue

@@ -9,11 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import delete, insert, update
 
-from vault import ledger, ledger_verify
+from vault.catalogue import ledger
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.catalogue.store import Catalogue
-from vault.merkle import leaf_hash
-from vault.note import verifier_key, verify_proof
+from vault.check import ledger as ledger_check
+from vault.ledger.merkle import leaf_hash
+from vault.ledger.note import verifier_key, verify_proof
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ORIGIN = "strongroom.invalid/test"
@@ -41,7 +42,7 @@ def sign(catalogue):
 
 
 def verify(catalogue, *against, vkey=VKEY):
-    return catalogue.read(lambda c: ledger_verify.verify(c, vkey, ORIGIN, against))
+    return catalogue.read(lambda c: ledger_check.verify(c, vkey, ORIGIN, against))
 
 
 def test_an_honest_ledger_verifies(catalogue):
@@ -63,7 +64,7 @@ def _alter(tx):
 def _alter_with_nodes(tx):
     """The forger also recomputes every node of the tree."""
     _alter(tx)
-    from vault.merkle import Frontier
+    from vault.ledger.merkle import Frontier
 
     tx.connection.execute(delete(ledger_nodes))
     frontier = Frontier()
@@ -130,7 +131,7 @@ def test_a_ledger_cut_short_shows_against_one_kept_elsewhere(catalogue):
     def cut(tx):
         tx.connection.execute(delete(ledger_entries).where(ledger_entries.c.seq >= 8))
         tx.connection.execute(delete(checkpoints).where(checkpoints.c.size > 8))
-        from vault.merkle import Frontier
+        from vault.ledger.merkle import Frontier
 
         tx.connection.execute(delete(ledger_nodes))
         frontier = Frontier()

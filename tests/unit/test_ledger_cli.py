@@ -15,8 +15,9 @@ from tests.support.house import run
 from tests.support.tile_client import read_log
 from tests.unit.cli_here import Program
 from tests.unit.test_cli_acts import Installation, installation
-from vault import ledger_keys, tiles
-from vault.note import verifier_key
+from vault.catalogue import ledger_keys
+from vault.ledger import tiles
+from vault.ledger.note import verifier_key
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
 from tests.support.house import run
-from vault import ledger, ledger_keys, ledger_verify
+from vault.catalogue import ledger, ledger_keys
+from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import ledger_keys as keys_table
 from vault.catalogue.store import Catalogue
-from vault.ledger_keys import LedgerKey
-from vault.note import Checkpoint, sign_note, verifier_key
+from vault.check import ledger as ledger_check
+from vault.ledger.note import Checkpoint, sign_note, verifier_key
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 ORIGIN = "strongroom.invalid/test"
@@ -44,7 +45,7 @@ def introduce(tx, first, key, *, restored: bool) -> None:
     size = tx.ledger.size
     note = "" if restored else ledger_keys.handover_note(ORIGIN, size, public(key), first)
     if restored:
-        append(tx, ledger_verify.RESTORED, backup="B1", ledger_size=2, vkey=public(key))
+        append(tx, ledger_check.RESTORED, backup="B1", ledger_size=2, vkey=public(key))
     else:
         append(tx, ledger_keys.CHANGED, handover=note)
     keys = [LedgerKey(0, public(first), ""), LedgerKey(size, public(key), note)]
@@ -68,12 +69,12 @@ def history(catalogue, first, key, *, restored: bool, over) -> None:
 
 
 def findings(catalogue, key=OURS, *against):
-    return catalogue.read(lambda c: ledger_verify.verify(c, public(key), ORIGIN, against)).findings
+    return catalogue.read(lambda c: ledger_check.verify(c, public(key), ORIGIN, against)).findings
 
 
 def test_a_restore_from_before_a_change_of_keys_is_accepted_and_told(catalogue):
     history(catalogue, OLD, OURS, restored=True, over=lambda tx: sign(tx, OURS))
-    report = catalogue.read(lambda c: ledger_verify.verify(c, public(OURS), ORIGIN))
+    report = catalogue.read(lambda c: ledger_check.verify(c, public(OURS), ORIGIN))
     assert report.findings == ()
     (told,) = report.restored
     assert "entry 3: the store was restored" in told
@@ -115,7 +116,7 @@ def test_the_key_before_a_restore_does_not_sign_for_the_one_it_introduces(catalo
 def test_a_restore_that_names_no_other_key_of_this_ledger_is_found(catalogue, vkey):
     def work(tx):
         append(tx)
-        append(tx, ledger_verify.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
+        append(tx, ledger_check.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
         sign(tx, OURS)
 
     catalogue.write(work)
@@ -143,7 +144,7 @@ def test_a_checkpoint_of_the_lost_time_is_reported_with_the_restore_that_lost_it
         assert words in found
         assert "restored on" in found
         size, problem = catalogue.read(
-            lambda c, n=note: ledger_verify.examine(c, n, public(OLD), ORIGIN)
+            lambda c, n=note: ledger_check.examine(c, n, public(OLD), ORIGIN)
         )
         assert size == 5
         assert words in problem
@@ -172,7 +173,7 @@ def test_one_checkpoint_is_examined_as_a_whole_verification_would(catalogue):
     }
     for text, words in cases.items():
         _, problem = catalogue.read(
-            lambda c, t=text: ledger_verify.examine(c, t, public(OLD), ORIGIN)
+            lambda c, t=text: ledger_check.examine(c, t, public(OLD), ORIGIN)
         )
         assert words in problem
         assert bool(problem) == bool(words)
@@ -203,7 +204,7 @@ def test_the_key_is_the_keyring_s_whatever_the_catalogue_says(house):
         vkey = verifier_key(store.origin, theirs.public_key())
 
         def forge(tx):
-            size = append(tx, ledger_verify.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
+            size = append(tx, ledger_check.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
             keys = [LedgerKey(0, before["vkey"], ""), LedgerKey(size, vkey, "")]
             ledger_keys.store(tx.connection, keys, NOW)
             tx.ledger.sign_checkpoint(tx.connection, store.origin, theirs, NOW)

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.names import safe_name
 from tests.unit.cli_here import Program
-from vault.note import verifier_key
-from vault.receipt import (
+from vault.certificate.receipt import (
     MAX_RECEIPT,
     Receipt,
     ReceiptError,
@@ -27,6 +26,7 @@ from vault.receipt import (
     text_size,
     verify_receipt,
 )
+from vault.ledger.note import verifier_key
 
 ORIGIN = "strongroom.invalid/01m80j643x9jaj7mxafcg8nj02"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))

@@ -14,8 +14,8 @@ from gateway.core.tree import PAGE, split
 from gateway.wire.messages import Classification
 from tests.support.house import run
 from vault.catalogue.schema import documents
+from vault.crypto.sealed import CHUNK, SealedReader, SealedWriter, document_context
 from vault.errors import StorageFull
-from vault.sealed import CHUNK, SealedReader, SealedWriter, document_context
 
 SURE = Classification("invoice", 0.95, "2025-03-01")
 

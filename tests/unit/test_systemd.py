@@ -13,7 +13,7 @@ import typer
 
 from gateway.cli.app import app
 from gateway.core.main import ROLES
-from vault.root import CREDENTIAL
+from vault.keys.root import CREDENTIAL
 
 UNITS = Path(__file__).resolve().parents[2] / "systemd"
 SERVICES = sorted(UNITS.glob("*.service"))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vault.tiles import MAX_ENTRY, Tile, bundle, full_between, partials
+from vault.ledger.tiles import MAX_ENTRY, Tile, bundle, full_between, partials
 
 SIZES = [1, 2, 255, 256, 257, 511, 512, 65535, 65536, 65537, 70000]
 

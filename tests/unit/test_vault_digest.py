@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from vault.digest import DEPTH, PIECE, THRESHOLD, StreamDigest
+from vault.crypto.digest import DEPTH, PIECE, THRESHOLD, StreamDigest
 
 GENERATOR = random.Random(7)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from vault import durable
-from vault.durable import (
+from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing
+from vault.storage import durable
+from vault.storage.durable import (
     clear_leftovers,
     create_durably,
     make_directory,
@@ -21,7 +22,6 @@ from vault.durable import (
     sync_directory,
     write_durably,
 )
-from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing
 
 
 @pytest.fixture

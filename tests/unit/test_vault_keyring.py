@@ -13,8 +13,8 @@ from vault.errors import (
     VaultError,
     WrongRootKey,
 )
-from vault.keyring import KeyringStore
-from vault.root import FileRootKey
+from vault.keys.keyring import KeyringStore
+from vault.keys.root import FileRootKey
 
 NOW = "2026-11-22T10:00:00+00:00"
 MAGIC = b"strongroom-keyring-v1\n"

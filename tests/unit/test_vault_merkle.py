@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vectors.corpus import corpus_file
-from vault.merkle import (
+from vault.ledger.merkle import (
     EMPTY_ROOT,
     Frontier,
     consistency_proof,
@@ -19,7 +19,7 @@ from vault.merkle import (
     verify_consistency,
     verify_inclusion,
 )
-from vault.note import Checkpoint
+from vault.ledger.note import Checkpoint
 
 # The test leaves of the Certificate Transparency reference implementation and the roots of the
 # trees of the first one, two, … of them.

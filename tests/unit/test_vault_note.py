@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vectors.corpus import corpus_file
-from vault.merkle import Frontier, inclusion_proof, leaf_hash
-from vault.note import (
+from vault.ledger.merkle import Frontier, inclusion_proof, leaf_hash
+from vault.ledger.note import (
     Checkpoint,
     NoteError,
     encode_proof,

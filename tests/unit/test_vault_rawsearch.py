@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from vault import rawsearch
-from vault.rawsearch import SHORTEST, search
+from vault.storage import raw_search
+from vault.storage.raw_search import SHORTEST, search
 
 GENERATOR = random.Random(20261122)
 
@@ -28,7 +28,7 @@ def test_a_pattern_is_found_at_every_alignment_and_at_both_ends(tmp_path, length
 
 
 def test_a_pattern_is_found_across_every_edge_of_the_pieces_it_is_read_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(rawsearch, "_PIECE", 64)
+    monkeypatch.setattr(raw_search, "_PIECE", 64)
     pattern = noise(61)
     file = tmp_path / "file"
     for before in range(300):
@@ -66,7 +66,7 @@ def test_an_empty_or_vanished_file_holds_nothing_and_a_folder_is_refused(tmp_pat
     (tmp_path / "empty").write_bytes(b"")
     seen = search([tmp_path / "empty", tmp_path / "gone"], [noise(32)])
     assert (seen.files, seen.found) == (1, ())
-    with pytest.raises(rawsearch.StorageFailed, match="expected to read it"):
+    with pytest.raises(raw_search.StorageFailed, match="expected to read it"):
         search([tmp_path], [noise(32)])
 
 

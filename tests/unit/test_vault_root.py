@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from vault.errors import IntegrityError, KeyUnavailable, RootKeyRefused, StoreExists
-from vault.root import CREDENTIAL, CredentialRootKey, FileRootKey, load_root_key
+from vault.keys.root import CREDENTIAL, CredentialRootKey, FileRootKey, load_root_key
 
 GOOD = b"strongroom-root-key-v1 " + base64.b64encode(bytes(range(32))) + b"\n"
 

@@ -13,8 +13,6 @@ import pytest
 from pkcs11 import Attribute, KeyType, ObjectClass
 
 from tests.support import softhsm
-from vault import keyring as keyring_module
-from vault import root_pkcs11
 from vault.errors import (
     IntegrityError,
     KeyUnavailable,
@@ -24,9 +22,11 @@ from vault.errors import (
     TokenFailed,
     VaultError,
 )
-from vault.keyring import KeyringStore
-from vault.pkcs11_address import parse
-from vault.root import FileRootKey, load_root_key
+from vault.keys import keyring as keyring_module
+from vault.keys import pkcs11 as root_pkcs11
+from vault.keys.keyring import KeyringStore
+from vault.keys.pkcs11_address import parse
+from vault.keys.root import FileRootKey, load_root_key
 
 KEY = bytes(range(32))
 BOUND = {"purpose": "keyring-epoch", "subject": "acme/7"}
@@ -393,7 +393,7 @@ def test_a_root_object_is_never_made_over_another(where, root):
 def test_a_root_key_in_a_file_needs_no_library_of_tokens(tmp_path):
     FileRootKey.create(tmp_path / "root.key")
     code = (
-        "import sys; from vault.root import load_root_key;"
+        "import sys; from vault.keys.root import load_root_key;"
         f" load_root_key({str(tmp_path / 'root.key')!r}); sys.exit('pkcs11' in sys.modules)"
     )
     environment = {k: v for k, v in os.environ.items() if k != "CREDENTIALS_DIRECTORY"}

@@ -15,9 +15,8 @@ import pytest
 
 from tests.vectors import generate
 from tests.vectors.corpus import ROOT
-from vault import chunked, sealed
-from vault.errors import IntegrityError, StorageFailed, StorageFull, VaultError
-from vault.sealed import (
+from vault.crypto import chunked, sealed
+from vault.crypto.sealed import (
     CHUNK,
     HEADER,
     TAG,
@@ -30,6 +29,7 @@ from vault.sealed import (
     sealed_size,
     whole_chunks,
 )
+from vault.errors import IntegrityError, StorageFailed, StorageFull, VaultError
 
 KEY = bytes(range(32))
 CONTEXT = document_context("01JD0000000000000000000000")

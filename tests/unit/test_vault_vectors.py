@@ -6,9 +6,9 @@ import json
 import pytest
 
 from tests.vectors import generate
+from vault.crypto.sealed import open_bytes
+from vault.crypto.wrapping import blind_index, derive_key, open_record, unwrap_key
 from vault.errors import IntegrityError
-from vault.sealed import open_bytes
-from vault.wrapping import blind_index, derive_key, open_record, unwrap_key
 
 VECTORS = json.loads(generate.TARGET.read_text(encoding="utf-8"))
 

@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 
-from vault.errors import IntegrityError
-from vault.wrapping import (
+from vault.crypto.wrapping import (
     WRAPPED_KEY,
     blind_index,
     derive_key,
@@ -15,6 +14,7 @@ from vault.wrapping import (
     unwrap_key,
     wrap_key,
 )
+from vault.errors import IntegrityError
 
 KEY = bytes(range(32))
 BOUND = {"purpose": "document", "subject": "doc-1", "group": "g-1"}

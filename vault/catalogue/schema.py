@@ -398,7 +398,7 @@ tombstones = Table(
     Column("destroyed_at", TIME, nullable=False),
 )
 
-# The ledger (vault/ledger.py).
+# The ledger (vault/catalogue/ledger.py).
 ledger_entries = Table(
     "ledger_entries",
     metadata,

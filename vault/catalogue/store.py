@@ -29,7 +29,8 @@ from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from vault.catalogue import look
+from vault.catalogue import diagnosis
+from vault.catalogue.ledger import Ledger
 from vault.catalogue.schema import REVISION, metadata
 from vault.errors import (
     StorageFailed,
@@ -38,7 +39,6 @@ from vault.errors import (
     StoreMissing,
     VaultError,
 )
-from vault.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -112,12 +112,12 @@ class Catalogue:
             raise StoreMissing(
                 f"{path}: expected a catalogue, found none; `strongroom init` makes one"
             )
-        look.expect_file(path)  # else an empty file would be made a new catalogue
+        diagnosis.expect_file(path)  # else an empty file would be made a new catalogue
         migrate(path)
         try:
             return cls(path)
         except (sqlite3.DatabaseError, DatabaseError) as error:
-            raise look.unreadable(path, error) from error
+            raise diagnosis.unreadable(path, error) from error
 
     @property
     def failed(self) -> bool:
@@ -316,7 +316,7 @@ def _translated(error: BaseException, path: Path) -> VaultError:
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StorageFull(f"{path}: expected room for a transaction, found the disk full")
     if code is not None and code & 0xFF in _DAMAGED:
-        return look.unreadable(path, error)
+        return diagnosis.unreadable(path, error)
     if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
         return StorageFailed(f"{path}: expected a durable transaction, found {name}")
     return VaultError(f"{path}: expected a transaction to commit, found {name}")
@@ -378,7 +378,7 @@ def migrate(path: Path, *, new: bool = False) -> None:
                 _upgrade(connection)
                 connection.commit()
     except (sqlite3.DatabaseError, DatabaseError) as error:
-        raise look.unreadable(path, error) from error
+        raise diagnosis.unreadable(path, error) from error
     except VaultError:
         raise
     except Exception as error:
@@ -400,16 +400,16 @@ def _is_current(connection: Connection, path: Path) -> bool:
         connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'").scalars()
     )
     if there.isdisjoint(metadata.tables):
-        raise look.damaged(path, "a database without any of its tables")
+        raise diagnosis.damaged(path, "a database without any of its tables")
     if _VERSIONS not in there:
-        raise look.lacks(path, "table", {_VERSIONS})
+        raise diagnosis.lacks(path, "table", {_VERSIONS})
     versions = list(connection.exec_driver_sql(f"SELECT version_num FROM {_VERSIONS}").scalars())  # noqa: S608  a constant
     if not versions:
-        raise look.damaged(path, "it without its version")
+        raise diagnosis.damaged(path, "it without its version")
     if versions != [REVISION]:
         return False
     if lacking := set(metadata.tables) - there:
-        raise look.lacks(path, "table", lacking)
+        raise diagnosis.lacks(path, "table", lacking)
     return True
 
 

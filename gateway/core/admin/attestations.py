@@ -27,7 +27,7 @@ from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
 from vault.catalogue.schema import approvals, batches, clients, sanitisations
 from vault.catalogue.store import Transaction
-from vault.certificate_statements import (
+from vault.certificate.statements import (
     SANITISATION_NAMESPACE,
     WITNESS_NAMESPACE,
     sanitisation_statement,

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.runtime import Core
 from vault.catalogue.schema import clients
-from vault.check import broken_keyring
+from vault.check.store import broken_keyring
 from vault.errors import IntegrityError, KeyUnavailable, VaultError
 
 

@@ -12,13 +12,13 @@ from sqlalchemy import Connection, func, select
 from gateway.core.admin.context import Context, client_row
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
-from vault import copies
 from vault.catalogue.schema import accounts, copy_places, copy_states, errands
 from vault.catalogue.store import Transaction
-from vault.custody import HOUSE
+from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import StorageFailed, VaultError
+from vault.keys import copies
+from vault.keys.custody import HOUSE
 from vault.store import SECRET_ACCOUNTS
-from vault.wrapping import open_record, seal_record
 
 PURPOSE_SETTLED: Final = "copies-settled"
 _STATEMENT: Final = 2000

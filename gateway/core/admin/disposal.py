@@ -13,9 +13,9 @@ from gateway.core.admin.context import Context, account_row, slugs
 from gateway.core.journey import certify, destroy, dispose
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, approvals, batches, certificates
-from vault.certificate_statements import APPROVAL_NAMESPACE
-from vault.custody import HOUSE
-from vault.signing import SigningIdentity
+from vault.certificate.signing import SigningIdentity
+from vault.certificate.statements import APPROVAL_NAMESPACE
+from vault.keys.custody import HOUSE
 
 
 class Propose(msgspec.Struct, forbid_unknown_fields=True):

@@ -14,10 +14,10 @@ from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import batches, holds
 from vault.catalogue.store import Transaction
+from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.store import SECRET_PROFILE
-from vault.wrapping import open_record, seal_record
 
 PURPOSE_HOLD: Final = "hold-reason"
 

@@ -19,9 +19,10 @@ from gateway.core.runtime import Core
 from gateway.core.tree import Opened, memory_file
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
-from vault import ledger, ledger_keys, ledger_verify
-from vault.note import Checkpoint
-from vault.tiles import MAX_LEVEL, WIDTH, Tile
+from vault.catalogue import ledger, ledger_keys
+from vault.check import ledger as ledger_check
+from vault.ledger.note import Checkpoint
+from vault.ledger.tiles import MAX_LEVEL, WIDTH, Tile
 
 TILES_AT_ONCE: Final = 64
 
@@ -50,7 +51,7 @@ class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TileName(msgspec.Struct, forbid_unknown_fields=True):
-    """One tile, as `vault.tiles.Tile`."""
+    """One tile, as `vault.ledger.tiles.Tile`."""
 
     level: int | None
     index: int
@@ -79,7 +80,7 @@ class Consistency(msgspec.Struct, forbid_unknown_fields=True):
 async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     """Recompute the ledger and hold it against its checkpoints and those given."""
     store = context.core.store
-    report = await asyncio.to_thread(ledger_verify.verify_store, store, tuple(arguments.against))
+    report = await asyncio.to_thread(ledger_check.verify_store, store, tuple(arguments.against))
     data = {
         "size": report.size,
         "root": report.root,
@@ -134,7 +135,7 @@ async def snapshot(context: Context, arguments: Snapshot) -> dict[str, Any]:
     def look(connection: Connection) -> tuple[int, str, dict[str, str]]:
         known, problem = 0, ""
         if arguments.known:
-            known, problem = ledger_verify.examine(
+            known, problem = ledger_check.examine(
                 connection, arguments.known, core.store.vkeys[0], core.store.origin
             )
         files = ledger_keys.files(ledger_keys.load(connection), core.store.vkeys[0])
@@ -207,7 +208,7 @@ async def _newest(context: Context) -> str:
     """The newest checkpoint, made now if entries came since.
 
     Where no core runs, and the catalogue was found changed while nobody had it open, nothing is signed
-    before an officer has answered for it: this signature is what would vouch for it (`vault.ledger_verify`).
+    before an officer has answered for it: this signature is what would vouch for it (`vault.check.ledger`).
     """
     store = context.core.store
     if context.desk is not None or store.changed_at_rest is None:

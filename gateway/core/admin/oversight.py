@@ -19,10 +19,9 @@ from gateway.core.journey.lifecycle import State
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
-from vault import check as vault_check
-from vault import ledger
-from vault.catalogue import settings
+from vault.catalogue import ledger, settings
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds
+from vault.check import store as vault_check
 
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20

@@ -30,7 +30,7 @@ from gateway.core.runtime import log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, recoveries
 from vault.catalogue.store import Transaction
-from vault.certificate_enrolment import ROOT_KEY
+from vault.certificate.enrolment import ROOT_KEY
 from vault.ids import new_id
 
 

@@ -22,9 +22,9 @@ from gateway.core import recovery
 from gateway.core.admin.context import Context
 from gateway.core.runtime import stamp
 from gateway.errors import Refusal
-from vault import certificate_enrolment
 from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.store import Transaction
+from vault.certificate import enrolment as certificate_enrolment
 
 WAITS: Final = timedelta(days=7)
 CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`

@@ -26,8 +26,7 @@ from gateway.core.journey import rotate, verify
 from gateway.core.journey.dispose import DONE
 from gateway.core.journey.signatures import approvals_of, sanitisations_of, witnesses_of
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
-from vault import copies as keyring_copies
-from vault import ledger
+from vault.catalogue import ledger
 from vault.catalogue.schema import (
     accounts,
     batches,
@@ -35,7 +34,7 @@ from vault.catalogue.schema import (
     clients,
 )
 from vault.catalogue.store import Transaction
-from vault.certificate import (
+from vault.certificate.model import (
     BACKUP_UNREADABLE,
     CERTIFIED,
     DIGEST_FIELD,
@@ -58,10 +57,11 @@ from vault.certificate import (
     digest,
     make_claim,
 )
-from vault.certificate_print import language_of, print_certificate
-from vault.custody import HOUSE
+from vault.certificate.pdf.render_process import language_of, print_certificate
+from vault.certificate.signing import SigningIdentity
 from vault.ids import new_id
-from vault.signing import SigningIdentity
+from vault.keys import copies as keyring_copies
+from vault.keys.custody import HOUSE
 
 SECRET_SIGNING: Final = "certificate-signing"  # noqa: S105  the name of a secret, not one
 BACKUP_RETRY: Final = 3600.0  # seconds before backups are looked into again for one batch

@@ -41,6 +41,7 @@ from gateway.core.journey.steps import step
 from gateway.core.journey.verify import Remains
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
+from vault.catalogue.ledger import Draft
 from vault.catalogue.schema import (
     account_keys,
     accounts,
@@ -51,10 +52,9 @@ from vault.catalogue.schema import (
     holds,
 )
 from vault.catalogue.store import Transaction
-from vault.certificate import RegisterEntry
+from vault.catalogue.tombstones import erase
+from vault.certificate.model import RegisterEntry
 from vault.errors import StorageFailed, VaultError
-from vault.ledger import Draft
-from vault.tombstones import erase
 
 TRUNCATE_ATTEMPTS: Final = 20
 PAGE: Final = 500  # documents looked up in one query

@@ -27,8 +27,8 @@ from gateway.core.signed import verify_signed
 from gateway.errors import Refusal
 from vault.catalogue.schema import approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
-from vault.certificate import RegisterEntry, canonical, register_digest
-from vault.certificate_statements import APPROVAL_NAMESPACE, approval_statement
+from vault.certificate.model import RegisterEntry, canonical, register_digest
+from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
 from vault.ids import new_id
 
 PROPOSED: Final = "PROPOSED"

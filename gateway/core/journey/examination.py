@@ -17,10 +17,10 @@ from gateway.core.journey.lifecycle import DISPOSABLE, State
 from gateway.core.runtime import Core
 from retention_rules.decision import is_due
 from retention_rules.facts import Decision
+from vault.catalogue.ledger import commitment
 from vault.catalogue.schema import clients, holds
-from vault.certificate import RegisterEntry, Text
+from vault.certificate.model import RegisterEntry, Text
 from vault.errors import KeyUnavailable
-from vault.ledger import commitment
 
 QUARANTINED_CLASS: Final = "quarantined"  # stands in registers where no record class is known
 

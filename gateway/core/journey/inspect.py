@@ -54,8 +54,8 @@ from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
-from vault.custody import DocumentMetadata
 from vault.errors import VaultError
+from vault.keys.custody import DocumentMetadata
 
 LONGEST_DELAY: Final = timedelta(hours=1)
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"

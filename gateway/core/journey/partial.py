@@ -27,9 +27,9 @@ from gateway.core.runtime import Core, log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
-from vault.custody import DocumentMetadata
+from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, VaultError
-from vault.sealed import CHUNK, sealed_size, whole_chunks
+from vault.keys.custody import DocumentMetadata
 
 INTERRUPTED: Final = "interrupted"  # reason of one that ends on a chunk boundary
 CLOSING_WAIT: Final = 2.0  # seconds that the process of a broken connection has to end

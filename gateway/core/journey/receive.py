@@ -31,15 +31,15 @@ from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
+from vault.catalogue.ledger import COMMITMENT_SALT, commitment
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
-from vault.custody import DocumentMetadata
+from vault.crypto.sealed import sealed_size
+from vault.crypto.wrapping import blind_index, new_key
 from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
-from vault.ledger import COMMITMENT_SALT, commitment
-from vault.sealed import sealed_size
+from vault.keys.custody import DocumentMetadata
 from vault.store import SECRET_INDEX
-from vault.wrapping import blind_index, new_key
 
 Channel = Literal["sftp", "smtp", "part"]
 

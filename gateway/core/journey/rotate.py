@@ -31,8 +31,9 @@ from sqlalchemy import Connection, func, insert, select, update
 from gateway.core.journey.steps import step
 from gateway.core.runtime import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
-from vault import backup, ledger_keys
-from vault.catalogue import settings
+from vault.backup import format as backup_format
+from vault.catalogue import ledger_keys, settings
+from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import (
     backup_amendments,
     clients,
@@ -40,11 +41,10 @@ from vault.catalogue.schema import (
     rotations,
 )
 from vault.catalogue.store import Transaction
-from vault.custody import HOUSE
 from vault.errors import IntegrityError, StorageFailed, VaultError
 from vault.ids import new_id
-from vault.ledger_keys import LedgerKey
-from vault.note import verifier_key
+from vault.keys.custody import HOUSE
+from vault.ledger.note import verifier_key
 from vault.store import SECRET_LEDGER, SECRET_NEXT_LEDGER
 
 KINDS: Final = ("groups", "root", "ledger")
@@ -81,7 +81,7 @@ def end_groups(core: Core, tx: Transaction, ids: Sequence[str], now: datetime) -
 def tell_backups(core: Core, tx: Transaction, ids: Sequence[str], now: datetime) -> None:
     """Have every backup told that groups end (none: that a client's keyring does)."""
     targets = [target.name for target in core.config.backup.targets]
-    backup.request_amendment(tx.connection, targets, ids, now)
+    backup_format.request_amendment(tx.connection, targets, ids, now)
 
 
 async def await_amendments(core: Core) -> bool:

@@ -15,12 +15,12 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from gateway.core import enrolments
-from vault import sshsig
 from vault.catalogue.schema import approvals, sanitisations
-from vault.certificate import Approval, Sanitisation, Witness
+from vault.certificate.model import Approval, Sanitisation, Witness
+from vault.crypto import sshsig
 
 WITNESSED: Final = "witness"  # in `approvals.decision`
-_ACCOUNT: Final = "account: "  # the line of a statement (`vault.certificate_statements`)
+_ACCOUNT: Final = "account: "  # the line of a statement (`vault.certificate.statements`)
 
 
 class Medium(msgspec.Struct, forbid_unknown_fields=True):

@@ -45,9 +45,9 @@ from gateway.names import NAME_BYTES, opens_as_program
 from gateway.wire.messages import SHA256_SIZE, Readable
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
-from vault.custody import DocumentMetadata
+from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
-from vault.sealed import CHUNK, sealed_size, whole_chunks
+from vault.keys.custody import DocumentMetadata
 
 _TEMPORARY: Final = re.compile(
     r"""\.in\..+                                        # lftp: xfer:temp-file-name

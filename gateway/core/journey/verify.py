@@ -4,8 +4,8 @@ Promises: each search says what it looked for, where, and what it found, and `no
 where it could not look. It looks at what is on disk, not at what this process believes. Nothing found
 here is ever left out of the certificate.
 
-Leaves out: the claim (it follows from these results and the state of every copy: `vault.certificate`), and
-media beneath the files.
+Leaves out: the claim (it follows from these results and the state of every copy: `vault.certificate.model`),
+and media beneath the files.
 
 What is searched for (`Remains`) is gathered inside the transaction that erases it, and kept in memory
 only: writing it down would put back what is to be gone. So after a crash in between, the searches that
@@ -26,13 +26,13 @@ from sqlalchemy import Connection, Row, select
 from gateway.core import backup_keys, backup_places
 from gateway.core.backup_keys import Kept
 from gateway.core.runtime import Core
-from vault import rawsearch
 from vault.catalogue.schema import documents
-from vault.certificate import BACKUP_UNREADABLE, CIPHERTEXT_ABSENT, KEY_ABSENT, Check, Text
-from vault.custody import PURPOSE_DOCUMENT
+from vault.certificate.model import BACKUP_UNREADABLE, CIPHERTEXT_ABSENT, KEY_ABSENT, Check, Text
+from vault.crypto.wrapping import KeyWrapper
 from vault.errors import IntegrityError
-from vault.keyring import Keyring
-from vault.wrapping import KeyWrapper
+from vault.keys.custody import PURPOSE_DOCUMENT
+from vault.keys.keyring import Keyring
+from vault.storage import raw_search
 
 CHECK_OPENING: Final = "decryption-fails"
 CHECK_JOURNAL: Final = "write-ahead-log-emptied"
@@ -252,7 +252,7 @@ def _raw_search(core: Core, remains: Remains) -> Check:
         return Check(name=CHECK_RAW, result="not_checked", detail=INTERRUPTED)
     patterns = [wrapped for _, wrapped in remains.wrapped.values()]
     files = itertools.chain(_files(core.store.path), _copies(core))
-    seen = rawsearch.search(files, [*patterns, *remains.keys])
+    seen = raw_search.search(files, [*patterns, *remains.keys])
     return _check(
         CHECK_RAW,
         not seen.found,

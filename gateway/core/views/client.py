@@ -40,12 +40,12 @@ from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Room
 from vault.catalogue.schema import clients, documents, folders
 from vault.catalogue.store import Transaction
+from vault.certificate.receipt import Receipt, Same
+from vault.crypto.wrapping import blind_index, open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id, oldest_at
-from vault.keyring import Keyring
-from vault.receipt import Receipt, Same
+from vault.keys.keyring import Keyring
 from vault.store import SECRET_INDEX, SECRET_PROFILE
-from vault.wrapping import blind_index, open_record, seal_record
 
 PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents

@@ -24,9 +24,9 @@ from gateway.core.runtime import stamp
 from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file, page, plain_file
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
-from vault import ledger, ledger_keys
+from vault.catalogue import ledger, ledger_keys
 from vault.catalogue.schema import batches, certificates, ledger_entries
-from vault.certificate import RegisterEntry
+from vault.certificate.model import RegisterEntry
 from vault.ids import is_id
 
 ENTRIES_IN_FILE: Final = 10_000

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.config import Config
 from gateway.jail.jail import JailLimits, JailReport, enter_jail, probe_fences
-from vault.sealed import sealed_size
+from vault.crypto.sealed import sealed_size
 
 DESCRIPTORS: Final = 256
 CPU_SECONDS: Final = 6 * 3600  # at 100 MB/s about two terabytes: more than a day of honest work

@@ -29,9 +29,9 @@ from gateway.wire.messages import (
     Readable,
     Writable,
 )
-from vault.digest import StreamDigest
+from vault.crypto.digest import StreamDigest
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 from vault.errors import StorageFull, VaultError
-from vault.sealed import SealedReader, SealedWriter, document_context
 
 WINDOW: Final = 8 * 1024 * 1024  # bytes that may wait for the bytes before them
 COPY: Final = 256 * 1024  # bytes sealed anew at a time

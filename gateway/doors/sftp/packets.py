@@ -30,7 +30,7 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
-from vault.memory import untouched
+from vault.crypto.buffers import untouched
 
 MAX_PACKET: Final = 256 * 1024  # OpenSSH's PACKET_MAX_SIZE
 MAX_BANNER: Final = 8192  # OpenSSH's limit for everything before the identification line ends

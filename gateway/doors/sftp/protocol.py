@@ -16,7 +16,7 @@ from typing import Final
 from gateway.errors import GatewayError
 from gateway.names import decode_name, safe_name
 from gateway.wire.messages import PATH_BYTES, Entry, Room
-from vault.memory import untouched
+from vault.crypto.buffers import untouched
 
 VERSION: Final = 3
 MAX_PACKET: Final = 256 * 1024 + 1024  # what OpenSSH's server takes

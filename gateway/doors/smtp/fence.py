@@ -24,7 +24,7 @@ from typing import Final
 
 from gateway.config import Config
 from gateway.jail.jail import MIB, UNLIMITED, JailError, JailLimits, JailReport, enter_jail
-from vault.sealed import sealed_size
+from vault.crypto.sealed import sealed_size
 
 MEMORY: Final = 512 * MIB
 MEMORY_EACH: Final = 4 * MIB  # of a connection: what is read, sealed, decrypted and queued at once

@@ -33,7 +33,7 @@ from gateway.wire.messages import (
     RecipientAnswer,
     Writable,
 )
-from vault.sealed import SealedWriter, document_context
+from vault.crypto.sealed import SealedWriter, document_context
 
 Connect = Callable[[], Awaitable[AsyncChannel]]
 """Opens a connection to the core (raises Disconnected)."""

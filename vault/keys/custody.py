@@ -1,0 +1,572 @@
+"""Custody of document keys: which group wraps them, when they move, and when a group ends.
+
+Promises:
+- A document key exists wrapped under exactly one group at a time; the catalogue remembers every group
+  that ever wrapped it (`wrappings`), because old backups keep the old wrapping.
+- A group key is on disk (keyring saved) before anything wrapped under it can be committed, and it is
+  dropped only after every document that still lives in it has moved and its new wrapping was verified.
+- What arrives is wrapped under the client's intake group of the day; filed, it moves to the cohort of its
+  fiscal year and record class.
+
+Rule: keyrings change on the catalogue's writing thread only (inside a work), so that no two changes can
+race and every change sees the one before it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from vault.catalogue.schema import documents, groups, wrappings
+from vault.crypto.wrapping import KEY, KeyWrapper, open_record, seal_record, unwrap_key, wrap_key
+from vault.errors import IntegrityError, KeyUnavailable, VaultError
+from vault.keys import copies
+from vault.keys.keyring import GroupKey, Keyring, KeyringStore
+
+HOUSE: Final = "house"
+PURPOSE_DOCUMENT: Final = "document"
+PURPOSE_METADATA: Final = "document-metadata"
+MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
+
+# What every document passes through is built once: building a statement costs three times its execution.
+_OPEN_GROUP: Final = select(groups.c.id).where(
+    groups.c.client_id == bindparam("client"),
+    groups.c.kind == bindparam("kind"),
+    groups.c.label == bindparam("label"),
+    groups.c.closed_at.is_(None),
+    groups.c.ended_at.is_(None),
+)
+_REMEMBER: Final = insert_or(wrappings).on_conflict_do_nothing()
+_MOVE: Final = (
+    update(documents)
+    .where(documents.c.id == bindparam("document"))
+    .values(group_id=bindparam("group"), wrapped_key=bindparam("wrapped"))
+)
+
+
+class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is personal about a document, sealed under its own key.
+
+    `salt` is the salt of its commitments in the ledger; `path` the name as sent, below the inbox. `findings`
+    are what inspection had to say against it, `reasons` why it was taken for its class: codes, whole, where
+    the row has one, cut short.
+    """
+
+    name: str
+    sha256: bytes
+    salt: bytes
+    path: str = ""
+    sender: str = ""
+    facts: dict[str, str] = msgspec.field(default_factory=dict)
+    findings: list[str] = msgspec.field(default_factory=list)
+    reasons: list[str] = msgspec.field(default_factory=list)
+
+
+_encode = msgspec.msgpack.encode
+_decode_metadata = msgspec.msgpack.Decoder(DocumentMetadata).decode
+
+
+class Rewrapping:
+    """Moves wrapped document keys from one group to another, and sees that each opens again.
+
+    Every key of a large group passes here, so the two ciphers are set up once.
+    """
+
+    def __init__(self, source: GroupKey, target: GroupKey) -> None:
+        self._source = KeyWrapper(source.key, purpose=PURPOSE_DOCUMENT, group=source.id)
+        self._target = KeyWrapper(target.key, purpose=PURPOSE_DOCUMENT, group=target.id)
+
+    def __call__(self, document_id: str, wrapped: bytes) -> bytes:
+        """The key of `document_id`, wrapped anew (raises IntegrityError)."""
+        key = self._source.unwrap(wrapped, document_id)
+        again = self._target.wrap(key, document_id)
+        if self._target.unwrap(again, document_id) != key:
+            raise IntegrityError(f"document {document_id}: expected its key back", kind="format")
+        return again
+
+
+class Custody:
+    """The keyrings of a store, open in memory."""
+
+    def __init__(
+        self,
+        keyrings: KeyringStore,
+        targets: Sequence[str] = (),
+        reread: Callable[[str], Row[Any] | None] | None = None,
+    ) -> None:
+        """`targets`: names of the registered copies, which must follow every change.
+
+        `reread` gives a document's row as it is now: between a reader's look at the row and its use of the
+        key the document may have moved to another group, and the old one ended.
+        """
+        self._store = keyrings
+        self._targets = tuple(targets)
+        self._reread = reread
+        self._open: dict[str, Keyring] = {}
+        self.broken: dict[str, str] = {}  # owners whose keyring did not open last, and why
+        # Readers load keyrings on threads of their own: none may put back one that was replaced or ended.
+        self._lock = threading.RLock()
+
+    def keyring(self, owner: str) -> Keyring:
+        """The keyring of a client (by id) or of the house.
+
+        Raises:
+            KeyUnavailable: it has ended or never was. WrongRootKey: it is under another root key.
+        """
+        keyring = self._open.get(owner)
+        if keyring is None:
+            with self._lock:
+                keyring = self._open.get(owner)
+                if keyring is None:
+                    try:
+                        keyring = self._open[owner] = self._store.load(owner)
+                    except (IntegrityError, KeyUnavailable) as error:
+                        error.owner, self.broken[owner] = owner, str(error)
+                        raise
+                    self.broken.pop(owner, None)
+        return keyring
+
+    def create(
+        self, connection: Connection, owner: str, secrets: dict[str, bytes], now: datetime
+    ) -> Keyring:
+        """Make and save a keyring for a new client."""
+        with self._lock:
+            keyring = self._open[owner] = self._store.create(owner, secrets)
+        copies.request(connection, self._targets, owner, now)
+        return keyring
+
+    def save(self, connection: Connection, owner: str, now: datetime) -> int:
+        """Write a changed keyring under a new epoch key, durable on return; its copies must follow.
+
+        Returns:
+            The new epoch. On failure the keyring in memory is what is on disk again.
+        """
+        with self._lock:
+            keyring = self.keyring(owner)
+            try:
+                self._store.save(keyring)
+            except BaseException:
+                self._open.pop(owner, None)
+                raise
+        copies.request(connection, self._targets, owner, now)
+        return keyring.epoch
+
+    def ensure_secret(self, connection: Connection, owner: str, name: str, now: datetime) -> bytes:
+        """The secret `name` of a keyring, made (32 bytes) and saved if it is not there yet."""
+        return self.ensure(connection, owner, name, lambda: secrets.token_bytes(KEY), now)
+
+    def ensure(
+        self,
+        connection: Connection,
+        owner: str,
+        name: str,
+        make: Callable[[], bytes],
+        now: datetime,
+    ) -> bytes:
+        """The secret `name` of a keyring, made by `make` and saved if it is not there yet."""
+        keyring = self.keyring(owner)
+        if name not in keyring.secrets:
+            keyring.secrets[name] = make()
+            self.save(connection, owner, now)
+        return keyring.secrets[name]
+
+    def restore(self, connection: Connection, owner: str, content: bytes, now: datetime) -> Keyring:
+        """Put a registered copy in the place of a keyring that does not open, or lacks a living group.
+
+        Its copies must follow.
+
+        Raises:
+            RuntimeError: the keyring is whole. VaultError: it can't be told, or the copy does not open or is
+                too old; nothing was changed.
+        """
+        living = list(
+            connection.execute(
+                select(groups.c.id).where(
+                    groups.c.client_id == owner, groups.c.dropped_at.is_(None)
+                )
+            ).scalars()
+        )
+        with self._lock:
+            try:
+                present = set(self._store.load(owner).groups)
+            except (IntegrityError, KeyUnavailable):
+                pass  # damaged or gone; a disk or token that does not answer, or another root key, is neither
+            else:
+                if present.issuperset(living):
+                    raise RuntimeError(f"keyring {owner}: expected one that does not open")
+            try:
+                there = self._store.epoch_of(owner)
+            except VaultError:
+                there = 0  # its head is damaged, too
+            above = max(there, copies.newest_epoch(connection, owner))
+            keyring = self._open[owner] = self._store.restore(
+                owner, content, living=living, above=above
+            )
+            self.broken.pop(owner, None)
+        copies.request(connection, self._targets, owner, now)
+        return keyring
+
+    def owners(self) -> list[str]:
+        """Whose keyrings are on disk, the house's included."""
+        return self._store.owners()
+
+    def stored(self, owner: str) -> Keyring:
+        """The keyring as it is on disk now, for whoever verifies (raises as `keyring`)."""
+        return self._store.load(owner)
+
+    @property
+    def keyrings(self) -> KeyringStore:
+        """The keyring files, for whoever replaces the root key."""
+        return self._store
+
+    def epochs_left(self, owner: str) -> tuple[int, ...] | None:
+        """See `KeyringStore.epochs_left`."""
+        return self._store.epochs_left(owner)
+
+    def end(self, connection: Connection, owner: str, now: datetime) -> None:
+        """Destroy a keyring for good: everything of its owner is noise from here on."""
+        with self._lock:
+            self._store.destroy(owner)
+            self._open.pop(owner, None)
+        connection.execute(
+            update(groups)
+            .where(groups.c.client_id == owner, groups.c.dropped_at.is_(None))
+            .values(ended_at=func.coalesce(groups.c.ended_at, _stamp(now)), dropped_at=_stamp(now))
+        )
+        copies.request(connection, self._targets, owner, now)
+
+    def complete_copies(self, connection: Connection, owners: Sequence[str], now: datetime) -> None:
+        """Give a newly registered copy what it never had."""
+        copies.request_missing(connection, self._targets, [HOUSE, *owners], now)
+
+    def sealed_file(self, owner: str) -> bytes:
+        """The sealed keyring file as it stands, for its registered copies."""
+        return self._store.path(owner).read_bytes()
+
+    # ── groups ──
+
+    def intake_group(self, connection: Connection, client_id: str, now: datetime) -> GroupKey:
+        """The client's intake group of the day, made if need be."""
+        return self._group(connection, client_id, "intake", now.date().isoformat(), now)
+
+    def cohort_group(
+        self,
+        connection: Connection,
+        client_id: str,
+        fiscal_year: int,
+        record_class: str,
+        now: datetime,
+    ) -> GroupKey:
+        """The cohort of a fiscal year and record class: what falls due together."""
+        return self._group(connection, client_id, "cohort", f"FY{fiscal_year}/{record_class}", now)
+
+    def _group(
+        self, connection: Connection, client_id: str, kind: Any, label: str, now: datetime
+    ) -> GroupKey:
+        wanted = {"client": client_id, "kind": kind, "label": label}
+        found = connection.execute(_OPEN_GROUP, wanted).scalar()
+        if found is not None:
+            return self.keyring(client_id).group(found)
+        return self._new_group(connection, client_id, kind, label, now)
+
+    def _new_group(
+        self, connection: Connection, client_id: str, kind: Any, label: str, now: datetime
+    ) -> GroupKey:
+        # The key is durable before its row, and the row before anything wrapped under it. A crash in
+        # between leaves a key without a row, which `reconcile` drops.
+        stamp = now.isoformat(timespec="microseconds")
+        group = self.keyring(client_id).new_group(kind, label, stamp)
+        self.save(connection, client_id, now)
+        connection.execute(
+            insert(groups),
+            {
+                "id": group.id,
+                "client_id": client_id,
+                "kind": kind,
+                "label": label,
+                "created_at": stamp,
+            },
+        )
+        return group
+
+    # ── documents ──
+
+    def wrap(self, document_id: str, key: bytes, group: GroupKey) -> dict[str, Any]:
+        """Wrap a document key under a group, and see that it opens again.
+
+        Returns:
+            The columns to store with the document. Once its row is there, `remember` the group.
+        """
+        wrapped = wrap_key(
+            group.key, key, purpose=PURPOSE_DOCUMENT, subject=document_id, group=group.id
+        )
+        if (
+            unwrap_key(
+                group.key, wrapped, purpose=PURPOSE_DOCUMENT, subject=document_id, group=group.id
+            )
+            != key
+        ):
+            raise IntegrityError(f"document {document_id}: expected its key back", kind="format")
+        return {"group_id": group.id, "wrapped_key": wrapped}
+
+    def remember(
+        self, connection: Connection, document_id: str, group_id: str, now: datetime
+    ) -> None:
+        """Record that a group has wrapped a document's key."""
+        connection.execute(
+            _REMEMBER,
+            {
+                "document_id": document_id,
+                "group_id": group_id,
+                "wrapped_at": now.isoformat(timespec="microseconds"),
+            },
+        )
+
+    def document_key(self, row: Row[Any]) -> bytes:
+        """The key of a document row (needs id, client_id, group_id, wrapped_key).
+
+        Raises:
+            KeyUnavailable: the document, its group or its client's keyring has ended.
+        """
+        if row.wrapped_key is None or row.group_id is None:
+            raise KeyUnavailable(f"document {row.id}: expected a key, found none (destroyed)")
+        try:
+            group = self.keyring(row.client_id).group(row.group_id)
+        except KeyUnavailable:
+            now = self._reread(row.id) if self._reread is not None else None
+            if now is None or now.wrapped_key is None or now.group_id == row.group_id:
+                raise
+            row = now
+            group = self.keyring(row.client_id).group(row.group_id)
+        return unwrap_key(
+            group.key,
+            row.wrapped_key,
+            purpose=PURPOSE_DOCUMENT,
+            subject=row.id,
+            group=group.id,
+        )
+
+    def seal_metadata(self, key: bytes, document_id: str, metadata: DocumentMetadata) -> bytes:
+        """Seal a document's personal metadata under its key."""
+        return seal_record(key, _encode(metadata), purpose=PURPOSE_METADATA, subject=document_id)
+
+    def open_metadata(self, row: Row[Any]) -> DocumentMetadata:
+        """The personal metadata of a document row (raises as `document_key`)."""
+        if row.sealed_metadata is None:
+            raise KeyUnavailable(f"document {row.id}: expected metadata, found none (destroyed)")
+        data = open_record(
+            self.document_key(row), row.sealed_metadata, purpose=PURPOSE_METADATA, subject=row.id
+        )
+        return _decode_metadata(data)
+
+    def move(
+        self, connection: Connection, row: Row[Any], group: GroupKey, now: datetime
+    ) -> dict[str, Any]:
+        """Re-wrap a document's key under another group; returns the columns to store."""
+        columns = self.wrap(row.id, self.document_key(row), group)
+        self.remember(connection, row.id, group.id, now)
+        return columns
+
+    # ── the end of groups ──
+
+    def living_groups(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
+        """Every group that ever wrapped one of these documents' keys and whose key is not dropped yet."""
+        found: set[str] = set()
+        for part in _slices(document_ids):
+            found.update(
+                connection.execute(
+                    select(wrappings.c.group_id)
+                    .distinct()
+                    .join(groups, groups.c.id == wrappings.c.group_id)
+                    .where(wrappings.c.document_id.in_(part), groups.c.dropped_at.is_(None))
+                ).scalars()
+            )
+        return sorted(found)
+
+    def close_group(self, connection: Connection, group_id: str, now: datetime) -> None:
+        """The group takes nothing more from here on: it is about to end."""
+        connection.execute(
+            update(groups)
+            .where(groups.c.id == group_id, groups.c.closed_at.is_(None))
+            .values(closed_at=now.isoformat(timespec="microseconds"))
+        )
+
+    def move_survivors(
+        self, connection: Connection, group_id: str, now: datetime, *, leaving: str = ""
+    ) -> int:
+        """Move up to `MOVE_PAGE` documents out of a closed group, verifying each new wrapping.
+
+        They go to the open group of the same kind and label, which is made if need be. Call it, one
+        transaction each, until it returns 0. The old group stays in the keyring until `drop_keys`, so that a
+        crash in between loses nothing.
+
+        Args:
+            leaving: a batch whose documents do not move, because they end with the group.
+
+        Returns:
+            How many were moved; 0: nothing stays in the group that is to survive it.
+
+        Raises:
+            RuntimeError: the group is open, so that documents would come in behind the mover.
+        """
+        old = connection.execute(select(groups).where(groups.c.id == group_id)).one()
+        if old.closed_at is None:
+            raise RuntimeError(f"group {group_id}: expected it closed, found it open")
+        wanted = [documents.c.group_id == group_id]
+        if leaving:
+            wanted.append(documents.c.batch_id.is_(None) | (documents.c.batch_id != leaving))
+        rows = connection.execute(
+            select(documents.c.id, documents.c.wrapped_key).where(*wanted).limit(MOVE_PAGE)
+        ).all()
+        if not rows:
+            return 0
+        source = self.keyring(old.client_id).group(group_id)
+        target = self._group(connection, old.client_id, old.kind, old.label, now)
+        stamp = now.isoformat(timespec="microseconds")
+        rewrap = Rewrapping(source, target)
+        moved = [
+            {"document": row.id, "group": target.id, "wrapped": rewrap(row.id, row.wrapped_key)}
+            for row in rows
+        ]
+        connection.execute(
+            _REMEMBER,
+            [
+                {"document_id": each["document"], "group_id": target.id, "wrapped_at": stamp}
+                for each in moved
+            ],
+        )
+        connection.execute(_MOVE, moved)
+        return len(moved)
+
+    def end_groups(self, connection: Connection, group_ids: Iterable[str], now: datetime) -> None:
+        """Record that groups have ended; their keys go with `drop_keys`, once this is committed.
+
+        In between, what this transaction shares with others (documents moving out) may still be rolled
+        back, and then needs the keys.
+
+        Raises:
+            RuntimeError: a living document is still wrapped under one of them.
+        """
+        for part in _slices(list(group_ids)):
+            left = connection.execute(
+                select(documents.c.id).where(documents.c.group_id.in_(part)).limit(1)
+            ).scalar()
+            if left is not None:
+                raise RuntimeError(f"group: expected no document left in it, found {left}")
+            connection.execute(
+                update(groups)
+                .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
+                .values(ended_at=now.isoformat(timespec="microseconds"))
+            )
+
+    def drop_keys(
+        self, connection: Connection, client_id: str, group_ids: Iterable[str], now: datetime
+    ) -> None:
+        """Drop the keys of groups whose end is committed: the keyring is rewritten under a new epoch key.
+
+        Run in a transaction of its own, after that of `end_groups`. Safe to repeat: the copies are asked to
+        follow each time, because a crash may have lost the request.
+
+        Raises:
+            RuntimeError: one of them has not ended.
+        """
+        ids = list(group_ids)
+        for part in _slices(ids):
+            alive = connection.execute(
+                select(groups.c.id)
+                .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
+                .limit(1)
+            ).scalar()
+            if alive is not None:
+                raise RuntimeError(
+                    f"group {alive}: expected its end to be recorded, found it alive"
+                )
+        keyring = self.keyring(client_id)
+        present = [group_id for group_id in ids if group_id in keyring.groups]
+        if present:
+            for group_id in present:
+                keyring.drop_group(group_id)
+            self.save(connection, client_id, now)
+        else:
+            copies.request(connection, self._targets, client_id, now)
+        for part in _slices(ids):
+            connection.execute(
+                update(groups)
+                .where(groups.c.id.in_(part), groups.c.dropped_at.is_(None))
+                .values(dropped_at=_stamp(now))
+            )
+
+    def groups_to_drop(self, connection: Connection) -> list[tuple[str, str]]:
+        """(client id, group id) of groups that have ended and whose keys are still in a keyring."""
+        return [
+            (row.client_id, row.id)
+            for row in connection.execute(
+                select(groups.c.client_id, groups.c.id).where(
+                    groups.c.ended_at.is_not(None), groups.c.dropped_at.is_(None)
+                )
+            )
+        ]
+
+    def every_group(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
+        """Every group that ever wrapped one of these documents' keys."""
+        found: set[str] = set()
+        for part in _slices(document_ids):
+            found.update(
+                connection.execute(
+                    select(wrappings.c.group_id).distinct().where(wrappings.c.document_id.in_(part))
+                ).scalars()
+            )
+        return sorted(found)
+
+    def empty_intake_groups(self, connection: Connection, today: str) -> list[tuple[str, str]]:
+        """(client id, group id) of past intake groups that nothing lives in any more."""
+        occupied = select(documents.c.id).where(documents.c.group_id == groups.c.id).exists()
+        return [
+            (row.client_id, row.id)
+            for row in connection.execute(
+                select(groups.c.client_id, groups.c.id).where(
+                    groups.c.kind == "intake",
+                    groups.c.ended_at.is_(None),
+                    groups.c.label < today,
+                    ~occupied,
+                )
+            )
+        ]
+
+    def reconcile(self, connection: Connection, client_id: str, now: datetime) -> list[str]:
+        """Drop keys that a crash, or an older file, left without a living row; returns their group ids.
+
+        Keys of groups that have ended are not dropped here: `groups_to_drop` says which, and whoever
+        ends them makes sure first that backups know what became of the survivors.
+        """
+        keyring = self.keyring(client_id)
+        known = set(
+            connection.execute(
+                select(groups.c.id).where(
+                    groups.c.client_id == client_id, groups.c.dropped_at.is_(None)
+                )
+            ).scalars()
+        )
+        stray = [group_id for group_id in keyring.groups if group_id not in known]
+        for group_id in stray:
+            keyring.drop_group(group_id)
+        if stray:
+            self.save(connection, client_id, now)
+        return stray
+
+
+def _stamp(now: datetime) -> str:
+    return now.isoformat(timespec="microseconds")
+
+
+def _slices(items: Sequence[str], length: int = 500) -> Iterable[Sequence[str]]:
+    """Pieces short enough for an SQL `IN` list."""
+    for start in range(0, len(items), length):
+        yield items[start : start + length]

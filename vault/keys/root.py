@@ -1,0 +1,267 @@
+"""The root key: the one secret everything else hangs on.
+
+What it promises: a key is used only if nobody but its owner could have read its file, and it wraps
+and unwraps small keys without ever showing itself. Its `id` tells two root keys apart and reveals
+nothing about them.
+
+What it leaves out: rotation (the keyring store re-wraps), and backups of the file: those are the
+operator's, on paper or in a safe, and never made by this software.
+
+Rules:
+1. The file is one line, `strongroom-root-key-v1`, a space, and the base64 of 32 random bytes.
+2. `FileRootKey`: a regular file, not a link, owned by this user or root, with no access for group
+   or others. Type, owner and mode are taken from the open descriptor, so nothing can be swapped in
+   between. Anything else is refused with what was expected and what was found.
+3. `CredentialRootKey`: a file that systemd put into $CREDENTIALS_DIRECTORY. systemd gives it mode
+   0400 or 0440 and an access list for the service; others must have no access, and nobody may
+   write to it but its owner.
+4. What is wrapped is bound to purpose and subject, and the wrapping key is derived, so that a
+   root key on a token (`vault.keys.pkcs11`) can stand behind the same `RootKey`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Protocol, Self
+
+from vault.crypto.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
+from vault.errors import KeyUnavailable, RootKeyRefused
+from vault.storage.durable import clear_leftovers, create_durably, storage_error
+
+CREDENTIAL = "strongroom.root-key"
+"""Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=)."""
+
+PKCS11 = "pkcs11:"
+"""How the address of a root key on a token begins (RFC 7512)."""
+
+_MAGIC = "strongroom-root-key-v1"
+_MAX_FILE = 4096
+_GROUP_AND_OTHERS = 0o077
+_NOT_FOR_CREDENTIALS = 0o037
+
+
+class RootKey(Protocol):
+    """Something that can wrap keys and that only the core can reach.
+
+    Calls may be made from any thread. `wrap` may leave an object behind in a token, which `forget`
+    removes; nothing else has a side effect.
+    """
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that identify the key and are public."""
+        ...
+
+    def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return the 32-byte key `data` wrapped and bound to `purpose` and `subject`."""
+        ...
+
+    def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return what `wrap` wrapped with the same arguments.
+
+        Raises IntegrityError: it was changed or is bound to something else. KeyUnavailable: it was
+        forgotten. TokenFailed: nobody can say, for the token does not answer.
+        """
+        ...
+
+    def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
+        """Make everything wrapped with these arguments impossible to unwrap, if this provider can.
+
+        A key in a file can't: what it has wrapped can be unwrapped for as long as the key exists.
+        May be repeated. `but`: the one wrapping of them that is to stay. Raises TokenFailed.
+        """
+        ...
+
+    def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
+        """The subjects whose wrappings can still be undone; None: this provider can't forget.
+
+        `below`: only this subject and those that continue it by one `/` and a part without one.
+        Raises TokenFailed.
+        """
+        ...
+
+
+class FileRootKey:
+    """A root key held in a file that only its owner can read."""
+
+    _credential = False
+
+    def __init__(self, key: bytes) -> None:
+        """Use `key`, 32 uniformly random bytes. Raises RuntimeError for another size."""
+        self._wrapping = derive_key(key, "root/wrap")
+        self._id = derive_key(key, "root/id")[:8].hex()
+
+    @property
+    def id(self) -> str:
+        """16 hex digits, derived one-way from the key."""
+        return self._id
+
+    def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return the 32-byte key `data` wrapped (61 bytes); see `RootKey`."""
+        return wrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
+
+    def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
+        """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
+        return unwrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
+
+    def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
+        """Do nothing: see `RootKey`."""
+
+    def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
+        """None: see `RootKey`."""
+        del purpose, below
+        return None
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make a new root key in a new file `path` (mode 0600), durably, and return it.
+
+        Raises StoreExists if anything is there, StorageFull, StorageFailed, StoreMissing.
+        """
+        # A creation that crashed may have left a file that holds a root key.
+        clear_leftovers(path.parent, path.name)
+        key = new_key()
+        line = f"{_MAGIC} {base64.b64encode(key).decode('ascii')}\n"
+        create_durably(path, line.encode("ascii"), 0o600)
+        return cls(key)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the root key in the file `path`.
+
+        Raises KeyUnavailable if there is none, RootKeyRefused for a file of the wrong type,
+        owner, mode or content, StorageFailed if it cannot be read.
+        """
+        return cls(_parse(path, read_secret(path, "root key", credential=cls._credential)))
+
+
+class CredentialRootKey(FileRootKey):
+    """A root key that systemd handed to the service as the credential `strongroom.root-key`."""
+
+    _credential = True
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Raise RuntimeError: a credential is made by systemd-creds, from a root key file."""
+        raise RuntimeError(f"root key {path}: expected systemd to provide it, found a create call")
+
+
+def load_root_key(where: str) -> RootKey:
+    """Return the root key of a file, of a token (`pkcs11:…`, RFC 7512), or of the service (empty).
+
+    Empty means the systemd credential; a path inside $CREDENTIALS_DIRECTORY is one, too.
+
+    Raises KeyUnavailable if there is none (or no path and no credential directory), and as
+    `FileRootKey.load` and `vault.keys.pkcs11.load`.
+    """
+    if where.startswith(PKCS11):
+        # The library of a token is loaded only where there is one.
+        from vault.keys import pkcs11
+
+        return pkcs11.load(where)
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    path = Path(where)
+    if not where:
+        if not directory:
+            raise KeyUnavailable(
+                f"root key: expected a configured file or the systemd credential {CREDENTIAL}, "
+                "found neither"
+            )
+        return CredentialRootKey.load(Path(directory) / CREDENTIAL)
+    if directory and path.parent == Path(directory):
+        return CredentialRootKey.load(path)
+    return FileRootKey.load(path)
+
+
+def create_root_key(where: str) -> RootKey:
+    """Make a root key in a new file, or as a new object of a token (`pkcs11:…`), and return it.
+
+    Raises StoreExists if there is one, and as `FileRootKey.create` and `vault.keys.pkcs11.create`.
+    """
+    if where.startswith(PKCS11):
+        from vault.keys import pkcs11
+
+        return pkcs11.create(where)
+    return FileRootKey.create(Path(where))
+
+
+def discard_root_key(root: RootKey) -> None:
+    """Take back what `create_root_key` made on a token, and everything under it; files stay.
+
+    For an installation that failed. Raises TokenFailed.
+    """
+    if not isinstance(root, FileRootKey):
+        from vault.keys.pkcs11 import TokenRootKey
+
+        if isinstance(root, TokenRootKey):
+            root.destroy()
+
+
+def read_secret(path: Path, what: str, *, credential: bool) -> bytes:
+    """The content of a file that nobody but its owner could have read (at most 4097 bytes of it).
+
+    Args:
+        what: how messages call it ("root key").
+        credential: whether systemd provided it (rule 3); else rule 2 is for it.
+
+    Raises:
+        KeyUnavailable: there is none. RootKeyRefused: type, owner or mode are not acceptable.
+        StorageFailed: it can't be read.
+    """
+    # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise KeyUnavailable(f"{what} {path}: expected a file, found none") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RootKeyRefused(
+                f"{what} {path}: expected a regular file, found a symbolic link"
+            ) from error
+        raise storage_error(error, f"open the {what}", path) from error
+    try:
+        _check_secret(path, what, os.fstat(fd), credential=credential)
+        return os.read(fd, _MAX_FILE + 1)
+    except OSError as error:
+        raise storage_error(error, f"read the {what}", path) from error
+    finally:
+        os.close(fd)
+
+
+def _check_secret(path: Path, what: str, status: os.stat_result, *, credential: bool) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RootKeyRefused(f"{what} {path}: expected a regular file, found another kind")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (_NOT_FOR_CREDENTIALS if credential else _GROUP_AND_OTHERS):
+        allowed = "0400 or 0440" if credential else "0600 or 0400"
+        raise RootKeyRefused(f"{what} {path}: expected mode {allowed}, found {mode:04o}")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise RootKeyRefused(
+            f"{what} {path}: expected owner {os.geteuid()} or 0, found {status.st_uid}"
+        )
+
+
+def _parse(path: Path, content: bytes) -> bytes:
+    """Return the key in the file's one line; a missing final newline is tolerated.
+
+    Every fault gives the same message: what is wrong with a key's text is nobody's business.
+    """
+    magic, _, encoded = content.removesuffix(b"\n").partition(b" ")
+    key = b""
+    if magic == _MAGIC.encode("ascii"):
+        try:
+            key = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+    if len(key) != KEY or base64.b64encode(key) != encoded:
+        raise RootKeyRefused(
+            f"root key {path}: expected one line, {_MAGIC} and the base64 of {KEY} bytes, "
+            "found other content"
+        )
+    return key
