@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import func, insert, select
 
-from gateway.core.runtime import log
+from gateway.core.core import log
 from tests.support.house import START, House
 from vault.catalogue import ledger
 from vault.catalogue.ledger import Draft

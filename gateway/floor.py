@@ -5,7 +5,7 @@ give or take `CHECK` bytes for each file that is being written. Asking costs a m
 open file: nothing by name, so that it works inside a fence).
 
 Leaves out: the look before an upload begins (`receive.begin`, `quotas.allow`), and making room
-(`gateway.core.journey.pressure`).
+(`gateway.core.intake.pressure`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Names from outside: one rule for every name that came from a sender, an archive or a mail.
 
-Promises: `safe_name` gives one harmless path segment that `gateway.core.tree.check_name` accepts, whatever it
-is given, in time that grows with the name's length only. `decode_name` gives text for any bytes, always the
-same for the same bytes, so that a client that lists and asks again finds what it sent.
+Promises: `safe_name` gives one harmless path segment that `gateway.core.views.base.check_name` accepts,
+whatever it is given, in time that grows with the name's length only. `decode_name` gives text for any bytes,
+always the same for the same bytes, so that a client that lists and asks again finds what it sent.
 
 Rules of `decode_name`: UTF-8 if it is; else what the bytes look like most, of GB18030, Big5, Shift-JIS,
 code page 437 and Windows-1252 (Latin-1 as programs write it); if nothing fits, the bytes escaped. Whoever

@@ -26,9 +26,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway import demonstration, service
 from gateway.config import Config, LogSection, decode, load, parse_listen
-from gateway.core import ssh_keys
-from gateway.core.admin.desk import AdminSession
-from gateway.core.runtime import Core
+from gateway.core.admin.acts import AdminSession
+from gateway.core.core import Core
+from gateway.core.login import ssh_keys
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import AdminCall
 from vault.crypto import sshsig

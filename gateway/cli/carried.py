@@ -15,7 +15,7 @@ from gateway.config import Config
 from gateway.wire.messages import AdminAnswer
 
 if TYPE_CHECKING:
-    from gateway.core.runtime import Core
+    from gateway.core.core import Core
 
 
 def act(

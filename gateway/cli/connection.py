@@ -5,7 +5,7 @@ so a core that is just starting is never raced, and only by the user who owns it
 store changes hands. Leaves out: what is done with the answer.
 
 Rules: nobody listening means no core; anything else (no permission, say) is an error and never a reason to
-open the store. A signed act asks for the connection's challenge first (`gateway.core.admin.desk`).
+open the store. A signed act asks for the connection's challenge first (`gateway.core.admin.acts`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAn
 from vault.errors import KeyUnavailable
 
 if TYPE_CHECKING:
-    from gateway.core.runtime import Core
+    from gateway.core.core import Core
 
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 _Call: TypeAlias = Callable[[Challenge | AdminCall], tuple[Any, list[int]]]
@@ -48,7 +48,7 @@ class Desk:
         """Perform an act.
 
         Args:
-            act, arguments: as `gateway.core.admin.desk.ACTS` has them.
+            act, arguments: as `gateway.core.admin.acts.ACTS` has them.
             person: who signs it; None: the operating system's user.
 
         Raises:
@@ -75,7 +75,7 @@ class Desk:
     ) -> tuple[Any, list[int]]:
         if person is None:
             return self._call(AdminCall(act, arguments))
-        from gateway.core.admin.desk import NAMESPACE, act_statement
+        from gateway.core.admin.acts import NAMESPACE, act_statement
 
         challenge, _ = self._call(Challenge())
         if not isinstance(challenge, ChallengeAnswer):
@@ -138,9 +138,9 @@ def expect_owner(config: Config) -> None:
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The desk in this process, under the store's lock."""
     from gateway import service
-    from gateway.core import errands
-    from gateway.core.admin.desk import AdminSession
-    from gateway.core.runtime import Core
+    from gateway.core.admin.acts import AdminSession
+    from gateway.core.core import Core
+    from gateway.core.outbound import keyring_copies
 
     expect_owner(config)
     # The core's events are for its log; here only what goes wrong is worth a line.
@@ -153,7 +153,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     except KeyUnavailable as error:
         raise ConfigurationError(str(error)) from error
     try:
-        errands.prepare(core)
+        keyring_copies.prepare(core)
         with asyncio.Runner() as runner:
             session = AdminSession(core, None)
             session.attach((os.getpid(), os.getuid(), os.getgid()))

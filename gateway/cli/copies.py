@@ -117,7 +117,7 @@ def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
         raise ConfigurationError(
             "keyring house: expected no core running, found one; it has that keyring open"
         )
-    from gateway.core.runtime import load_roots
+    from gateway.core.core import load_roots
     from vault.backup import house_keyring
 
     expect_owner(config)

@@ -40,7 +40,7 @@ def recover(
     as_json: Json = False,
 ) -> None:
     """Restore a lost quorum: give a new officer, or one who lost every key, a key that counts later."""
-    from gateway.core import recovery
+    from gateway.core.login import recovery
     from vault.keys.root import load_root_key
 
     if not root_key:

@@ -1,6 +1,7 @@
-"""The core: the only process with the root key, the keyrings and the catalogue. It has no network socket.
+"""The process with the keys: the only one that opens the store, and the only one that decides.
 
-`main` opens and serves; `server` accepts on the unix sockets; `sessions` are the rights of each socket;
-`identity` and `ssh_keys` say who someone is; `tree` and `views` what they see; `journey` what becomes of a
-document; `mail`, `receipts`, `errands` and `admin` what their names say; `jobs` is the clock.
+From the top down: `main` puts it together; `server` and `sessions` answer the sockets; `admin` serves the
+command line, `views` show documents over SFTP; `intake`, `inspection`, `filing` and `disposal` move
+documents; `outbound`, `keys` and `login` are what these use; `core`, `steps`, `reasons` and `clock` are below
+all.
 """

@@ -11,12 +11,15 @@ from typing import Any, Final, cast
 
 from gateway import service
 from gateway.config import Config
-from gateway.core import backup_place, errands, jobs
-from gateway.core.admin.desk import AdminSession
-from gateway.core.errands import ErrandDesk
-from gateway.core.journey import partial, rotate, steps
-from gateway.core.journey.inspect import InspectionDesk
-from gateway.core.runtime import Core, log, stamp, utc_now
+from gateway.core import schedule, steps
+from gateway.core.admin.acts import AdminSession
+from gateway.core.core import Core, log, stamp, utc_now
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.intake import partial
+from gateway.core.keys import rotation
+from gateway.core.outbound import keyring_copies
+from gateway.core.outbound.backup import target
+from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.server import MOST, CoreServer, listen
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.wire.messages import Role
@@ -53,10 +56,10 @@ async def _serve(core: Core) -> None:
         log.warning("recovered", what=line)
     if recovered:
         # Perhaps a keyring was ended: backups must hear of it, and hear nothing wrong otherwise.
-        await core.write(lambda tx: rotate.tell_backups(core, tx, [], now))
-    await asyncio.to_thread(errands.prepare, core)
+        await core.write(lambda tx: rotation.tell_backups(core, tx, [], now))
+    await asyncio.to_thread(keyring_copies.prepare, core)
     await asyncio.to_thread(partial.sweep, core)
-    await asyncio.to_thread(backup_place.sweep, core)
+    await asyncio.to_thread(target.sweep, core)
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
         await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))
@@ -92,7 +95,7 @@ async def _serve(core: Core) -> None:
     server = CoreServer(listeners, factories, own_sockets=not given, most=most)
 
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
-    scheduler = jobs.start(core, inspection)
+    scheduler = schedule.start(core, inspection)
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,7 +114,7 @@ async def _serve(core: Core) -> None:
         with contextlib.suppress(Exception):
             await core.logins.flush(core, core.clock.steady(), last=True)
             await asyncio.to_thread(core.clock.keep, core.now())
-            await jobs.checkpoint(core)
+            await schedule.checkpoint(core)
         for listener in listeners.values():
             listener.close()
         if not given:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gateway.core.journey.judgement import UNJUDGED
+from gateway.core.inspection.judgement import UNJUDGED
 
 
 class Sentence(NamedTuple):

@@ -24,7 +24,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.runtime import log
+from gateway.core.core import log
 from gateway.core.sessions import Session, SessionFactory
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
 from gateway.wire.channel import REQUEST_DECODERS, REQUEST_LIMITS, AsyncChannel

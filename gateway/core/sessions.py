@@ -14,16 +14,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Final
 
-from gateway.core import identity, mail, quotas
-from gateway.core.errands import ErrandDesk
-from gateway.core.identity import Account
-from gateway.core.journey import partial, receive, temporary
-from gateway.core.journey.inspect import Claimed, Fixity, InspectionDesk
-from gateway.core.journey.receive import Upload
-from gateway.core.login import Attempt, Login
-from gateway.core.runtime import Core, log
-from gateway.core.tree import IS_FILE, IS_FOLDER, View, explained, split
+from gateway.core.core import Core, log
+from gateway.core.inspection.claims import Claimed, Fixity, InspectionDesk
+from gateway.core.intake import partial, quotas, receive, recipients, temporary
+from gateway.core.intake.receive import Upload
+from gateway.core.login import accounts as identity
+from gateway.core.login.accounts import Account
+from gateway.core.login.login import Attempt, Login
+from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.views import view_for
+from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
 from gateway.errors import Refusal, WireError
 from gateway.names import as_sent
 from gateway.wire.messages import (
@@ -323,7 +323,7 @@ class SmtpSession(Session):
     async def handle(self, request: Any) -> Answer:
         match request:
             case MailRecipient():
-                answer = await mail.check_recipient(self.core, request)
+                answer = await recipients.check_recipient(self.core, request)
                 if answer.client:
                     self._accepted[request.sender, request.recipient] = answer.client
                 return answer, None
@@ -339,7 +339,7 @@ class SmtpSession(Session):
                 client = accepted.pop()
                 assert client is not None
                 self._check_room()
-                return self._writable(await mail.begin(self.core, client, request))
+                return self._writable(await recipients.begin(self.core, client, request))
             case Commit():
                 return await self._commit(request)
             case Abandon():

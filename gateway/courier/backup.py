@@ -197,7 +197,7 @@ def _serve(config: Config, stop: threading.Event) -> None:
 
 
 class Queue(Protocol):
-    """Where carries wait (`gateway.core.carriage.Carriage`)."""
+    """Where carries wait (`gateway.core.outbound.transfers.Carriage`)."""
 
     async def claim(self) -> tuple[Carry, int | None] | None:
         """The next carry, or None after a while."""

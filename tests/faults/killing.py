@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.core.admin.desk import AdminSession
-from gateway.core.runtime import Core
+from gateway.core.admin.acts import AdminSession
+from gateway.core.core import Core
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.messages import AdminCall
 from tests.support.core_process import CoreProcess

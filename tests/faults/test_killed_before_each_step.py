@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.journey.steps import STEPS
+from gateway.core.steps import STEPS
 from tests.faults.killing import dies_and_recovers
 
 

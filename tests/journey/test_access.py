@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.journey.lifecycle import State
-from gateway.core.tree import split, tagged, untag
+from gateway.core.lifecycle import State
+from gateway.core.views.base import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
@@ -351,17 +351,17 @@ def test_what_is_revoked_is_gone_at_once_in_a_session_that_is_open(house):
     """The rights of a session are looked up for each request, not remembered from its login."""
 
     async def journey():
-        from gateway.core import identity
+        from gateway.core.login import accounts
 
         await house.filed("a.xml")
         view = await house.view("accountant")
         assert (await view.stat(split("/clients/acme/2025/invoice/a.xml"))).size == 1
         await house.act("account.revoke", **{"name": "accountant"}, client="acme")  # noqa: PIE804
-        view.account = await house.core.read(lambda c: identity.current_account(c, "accountant"))
+        view.account = await house.core.read(lambda c: accounts.current_account(c, "accountant"))
         refusal = await house.refused(view.stat(split("/clients/acme/2025/invoice/a.xml")))
         assert refusal.code == "not_found"
         await house.act("account.disable", **{"name": "accountant"})  # noqa: PIE804
-        assert await house.core.read(lambda c: identity.current_account(c, "accountant")) is None
+        assert await house.core.read(lambda c: accounts.current_account(c, "accountant")) is None
 
     run(journey())
 
@@ -372,7 +372,7 @@ def test_what_is_revoked_is_gone_at_once_in_a_session_that_is_open(house):
      "gpj.\u202eexe", "发" * 200 + ".ofd"],
 )  # fmt: skip
 def test_a_name_from_inside_a_document_becomes_one_that_can_be_shown(name):
-    from gateway.core.tree import check_name
+    from gateway.core.views.base import check_name
     from gateway.names import safe_name
 
     cleaned = safe_name(name)

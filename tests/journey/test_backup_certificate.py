@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gateway.core.journey import certify
+from gateway.core.disposal import certificates
 from tests.journey.test_backup_drill import NOTE, Drill, drill
 from tests.support.house import run
 from vault.certificate.verify import verify_certificate
@@ -42,7 +42,7 @@ def test_a_backup_from_before_is_fetched_and_tried_and_listed_as_keyless(drill):
 
 
 def test_a_backup_that_can_not_be_fetched_keeps_the_claim_down_until_it_can(drill, monkeypatch):
-    monkeypatch.setattr(certify, "BACKUP_RETRY", 0.0)
+    monkeypatch.setattr(certificates, "BACKUP_RETRY", 0.0)
 
     async def journey():
         await drill.filed("note.txt", b"note", NOTE)
@@ -56,7 +56,7 @@ def test_a_backup_that_can_not_be_fetched_keeps_the_claim_down_until_it_can(dril
         assert before["claim"]["level"] == "L1"
         drill.place.rmdir()
         away.rename(drill.place)
-        assert len(await drill.carried(certify.follow_up(drill.core))) == 1
+        assert len(await drill.carried(certificates.follow_up(drill.core))) == 1
         after = await newest(drill)
         assert outcome(after)["result"] == "passed"
         assert (after["claim"]["level"], after["follows"]) == ("L2", before["certificate_id"])

@@ -16,8 +16,11 @@ import pytest
 from sqlalchemy import select
 
 from gateway.config import BackupTarget, KeyringCopy
-from gateway.core import amending, backup_keys, backup_place, backups, jobs
-from gateway.core.journey.steps import BACKUP_STEPS
+from gateway.core import schedule
+from gateway.core.outbound.backup import amendments, key_search
+from gateway.core.outbound.backup import run as backup_run
+from gateway.core.outbound.backup import target as backup_place
+from gateway.core.steps import BACKUP_STEPS
 from gateway.courier.backup import beside
 from gateway.errors import Refusal
 from tests.support.house import House, run
@@ -76,14 +79,14 @@ class Drill(House):
 
     async def _tell(self) -> None:
         while True:
-            await amending.deliver(self.core)
+            await amendments.deliver(self.core)
             await asyncio.sleep(0.02)
 
     async def next_day(self) -> None:
         """A day later the emptied intake groups end (a restart, so that the clock is believed)."""
         self.restart_at(days=1)
-        await self.carried(jobs.housekeeping(self.core))
-        await self.carried(amending.deliver(self.core))
+        await self.carried(schedule.housekeeping(self.core))
+        await self.carried(amendments.deliver(self.core))
 
     def restart_at(self, *, believed: bool = True, **delta: float) -> None:
         self.core.close()
@@ -265,7 +268,7 @@ def test_a_document_reclassified_and_destroyed_after_the_backup_is_noise_in_it(d
             fiscal_year=2026,
         )
         assert await drill.destroy() == [document]
-        assert (await drill.carried(backup_keys.unreadable(
+        assert (await drill.carried(key_search.unreadable(
             drill.core, "disk", row_of(drill, neighbour).client_id, [document]
         )))[0] == "passed"  # fmt: skip
         there = drill.restored(tmp_path / "elsewhere")
@@ -333,12 +336,12 @@ def test_an_amendment_waits_for_its_target_and_says_what_is_true_when_it_comes(d
         await drill.back_up()
         away = drill.place.rename(drill.place.with_name("unmounted"))
         await drill.destroy()
-        status = backups.status(drill.core)["targets"][0]
+        status = backup_run.status(drill.core)["targets"][0]
         assert status["amendments_behind"] >= 1
         away.rename(drill.place)
         drill.clock.advance(hours=2)
-        await drill.carried(amending.deliver(drill.core))
-        assert backups.status(drill.core)["targets"][0]["amendments_behind"] == 0
+        await drill.carried(amendments.deliver(drill.core))
+        assert backup_run.status(drill.core)["targets"][0]["amendments_behind"] == 0
         there = drill.restored(tmp_path / "elsewhere")
         assert there.report.problems == []
         assert await there.is_whole()
@@ -441,7 +444,7 @@ def test_an_older_backup_can_be_chosen_and_the_restore_is_reported_and_not_hidde
         assert await there.is_whole()
         assert await there.names("/clients/acme/2025/invoice", "accountant") == ["one.xml"]
         size = there.report.ledger_size
-        assert backups.status(there.core)["restored_at_size"] == size
+        assert backup_run.status(there.core)["restored_at_size"] == size
         kinds = there.core.store.catalogue.read(
             lambda c: [
                 bytes(entry) for entry in c.execute(select(ledger_entries.c.entry)).scalars()
@@ -497,7 +500,7 @@ def test_a_closed_client_stays_closed_and_its_keyring_is_not_asked_for(drill, tm
         drill.core.store.catalogue.write(
             lambda tx: backup_format.request_amendment(tx.connection, ["disk"], [], drill.clock())
         )
-        await drill.carried(amending.deliver(drill.core))
+        await drill.carried(amendments.deliver(drill.core))
         there = drill.restored(tmp_path / "elsewhere")
         assert there.report.problems == []
         assert (await there.act("client.show", slug="other"))["state"] == "closed"
@@ -641,7 +644,7 @@ def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
     house = Drill(folder)
 
     async def journey():
-        from gateway.core.carriage import Carriage
+        from gateway.core.outbound.transfers import Carriage
 
         await house.settle()
         house.core.carriage = Carriage(patience=0.1)
@@ -718,7 +721,7 @@ def test_the_last_backups_stay_whatever_their_dates_and_one_from_the_future_is_n
         house.restart_at(days=10)  # longer than backups are kept
         (target,) = (await house.act("status"))["backups"]["targets"]
         assert target["overdue"]
-        await house.carried(backups.due(house.core))
+        await house.carried(backup_run.due(house.core))
         newest = (await house.act("status"))["backups"]["targets"][0]["newest"]
         assert newest not in {*good, ahead}
         assert present() == {good[-1], newest, ahead}  # the last two good ones, and the odd one
@@ -749,7 +752,7 @@ def test_a_backup_says_whose_documents_in_it_open_for_nobody(drill):
 def test_a_backup_is_made_when_it_is_due_and_not_before(drill):
     async def journey():
         async def due() -> int:
-            await drill.carried(backups.due(drill.core))
+            await drill.carried(backup_run.due(drill.core))
             return len((await drill.act("backup.list"))["backups"])
 
         assert [await due(), await due()] == [1, 1]

@@ -16,10 +16,11 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.config import KeyringCopy
-from gateway.core import amending, backup_keys, backup_place, backup_places
-from gateway.core.carriage import Carriage
-from gateway.core.errands import ErrandDesk
-from gateway.core.journey import destroy
+from gateway.core.disposal import execution
+from gateway.core.outbound.backup import amendments, key_search, target
+from gateway.core.outbound.backup import places as backup_places
+from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound.transfers import Carriage
 from gateway.core.sessions import CourierSession
 from gateway.errors import Refusal
 from gateway.wire.messages import ClaimCarry
@@ -57,7 +58,7 @@ async def end_client(house: Drill, *, told: bool = True) -> str:
         away.rename(house.place)
     else:
         house.clock.advance(hours=2)
-        await house.carried(amending.deliver(house.core))
+        await house.carried(amendments.deliver(house.core))
     return batch["id"]
 
 
@@ -76,16 +77,16 @@ def test_a_client_that_ended_before_between_after_or_during_a_backup_is_closed_w
         if when == "between":
             await drill.back_up()
         if when == "during":
-            real = destroy._finish
+            real = execution._finish
 
             async def finish_later(core, batch_id):
                 await drill.back_up()
                 return await real(core, batch_id)
 
-            monkeypatch.setattr(destroy, "_finish", finish_later)
+            monkeypatch.setattr(execution, "_finish", finish_later)
         elif when == "after":
             await drill.back_up()
-        await backup_place.secret_of(drill.core)  # as any backup makes it
+        await target.secret_of(drill.core)  # as any backup makes it
         rings = drill.copy_keyrings(tmp_path / "older")
         batch = await end_client(drill)
         if when in {"before", "between"}:
@@ -190,7 +191,7 @@ def test_a_proof_fails_while_the_target_is_not_told_and_names_what_would_not_ope
         assert f"document {stays}" in {each["subject"] for each in findings}
         # Told, it is whole again.
         drill.clock.advance(hours=2)
-        await drill.carried(amending.deliver(drill.core))
+        await drill.carried(amendments.deliver(drill.core))
         assert (await drill.prove())["findings"] == []
 
     run(journey())
@@ -216,7 +217,7 @@ def test_a_wrapping_that_does_not_open_is_found_without_reading_the_document_bac
 
 def test_what_a_backup_is_told_while_it_is_proved_counts(drill, monkeypatch):
     """An amendment that comes between the listing and the look at the keys is fetched as well."""
-    from gateway.core import backup_proof
+    from gateway.core.outbound.backup import proof as backup_proof
 
     async def journey():
         await drill.filed("gone.txt", b"gone", NOTE)
@@ -243,7 +244,7 @@ def test_what_a_backup_is_told_while_it_is_proved_counts(drill, monkeypatch):
 async def tried(house: Drill, document: str, at: str | None = None) -> tuple[str, str]:
     client = client_id(house, document)
     outcome, words = await house.carried(
-        backup_keys.unreadable(house.core, "disk", client, [document], at)
+        key_search.unreadable(house.core, "disk", client, [document], at)
     )
     return outcome, words.en
 
@@ -320,19 +321,19 @@ def test_finding_nothing_to_try_is_no_check_unless_there_was_nothing_then(drill)
 
 
 def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch):
-    monkeypatch.setattr(backup_keys, "BUDGET", 0.2)
+    monkeypatch.setattr(key_search, "BUDGET", 0.2)
 
     async def journey():
         document = await drill.filed("gone.txt", b"gone", NOTE)
         await drill.back_up()
         client = client_id(drill, document)
         # Nobody carries anything.
-        outcome, words = await backup_keys.unreadable(drill.core, "disk", client, [document])
+        outcome, words = await key_search.unreadable(drill.core, "disk", client, [document])
         assert outcome == "not_checked"
         assert "slower" in words.en
         # Fetched before, it takes nobody at all.
-        kept = await drill.carried(backup_keys.fetch_kept(drill.core, "disk"))
-        outcome, _ = await backup_keys.unreadable(drill.core, "disk", client, [document], kept=kept)
+        kept = await drill.carried(key_search.fetch_kept(drill.core, "disk"))
+        outcome, _ = await key_search.unreadable(drill.core, "disk", client, [document], kept=kept)
         kept.close()
         assert outcome == "failed"  # it lives, so it opens
 
@@ -412,7 +413,7 @@ def test_a_copy_of_the_keyrings_that_is_older_than_the_backup_is_named(drill, tm
     async def journey():
         await drill.filed("gone.txt", b"gone", NOTE)
         stays = await held(drill, "stays.txt")
-        await backup_place.secret_of(drill.core)
+        await target.secret_of(drill.core)
         older = drill.copy_keyrings(tmp_path / "older")
         await drill.destroy()
         await drill.back_up()

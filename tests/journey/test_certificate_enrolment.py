@@ -14,8 +14,8 @@ from alembic.config import Config
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine, select, update
 
-from gateway.core import enrolments
-from gateway.core.admin import second
+from gateway.core.admin import second_officer
+from gateway.core.login import enrolments
 from tests.support.house import START, House, run
 from vault.catalogue.schema import account_keys, accounts, approvals
 from vault.catalogue.store import migrate
@@ -348,13 +348,13 @@ def test_an_older_catalogue_keeps_founding_keys_as_such_and_takes_no_other_for_o
     rows = {  # account, when it was added, enrolled_by, counts_from: what it is afterwards
         ("o1", "2020", "", "2020"): "",
         ("o2", "2021", "o1", "2021"): "",  # signed for by one while there were two
-        ("o3", "2022", second.CONSOLE, "2022"): "",  # the third
+        ("o3", "2022", second_officer.CONSOLE, "2022"): "",  # the third
         ("o1", "2023", "", "2023"): "unknown",  # from before it was kept
         ("o1", "2027", "o1", "2027"): "o1",
         ("o2", "2027", "o1,o3", "2027"): "o1,o3",
         ("o3", "2027", "o1", None): "o1",  # a second officer has yet to sign
         ("a", "2021", "", "2021"): "",
-        ("a", "2022", second.CONSOLE, "2022"): second.CONSOLE,
+        ("a", "2022", second_officer.CONSOLE, "2022"): second_officer.CONSOLE,
         ("a", "2026", "o1", "2026"): "o1",
     }
     with (

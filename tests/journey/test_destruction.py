@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.config import KeyringCopy
-from gateway.core.journey import certify, dispose, verify
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.disposal import certificates, searches
 from gateway.courier.copies import deliver
 from gateway.errors import Refusal
 from tests.support.house import House, run
@@ -157,12 +158,12 @@ def test_every_search_finds_what_it_looks_for_when_it_is_there(house):
             lambda c: list(c.execute(select(wrappings.c.group_id)).scalars())
         )
         (batch,) = await house.act("disposal.propose")
-        record = store.catalogue.read(lambda c: dispose.load_batch(c, batch["id"]))
+        record = store.catalogue.read(lambda c: disposal_batch.load_batch(c, batch["id"]))
         remains = store.catalogue.read(
-            lambda c: verify.gather(house.core, c, row.client_id, [document], groups)
+            lambda c: searches.gather(house.core, c, row.client_id, [document], groups)
         )
         assert len(remains.keys) == len(groups) + 1
-        checks = verify.look(house.core, record, [document], remains, emptied=False)
+        checks = searches.look(house.core, record, [document], remains, emptied=False)
         found = {check.name: check.result for check in checks}
         assert found == {
             "live-key-absent": "failed",
@@ -209,7 +210,7 @@ def copied(tmp_path):
 
 async def carry(house) -> None:
     """What the courier does, for every errand that is due."""
-    from gateway.core.errands import ErrandDesk
+    from gateway.core.outbound.keyring_copies import ErrandDesk
     from gateway.wire.messages import ErrandReport
     from vault.storage.places import DirectoryPlace
 
@@ -235,7 +236,7 @@ async def _claim(desk):
 def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when_it_has_followed(
     copied, monkeypatch
 ):
-    monkeypatch.setattr(certify, "COPY_PATIENCE", 0.1)
+    monkeypatch.setattr(certificates, "COPY_PATIENCE", 0.1)
 
     async def journey():
         house = copied
@@ -244,14 +245,14 @@ def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when_it_ha
         body = await destroy(house)
         assert body["claim"]["level"] == "L1"
         assert [(copy["kind"], copy["state"]) for copy in body["copies"]] == [("keyring", "live")]
-        assert await certify.follow_up(house.core) == []
+        assert await certificates.follow_up(house.core) == []
         await carry(house)
-        (raised,) = await certify.follow_up(house.core)
+        (raised,) = await certificates.follow_up(house.core)
         after = await body_of(house, raised)
         assert after["claim"]["level"] == "L2"
         assert after["follows"] == body["certificate_id"]
         assert [copy["state"] for copy in after["copies"]] == ["destroyed"]
-        assert await certify.follow_up(house.core) == []
+        assert await certificates.follow_up(house.core) == []
         assert (await house.act("disposal.list"))[0]["certificate"] == raised
         assert (await house.act("check"))["findings"] == []
 
@@ -260,7 +261,7 @@ def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when_it_ha
 
 def test_a_follow_up_that_was_bound_and_not_yet_stored_is_stored_once(copied, monkeypatch):
     """A crash between the two halves of a certificate."""
-    monkeypatch.setattr(certify, "COPY_PATIENCE", 0.1)
+    monkeypatch.setattr(certificates, "COPY_PATIENCE", 0.1)
 
     async def journey():
         house = copied
@@ -273,15 +274,15 @@ def test_a_follow_up_that_was_bound_and_not_yet_stored_is_stored_once(copied, mo
             raise RuntimeError("the core was killed here")
 
         with monkeypatch.context() as patch:
-            patch.setattr(certify, "_publish", dies)
+            patch.setattr(certificates, "_publish", dies)
             with pytest.raises(RuntimeError):
-                await certify.follow_up(house.core)
+                await certificates.follow_up(house.core)
         assert len(await house.act("certificate.list")) == 1
         house.restart()
-        (raised,) = await certify.follow_up(house.core)
+        (raised,) = await certificates.follow_up(house.core)
         assert (await body_of(house, raised))["claim"]["level"] == "L2"
         assert len(await house.act("certificate.list")) == 2
-        assert await certify.follow_up(house.core) == []
+        assert await certificates.follow_up(house.core) == []
 
     run(journey())
 
@@ -367,7 +368,7 @@ def test_a_document_that_moves_into_a_new_group_during_the_execution_takes_that_
     async def journey():
         document = await house.filed("note.txt", b"note", record_class=NOTE)
         store = house.core.store
-        from gateway.core.journey import destroy as destruction
+        from gateway.core.disposal import execution as destruction
 
         original = destruction._empty
         moved = False
@@ -406,7 +407,7 @@ def test_a_hold_placed_while_the_execution_runs_stops_it_before_the_commit_point
 ):
     async def journey():
         document = await house.filed("note.txt", b"note", record_class=NOTE)
-        from gateway.core.journey import destroy as destruction
+        from gateway.core.disposal import execution as destruction
 
         original = destruction._empty
 
@@ -435,7 +436,7 @@ def test_after_a_crash_between_erasure_and_search_the_claim_stays_below_l2(house
 
     async def journey():
         await house.filed("note.txt", record_class=NOTE)
-        from gateway.core.journey import destroy as destruction
+        from gateway.core.disposal import execution as destruction
 
         async def dies(*_):
             raise RuntimeError("the core was killed here")
@@ -474,9 +475,9 @@ def test_a_key_whose_drop_failed_is_dropped_before_anyone_certifies_it_gone(hous
             patch.setattr(store.custody.keyrings, "save", full)
             with pytest.raises(Exception, match="no room"):
                 await house.act("keys.rotate", what="groups")
-        from gateway.core.journey import rotate
+        from gateway.core.keys import rotation
 
-        await rotate.resume(house.core)
+        await rotation.resume(house.core)
         body = await destroy(house)
         assert set(results(body).values()) == {"passed"}
         assert not old & set(store.custody.stored(owner).groups)
@@ -492,7 +493,7 @@ def test_the_progress_kept_between_steps_holds_no_key(house):
             lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
         )
         body = await destroy(house)
-        progress = store.catalogue.read(lambda c: certify.progress_of(c, body["batch_id"]))
+        progress = store.catalogue.read(lambda c: certificates.progress_of(c, body["batch_id"]))
         text = msgspec.json.encode(progress)
         assert row.wrapped_key.hex().encode() not in text
         assert set(progress.entries) == {document}

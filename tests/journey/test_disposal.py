@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.journey import dispose, examination
-from gateway.core.journey.examination import examine
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.disposal import eligibility
+from gateway.core.disposal.eligibility import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
@@ -30,7 +31,7 @@ async def approved(house) -> str:
     batch = await proposed(house)
     await house.approve(batch, "officer1")
     answer = await house.approve(batch, "officer2")
-    assert answer["state"] == dispose.APPROVED
+    assert answer["state"] == disposal_batch.APPROVED
     return batch
 
 
@@ -123,7 +124,7 @@ def test_a_hold_placed_at_any_moment_before_execution_stops_it(house, moment, sc
                 placed = await hold()
             refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch))
             assert "hold" in refusal.message
-            assert (await house.act("disposal.show", id=batch))["state"] == dispose.APPROVED
+            assert (await house.act("disposal.show", id=batch))["state"] == disposal_batch.APPROVED
         assert (await house.document(document))["state"] == "FILED"
         assert await house.read(f"/clients/acme/2026/{NOTE}/note.txt") == b"x"
         # Only officers lift it, two of them; then it may go.
@@ -201,7 +202,9 @@ def test_a_rejected_batch_frees_its_documents(house):
     async def journey():
         document = await house.filed("note.txt", record_class=NOTE)
         batch = await approved(house)
-        assert (await house.approve(batch, "officer3", "reject"))["state"] == dispose.REJECTED
+        assert (await house.approve(batch, "officer3", "reject"))[
+            "state"
+        ] == disposal_batch.REJECTED
         assert (await house.document(document))["batch"] is None
         assert len(await house.act("disposal.propose")) == 1
 
@@ -336,7 +339,7 @@ def test_a_quarantined_document_goes_after_its_own_period_and_not_before(house):
 
 def test_a_part_does_not_go_before_the_whole_it_came_in(house):
     async def journey():
-        from gateway.core.journey import receive
+        from gateway.core.intake import receive
 
         await house.upload("/inbox/mail.eml", b"whole")
         found = await house.desk._next()
@@ -400,8 +403,8 @@ def test_what_was_examined_before_the_transaction_counts_only_while_nothing_has_
     async def journey():
         document = await house.filed("note.txt", b"x", NOTE)
         other = await house.filed("other.txt", b"y", NOTE)
-        monkeypatch.setattr(examination, "examine", counted)
-        examined = examination.Examination(house.core, house.clock())
+        monkeypatch.setattr(eligibility, "examine", counted)
+        examined = eligibility.Examination(house.core, house.clock())
         rows = select(documents).where(documents.c.id.in_([document, other]))
         rows = rows.order_by(documents.c.id)
         await house.core.read(lambda c: examined.look(c, c.execute(rows).all()))

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from gateway.config import BackupTarget
-from gateway.core import backup_documents
-from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.outbound.backup import documents as backup_documents
 from gateway.inspect import inspection
 from gateway.inspect.document import Document
 from tests.journey.test_backup_drill import NOTE, Drill, content, drill

@@ -7,9 +7,8 @@ import os
 
 from sqlalchemy import select
 
-from gateway.core import fixity
-from gateway.core.journey import inspect
-from gateway.core.journey.inspect import InspectionDesk
+from gateway.core.inspection import claims, fixity
+from gateway.core.inspection.claims import InspectionDesk
 from tests.support.house import run
 from vault.catalogue.schema import fixity_runs
 from vault.crypto.chunked import document_context
@@ -114,7 +113,7 @@ def test_a_changed_byte_is_found_on_its_day_and_shown(house):
 
 
 def test_without_an_inspector_nothing_counts_as_read_and_the_place_is_kept(house, monkeypatch):
-    monkeypatch.setattr(inspect, "CLAIM_WAIT", 0.01)
+    monkeypatch.setattr(claims, "CLAIM_WAIT", 0.01)
 
     async def journey():
         await house.filed("a.xml")
@@ -125,7 +124,7 @@ def test_without_an_inspector_nothing_counts_as_read_and_the_place_is_kept(house
         assert (reading.documents, reading.upto, reading.interrupted) == (0, "", True)
         assert "found none running" in reading.findings[0].problem
         # Not a day later, but as soon as someone is there.
-        monkeypatch.setattr(inspect, "CLAIM_WAIT", 5.0)
+        monkeypatch.setattr(claims, "CLAIM_WAIT", 5.0)
         reading = await day(house, Reader(house.desk))
         assert (reading.documents, reading.findings) == (2, [])
 

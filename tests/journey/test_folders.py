@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.core.tree import split
 from gateway.core.views import client
+from gateway.core.views.base import split
 from tests.support.house import run
 from vault.catalogue import ledger
 

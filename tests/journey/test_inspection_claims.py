@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from gateway.core.journey import inspect as queue
+from gateway.core.inspection import claims as queue
 from gateway.core.sessions import InspectSession
 from gateway.errors import WireError
 from gateway.wire.channel import REQUEST_DECODERS

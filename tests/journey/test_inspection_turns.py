@@ -8,9 +8,9 @@ import os
 import pytest
 from sqlalchemy import select
 
-from gateway.core import mail
-from gateway.core.journey import inspect, queue
-from gateway.core.journey.lifecycle import State
+from gateway.core.inspection import claims, queue
+from gateway.core.intake import recipients
+from gateway.core.lifecycle import State
 from gateway.wire.messages import BeginMail, Classification, Scan, Verdict
 from tests.support.house import run
 from vault.catalogue.schema import documents
@@ -57,7 +57,7 @@ def test_mail_of_one_sender_does_not_wait_for_that_of_another(house):
         async def sent(sender, count):
             found = []
             for number in range(count):
-                begun = await mail.begin(house.core, client, BeginMail("p", sender, ["a@b"]))
+                begun = await recipients.begin(house.core, client, BeginMail("p", sender, ["a@b"]))
                 found.append(await house.finish(begun, f"{sender}{number}".encode()))
             return found
 
@@ -74,7 +74,7 @@ def test_what_ran_out_of_time_is_tried_once_more_alone_with_all_the_time_and_the
     house, monkeypatch
 ):
     async def journey():
-        monkeypatch.setattr(inspect, "SLOW", -1.0)
+        monkeypatch.setattr(claims, "SLOW", -1.0)
         document = await house.upload("/inbox/bomb.xml", b"x")
         work, claimed, _ = await taken(house)
         assert not work.thorough
@@ -111,7 +111,7 @@ def test_reading_for_fixity_gets_a_worker_while_a_backlog_drains(house, monkeypa
         kept = await house.filed("kept.xml")
         for number in range(5):
             await house.upload(f"/inbox/{number}.xml", b"x")
-        monkeypatch.setattr(inspect, "FIXITY_PATIENCE", 0.05)
+        monkeypatch.setattr(claims, "FIXITY_PATIENCE", 0.05)
         reading = asyncio.create_task(house.desk.fixity(await row_of(house, kept)))
         await asyncio.sleep(0)
         assert (await taken(house))[0].mode == "inspect"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import KeyringCopy
-from gateway.core.errands import ErrandDesk
+from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.courier import copies
 from gateway.errors import Refusal
 from gateway.wire.messages import Errand

@@ -17,11 +17,11 @@ import pyotp
 import pytest
 from sqlalchemy import event, select
 
-from gateway.core import host_keys, identity, jobs, penalties, ssh_keys
-from gateway.core.guesses import WORKERS
-from gateway.core.host_keys import HostKeys
-from gateway.core.identity import login_statement
-from gateway.core.journey import steps
+from gateway.core import schedule, steps
+from gateway.core.login import accounts, host_keys, ssh_keys, throttle
+from gateway.core.login.accounts import login_statement
+from gateway.core.login.host_keys import HostKeys
+from gateway.core.login.password_queue import WORKERS
 from gateway.core.sessions import SftpSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
@@ -120,17 +120,17 @@ class Door:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Delays are asserted where they are the matter; elsewhere nobody waits for them."""
-    monkeypatch.setattr("gateway.core.penalties.DELAY", 0.001)
-    monkeypatch.setattr("gateway.core.penalties.DELAY_MAX", 0.01)
-    monkeypatch.setattr("gateway.core.penalties.DELAY_PENALISED", 0.01)
-    monkeypatch.setattr("gateway.core.login.KEY_DELAY", 0.001)
+    monkeypatch.setattr("gateway.core.login.throttle.DELAY", 0.001)
+    monkeypatch.setattr("gateway.core.login.throttle.DELAY_MAX", 0.01)
+    monkeypatch.setattr("gateway.core.login.throttle.DELAY_PENALISED", 0.01)
+    monkeypatch.setattr("gateway.core.login.login.KEY_DELAY", 0.001)
     monkeypatch.setattr(ssh_keys, "RSA_HOST_BITS", 3072)
     fresh = itertools.count(1)
     monkeypatch.setattr(ssh_keys, "new_host_keys", lambda: made_keys(next(fresh)))
     # What one check costs is no matter here; that it is one, and how many at once, is.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(identity, "_hasher", cheap)
-    identity._decoy.cache_clear()
+    monkeypatch.setattr(accounts, "_hasher", cheap)
+    accounts._decoy.cache_clear()
 
 
 async def enrol(house: House, name: str, *, by: str = "") -> pyotp.TOTP:
@@ -420,7 +420,7 @@ def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minute_aft
 
     async def work():
         seconds = 1000.0
-        monkeypatch.setattr("gateway.core.exchange.time.monotonic", lambda: seconds)
+        monkeypatch.setattr("gateway.core.login.key_exchange.time.monotonic", lambda: seconds)
         door = Door(house)
         greeting, _ = await door.session.handle(Greet(OFFICE))
         exchange = transcript(greeting)
@@ -527,19 +527,19 @@ def test_live_sessions_end_when_their_hours_or_their_account_do(make):
         await house.act("account.change", name="other", expires="2026-11-22")
         acme, other = await Door(house).open(), await Door(house).open()
         assert await acme.key("acme") == await other.key("other") == "granted"
-        await jobs.watch_sessions(house.core)
+        await schedule.watch_sessions(house.core)
         assert [acme.ended, other.ended] == [False, False]
         house.clock.now = START.replace(hour=8, minute=59, second=59)
-        await jobs.watch_sessions(house.core)
+        await schedule.watch_sessions(house.core)
         assert [acme.ended, other.ended] == [False, False]
         house.clock.advance(seconds=1)
-        await jobs.watch_sessions(house.core)
+        await schedule.watch_sessions(house.core)
         assert acme.ended
         assert not other.ended
         house.clock.now = START.replace(day=23, hour=0)
-        await jobs.watch_sessions(house.core)
+        await schedule.watch_sessions(house.core)
         assert other.ended
-        assert jobs.WATCH_SECONDS <= 1.0  # so that it is within two
+        assert schedule.WATCH_SECONDS <= 1.0  # so that it is within two
 
     run(work())
 
@@ -586,7 +586,7 @@ def test_a_right_login_waits_for_no_neighbour_and_a_key_for_nobody(make, monkeyp
             door = await Door(house).open()
             for _ in range(6):
                 assert await door.password("acme", "guess") == "failed"
-        monkeypatch.setattr("gateway.core.penalties.DELAY_PENALISED", 3.0)
+        monkeypatch.setattr("gateway.core.login.throttle.DELAY_PENALISED", 3.0)
         # The account that is guessed at, by its key; and another by its password, for the first time.
         begun = time.monotonic()
         assert await (await Door(house).open()).key("acme") == "granted"
@@ -669,7 +669,7 @@ def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
                 book.wrong(HOME, who, house.clock())
         return seen
 
-    assert spend() == penalties.SHARED + penalties.RESERVE
+    assert spend() == throttle.SHARED + throttle.RESERVE
     run(house.core.logins.flush(house.core, house.clock()))
     house.restart()
     assert spend() == 0
@@ -747,7 +747,7 @@ def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make):
 
 
 def run_id(house: House) -> str:
-    return house.core.store.catalogue.read(lambda c: identity.load_account(c, "acme").id)
+    return house.core.store.catalogue.read(lambda c: accounts.load_account(c, "acme").id)
 
 
 def test_a_flood_of_guesses_is_a_few_writes_and_one_entry_a_minute(make):
@@ -803,7 +803,7 @@ def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypat
     """An unknown name, a known one and one without a password: each exactly one argon2id."""
     house = make()
     checks, inside, most = [], 0, 0
-    real = identity.check_password
+    real = accounts.check_password
 
     def counted(stored, password):
         nonlocal inside, most
@@ -815,7 +815,7 @@ def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypat
         finally:
             inside -= 1
 
-    monkeypatch.setattr(identity, "check_password", counted)
+    monkeypatch.setattr(accounts, "check_password", counted)
 
     async def work():
         await house.act("account.password", name="acme", password=SECRET)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sqlalchemy import event
 
-from gateway.core import mail
+from gateway.core.intake import recipients
 from gateway.wire.messages import MailRecipient
 from tests.support.house import run
 
@@ -21,7 +21,7 @@ def slept(monkeypatch):
     async def sleep(seconds):
         naps.append(seconds)
 
-    monkeypatch.setattr(mail.asyncio, "sleep", sleep)
+    monkeypatch.setattr(recipients.asyncio, "sleep", sleep)
     return naps
 
 
@@ -29,7 +29,7 @@ async def ask(house, monkeypatch, recipient, sender=STRANGER):
     """The answer as it goes over the wire, and what was asked and opened for it."""
     asked = []
     opened = []
-    former = mail.open_profile
+    former = recipients.open_profile
 
     def note(_connection, _cursor, statement, *_more):
         asked.append(statement)
@@ -40,12 +40,12 @@ async def ask(house, monkeypatch, recipient, sender=STRANGER):
 
     readers = house.core.store.catalogue._readers
     event.listen(readers, "before_cursor_execute", note)
-    monkeypatch.setattr(mail, "open_profile", look)
+    monkeypatch.setattr(recipients, "open_profile", look)
     try:
         request = MailRecipient("192.0.2.1", sender, recipient, 1000)
-        answer = await mail.check_recipient(house.core, request)
+        answer = await recipients.check_recipient(house.core, request)
     finally:
-        monkeypatch.setattr(mail, "open_profile", former)
+        monkeypatch.setattr(recipients, "open_profile", former)
         event.remove(readers, "before_cursor_execute", note)
     return msgspec.msgpack.encode(answer), asked, len(opened)
 
@@ -65,7 +65,7 @@ def test_known_closed_and_unknown_clients_answer_a_stranger_alike(house, monkeyp
         assert all(each == found[0] for each in found)
         assert found[0][2] == 1
         assert len(slept) == 5
-        assert all(0 < nap <= mail.REFUSED_AFTER for nap in slept)
+        assert all(0 < nap <= recipients.REFUSED_AFTER for nap in slept)
 
     run(journey())
 
@@ -93,7 +93,7 @@ def test_without_any_client_a_stranger_hears_the_same(tmp_path):
     house = House(tmp_path)
     try:
         request = MailRecipient("192.0.2.1", STRANGER, "acme@intake.localhost", 0)
-        answer = run(mail.check_recipient(house.core, request))
-        assert (answer.code, answer.text) == (550, mail.NOT_TAKEN)
+        answer = run(recipients.check_recipient(house.core, request))
+        assert (answer.code, answer.text) == (550, recipients.NOT_TAKEN)
     finally:
         house.close()

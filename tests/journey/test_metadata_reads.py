@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.core import mail
 from gateway.core.admin import holds
+from gateway.core.intake import recipients
 from tests.support.house import run
 from vault.catalogue import ledger
 
@@ -94,7 +94,7 @@ def test_no_act_of_the_console_opens_what_is_sealed_without_an_entry(house, monk
         await house.judge()
         await house.act("hold.place", document=document, reason="lawsuit of Zhang")
         watch(house.core.store.custody, "open_metadata")
-        watch(mail, "open_record")
+        watch(recipients, "open_record")
         watch(holds, "open_record")
         before = len(entries(house))
         arguments = {name: value or document for name, value in READS[act].items()}

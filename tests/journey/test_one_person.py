@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from gateway.core import recovery
-from gateway.core.admin.desk import ACTS
-from gateway.core.journey.lifecycle import State
-from gateway.core.tree import split
+from gateway.core.admin.acts import ACTS
+from gateway.core.lifecycle import State
+from gateway.core.login import recovery
+from gateway.core.views.base import split
 from gateway.errors import GatewayError
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run

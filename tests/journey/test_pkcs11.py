@@ -11,8 +11,8 @@ import pytest
 from gateway import setup
 from gateway.cli import doctor
 from gateway.config import load
-from gateway.core.journey import verify
-from gateway.core.runtime import Core
+from gateway.core.core import Core
+from gateway.core.disposal import searches
 from gateway.errors import ConfigurationError
 from tests.support import softhsm
 from tests.support.house import House, run
@@ -88,7 +88,7 @@ def test_a_destroyed_document_is_noise_for_whoever_has_every_old_file_and_the_to
         before = keyring_files(house)
         body = await destroyed(house)
         checks = {each["name"]: each["result"] for each in body["checks"]}
-        assert checks[verify.CHECK_ERASED] == "passed"
+        assert checks[searches.CHECK_ERASED] == "passed"
         assert "failed" not in checks.values()
         assert await house.read("/clients/acme/2025/invoice/kept.xml") == b"kept"
         await whole(house)
@@ -113,16 +113,16 @@ def test_a_former_epoch_left_on_the_token_fails_the_certificates_check(token_hou
         client = (await house.act("client.show", slug="acme"))["id"]
         await house.filed("gone.txt", b"gone", record_class=NOTE)
         custody = house.core.store.custody
-        assert [c.result for c in verify._erased(house.core, client, custody.keyring(client))] == [
-            "passed"
-        ]
+        assert [
+            c.result for c in searches._erased(house.core, client, custody.keyring(client))
+        ] == ["passed"]
         # Something was dropped: no epoch from before may be left.
         custody.keyring(client).former_end()
         house.core.store.catalogue.write(
             lambda tx: custody.save(tx.connection, client, house.clock())
         )
         custody.keyrings.root.wrap(bytes(32), purpose=PURPOSE, subject=f"{client}/1")
-        (check,) = verify._erased(house.core, client, custody.keyring(client))
+        (check,) = searches._erased(house.core, client, custody.keyring(client))
         assert check.result == "failed"
 
     run(journey())
@@ -217,9 +217,9 @@ def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house, monk
             await house.act("keys.rotate", what="groups")
         monkeypatch.undo()
         house.restart()
-        from gateway.core.journey import rotate
+        from gateway.core.keys import rotation
 
-        await rotate.resume(house.core)
+        await rotation.resume(house.core)
         assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
         await whole(house)
 

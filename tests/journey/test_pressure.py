@@ -7,9 +7,9 @@ import json
 import pytest
 from sqlalchemy import select
 
-from gateway.core.journey import partial, pressure, temporary
-from gateway.core.journey.lifecycle import State
-from gateway.core.journey.pressure import FACTOR, RENAMING
+from gateway.core.intake import partial, pressure, temporary
+from gateway.core.intake.pressure import FACTOR, RENAMING
+from gateway.core.lifecycle import State
 from tests.support.house import run
 from vault.catalogue import ledger
 from vault.catalogue.schema import documents

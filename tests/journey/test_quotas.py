@@ -8,10 +8,10 @@ import random
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects import sqlite
 
-from gateway.core import quotas
-from gateway.core.journey import destroy, partial, receive
-from gateway.core.journey.lifecycle import State
-from gateway.core.tree import split
+from gateway.core.disposal import execution
+from gateway.core.intake import partial, quotas, receive
+from gateway.core.lifecycle import State
+from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient
 from tests.support.house import run
@@ -201,10 +201,10 @@ def test_what_the_disk_can_not_take_is_refused_at_open_where_the_size_is_known(h
         assert refusal.code == "full"
         assert "can take in 500 bytes now, and this file has 501" in refusal.message
         await begin(house, "/inbox/fits", size=500)
-        from gateway.core import mail
+        from gateway.core.intake import recipients
 
         ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 501)
-        assert (await mail.check_recipient(house.core, ask)).code == 452
+        assert (await recipients.check_recipient(house.core, ask)).code == 452
 
     run(journey())
 
@@ -213,17 +213,17 @@ def test_mail_is_refused_for_good_and_without_numbers(house):
     async def journey():
         await house.act("client.change", slug="acme", quota_bytes=1000)
         ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1001)
-        from gateway.core import mail
+        from gateway.core.intake import recipients
 
-        answer = await mail.check_recipient(house.core, ask)
+        answer = await recipients.check_recipient(house.core, ask)
         assert answer.code == 552
         assert answer.text.startswith("5.2.2 ")
         assert not any(number in answer.text for number in ("1000", "1001"))
-        answer = await mail.check_recipient(
+        answer = await recipients.check_recipient(
             house.core, MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1000)
         )
         assert answer.code == 250
-        begun = await mail.begin(
+        begun = await recipients.begin(
             house.core, answer.client, BeginMail("p", "owner@acme.example", ["acme@x"])
         )
         assert begun.room == 1000
@@ -273,7 +273,7 @@ def test_destruction_gives_the_room_back(house):
         for officer in ("officer1", "officer2"):
             await house.approve(batch["id"], officer)
         await house.act("disposal.execute", by="officer3", id=batch["id"])
-        await destroy.recover(house.core)
+        await execution.recover(house.core)
         assert (await standing(house)).bytes == 0
         assert (await begin(house)).room == 300
         assert_counted(house)

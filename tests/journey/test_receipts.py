@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 
 from gateway.core import reasons
-from gateway.core.journey import temporary
-from gateway.core.journey.judgement import UNJUDGED
-from gateway.core.tree import split
+from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.intake import temporary
+from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
 from vault.certificate.receipt import ReceiptError, json_schema, verify_receipt
@@ -192,11 +192,13 @@ def test_the_same_bytes_are_recognised_said_and_kept(house):
 
 def test_the_same_bytes_are_recognised_across_channels_and_at_a_rename(house):
     async def journey():
-        from gateway.core import mail
+        from gateway.core.intake import recipients
         from gateway.wire.messages import BeginMail
 
         client = (await house.act("client.show", slug="acme"))["id"]
-        begun = await mail.begin(house.core, client, BeginMail("p", "owner@acme.example", ["a@b"]))
+        begun = await recipients.begin(
+            house.core, client, BeginMail("p", "owner@acme.example", ["a@b"])
+        )
         first = await house.finish(begun, b"From: a\r\n")
         view = await house.view("acme")
         upload, _ = await view.begin_upload(split("/inbox/a.part"), resume=False)

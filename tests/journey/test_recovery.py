@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
-from gateway.core import recovery
 from gateway.core.admin import recovery as acts
+from gateway.core.login import recovery
 from gateway.wire.messages import Classification
 from tests.support import softhsm
 from tests.support.house import House, run

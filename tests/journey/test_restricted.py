@@ -8,10 +8,10 @@ import os
 import msgspec
 import pytest
 
-from gateway.core import access
-from gateway.core.journey import receive
-from gateway.core.journey.lifecycle import State
-from gateway.core.tree import split
+from gateway.core.filing import restricted
+from gateway.core.intake import receive
+from gateway.core.lifecycle import State
+from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import House, run
 from vault.catalogue import ledger
@@ -163,10 +163,10 @@ def test_requests_are_bounded_and_lapse(tmp_path):
             assert "2 requests of yours wait already" in refusal.message
             assert len(await waiting(house)) == 2
             house.clock.advance(days=3)
-            assert await access.lapse(house.core, house.clock()) == 0
+            assert await restricted.lapse(house.core, house.clock()) == 0
             house.clock.advance(seconds=1)
             (first, _) = await waiting(house)
-            assert await access.lapse(house.core, house.clock()) == 2
+            assert await restricted.lapse(house.core, house.clock()) == 2
             assert len(entries(house, "access.lapsed")) == 2
             refusal = await house.refused(
                 house.act("access.approve", by="officer1", id=first["id"])
@@ -220,7 +220,7 @@ def test_an_officers_export_takes_another_officers_approval(house):
         assert "another person" in refusal.message
         await house.act("access.approve", by="officer2", id=request["id"])
         assert entries(house, "document.exported") == []
-        from gateway.core.admin.desk import AdminSession, act_statement
+        from gateway.core.admin.acts import AdminSession, act_statement
         from gateway.wire.messages import AdminCall, Challenge
         from vault.crypto import sshsig
 
@@ -503,7 +503,7 @@ def test_a_move_that_is_no_classification_is_refused_with_a_sentence(house):
 
 
 def test_a_restricted_class_that_no_rule_knows_stops_the_core_instead_of_standing_open(house):
-    from gateway.core.runtime import Core
+    from gateway.core.core import Core
     from gateway.errors import ConfigurationError
 
     access_section = msgspec.structs.replace(house.config.access, restricted=["payrol"])

@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select, update
 
-from gateway.core.errands import ErrandDesk
-from gateway.core.journey import partial, receive, temporary
-from gateway.core.tree import split
+from gateway.core.intake import partial, receive, temporary
+from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import run

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.journey import rotate
-from gateway.core.runtime import Core
+from gateway.core.core import Core
+from gateway.core.keys import rotation as rotate
 from tests.support.house import run
 from vault.catalogue import ledger_keys
 from vault.catalogue.schema import documents, groups, ledger_entries, settings

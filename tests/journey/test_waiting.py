@@ -9,9 +9,9 @@ from datetime import datetime
 
 import pytest
 
-from gateway.core import scanner
-from gateway.core.journey import partial, receive
-from gateway.core.tree import split
+from gateway.core.inspection import scanner
+from gateway.core.intake import partial, receive
+from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import House, run
 from vault.crypto.sealed import CHUNK, SealedWriter, document_context

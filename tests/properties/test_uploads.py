@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.journey import partial
+from gateway.core.intake import partial
 from gateway.core.sessions import SftpSession
 from gateway.doors.sftp.files import Upload
 from gateway.errors import Disconnected, GatewayError

@@ -8,7 +8,7 @@ import subprocess
 import paramiko
 import pytest
 
-from gateway.core import ssh_keys
+from gateway.core.login import ssh_keys
 from tests.support.sftp import Gateway
 
 

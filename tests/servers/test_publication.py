@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.config import BackupTarget, LedgerPlace
-from gateway.core import publication
+from gateway.core.outbound import ledger_publication
 from gateway.courier.backup import beside
 from tests.journey.test_backup_drill import Drill
 from tests.support.house import House, replaced, run
@@ -41,14 +41,14 @@ class Published(House):
     async def publish(self) -> bool:
         await self.act("ledger.checkpoint")
         return await beside(
-            self.core.carriage, self.config, publication.publish(self.core, self.section)
+            self.core.carriage, self.config, ledger_publication.publish(self.core, self.section)
         )
 
     async def tick(self) -> bool:
         """What the job does; whether it began anything."""
 
         async def work() -> bool:
-            await publication.due(self.core)
+            await ledger_publication.due(self.core)
             begun = list(self.core.background)
             for task in begun:
                 await task
@@ -186,7 +186,7 @@ def test_tiles_at_any_web_server_give_an_independent_client_every_entry_and_root
 
 def test_whatever_breaks_off_the_checkpoint_never_comes_before_its_tiles(made, monkeypatch):
     house = made(with_tiles=True)
-    put = publication.put_bytes
+    put = ledger_publication.put_bytes
 
     async def journey():
         house.grow(250)
@@ -205,7 +205,7 @@ def test_whatever_breaks_off_the_checkpoint_never_comes_before_its_tiles(made, m
                 left -= 1
                 await put(core, target, name, data)
 
-            monkeypatch.setattr(publication, "put_bytes", failing)
+            monkeypatch.setattr(ledger_publication, "put_bytes", failing)
             if await house.publish():
                 break
             assert house.fetch("checkpoint") == before
@@ -272,7 +272,7 @@ def test_a_fork_is_an_alarm_once_and_stays_where_it_is_until_the_right_one_is_pu
         shown = await house.shown()
         assert shown["alarmed_at"]
         assert "rewritten or forked" in shown["failure"]
-        assert house.kinds().count(publication.CONTRADICTED) == 1
+        assert house.kinds().count(ledger_publication.CONTRADICTED) == 1
         assert ["rewritten or forked" in each for each in await house.found()] == [True]
         (house.place / "checkpoint").write_bytes(right)
         assert await house.publish()
@@ -359,7 +359,7 @@ def test_a_restored_store_does_not_overwrite_what_was_published_and_the_alarm_na
     async def publish(house: House) -> bool:
         await house.act("ledger.checkpoint")
         return await beside(
-            house.core.carriage, house.config, publication.publish(house.core, section)
+            house.core.carriage, house.config, ledger_publication.publish(house.core, section)
         )
 
     async def journey():
@@ -430,7 +430,7 @@ def test_a_place_that_is_away_is_tried_with_growing_delays_and_catches_up(made):
             shown = await house.shown()
             assert shown["behind_since"]
             assert "mounted" in shown["failure"]
-            with_state = house.core.store.catalogue.read(publication._states)["auditor"]
+            with_state = house.core.store.catalogue.read(ledger_publication._states)["auditor"]
             delays.append((with_state.next_attempt_at - house.clock()).total_seconds())
         assert delays == [min(2.0**n, 3600.0) for n in range(14)]
         assert await house.found() == []  # nothing was there yet: nothing to compare

@@ -20,8 +20,8 @@ from paramiko.common import (
     cMSG_USERAUTH_REQUEST,
 )
 
-from gateway.core import ssh_keys
-from gateway.core.identity import login_statement
+from gateway.core.login import ssh_keys
+from gateway.core.login.accounts import login_statement
 from tests.servers.test_sftp_hardening import Hostile, Recorder, hostile, stock_server
 from tests.support.sftp import Gateway, until
 from tests.support.wire import private_key

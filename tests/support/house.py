@@ -13,13 +13,15 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core import errands, identity
-from gateway.core.admin.desk import NAMESPACE, AdminSession, act_statement
-from gateway.core.journey import certify, partial, receive
-from gateway.core.journey.inspect import InspectionDesk
-from gateway.core.runtime import Core
-from gateway.core.tree import split
+from gateway.core.admin.acts import NAMESPACE, AdminSession, act_statement
+from gateway.core.core import Core
+from gateway.core.disposal import certificates
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.intake import partial, receive
+from gateway.core.login import accounts
+from gateway.core.outbound import keyring_copies
 from gateway.core.views import view_for
+from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
 from retention_rules.parser import load_rulebook
@@ -58,7 +60,7 @@ def _signer() -> SigningIdentity:
 
 
 # Where houses make theirs; the module of signing itself is tested with fresh ones.
-certify.SigningIdentity = OneSigner
+certificates.SigningIdentity = OneSigner
 
 
 class Clock:
@@ -114,7 +116,7 @@ class House:
             now = self.clock()
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
-        errands.prepare(self.core)
+        keyring_copies.prepare(self.core)
         self.desk = InspectionDesk(self.core)
 
     def restart(self) -> None:
@@ -176,7 +178,7 @@ class House:
         """The SFTP view of an account."""
 
         def look(connection):
-            return identity.describe(connection, identity.load_account(connection, name))
+            return accounts.describe(connection, accounts.load_account(connection, name))
 
         return view_for(self.core, await self.core.read(look))
 

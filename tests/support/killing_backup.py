@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from gateway import config
-from gateway.core import backups
-from gateway.core.journey import steps
-from gateway.core.runtime import Core
+from gateway.core import steps
+from gateway.core.core import Core
+from gateway.core.outbound.backup import run as backup_run
 from gateway.courier.backup import beside
 
 
@@ -22,7 +22,7 @@ def kill_at(step: str, phase: str):
 
 
 async def main(core: Core) -> None:
-    await beside(core.carriage, core.config, backups.run(core, "", "core"))
+    await beside(core.carriage, core.config, backup_run.run(core, "", "core"))
 
 
 if __name__ == "__main__":

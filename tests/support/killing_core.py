@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 from gateway import config
-from gateway.core import main
-from gateway.core.journey import steps
+from gateway.core import main, steps
 
 
 def kill_at(step: str, phase: str):

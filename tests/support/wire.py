@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from gateway.core import ssh_keys
-from gateway.core.admin.desk import NAMESPACE, act_statement
-from gateway.core.identity import login_statement
+from gateway.core.admin.acts import NAMESPACE, act_statement
+from gateway.core.login import ssh_keys
+from gateway.core.login.accounts import login_statement
 from gateway.inspect import inspection
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan_yara import RuleSet

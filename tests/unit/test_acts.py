@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from gateway.core.admin.desk import ACTS, CONSOLE, STAFF
+from gateway.core.admin.acts import ACTS, CONSOLE, STAFF
 
 TABLE = Path(__file__).parents[2] / "docs" / "acts.md"
 ROW = re.compile(r"^\| `([a-z -]+)` \| ([a-z, ]+) \|", re.MULTILINE)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.core.admission import (
+from gateway.core.login.limits import (
     LimitError,
     Limits,
     admits,

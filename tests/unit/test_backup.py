@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import create_engine, insert, select
 
 from gateway.config import BackupSection, BackupTarget, Config, decode
-from gateway.core.backup_place import Listing
-from gateway.core.carriage import Carriage
+from gateway.core.outbound.backup.target import Listing
+from gateway.core.outbound.transfers import Carriage
 from gateway.courier.backup import PROBE, Places, perform
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import Carry, CarryReport

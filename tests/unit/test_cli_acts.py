@@ -14,7 +14,7 @@ from gateway.cli import connection, ledger
 from gateway.cli.connection import Desk, at_desk
 from gateway.cli.signing import Person, person
 from gateway.config import load
-from gateway.core.admin.desk import NAMESPACE
+from gateway.core.admin.acts import NAMESPACE
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.channel import Channel
 from gateway.wire.messages import AdminCall, Challenge

@@ -18,7 +18,7 @@ assert code == 2, code
 import {module}
 print(*sys.modules)
 """
-CORE = {"gateway.core.runtime", "sqlalchemy", "alembic", "apscheduler"}
+CORE = {"gateway.core.core", "sqlalchemy", "alembic", "apscheduler"}
 PARSERS = {"pikepdf", "lxml", "yara_x", "oletools", "pypdfium2", "magic"}
 PRINTING = {"fpdf", "fontTools", "pyhanko"}
 

@@ -7,8 +7,8 @@ from datetime import date
 import msgspec
 import pytest
 
-from gateway.core.journey.judgement import Circumstances, judge
-from gateway.core.journey.lifecycle import Event
+from gateway.core.inspection.judgement import Circumstances, judge
+from gateway.core.lifecycle import Event
 from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 
 SHA = b"\x01" * 32

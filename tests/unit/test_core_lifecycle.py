@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.journey.lifecycle import (
+from gateway.core.lifecycle import (
     DISPOSABLE,
     READABLE,
     STORED,

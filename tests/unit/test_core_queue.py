@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.core.journey.queue import (
+from gateway.core.inspection.queue import (
     HALF_LIFE,
     PATIENCE,
     SLOW,
@@ -129,8 +129,8 @@ def test_reading_for_fixity_costs_a_client_nothing(turns, clock):
 
 def test_a_client_with_thousands_of_senders_takes_part_with_a_few_of_them(house):
     """Each look would otherwise weigh all of them, for everybody."""
-    from gateway.core import mail
-    from gateway.core.journey import queue
+    from gateway.core.inspection import queue
+    from gateway.core.intake import recipients
     from gateway.wire.messages import BeginMail
     from tests.support.house import run
 
@@ -138,7 +138,7 @@ def test_a_client_with_thousands_of_senders_takes_part_with_a_few_of_them(house)
         client = (await house.act("client.show", slug="acme"))["id"]
         for number in range(queue.MOST_LANES + 5):
             letter = BeginMail("p", f"s{number}@acme.example", ["a@b"])
-            await house.finish(await mail.begin(house.core, client, letter), b"%d" % number)
+            await house.finish(await recipients.begin(house.core, client, letter), b"%d" % number)
         await house.upload("/inbox/a.xml", b"x", by="other")
         lanes = await house.core.read(lambda c: queue.waiting(c, house.clock()))
         assert len(lanes) == queue.MOST_LANES + 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import gateway.inspect
-from gateway.core.journey.judgement import UNJUDGED
+from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.reasons import sentences
 
 CODE = re.compile(r'"((?:pdf|office|xml|html|mail|archive|name|format|text|tnef)\.[a-z0-9_]+)"')

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.tree import check_name
+from gateway.core.views.base import check_name
 from gateway.names import NAME_LIMIT, decode_name, opens_as_program, safe_name
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.core import penalties as p
-from gateway.core.penalties import Penalties
+from gateway.core.login import throttle as p
+from gateway.core.login.throttle import Penalties
 from gateway.sources import parse_networks
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -9,8 +9,9 @@ import os
 import pytest
 from sqlalchemy import select
 
-from gateway.core.journey import partial, receive, steps, temporary
-from gateway.core.tree import PAGE, split
+from gateway.core import steps
+from gateway.core.intake import partial, receive, temporary
+from gateway.core.views.base import PAGE, split
 from gateway.wire.messages import Classification
 from tests.support.house import run
 from vault.catalogue.schema import documents

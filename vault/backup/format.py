@@ -5,8 +5,8 @@ store, sealed. The catalogue and each amendment are sealed streams under a fresh
 wrapped under the house keyring's secret `backup`; so a stolen place shows sizes, ids and times only. A
 manifest is signed by the ledger's key and vouches for exactly one catalogue; nothing without one counts.
 
-What it leaves out: carrying (`vault.storage.places`), deciding what to copy (`gateway.core.backups`), and
-putting things back (`vault.backup.restore`).
+What it leaves out: carrying (`vault.storage.places`), deciding what to copy
+(`gateway.core.outbound.backup.run`), and putting things back (`vault.backup.restore`).
 
 Rules:
 1. Layout at a place (FORMAT.md, section 13):

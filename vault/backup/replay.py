@@ -6,7 +6,8 @@ problem. A destroyed row has lost key and metadata as in a destruction, with an 
 it was replayed.
 
 What it leaves out: sealed files, and believing anything (`vault.backup.restore` has verified what comes
-here). A proof of a backup calls the same functions on a copy of its catalogue (`gateway.core.backup_proof`).
+here). A proof of a backup calls the same functions on a copy of its catalogue
+(`gateway.core.outbound.backup.proof`).
 
 Rules: a wrapping that opens is never replaced; a group that is in no keyring has ended; a group that an
 amendment names gets its row from the keyring, which knows kind and label. A client is closed only if an

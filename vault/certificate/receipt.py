@@ -7,7 +7,7 @@ What it promises: two forms of the same facts, both signed with the ledger's key
 - JSON: an object with `receipt` (the facts) and `signature` (the note's signature line). The note's text is
   the canonical form of `receipt`: keys sorted, no spaces, UTF-8, and a newline; `jq -cS .receipt` prints it.
 
-What it leaves out: where the facts come from (`gateway.core.receipts`), and whether they still hold: a
+What it leaves out: where the facts come from (`gateway.core.intake.receipts`), and whether they still hold: a
 receipt states a document as it stood when the receipt was read.
 
 Rules: nothing is looked at before a signature has been verified; no field more or fewer than the format has.

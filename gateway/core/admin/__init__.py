@@ -1,1 +1,5 @@
-"""Administration: the acts that the command line asks for, one literal table (`desk.ACTS`)."""
+"""What a person asks on the command line: one module a noun, one function an act.
+
+Here: who may do what, and the acts. Not here: how a document moves (`disposal`, `filing`, …), and printing,
+which is `gateway.cli`'s.
+"""

@@ -8,10 +8,10 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import access
 from gateway.core.admin.context import ALL, Context, slugs
-from gateway.core.admin.second import may_be_one_hand, signed
-from gateway.core.runtime import stamp
+from gateway.core.admin.second_officer import may_be_one_hand, signed
+from gateway.core.core import stamp
+from gateway.core.filing import restricted
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
@@ -60,7 +60,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
             .limit(LISTED)
         )
         if not arguments.decided:
-            query = query.where(access_requests.c.state == access.WAITING)
+            query = query.where(access_requests.c.state == restricted.WAITING)
         names = slugs(connection)
         found = []
         for row in reversed(connection.execute(query).all()):
@@ -71,7 +71,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
                 name = core.store.custody.open_metadata(document).name
             except (KeyUnavailable, IntegrityError):
                 name = ""
-            over = row.state == access.APPROVED and row.until <= stamp(context.now)
+            over = row.state == restricted.APPROVED and row.until <= stamp(context.now)
             found.append(
                 {
                     "id": row.id,
@@ -87,7 +87,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
                     "decided_at": row.decided_at,
                     "decided_by": row.decided_by,
                     "until": row.until,
-                    "reason": access.reason_of(core, row),
+                    "reason": restricted.reason_of(core, row),
                 }
             )
         return found
@@ -102,7 +102,7 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     """Let the account open it, for a time."""
     core = context.core
     hours = arguments.hours or core.config.access.hours
-    scope = access.FOLDER if arguments.folder else access.DOCUMENT
+    scope = restricted.FOLDER if arguments.folder else restricted.DOCUMENT
     request_id = arguments.id.upper()
     asked = Approve(request_id, hours, arguments.folder)
 
@@ -113,13 +113,13 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
         return signed(context, tx, "access.approve", asked, request_id) is not None
 
     until = await core.write(
-        lambda tx: access.approve(
+        lambda tx: restricted.approve(
             core, tx, request_id, context.actor, hours, scope, context.now, permit
         )
     )
     return {
         "id": request_id,
-        "state": access.WAITING if until is None else access.APPROVED,
+        "state": restricted.WAITING if until is None else restricted.APPROVED,
         "scope": scope,
         "until": None if until is None else stamp(until),
         "waiting": until is None,
@@ -132,10 +132,10 @@ async def deny(context: Context, arguments: Deny) -> dict[str, Any]:
     request_id = arguments.id.upper()
 
     def work(tx: Transaction) -> None:
-        access.deny(core, tx, request_id, context.actor, arguments.reason, context.now)
+        restricted.deny(core, tx, request_id, context.actor, arguments.reason, context.now)
 
     await core.write(work)
-    return {"id": request_id, "state": access.DENIED}
+    return {"id": request_id, "state": restricted.DENIED}
 
 
 async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
@@ -143,7 +143,7 @@ async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
     core = context.core
     request_id = arguments.id.upper()
     account_id = await core.write(
-        lambda tx: access.revoke(core, tx, request_id, context.actor, context.now)
+        lambda tx: restricted.revoke(core, tx, request_id, context.actor, context.now)
     )
     core.end_sessions(account_id)
-    return {"id": request_id, "state": access.REVOKED}
+    return {"id": request_id, "state": restricted.REVOKED}

@@ -17,11 +17,13 @@ from msgspec import Meta
 from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from gateway.core import admission, identity, recovery, ssh_keys
 from gateway.core.admin.context import Context, account_row, client_row, slugs
-from gateway.core.admin.second import CONSOLE, who_enrols
-from gateway.core.journey.signatures import signers_named
-from gateway.core.runtime import Core, stamp
+from gateway.core.admin.second_officer import CONSOLE, who_enrols
+from gateway.core.core import Core, stamp
+from gateway.core.disposal.signatures import signers_named
+from gateway.core.login import accounts as identity
+from gateway.core.login import limits as admission
+from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.store import Transaction
@@ -34,7 +36,7 @@ PASSWORD_MINIMUM = 12
 class Add(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `account.add`. `keys` are public key lines; `totp` enrols a one-time code.
 
-    `expires`, `networks` and `hours` are limits in the words of `gateway.core.admission`; empty: none.
+    `expires`, `networks` and `hours` are limits in the words of `gateway.core.login.limits`; empty: none.
     """
 
     name: Annotated[str, Meta(pattern=NAME)]

@@ -17,13 +17,14 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, insert, select
 
-from gateway.core import enrolments, identity
 from gateway.core.admin.context import Context, account_row
-from gateway.core.identity import Account
-from gateway.core.journey import certify, dispose
-from gateway.core.journey.signatures import WITNESSED, Medium
-from gateway.core.runtime import stamp
-from gateway.core.signed import verify_signed
+from gateway.core.core import stamp
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.disposal import certificates
+from gateway.core.disposal.signatures import WITNESSED, Medium
+from gateway.core.login import accounts, enrolments
+from gateway.core.login.accounts import Account
+from gateway.core.login.signed import verify_signed
 from gateway.errors import Refusal
 from vault.catalogue.schema import approvals, batches, clients, sanitisations
 from vault.catalogue.store import Transaction
@@ -65,7 +66,10 @@ async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
 
     def look(connection: Connection) -> tuple[str, str]:
         return _text(
-            connection, dispose.load_batch(connection, arguments.id.upper()), account, arguments
+            connection,
+            disposal_batch.load_batch(connection, arguments.id.upper()),
+            account,
+            arguments,
         )
 
     statement, namespace = await context.core.read(look)
@@ -80,8 +84,8 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     await asyncio.to_thread(core.clock.require, now)
 
     def work(tx: Transaction) -> str:
-        batch = dispose.load_batch(tx.connection, arguments.id.upper())
-        if batch.state != dispose.DONE:
+        batch = disposal_batch.load_batch(tx.connection, arguments.id.upper())
+        if batch.state != disposal_batch.DONE:
             raise Refusal(
                 "locked", f"batch {batch.id}: expected it executed, found it {batch.state}"
             )
@@ -120,7 +124,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
         return str(batch.id)
 
     batch_id = await core.write(work)
-    issued = await certify.follow_up(core, batch_id)
+    issued = await certificates.follow_up(core, batch_id)
     return {"id": batch_id, "certificate": issued[-1] if issued else None}
 
 
@@ -147,7 +151,7 @@ def _check_key(
             raise Refusal(
                 "denied", f"batch {batch_id}: expected distinct keys, found one used twice"
             )
-    counts = identity.counts_from(connection, account.id, key)
+    counts = accounts.counts_from(connection, account.id, key)
     if counts > now:
         raise Refusal(
             "denied",
@@ -190,7 +194,7 @@ def _witness(
 
 async def _account(context: Context, name: str) -> Account:
     def look(connection: Connection) -> Account:
-        return identity.describe(connection, account_row(connection, name))
+        return accounts.describe(connection, account_row(connection, name))
 
     return await context.core.read(look)
 
@@ -215,7 +219,7 @@ def _text(
             batch_id=batch.id,
             client=slug,
             register_digest=batch.register_digest,
-            items=len(dispose.decode_register(batch.register)),
+            items=len(disposal_batch.decode_register(batch.register)),
             account=account.name,
             role=account.role,
         )

@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.core import backup_places, backup_proof, backups
 from gateway.core.admin import broken
 from gateway.core.admin.context import Context
+from gateway.core.outbound.backup import places
+from gateway.core.outbound.backup import proof as backup_proof
+from gateway.core.outbound.backup import run as backup_run
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import schema
 
@@ -47,7 +49,7 @@ async def run(context: Context, arguments: Run) -> AdminAnswer:
     A backup holds no keys: what it holds of a client whose keyring is broken opens for nobody.
     """
     core = context.core
-    made = await backups.run(core, arguments.target, context.actor, fresh=arguments.fresh)
+    made = await backup_run.run(core, arguments.target, context.actor, fresh=arguments.fresh)
     made["keyrings_broken"] = await core.read(lambda connection: broken.look(core, connection))
     return AdminAnswer(made, 1 if made["missing"] or made["keyrings_broken"] else 0)
 
@@ -62,7 +64,7 @@ async def verify(context: Context, arguments: Verify) -> AdminAnswer:
 
 async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
     """State that nothing is left at a place that was replaced or taken out of the configuration."""
-    await backup_places.settle(context.core, arguments.name, context.actor)
+    await places.settle(context.core, arguments.name, context.actor)
     return {"name": arguments.name}
 
 
@@ -92,7 +94,7 @@ async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
         ).all()
         return [dict(row._mapping) for row in reversed(rows)]
 
-    state = backups.status(core)
+    state = backup_run.status(core)
     return {
         "targets": state["targets"],
         "former": state["former"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gateway.core.runtime import Core
+from gateway.core.core import Core
 from vault.catalogue.schema import clients
 from vault.check.store import broken_keyring
 from vault.errors import IntegrityError, KeyUnavailable, VaultError

@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
-from gateway.core import mail, quotas
 from gateway.core.admin.context import Context, client_row
-from gateway.core.journey import rotate
-from gateway.core.journey.lifecycle import STORED
-from gateway.core.runtime import stamp
+from gateway.core.core import stamp
+from gateway.core.intake import quotas, recipients
+from gateway.core.keys import rotation
+from gateway.core.lifecycle import STORED
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
@@ -86,7 +86,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         )
     _check_emails(arguments.emails)
     client_id = new_id(context.now)
-    profile = mail.ClientProfile(arguments.name, arguments.emails, arguments.language)
+    profile = recipients.ClientProfile(arguments.name, arguments.emails, arguments.language)
 
     def work(tx: Transaction) -> None:
         taken = tx.connection.execute(
@@ -110,7 +110,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "entity_type": arguments.entity_type,
                 "fiscal_year_end": arguments.fiscal_year_end,
                 "custody_role": arguments.custody_role,
-                "profile": mail.seal_profile(core, client_id, profile),
+                "profile": recipients.seal_profile(core, client_id, profile),
                 "created_at": stamp(context.now),
                 "quota_bytes": arguments.quota_bytes,
                 "quota_files": arguments.quota_files,
@@ -206,7 +206,7 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
         "quota_file_size": now.quota.file_size,
     }
     if row.state == "open":
-        profile = mail.open_profile(context.core, row)
+        profile = recipients.open_profile(context.core, row)
         shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
     return shown
 
@@ -260,8 +260,8 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
             )
         values = given | dated
         if profiled:
-            profile = msgspec.structs.replace(mail.open_profile(core, row), **profiled)
-            values["profile"] = mail.seal_profile(core, row.id, profile)
+            profile = msgspec.structs.replace(recipients.open_profile(core, row), **profiled)
+            values["profile"] = recipients.seal_profile(core, row.id, profile)
         tx.connection.execute(update(clients).where(clients.c.id == row.id).values(values))
         # The ledger holds no name and no address: of those it says that they changed.
         core.record(
@@ -311,7 +311,7 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
 
     def end(tx: Transaction) -> None:
         core.store.custody.end(tx.connection, client_id, context.now)
-        rotate.tell_backups(core, tx, [], context.now)
+        rotation.tell_backups(core, tx, [], context.now)
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from gateway.core.admin.context import Context
 from gateway.core.clock import TOLERANCE
-from gateway.core.runtime import Core, log, stamp
+from gateway.core.core import Core, log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.store import Transaction
 

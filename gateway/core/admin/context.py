@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select
 
-from gateway.core.identity import Account
-from gateway.core.journey.inspect import InspectionDesk
-from gateway.core.runtime import Core
+from gateway.core.core import Core
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.login.accounts import Account
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, clients, documents
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, func, select
 
 from gateway.core.admin.context import Context, client_row
-from gateway.core.runtime import stamp
+from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, copy_places, copy_states, errands
 from vault.catalogue.store import Transaction

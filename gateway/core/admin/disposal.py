@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import identity
 from gateway.core.admin.context import Context, account_row, slugs
-from gateway.core.journey import certify, destroy, dispose
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.disposal import certificates as certify
+from gateway.core.disposal import execution
+from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, approvals, batches, certificates
 from vault.certificate.signing import SigningIdentity
@@ -59,7 +61,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
 
 def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str:
     """Who has to act next, in words."""
-    if row.state == dispose.PROPOSED:
+    if row.state == disposal_batch.PROPOSED:
         given = len(
             connection.execute(
                 select(approvals.c.account_id).where(approvals.c.batch_id == row.id)
@@ -67,9 +69,9 @@ def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str
         )
         wanted = context.core.config.disposal.approvals
         return f"{wanted - given} of {wanted} approvals by distinct officers"
-    if row.state == dispose.APPROVED:
+    if row.state == disposal_batch.APPROVED:
         return "execution by an officer or archivist who did not approve it"
-    if row.state == dispose.EXECUTING:
+    if row.state == disposal_batch.EXECUTING:
         return "the gateway, which is executing it"
     return ""
 
@@ -94,13 +96,15 @@ async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     if arguments.whole_client:
         if not arguments.client or arguments.documents:
             raise Refusal("invalid", "offboarding: expected a client and no documents")
-        made = [await dispose.propose_end(context.core, context.actor, arguments.client)]
+        made = [await disposal_batch.propose_end(context.core, context.actor, arguments.client)]
     else:
-        made = await dispose.propose(
+        made = await disposal_batch.propose(
             context.core, context.actor, arguments.client or None, arguments.documents
         )
     return await context.core.read(
-        lambda c: [_describe(c, context, dispose.load_batch(c, batch_id)) for batch_id in made]
+        lambda c: [
+            _describe(c, context, disposal_batch.load_batch(c, batch_id)) for batch_id in made
+        ]
     )
 
 
@@ -119,7 +123,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
     """One batch with its register and approvals."""
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = dispose.load_batch(connection, arguments.id.upper())
+        row = disposal_batch.load_batch(connection, arguments.id.upper())
         signed = connection.execute(
             select(accounts.c.name, approvals.c.role, approvals.c.decision, approvals.c.signed_at)
             .join(accounts, accounts.c.id == approvals.c.account_id)
@@ -139,9 +143,9 @@ async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
     _check_decision(arguments.decision)
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = dispose.load_batch(connection, arguments.id.upper())
+        row = disposal_batch.load_batch(connection, arguments.id.upper())
         account = identity.describe(connection, account_row(connection, arguments.account))
-        text = dispose.statement_for(connection, row, account, arguments.decision)
+        text = disposal_batch.statement_for(connection, row, account, arguments.decision)
         return {"statement": text, "namespace": APPROVAL_NAMESPACE}
 
     return await context.core.read(look)
@@ -160,7 +164,7 @@ async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
         raise Refusal(
             "not_found", f"account {arguments.account}: expected an active one, found none"
         )
-    state = await dispose.decide(
+    state = await disposal_batch.decide(
         context.core, arguments.id.upper(), account, arguments.decision, arguments.signature
     )
     return {"id": arguments.id.upper(), "state": state}
@@ -174,8 +178,8 @@ def _check_decision(decision: str) -> None:
 async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
-    certificate = await destroy.execute(context.core, arguments.id.upper(), context.account)
-    return {"id": arguments.id.upper(), "state": dispose.DONE, "certificate": certificate}
+    certificate = await execution.execute(context.core, arguments.id.upper(), context.account)
+    return {"id": arguments.id.upper(), "state": disposal_batch.DONE, "certificate": certificate}
 
 
 async def certificate_list(context: Context, arguments: ListAll) -> list[dict[str, Any]]:

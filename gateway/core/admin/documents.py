@@ -9,13 +9,13 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core import access, backup_documents
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
-from gateway.core.admin.second import TwoOfficers
-from gateway.core.journey import review
-from gateway.core.journey.judgement import UNJUDGED
-from gateway.core.journey.lifecycle import READABLE, STORED, State
-from gateway.core.tree import Opened
+from gateway.core.admin.second_officer import TwoOfficers
+from gateway.core.filing import restricted, review
+from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.lifecycle import READABLE, STORED, State
+from gateway.core.outbound.backup import documents as backup_documents
+from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
 from vault.catalogue.schema import documents
@@ -247,15 +247,15 @@ async def export(context: Context, arguments: Named) -> Opened:
     account = context.account
     assert account is not None  # the desk lets no console here
 
-    def work(tx: Transaction) -> tuple[Row[Any], access.Answer | None]:
+    def work(tx: Transaction) -> tuple[Row[Any], restricted.Answer | None]:
         row = document_row(tx.connection, arguments.document)
         if row.client_id not in account.clients or row.state not in READABLE:
             raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
         if row.reason.startswith(UNJUDGED):
             raise Refusal("denied", f"document {row.id}: expected it checked, found it unjudged")
         facts = {}
-        if access.restricted_by(core, tx.connection, row) is not None:
-            answer = access.ask(core, tx, account.id, row, context.now)
+        if restricted.restricted_by(core, tx.connection, row) is not None:
+            answer = restricted.ask(core, tx, account.id, row, context.now)
             if answer.approval is None:
                 return row, answer
             facts["access"] = answer.approval

@@ -13,7 +13,6 @@ import msgspec
 import pyotp
 from sqlalchemy import Connection, update
 
-from gateway.core import identity
 from gateway.core.admin.accounts import (
     Named,
     check_not_officer,
@@ -22,7 +21,8 @@ from gateway.core.admin.accounts import (
     enrolment,
 )
 from gateway.core.admin.context import Context, account_row
-from gateway.core.admin.second import who_enrols
+from gateway.core.admin.second_officer import who_enrols
+from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
 from vault.catalogue.store import Transaction

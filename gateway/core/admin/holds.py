@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
-from gateway.core.admin.second import signed
-from gateway.core.journey.dispose import EXECUTING
-from gateway.core.runtime import stamp
+from gateway.core.admin.second_officer import signed
+from gateway.core.core import stamp
+from gateway.core.disposal.batch import EXECUTING
 from gateway.errors import Refusal
 from vault.catalogue.schema import batches, holds
 from vault.catalogue.store import Transaction

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, Row, func, select
 
-from gateway.core import errands, host_keys
 from gateway.core.admin.context import Context, client_row
-from gateway.core.journey import rotate
-from gateway.core.runtime import Core
+from gateway.core.core import Core
+from gateway.core.keys import rotation as rotate
+from gateway.core.login import host_keys
+from gateway.core.outbound import keyring_copies
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, groups, rotations
 
@@ -75,7 +76,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data = await core.read(look)
     data["host"] = await host_keys.status(core)
     data["copies"] = [copy.name for copy in core.config.keyring.copies]
-    data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
+    data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
     return data
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection
 
-from gateway.core import publication
 from gateway.core.admin.context import Context
-from gateway.core.runtime import Core
-from gateway.core.tree import Opened, memory_file
+from gateway.core.core import Core
+from gateway.core.outbound import ledger_publication
+from gateway.core.views.base import Opened, memory_file
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, ledger_keys
@@ -106,7 +106,7 @@ class Settle(msgspec.Struct, forbid_unknown_fields=True):
 
 async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
     """State that a place of checkpoints is in use no more."""
-    await publication.settle(context.core, arguments.name, context.actor)
+    await ledger_publication.settle(context.core, arguments.name, context.actor)
     return {"name": arguments.name}
 
 

@@ -11,12 +11,17 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core import access, backups, errands, fixity, publication, quotas, recovery, scanner
-from gateway.core.admin import accounts, broken, clock, penalties, second
+from gateway.core.admin import accounts, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
-from gateway.core.journey import dispose
-from gateway.core.journey.lifecycle import State
-from gateway.core.runtime import stamp
+from gateway.core.core import stamp
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.filing import restricted
+from gateway.core.inspection import fixity, scanner
+from gateway.core.intake import quotas
+from gateway.core.lifecycle import State
+from gateway.core.login import recovery
+from gateway.core.outbound import keyring_copies, ledger_publication
+from gateway.core.outbound.backup import run as backup_run
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
@@ -74,7 +79,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
             )
     report = await asyncio.to_thread(vault_check.check, core.store)
     findings = list(report.findings or [])
-    findings.extend(await publication.findings(core))
+    findings.extend(await ledger_publication.findings(core))
     findings.extend(await core.read(quotas.findings))
     read = 0
     if arguments.read_data:
@@ -142,31 +147,31 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 row.state: row.count
                 for row in connection.execute(
                     select(batches.c.state, func.count().label("count"))
-                    .where(batches.c.state.in_(dispose.OPEN_STATES))
+                    .where(batches.c.state.in_(disposal_batch.OPEN_STATES))
                     .group_by(batches.c.state)
                 )
             },
             "access_requests": connection.execute(
                 select(func.count())
                 .select_from(access_requests)
-                .where(access_requests.c.state == access.WAITING)
+                .where(access_requests.c.state == restricted.WAITING)
             ).scalar_one(),
             "ledger": {
                 "entries": ledger.size_of(connection),
                 "origin": core.store.origin,
             },
             "clamd": scanner.seen(connection),
-            "second_signatures": second.waiting(connection, context.now),
+            "second_signatures": second_officer.waiting(connection, context.now),
             "quorum": recovery.state(connection, context.now),
             "now": stamp(context.now),
         }
 
     data = await core.read(look)
     data["clamd"] = {"policy": core.config.inspect.clamd, "adopted_at": data["clamd"]}
-    data["backups"] = await asyncio.to_thread(backups.status, core)
+    data["backups"] = await asyncio.to_thread(backup_run.status, core)
     data["fixity"] = await core.read(fixity.last_run)
-    data["copies_behind"] = await asyncio.to_thread(errands.overdue, core)
-    data["ledger"]["places"] = await asyncio.to_thread(publication.status, core)
+    data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
+    data["ledger"]["places"] = await asyncio.to_thread(ledger_publication.status, core)
     data["penalised"] = penalties.standing(core)
     data["mismatches"] = core.logins.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()

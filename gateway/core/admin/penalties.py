@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.core.admin.context import Context
-from gateway.core.runtime import Core, stamp
+from gateway.core.core import Core, stamp
 from gateway.errors import Refusal
 from gateway.sources import source_of
 

@@ -5,7 +5,7 @@ root key over this very act; and the key counts no earlier than `disposal.recove
 batches proposed after that. Until then every officer may object, one that the console suspended too. From
 then on every certificate says so, until two officers, neither of them the recovered one, have reviewed it.
 
-Leaves out: what a lost quorum is and what the proof is made of (`gateway.core.recovery`).
+Leaves out: what a lost quorum is and what the proof is made of (`gateway.core.login.recovery`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.core import recovery
 from gateway.core.admin.accounts import NAME, add_key, check_never_signed, public
 from gateway.core.admin.context import Context, account_row
-from gateway.core.admin.second import signed
+from gateway.core.admin.second_officer import signed
 from gateway.core.clock import TOLERANCE
-from gateway.core.runtime import log, stamp
+from gateway.core.core import log, stamp
+from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, recoveries
 from vault.catalogue.store import Transaction

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select
 
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.documents import describe
-from gateway.core.journey import filing
-from gateway.core.journey.lifecycle import DISPOSABLE, State
-from gateway.core.runtime import stamp
+from gateway.core.core import stamp
+from gateway.core.filing import retention as filing_retention
+from gateway.core.lifecycle import DISPOSABLE, State
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
 from vault.catalogue.schema import documents
@@ -50,9 +50,9 @@ async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
                 ],
             }
         if row.state in {State.FILED, State.ARCHIVED}:
-            decision = filing.evaluate(context.core, connection, row)
+            decision = filing_retention.evaluate(context.core, connection, row)
         else:
-            stored = filing.stored_decision(row)
+            stored = filing_retention.stored_decision(row)
             if stored is None:
                 return answer | {
                     "rule": None,
@@ -98,7 +98,7 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
             query = query.where(documents.c.client_id == subject)
         return subject, [
             describe(context, row, names)
-            | {"holds": list(filing.live_holds(connection, row.client_id, row.id))}
+            | {"holds": list(filing_retention.live_holds(connection, row.client_id, row.id))}
             for row in connection.execute(query)
         ]
 

@@ -5,10 +5,10 @@ What lies outside a view is refused like what does not exist.
 
 from __future__ import annotations
 
-from gateway.core.identity import Account
-from gateway.core.runtime import Core
-from gateway.core.tree import View
+from gateway.core.core import Core
+from gateway.core.login.accounts import Account
 from gateway.core.views.accountant import AccountantView
+from gateway.core.views.base import View
 from gateway.core.views.client import ClientView
 from gateway.core.views.oversight import AuditorView, OfficerView
 from gateway.errors import Refusal

@@ -4,7 +4,7 @@
 decision, and `/review/<client>.txt` with what each of these waits for. An accountant moves a file from there
 into a class folder, or from one class folder into another, and thereby classifies it; an archivist reads.
 Every document that is opened is in the ledger before its descriptor leaves. Those of restricted classes are
-listed, and opened with an officer's approval (`gateway.core.access`).
+listed, and opened with an officer's approval (`gateway.core.filing.restricted`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core import access, reasons
-from gateway.core.journey import receive, review
-from gateway.core.journey.judgement import EARLIEST_YEAR, UNJUDGED
-from gateway.core.journey.lifecycle import READABLE, State
-from gateway.core.runtime import stamp
-from gateway.core.tree import (
+from gateway.core import reasons
+from gateway.core.core import stamp
+from gateway.core.filing import restricted, review
+from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
+from gateway.core.intake import receive
+from gateway.core.lifecycle import READABLE, State
+from gateway.core.views.base import (
     NO_FACTS,
     NOT_FOUND,
     PAGE,
@@ -82,7 +83,7 @@ class AccountantView(View):
         core = self.core
         now = core.now()
 
-        def work(tx: Transaction) -> tuple[Row[Any], access.Answer | None]:
+        def work(tx: Transaction) -> tuple[Row[Any], restricted.Answer | None]:
             # Checked again where nothing can change any more: then recorded.
             current = tx.connection.execute(
                 select(documents).where(documents.c.id == row.id, documents.c.state.in_(READABLE))
@@ -90,8 +91,8 @@ class AccountantView(View):
             if current is None or current.reason.startswith(UNJUDGED):
                 raise Refusal("not_found", NOT_FOUND)
             facts = {}
-            if access.restricted_by(core, tx.connection, current) is not None:
-                answer = access.ask(core, tx, self.account.id, current, now)
+            if restricted.restricted_by(core, tx.connection, current) is not None:
+                answer = restricted.ask(core, tx, self.account.id, current, now)
                 if answer.approval is None:
                     return current, answer
                 facts["access"] = answer.approval

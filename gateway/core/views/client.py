@@ -16,13 +16,12 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core import quotas, receipts
-from gateway.core.journey import partial, receive, temporary
-from gateway.core.journey.lifecycle import STORED, State
-from gateway.core.journey.partial import TEMPORARY
-from gateway.core.journey.receive import Upload
-from gateway.core.runtime import stamp
-from gateway.core.tree import (
+from gateway.core.core import stamp
+from gateway.core.intake import partial, quotas, receipts, receive, temporary
+from gateway.core.intake.partial import TEMPORARY
+from gateway.core.intake.receive import Upload
+from gateway.core.lifecycle import STORED, State
+from gateway.core.views.base import (
     DROP_MODE,
     IS_FOLDER,
     NO_FACTS,

@@ -19,9 +19,18 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core.journey.dispose import decode_register
-from gateway.core.runtime import stamp
-from gateway.core.tree import NOT_FOUND, PAGE, Opened, View, folder, memory_file, page, plain_file
+from gateway.core.core import stamp
+from gateway.core.disposal.batch import decode_register
+from gateway.core.views.base import (
+    NOT_FOUND,
+    PAGE,
+    Opened,
+    View,
+    folder,
+    memory_file,
+    page,
+    plain_file,
+)
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
 from vault.catalogue import ledger, ledger_keys

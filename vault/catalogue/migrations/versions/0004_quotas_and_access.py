@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 # States in which a document takes room: acknowledged ones that live, and uploads that can be continued.
-# As they were when this migration was written; `gateway.core.quotas` holds the same list.
+# As they were when this migration was written; `gateway.core.intake.quotas` holds the same list.
 _KEPT = "'PARTIAL', 'RECEIVED', 'REVIEW', 'QUARANTINED', 'FILED', 'ARCHIVED'"
 
 # Triggers, because a count that some path forgets to keep is worse than none: states change in filing, in

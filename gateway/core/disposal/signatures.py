@@ -1,0 +1,120 @@
+"""The signatures that a certificate lists, as they were kept: approvals, witnesses, words on media.
+
+Promises: each with its statement, its key, and how that key was enrolled when it signed; the same each time
+it is asked for, as a follow-up repeats them.
+
+Leaves out: taking them (`dispose`, `admin.attestations`), and the rest of a certificate (`certify`).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from gateway.core.login import enrolments
+from vault.catalogue.schema import approvals, sanitisations
+from vault.certificate.model import Approval, Sanitisation, Witness
+from vault.crypto import sshsig
+
+WITNESSED: Final = "witness"  # in `approvals.decision`
+_ACCOUNT: Final = "account: "  # the line of a statement (`vault.certificate.statements`)
+
+
+class Medium(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person states about a sanitised medium (`sanitisations.facts`)."""
+
+    medium: str
+    serial: str
+    method: str
+    performed_on: date
+    place: str
+
+
+def approvals_of(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
+    """Those who approved a batch."""
+    return tuple(
+        Approval(
+            account=_signed_as(row.statement),
+            role=row.role,
+            decision=row.decision,
+            signed_at=datetime.fromisoformat(row.signed_at),
+            fingerprint=sshsig.fingerprint(bytes(row.key)),
+            statement=bytes(row.statement).decode(),
+            signature=row.signature,
+            enrolment=enrolments.read(row.enrolment),
+        )
+        for row in _decided(connection, batch_id, "approve")
+    )
+
+
+def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
+    """Those who signed that they watched a destruction."""
+    return tuple(
+        Witness(
+            account=_signed_as(row.statement),
+            role=row.role,
+            signed_at=datetime.fromisoformat(row.signed_at),
+            fingerprint=sshsig.fingerprint(bytes(row.key)),
+            statement=bytes(row.statement).decode(),
+            signature=row.signature,
+            enrolment=enrolments.read(row.enrolment),
+        )
+        for row in _decided(connection, batch_id, WITNESSED)
+    )
+
+
+def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
+    """The media that a person has reported sanitised for a batch."""
+    rows = connection.execute(
+        select(sanitisations)
+        .where(sanitisations.c.batch_id == batch_id)
+        .order_by(sanitisations.c.recorded_at, sanitisations.c.id)
+    ).all()
+    found = []
+    for row in rows:
+        facts = msgspec.json.decode(row.facts, type=Medium)
+        found.append(
+            Sanitisation(
+                medium=facts.medium,
+                serial=facts.serial,
+                method=facts.method,
+                performed_on=facts.performed_on,
+                place=facts.place,
+                recorded_at=datetime.fromisoformat(row.recorded_at),
+                account=_signed_as(row.statement),
+                fingerprint=sshsig.fingerprint(bytes(row.key)),
+                statement=bytes(row.statement).decode(),
+                signature=row.signature,
+                enrolment=enrolments.read(row.enrolment),
+            )
+        )
+    return tuple(found)
+
+
+def signers_named(connection: Connection, name: str) -> set[str]:
+    """The ids of the accounts that signed something on a batch under this name."""
+    return {
+        row.account_id
+        for table in (approvals, sanitisations)
+        for row in connection.execute(select(table.c.account_id, table.c.statement))
+        if _signed_as(row.statement) == name
+    }
+
+
+def _signed_as(statement: bytes) -> str:
+    """The name that someone signed under: the statement's, as an account can have been renamed since."""
+    lines = bytes(statement).decode().split("\n")
+    return next(line for line in lines if line.startswith(_ACCOUNT)).removeprefix(_ACCOUNT)
+
+
+def _decided(connection: Connection, batch_id: str, decision: str) -> list[Row[Any]]:
+    return list(
+        connection.execute(
+            select(approvals)
+            .where(approvals.c.batch_id == batch_id, approvals.c.decision == decision)
+            .order_by(approvals.c.signed_at, approvals.c.account_id)
+        )
+    )

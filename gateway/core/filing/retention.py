@@ -1,0 +1,188 @@
+"""Filing: retention is computed, the key moves into its cohort, the document becomes visible.
+
+`schedule` asks the rules and stores the answer with its inputs (`documents.decision`), so that years later
+anyone can see what was computed from what. `file` does that and moves the key, in one transaction.
+The decision itself is `retention_rules.decision`; nothing here knows a period.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from sqlalchemy import Connection, Row, select, update
+
+from gateway.core.core import Core, stamp
+from gateway.core.lifecycle import Event, State, next_state
+from retention_rules.decision import decide
+from retention_rules.facts import Decision, Facts
+from vault.catalogue.schema import clients, documents, holds
+from vault.catalogue.store import Transaction
+
+LOCAL_ZONES: Final = {"cn": "Asia/Shanghai", "de": "Europe/Berlin", "uk": "Europe/London"}
+QUARANTINE_RULE: Final = "house/quarantine@1"
+_encode = msgspec.json.encode
+_decode = msgspec.json.Decoder(Decision).decode
+
+
+def local_day(moment: datetime, jurisdiction: str) -> date:
+    """The calendar day of a moment where the client is."""
+    return moment.astimezone(ZoneInfo(LOCAL_ZONES.get(jurisdiction, "UTC"))).date()
+
+
+def year_end(text: str) -> tuple[int, int]:
+    """`MM-DD` as (month, day)."""
+    month, day = text.split("-")
+    return int(month), int(day)
+
+
+def live_holds(connection: Connection, client_id: str, document_id: str) -> tuple[str, ...]:
+    """The holds that keep a document: its own and those of its whole client."""
+    return tuple(
+        connection.execute(
+            select(holds.c.id)
+            .where(
+                holds.c.client_id == client_id,
+                holds.c.released_at.is_(None),
+                holds.c.document_id.is_(None) | (holds.c.document_id == document_id),
+            )
+            .order_by(holds.c.id)
+        ).scalars()
+    )
+
+
+def facts_of(connection: Connection, row: Row[Any], **changes: Any) -> Facts:
+    """The facts retention is decided by, for a document row, with `changes` to its columns."""
+    values = {**row._mapping, **changes}
+    client = connection.execute(select(clients).where(clients.c.id == row.client_id)).one()
+    parent: Decision | None = None
+    if row.parent_id is not None:
+        stored = connection.execute(
+            select(documents.c.decision).where(documents.c.id == row.parent_id)
+        ).scalar()
+        parent = _decode(stored) if stored else None
+    received = datetime.fromisoformat(values["received_at"])
+    day = values["document_date"]
+    return Facts(
+        document_id=row.id,
+        jurisdiction=client.jurisdiction,
+        record_class=values["record_class"],
+        fiscal_year=values["fiscal_year"],
+        fiscal_year_end=year_end(client.fiscal_year_end),
+        received_on=local_day(received, client.jurisdiction),
+        document_date=date.fromisoformat(day) if isinstance(day, str) else day,
+        confidence=values["confidence"],
+        confirmed=values["confirmed"],
+        holds=live_holds(connection, row.client_id, row.id),
+        entity_type=client.entity_type,
+        custody_role=client.custody_role,
+        parent_eligible_at=parent.eligible_at if parent else None,
+        parent_status=parent.status if parent else None,
+    )
+
+
+def evaluate(core: Core, connection: Connection, row: Row[Any], **changes: Any) -> Decision:
+    """What the rules say about a document now."""
+    return decide(facts_of(connection, row, **changes), core.rules)
+
+
+def columns_of(decision: Decision) -> dict[str, Any]:
+    """The columns that remember a decision.
+
+    `eligible_at` is set only where nothing but a hold stands in the way: a sweep looks at it alone.
+    """
+    blocked = [reason for reason in decision.blocked_by if not reason.startswith("hold:")]
+    scheduled = decision.eligible_at is not None and not blocked and decision.status != "permanent"
+    return {
+        "rule": decision.governing,
+        "eligible_at": stamp(decision.eligible_at) if scheduled and decision.eligible_at else None,
+        "decision": _encode(decision).decode(),
+        "restricted": decision.restricted_from is not None,
+    }
+
+
+def quarantine_columns(core: Core, now: datetime) -> dict[str, Any]:
+    """A quarantined document has its own period, by the house's rule."""
+    due = now + timedelta(days=core.config.retention.quarantine_days)
+    return {"rule": QUARANTINE_RULE, "eligible_at": stamp(due), "decision": None}
+
+
+def stored_decision(row: Row[Any]) -> Decision | None:
+    """The decision stored with a document row."""
+    return _decode(row.decision) if row.decision else None
+
+
+def file(
+    core: Core,
+    tx: Transaction,
+    row: Row[Any],
+    event: Event,
+    now: datetime,
+    actor: str,
+    *,
+    record_class: str,
+    fiscal_year: int,
+    document_date: date | None,
+    confidence: float,
+    confirmed: bool,
+    **more: Any,
+) -> Decision:
+    """File (or re-file) a document inside a transaction: state, retention, cohort, ledger entry."""
+    state = next_state(State(row.state), event)
+    changes = {
+        "record_class": record_class,
+        "fiscal_year": fiscal_year,
+        "document_date": document_date.isoformat() if document_date else None,
+        "confidence": confidence,
+        "confirmed": confirmed,
+    }
+    decision = evaluate(core, tx.connection, row, **changes)
+    custody = core.store.custody
+    group = custody.cohort_group(tx.connection, row.client_id, fiscal_year, record_class, now)
+    tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == row.id)
+        .values(
+            **changes,
+            **columns_of(decision),
+            **custody.move(tx.connection, row, group, now),
+            **more,
+            state=state,
+            state_since=stamp(now),
+            reason="",
+            next_attempt_at=None,
+        )
+    )
+    core.record(
+        tx,
+        "document.filed" if event is Event.FILE else f"document.{event}",
+        row.id,
+        actor,
+        now,
+        record_class=record_class,
+        fiscal_year=fiscal_year,
+        rule=decision.governing,
+        eligible_at=stamp(decision.eligible_at) if decision.eligible_at else None,
+        confirmed=confirmed,
+    )
+    refresh_parts(core, tx, row.id)
+    return decision
+
+
+def refresh_parts(core: Core, tx: Transaction, parent_id: str) -> None:
+    """Recompute what depends on a container's retention: a part never goes before its whole."""
+    rows = tx.connection.execute(
+        select(documents).where(
+            documents.c.parent_id == parent_id,
+            documents.c.state.in_([State.FILED, State.ARCHIVED]),
+        )
+    ).all()
+    for row in rows:
+        tx.connection.execute(
+            update(documents)
+            .where(documents.c.id == row.id)
+            .values(columns_of(evaluate(core, tx.connection, row)))
+        )
+        refresh_parts(core, tx, row.id)

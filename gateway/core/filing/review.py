@@ -1,0 +1,265 @@
+"""What people decide about documents: classify, release, reject.
+
+Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
+could not be judged, or was quarantined, only two officers release. A changed class changes the retention;
+one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
+So does taking a document out of a restricted class, or moving it within one: where it would lie next, more
+people might open it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from gateway.core.core import Core, stamp
+from gateway.core.filing import restricted as access
+from gateway.core.filing import retention as filing_retention
+from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
+from gateway.core.lifecycle import Event, IllegalTransition, State, next_state
+from gateway.errors import Refusal
+from retention_rules.facts import Decision
+from retention_rules.periods import fiscal_year_of
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+
+
+def parse_fiscal_year(text: str) -> int:
+    """A fiscal year as people write it in a path (raises Refusal)."""
+    if not re.fullmatch(r"\d{4}", text):
+        raise Refusal("not_found", "No such file or folder.")
+    return int(text)
+
+
+def _row(tx: Transaction, document_id: str) -> Row[Any]:
+    row = tx.connection.execute(
+        select(documents).where(documents.c.id == document_id)
+    ).one_or_none()
+    if row is None:
+        raise Refusal("not_found", f"document {document_id}: expected one, found none")
+    return row
+
+
+def _check(core: Core, record_class: str, fiscal_year: int, now: datetime) -> None:
+    if record_class not in core.rules.record_classes:
+        known = ", ".join(sorted(core.rules.record_classes))
+        raise Refusal("invalid", f"record class: expected one of {known}; found {record_class!r}")
+    if not EARLIEST_YEAR <= fiscal_year <= now.year + 1:
+        raise Refusal(
+            "invalid",
+            f"fiscal year: expected {EARLIEST_YEAR} to {now.year + 1}, found {fiscal_year}",
+        )
+
+
+def _day(row: Row[Any]) -> date | None:
+    return date.fromisoformat(row.document_date) if row.document_date else None
+
+
+def _ends_earlier(before: Decision, after: Decision) -> bool:
+    """Whether a document could go earlier than it could before."""
+    if after.status == "permanent":
+        return False
+    if before.status == "permanent" or before.eligible_at is None:
+        return True  # what never went, or not yet, now has a date
+    return after.eligible_at is None or after.eligible_at < before.eligible_at
+
+
+def _stays_restricted(
+    core: Core,
+    tx: Transaction,
+    row: Row[Any],
+    record_class: str,
+    fiscal_year: int,
+    actor: str,
+    now: datetime,
+) -> None:
+    """Refuse to an accountant what would open a document of a restricted class (raises Refusal)."""
+    if row.record_class not in core.config.access.restricted:
+        return
+    if row.state == State.REVIEW:
+        # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
+        if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
+            return
+        raise Refusal(
+            "denied",
+            f"This was taken for {row.record_class}, a restricted class. Open it, which asks an officer for"
+            " access; with that you can classify it.",
+        )
+    if (row.record_class, row.fiscal_year) != (record_class, fiscal_year):
+        raise Refusal(
+            "denied",
+            f"This is a document of a restricted class, {row.record_class}; an officer has to move it:"
+            f" strongroom document reclassify {row.id} --class {record_class} --year {fiscal_year}.",
+        )
+
+
+async def reclassify(
+    core: Core,
+    document_id: str,
+    record_class: str,
+    fiscal_year: int,
+    actor: str,
+    *,
+    permit: Callable[[Transaction, Row[Any]], bool] | None = None,
+) -> State:
+    """Classify a document by a person's decision, or change its class.
+
+    Args:
+        permit: given where an officer decides: whether enough of them have signed for what opens a document
+            that was closed; if not, it stays as it is.
+
+    Raises:
+        Refusal: unknown class, a document that can't be classified in its state, or a shorter retention
+            without an officer.
+    """
+    now = core.now()
+    _check(core, record_class, fiscal_year, now)
+    as_officer = permit is not None
+    restricted = core.config.access.restricted
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        if row.reason.startswith(UNJUDGED) and not as_officer:
+            raise Refusal(
+                "denied", "This document could not be checked; an officer can release it."
+            )
+        if row.batch_id is not None:
+            raise Refusal(
+                "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
+            )
+        if not as_officer:
+            _stays_restricted(core, tx, row, record_class, fiscal_year, actor, now)
+        before = filing_retention.stored_decision(row)
+        after = filing_retention.evaluate(
+            core,
+            tx.connection,
+            row,
+            record_class=record_class,
+            fiscal_year=fiscal_year,
+            confirmed=True,
+        )
+        if before is not None and not as_officer and _ends_earlier(before, after):
+            raise Refusal(
+                "denied",
+                f"As {record_class} this document would be kept for a shorter time, which an officer has to"
+                f" approve: strongroom document reclassify {row.id} --class {record_class}"
+                f" --year {fiscal_year}.",
+            )
+        opens = row.reason.startswith(UNJUDGED) or (
+            row.record_class in restricted and record_class not in restricted
+        )
+        if permit is not None and opens and not permit(tx, row):
+            return State(row.state)
+        try:
+            filing_retention.file(
+                core,
+                tx,
+                row,
+                Event.RECLASSIFY,
+                now,
+                actor,
+                record_class=record_class,
+                fiscal_year=fiscal_year,
+                document_date=_day(row),
+                confidence=row.confidence,
+                confirmed=True,
+            )
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        return State(
+            tx.connection.execute(
+                select(documents.c.state).where(documents.c.id == document_id)
+            ).scalar_one()
+        )
+
+    return await core.write(work)
+
+
+async def release(
+    core: Core,
+    document_id: str,
+    actor: str,
+    record_class: str | None,
+    fiscal_year: int | None,
+    permit: Callable[[Transaction, Row[Any]], bool],
+) -> State:
+    """Officers release a quarantined document, or one that could not be judged.
+
+    Args:
+        record_class, fiscal_year: its class; without them those the inspector proposed.
+        permit: whether enough officers have signed; if not, it stays as it is.
+    """
+    now = core.now()
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        chosen = record_class or row.record_class
+        year = fiscal_year or row.fiscal_year
+        if year is None and _day(row) is not None:
+            facts = filing_retention.facts_of(tx.connection, row)
+            day = _day(row)
+            assert day is not None
+            year = fiscal_year_of(day, facts.fiscal_year_end)
+        if chosen is None or year is None:
+            raise Refusal(
+                "invalid",
+                f"document {row.id}: expected a record class and a fiscal year to release it into",
+            )
+        _check(core, chosen, year, now)
+        event = Event.RELEASE if row.state == State.QUARANTINED else Event.RECLASSIFY
+        if row.batch_id is not None:
+            raise Refusal(
+                "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
+            )
+        if not permit(tx, row):
+            return State(row.state)
+        core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
+        try:
+            filing_retention.file(
+                core,
+                tx,
+                row,
+                event,
+                now,
+                actor,
+                record_class=chosen,
+                fiscal_year=year,
+                document_date=_day(row),
+                confidence=row.confidence,
+                confirmed=True,
+            )
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        return State.FILED
+
+    return await core.write(work)
+
+
+async def reject(core: Core, document_id: str, actor: str) -> State:
+    """An officer rejects a document in review: quarantine, and destruction after its own period."""
+    now = core.now()
+
+    def work(tx: Transaction) -> State:
+        row = _row(tx, document_id)
+        try:
+            state = next_state(State(row.state), Event.REJECT)
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        tx.connection.execute(
+            update(documents)
+            .where(documents.c.id == row.id)
+            .values(
+                **filing_retention.quarantine_columns(core, now),
+                state=state,
+                state_since=stamp(now),
+                reason="rejected",
+            )
+        )
+        core.record(tx, "document.rejected", row.id, actor, now)
+        return state
+
+    return await core.write(work)

@@ -1,0 +1,5 @@
+"""Intake: a document on its way in, up to the moment after which it cannot be lost.
+
+Here: uploads, partial documents, names for a while, quotas, recipients of mail, receipts. Not here: the
+protocols (`gateway.doors`), and what a document is (`gateway.core.inspection`).
+"""

@@ -1,0 +1,86 @@
+"""Pressure: on a disk that is nearly full, interrupted uploads make room, the largest holder's first.
+
+Promises: while less than `FACTOR` times `store.minimum_free` is left, the oldest partial document of
+whichever client keeps most in them goes, then the next, until there is that much again or none is left; the
+ledger says of each that it had to (`why` = `no_room`). So no client can shut intake for others with what it
+never finished. A document that was acknowledged is never touched, nor an upload that is in someone's hands,
+nor one that may be renamed any moment (`RENAMING`).
+
+Leaves out: uploads under way, which stop at the floor by themselves (`gateway.floor`), and quotas.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, func, not_, select
+
+from gateway.core.core import Core, log, stamp
+from gateway.core.intake import receive
+from gateway.core.intake.partial import TEMPORARY
+from gateway.core.lifecycle import State
+from vault.catalogue.schema import documents
+
+FACTOR: Final = 2  # so that room is made before the floor stops anybody
+RENAMING: Final = timedelta(minutes=2)
+AT_ONCE: Final = 500  # partial documents looked at, of one client
+
+
+async def relieve(core: Core) -> int:
+    """Let partial documents go until there is room; returns how many went."""
+    enough = FACTOR * core.config.store.minimum_free
+    left = await asyncio.to_thread(core.store.blobs.free_bytes)
+    gone = 0
+    while left < enough:
+        row = await core.read(lambda connection: _next(core, connection))
+        if row is None:
+            break
+        await _let_go(core, row)
+        gone += 1
+        # A file that a process is still closing gives its room back a moment later: it counts at once.
+        left = max(left + row.size, await asyncio.to_thread(core.store.blobs.free_bytes))
+    return gone
+
+
+def _next(core: Core, connection: Connection) -> Any:
+    """The row of the oldest partial document that may go, of the client that keeps most in them; or None."""
+    fresh = and_(
+        documents.c.reason == TEMPORARY, documents.c.state_since > stamp(core.now() - RENAMING)
+    )
+    holders = connection.execute(
+        select(documents.c.client_id)
+        .where(documents.c.state == State.PARTIAL)
+        .group_by(documents.c.client_id)
+        .order_by(func.sum(documents.c.size).desc())
+    ).scalars()
+    for client_id in holders:
+        rows = connection.execute(
+            select(documents.c.id, documents.c.client_id, documents.c.size)
+            .where(
+                documents.c.state == State.PARTIAL, documents.c.client_id == client_id, not_(fresh)
+            )
+            .order_by(documents.c.state_since, documents.c.id)
+            .limit(AT_ONCE)
+        )
+        for row in rows:
+            if row.id not in core.resuming:
+                return row
+    return None
+
+
+async def _let_go(core: Core, row: Any) -> None:
+    core.resuming.add(row.id)  # nobody continues or renames it meanwhile
+    now = core.now()
+    try:
+        await core.write(lambda tx: receive.expire(core, tx, row.id, now, why="no_room"))
+        await asyncio.to_thread(core.store.blobs.discard, row.id)
+    finally:
+        core.resuming.discard(row.id)
+    log.warning(
+        "partial upload ended: the disk is nearly full",
+        document=row.id,
+        client=row.client_id,
+        size=row.size,
+    )

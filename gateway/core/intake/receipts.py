@@ -1,0 +1,102 @@
+"""Receipts: what a client can hold in its hands about a document it sent, as text and as JSON.
+
+Both are signed with the gateway's ledger key (`vault.certificate.receipt`), so that they can be verified
+offline (`strongroom receipt verify`). A receipt is made from the catalogue each time it is read, and so
+states the document's present state; two readings of an unchanged document give the same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, cast
+
+from sqlalchemy import Row
+
+from gateway.core import reasons
+from gateway.core.core import Core
+from gateway.core.filing import retention as filing_retention
+from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.lifecycle import State
+from vault.certificate import receipt
+from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict
+from vault.keys.custody import DocumentMetadata
+
+Kind = Literal["txt", "json"]
+KINDS: Final[tuple[Kind, ...]] = ("txt", "json")
+
+_NAME: Final = re.compile(r"(\d{8})-([0-9A-Z]{26})\.(txt|json)")
+_VERDICTS: Final[dict[State, Verdict]] = {
+    State.RECEIVED: "pending",
+    State.REVIEW: "review",
+    State.QUARANTINED: "refused",
+    State.FILED: "accepted",
+    State.ARCHIVED: "accepted",
+}
+
+
+def file_name(row: Row[Any], kind: Kind) -> str:
+    """The name of a document's receipt: day of receipt and id."""
+    return f"{row.received_at[:10].replace('-', '')}-{row.id}.{kind}"
+
+
+def document_of(name: str) -> tuple[str, Kind] | None:
+    """The document id in a receipt's name, and which of its receipts it is; None: no such name."""
+    match = _NAME.fullmatch(name)
+    return (match[2], cast("Kind", match[3])) if match else None
+
+
+def facts(
+    core: Core, row: Row[Any], metadata: DocumentMetadata, client: str, same: Same | None
+) -> Receipt:
+    """The facts of a receipt.
+
+    Args:
+        client: its slug.
+        same: the document whose bytes it repeats.
+    """
+    state = State(row.state)
+    judged = state in {State.REVIEW, State.QUARANTINED}
+    why, what = reasons.sentences(row.reason if judged else "", metadata.findings)
+    filed = state in {State.FILED, State.ARCHIVED}
+    known = core.rules.record_classes.get(row.record_class or "") if filed else None
+    return Receipt(
+        client=client,
+        document=row.id,
+        name=metadata.name,
+        size=row.size,
+        sha256=metadata.sha256.hex(),
+        received_at=row.received_at,
+        channel=row.channel,
+        part_of=row.parent_id,
+        same_bytes_as=same,
+        state=str(state),
+        state_since=row.state_since,
+        verdict=_VERDICTS.get(state, "pending"),
+        reason_code=row.reason.removeprefix(UNJUDGED).partition(":")[0] if judged else "",
+        reason=why,
+        what_to_do=what,
+        record_class=row.record_class if filed else None,
+        record_class_title=Title(zh=known.title_zh, en=known.title_en) if known else None,
+        fiscal_year=row.fiscal_year if filed else None,
+        kept=_kept(row) if filed else "undecided",
+        kept_until=row.eligible_at if filed else None,
+    )
+
+
+def _kept(row: Row[Any]) -> Kept:
+    decision = filing_retention.stored_decision(row)
+    if decision is not None and decision.status == "permanent":
+        return "permanently"
+    return "until" if row.eligible_at else "undecided"
+
+
+def render(core: Core, stated: Receipt, kind: Kind) -> bytes:
+    """A receipt's file."""
+    make = receipt.json_file if kind == "json" else receipt.text_file
+    return make(stated, core.store.origin, core.store.ledger_key)
+
+
+def size(core: Core, stated: Receipt, kind: Kind) -> int:
+    """The size of a receipt's file in bytes."""
+    measure = receipt.json_size if kind == "json" else receipt.text_size
+    return measure(stated, core.store.origin)

@@ -1,0 +1,387 @@
+"""Receiving: from the first byte to the acknowledgement.
+
+Promise: what is acknowledged is durable. The order of a commit is
+    1. the sealed file is synced and linked into the store, its folder synced (`receive.publish`);
+    2. one transaction writes the row, the wrapping and the ledger entry: COMMIT POINT (`receive.record`);
+    3. the spool's own name for the file goes, and only then the door is told.
+A crash before 2 leaves a spooled file without a row: it was never acknowledged, and `partial.sweep` removes
+it. A crash after 2 leaves a spooled name of a recorded document: `partial.sweep` drops the name.
+
+Leaves out: sealing and hashing (the doors do that), who may upload where (`gateway.core.views`), uploads
+that broke off (`partial`), and what is whole but waits under a temporary name (`temporary`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import bindparam, insert, select, update
+
+from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.inspection.queue import lane_of
+from gateway.core.intake import quotas
+from gateway.core.lifecycle import STORED, Event, State, next_state
+from gateway.core.steps import step
+from gateway.errors import Refusal
+from gateway.wire.messages import SHA256_SIZE
+from vault.catalogue.ledger import COMMITMENT_SALT, commitment
+from vault.catalogue.schema import documents
+from vault.catalogue.store import Transaction
+from vault.crypto.sealed import sealed_size
+from vault.crypto.wrapping import blind_index, new_key
+from vault.errors import StorageFailed, StorageFull, VaultError
+from vault.ids import new_id
+from vault.keys.custody import DocumentMetadata
+from vault.store import SECRET_INDEX
+
+Channel = Literal["sftp", "smtp", "part"]
+
+FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
+INDEX_NAME: Final = "document-name"
+INDEX_DIGEST: Final = "document-digest"
+
+# What every document passes through is built once: building a statement costs three times its execution.
+_INSERT: Final = insert(documents)
+
+
+@dataclass
+class Upload:
+    """A document that has been begun and is not yet durable. `descriptor` is the core's own."""
+
+    document_id: str
+    client_id: str
+    key: bytes
+    descriptor: int
+    channel: Channel
+    name: str
+    path: str = ""
+    folder_id: str | None = None
+    submitter: str | None = None
+    sender: str = ""
+    parent_id: str | None = None
+    depth: int = 0
+    lane: int | None = None  # of what it came out of
+    resumed: bool = False
+    resumed_size: int = 0
+    replaces: int | None = None  # size of the whole document that has the name, if it stays
+    predecessor: Any = None  # row of the temporary file whose bytes it begins with
+    release: Callable[[], None] = lambda: None  # ends the claim on a partial
+    room: int | None = None  # plaintext bytes it may have, and what is said of more
+    too_large: str = ""
+    staged: bool = False  # the sealed file has its place in the store
+    said: str = ""  # what the one who sent it is told besides that it is durable
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        self.release()
+
+
+def name_index(core: Core, client_id: str, name: str) -> bytes:
+    """The blind index of a document's name."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
+    return blind_index(key, INDEX_NAME, name)
+
+
+def _lane(core: Core, upload: Upload) -> int:
+    key = core.store.custody.keyring(upload.client_id).secrets[SECRET_INDEX]
+    return lane_of(key, upload.submitter or upload.sender)
+
+
+def digest_index(core: Core, client_id: str, sha256: bytes) -> bytes:
+    """The blind index of a document's content."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
+    return blind_index(key, INDEX_DIGEST, sha256.hex())
+
+
+async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
+    """Make an empty sealed file and a fresh key for a new document.
+
+    Args:
+        upload: the fields of `Upload` that say where it comes from.
+
+    Raises:
+        Refusal("full"): less than `store.minimum_free` is left.
+    """
+    document_id = new_id(now)
+
+    def make() -> int:
+        if core.store.blobs.free_bytes() < core.config.store.minimum_free:
+            raise Refusal("full", FULL)
+        return core.store.blobs.begin(document_id)
+
+    with step("receive.begin"):
+        try:
+            descriptor = await asyncio.to_thread(make)
+        except StorageFull as error:
+            raise Refusal("full", FULL) from error
+    return Upload(document_id=document_id, key=new_key(), descriptor=descriptor, **upload)
+
+
+async def stage(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    """Step 1 of a commit: the sealed file is whole, synced and in its place; not yet recorded.
+
+    Raises:
+        Refusal: what was written does not fit what was announced, or the disk is full; the upload is gone.
+    """
+    try:
+        await asyncio.to_thread(_publish, core, upload, size, sha256)
+    except (Refusal, VaultError) as error:
+        await _take_back(core, upload, error)
+        raise
+
+
+def _publish(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    if len(sha256) != SHA256_SIZE or size < 0:
+        raise Refusal("invalid", "The announced size or digest of this file is malformed.")
+    with step("receive.publish"):
+        written = core.store.blobs.publish(upload.document_id, upload.descriptor)
+    upload.staged = True
+    if written != sealed_size(size):
+        raise Refusal(
+            "failed",
+            f"This file was not whole: expected {sealed_size(size)} sealed bytes, found {written}.",
+        )
+
+
+async def _take_back(core: Core, upload: Upload, error: Exception) -> None:
+    """Nothing of an upload that failed is kept (raises Refusal in place of a full disk)."""
+    if isinstance(error, StorageFailed):
+        # Whether the row is there is not known now: the next start looks, and keeps or sweeps.
+        upload.close()
+    elif upload.staged:
+        await unstage(core, upload)
+    elif isinstance(error, Refusal | StorageFull):
+        await discard(core, upload)
+    else:
+        upload.close()
+    if isinstance(error, StorageFull):
+        raise Refusal("full", FULL) from error
+
+
+async def unstage(core: Core, upload: Upload) -> None:
+    """Take back a staged upload that could not be recorded."""
+
+    def undo() -> None:
+        core.store.blobs.remove(upload.document_id)
+        core.store.blobs.discard(upload.document_id)
+
+    upload.close()
+    await asyncio.to_thread(undo)
+    await _forget(core, upload)
+
+
+def require_room(core: Core, tx: Transaction, upload: Upload, size: int) -> None:
+    """Take in nothing for a client that has ended, nor beyond its quota (raises Refusal)."""
+    now = quotas.standing(core, tx.connection, upload.client_id)
+    if now.state != "open":
+        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
+    if upload.channel == "part":
+        return  # it comes out of what was accepted
+    replaced = None
+    if upload.resumed:
+        replaced = tx.connection.execute(
+            select(documents.c.size).where(
+                documents.c.id == upload.document_id, documents.c.state == State.PARTIAL
+            )
+        ).scalar()
+    quotas.check(now, size, replaced)
+
+
+_SAME_BYTES: Final = (
+    select(documents.c.id, documents.c.received_at)
+    .where(
+        documents.c.client_id == bindparam("client"),
+        documents.c.digest_index == bindparam("content"),
+        documents.c.state.in_(STORED),
+    )
+    .order_by(documents.c.id)
+    .limit(1)
+)
+
+
+def _same_bytes(tx: Transaction, upload: Upload, index: bytes) -> str | None:
+    """The earliest document of the client with these bytes; whoever sent them now is told of it."""
+    found = tx.connection.execute(
+        _SAME_BYTES, {"client": upload.client_id, "content": index}
+    ).one_or_none()
+    if found is None:
+        return None
+    upload.said = (
+        f"Received. The same bytes came before, on {found.received_at[:10]}, as document {found.id};"
+        " both are kept."
+    )
+    return str(found.id)
+
+
+def record(
+    core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
+) -> None:
+    """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
+    require_room(core, tx, upload, size)
+    content = digest_index(core, upload.client_id, sha256)
+    salt = secrets.token_bytes(COMMITMENT_SALT)
+    metadata = DocumentMetadata(
+        name=upload.name,
+        sha256=sha256,
+        salt=salt,
+        path=upload.path,
+        sender=upload.sender,
+        facts=upload.facts,
+    )
+    custody = core.store.custody
+    group = custody.intake_group(tx.connection, upload.client_id, now)
+    columns = {
+        **custody.wrap(upload.document_id, upload.key, group),
+        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
+        "name_index": name_index(core, upload.client_id, upload.name),
+        "digest_index": content,
+        "same_as": _same_bytes(tx, upload, content),
+        "folder_id": upload.folder_id,
+        "size": size,
+        "received_at": stamp(core.received_time(now)),
+        "state": State.RECEIVED,
+        "state_since": stamp(now),
+        "reason": "",
+        "next_attempt_at": stamp(now),
+        "lane": _lane(core, upload) if upload.lane is None else upload.lane,
+    }
+    if upload.resumed:
+        state = tx.connection.execute(
+            select(documents.c.state).where(documents.c.id == upload.document_id)
+        ).scalar_one()
+        next_state(State(state), Event.COMPLETE)
+        tx.connection.execute(
+            update(documents).where(documents.c.id == upload.document_id).values(columns)
+        )
+    else:
+        insert_row(tx, upload, columns)
+    custody.remember(tx.connection, upload.document_id, group.id, now)
+    core.record(
+        tx,
+        "document.received",
+        upload.document_id,
+        upload.submitter or ACTOR_CORE,
+        now,
+        client=upload.client_id,
+        channel=upload.channel,
+        size=size,
+        parent=upload.parent_id,
+        commitment=commitment(salt, sha256),
+    )
+
+
+def insert_row(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
+    tx.connection.execute(
+        _INSERT,
+        {
+            "id": upload.document_id,
+            "client_id": upload.client_id,
+            "parent_id": upload.parent_id,
+            "folder_id": upload.folder_id,
+            "channel": upload.channel,
+            "submitter": upload.submitter,
+            "depth": upload.depth,
+            "attempts": 0,
+            "confidence": 0.0,
+            "confirmed": False,
+            "restricted": False,
+            **columns,
+        },
+    )
+
+
+async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+    """Make an upload durable; on return it may be acknowledged.
+
+    Raises:
+        Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.
+    """
+    now = core.now()
+
+    def durable() -> None:
+        """All three steps on one thread: the loop would add its own time between each two of them."""
+        _publish(core, upload, size, sha256)
+        with step("receive.record"):
+            core.store.catalogue.write(lambda tx: record(core, tx, upload, size, sha256, now))
+        # COMMIT POINT: from here on nothing may fail, for whatever fails takes the file back.
+        forget_spooled(core, upload.document_id)
+
+    try:
+        await asyncio.get_running_loop().run_in_executor(core.committing, durable)
+    except Exception as error:
+        await _take_back(core, upload, error)
+        raise
+    upload.close()
+    core.inspection_work.set()
+
+
+async def settle(core: Core, upload: Upload) -> None:
+    """Step 3 of a commit: the spool forgets the file."""
+    upload.close()
+    await asyncio.to_thread(forget_spooled, core, upload.document_id)
+
+
+def forget_spooled(core: Core, document_id: str) -> None:
+    """Drop the spooled name of a recorded document; if that fails, the next start does it."""
+    try:
+        core.store.blobs.settle(document_id)
+    except VaultError as error:
+        log.error("spooled name stays until the next start", document=document_id, error=str(error))
+
+
+async def discard(core: Core, upload: Upload) -> None:
+    """Drop an upload, its bytes, and the row that a resumed one has."""
+    upload.close()
+    await asyncio.to_thread(core.store.blobs.discard, upload.document_id)
+    await _forget(core, upload)
+
+
+async def _forget(core: Core, upload: Upload) -> None:
+    if not upload.resumed:
+        return
+    try:
+        await core.write(functools.partial(expire_one, core, upload.document_id, core.now()))
+    except StorageFull:
+        # It has no file any more, so that nobody can continue it; its time will end it.
+        log.warning("partial upload not ended: no room", document=upload.document_id)
+
+
+def expire_one(core: Core, document_id: str, now: datetime, tx: Transaction) -> None:
+    """`expire` as a work of its own."""
+    expire(core, tx, document_id, now)
+
+
+def expire(
+    core: Core,
+    tx: Transaction,
+    document_id: str,
+    now: datetime,
+    actor: str = ACTOR_CORE,
+    **facts: str,
+) -> None:
+    """End a PARTIAL document, inside a transaction: its row keeps neither key nor name."""
+    next_state(State.PARTIAL, Event.EXPIRE)
+    changed = tx.connection.execute(
+        update(documents)
+        .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
+        .values(
+            state=State.EXPIRED,
+            state_since=stamp(now),
+            group_id=None,
+            wrapped_key=None,
+            sealed_metadata=None,
+            name_index=None,
+        )
+    )
+    if changed.rowcount:
+        core.record(tx, "document.expired", document_id, actor, now, **facts)

@@ -1,0 +1,137 @@
+"""Mail addresses: whose intake an address is, and who may send to it.
+
+`<client>@<domain>` or `<client>+<anything>@<domain>`. Who may send is part of the client's profile: whole
+addresses, or `@domain` for everyone there. Which clients exist is nobody's business who may not send to them:
+one that is unknown, one that is closed and one that does not know the sender answer in the same words, after
+the same questions, and not before `REFUSED_AFTER`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, select
+
+from gateway.core.core import Core
+from gateway.core.intake import quotas, receive
+from gateway.core.intake.receive import Upload
+from gateway.errors import Refusal
+from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
+from vault.catalogue.schema import clients
+from vault.crypto.wrapping import open_record, seal_record
+from vault.errors import VaultError
+from vault.store import SECRET_PROFILE
+
+PURPOSE_PROFILE: Final = "client-profile"
+MESSAGE_NAME: Final = "message.eml"
+NOT_TAKEN: Final = (
+    "5.7.1 No client of that name takes documents from your address; ask your accountant"
+)
+REFUSED_AFTER: Final = (
+    0.05  # seconds: longer than any of it takes, a keyring read from disk included
+)
+# No numbers: an envelope proves nobody's identity.
+NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant"
+
+
+_NAMED: Final = select(clients).where(
+    clients.c.slug == bindparam("slug"), clients.c.state == "open"
+)
+_ANY: Final = select(clients).where(clients.c.state == "open").order_by(clients.c.id).limit(1)
+
+
+class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is personal about a client, sealed under its keyring. `emails`: addresses or `@domain`."""
+
+    name: str
+    emails: list[str] = msgspec.field(default_factory=list)
+    language: str = "zh"
+
+
+def seal_profile(core: Core, client_id: str, profile: ClientProfile) -> bytes:
+    """Seal a profile under the client's key."""
+    key = core.store.custody.keyring(client_id).secrets[SECRET_PROFILE]
+    return seal_record(
+        key, msgspec.json.encode(profile), purpose=PURPOSE_PROFILE, subject=client_id
+    )
+
+
+def open_profile(core: Core, row: Row[tuple[object, ...]]) -> ClientProfile:
+    """The profile of a client row."""
+    key = core.store.custody.keyring(row.id).secrets[SECRET_PROFILE]
+    data = open_record(key, row.profile, purpose=PURPOSE_PROFILE, subject=row.id)
+    return msgspec.json.decode(data, type=ClientProfile)
+
+
+def parse_recipient(address: str) -> tuple[str, str] | None:
+    """(client slug, domain) of an intake address, both lower case; None if it is no address."""
+    local, at, domain = address.rpartition("@")
+    if not at or not local:
+        return None
+    return local.partition("+")[0].lower(), domain.lower()
+
+
+def may_send(profile: ClientProfile, sender: str) -> bool:
+    """Whether the envelope sender is one of the client's."""
+    sender = sender.lower()
+    _, at, domain = sender.rpartition("@")
+    allowed = {entry.lower() for entry in profile.emails}
+    return bool(at) and (sender in allowed or f"@{domain}" in allowed)
+
+
+async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer:
+    """Decide on a recipient (SMTP replies of RFC 5321 with RFC 3463 codes)."""
+    parsed = parse_recipient(request.recipient)
+    domain = core.config.smtp.domain
+    if parsed is None or parsed[1] != domain.lower():
+        return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
+    begun = time.monotonic()
+    row = await _client_for(core, parsed[0], request.sender)
+    if row is None:
+        await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
+        return RecipientAnswer(550, NOT_TAKEN)
+    try:
+        await quotas.admit(core, row.id, size=request.size or None)
+    except Refusal as refusal:
+        if refusal.code == "full":
+            return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
+        return RecipientAnswer(552, NO_ROOM)
+    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=row.id)
+
+
+async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
+    """The open client of that name if `sender` is one of its own."""
+
+    def look(connection: Connection) -> tuple[Row[Any] | None, Row[Any] | None]:
+        named = connection.execute(_NAMED, {"slug": slug}).one_or_none()
+        return named, connection.execute(_ANY).one_or_none()
+
+    named, other = await core.read(look)
+    # Of a name that no client has, another's profile is opened: what it costs is the same.
+    row = other if named is None else named
+    try:
+        taken = row is not None and may_send(open_profile(core, row), sender)
+    except VaultError:
+        if named is not None:
+            raise
+        taken = False
+    return named if taken else None
+
+
+async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:
+    """Begin a message for a client (raises Refusal)."""
+    allowance = await quotas.admit(core, client_id)
+    return await receive.begin(
+        core,
+        core.now(),
+        client_id=client_id,
+        channel="smtp",
+        name=MESSAGE_NAME,
+        sender=request.sender,
+        room=allowance.room,
+        too_large=allowance.sentence,
+        facts={"envelope_recipients": " ".join(request.recipients)[:2000]},
+    )

@@ -1,0 +1,197 @@
+"""What a run and a proof of a backup share: the target, its marker, its listing, and files without names.
+
+Promises: nothing plain is left in the store's folder, whatever happens: sealed bytes lie in files without a
+name; a plain snapshot has one that begins with the catalogue's, and is removed durably, at the latest at the
+next start (`sweep`). Leaves out what is done with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+from gateway.config import BackupTarget
+from gateway.core.core import Core, log
+from gateway.errors import Refusal
+from vault.backup import format as backup_format
+from vault.errors import IntegrityError, PlaceMissing, VaultError
+from vault.keys.custody import HOUSE
+from vault.storage.durable import remove_durably
+
+PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so
+
+
+def target_of(core: Core, name: str) -> BackupTarget:
+    """A target of the configuration; "" for the only one (raises Refusal)."""
+    targets = core.config.backup.targets
+    if not name and len(targets) == 1:
+        return targets[0]
+    for target in targets:
+        if target.name == name:
+            return target
+    known = ", ".join(target.name for target in targets) or "none"
+    raise Refusal("not_found", f"backup target {name or '(none given)'}: expected one of {known}")
+
+
+@contextlib.contextmanager
+def in_hand(core: Core, target: str) -> Iterator[None]:
+    """One run or verification of a target at a time (raises Refusal)."""
+    if target in core.backing_up:
+        raise Refusal("locked", f"backup target {target}: expected it free, found it in use")
+    core.backing_up.add(target)
+    try:
+        yield
+    finally:
+        core.backing_up.discard(target)
+
+
+def store_id(core: Core) -> str:
+    """The store's id, as its backups name it."""
+    return core.store.origin.rpartition("/")[2].upper()
+
+
+async def secret_of(core: Core) -> bytes:
+    """The house's secret `backup`, made when it is first needed."""
+    now = core.now()
+    custody = core.store.custody
+    return await core.write(
+        lambda tx: custody.ensure_secret(tx.connection, HOUSE, backup_format.SECRET_BACKUP, now)
+    )
+
+
+def scratch(core: Core) -> IO[bytes]:
+    """A file without a name, in the store's folder, for sealed bytes."""
+    return tempfile.TemporaryFile(dir=core.store.path)
+
+
+@contextlib.contextmanager
+def plain_snapshot(core: Core, tag: str) -> Iterator[Path]:
+    """The path for a plain snapshot, durably removed afterwards. Hold `core.keys_lock` meanwhile."""
+    path = core.store.path / f"{PLAIN}{tag}"
+    try:
+        yield path
+    finally:
+        _remove_plain(path)
+
+
+def _remove_plain(path: Path) -> None:
+    for suffix in ("-journal", "-wal", "-shm", ""):
+        remove_durably(path.with_name(path.name + suffix))
+
+
+def sweep(core: Core) -> int:
+    """At start: remove plain snapshots that a crash left behind; returns how many files."""
+    left = [
+        path
+        for path in core.store.path.iterdir()
+        if path.name.startswith((f"{PLAIN}backup-", f"{PLAIN}proof-"))
+    ]
+    for path in left:
+        remove_durably(path)
+    if left:
+        log.warning("plain snapshots removed", files=len(left))
+    return len(left)
+
+
+async def fetch(core: Core, target: str, name: str) -> IO[bytes]:
+    """A small or sealed thing of a target in a nameless file (raises PlaceMissing, PlaceError)."""
+    file = scratch(core)
+    try:
+        await core.carriage.carry(target, "get", name, file.fileno())
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+async def put_bytes(core: Core, target: str, name: str, data: bytes) -> None:
+    """Put something small (raises PlaceError)."""
+    with scratch(core) as file:
+        file.write(data)
+        file.flush()
+        await core.carriage.carry(target, "put", name, file.fileno())
+
+
+class Listing:
+    """The names below a folder of a target with their sizes, on disk and not in memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._names = sqlite3.connect("", check_same_thread=False)  # private, on disk, nameless
+        self._names.execute("CREATE TABLE names (name TEXT PRIMARY KEY, size INTEGER)")
+        file.seek(0)
+        self._names.executemany(
+            "INSERT OR REPLACE INTO names VALUES (?, ?)",
+            (
+                (line[1].rstrip("\n"), int(line[0]))
+                for line in (raw.decode().split(" ", 1) for raw in file)
+            ),
+        )
+        self._names.commit()
+
+    def size(self, name: str) -> int | None:
+        """The size of a name; None if it is not there."""
+        row = self._names.execute("SELECT size FROM names WHERE name = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def names(self) -> Iterator[str]:
+        """All names, in order."""
+        last = ""
+        while rows := self._names.execute(
+            "SELECT name FROM names WHERE name > ? ORDER BY name LIMIT 1000", (last,)
+        ).fetchall():
+            yield from (str(row[0]) for row in rows)
+            last = rows[-1][0]
+
+    def close(self) -> None:
+        self._names.close()
+
+
+async def listing(core: Core, target: str, folder: str) -> Listing:
+    """What lies below a folder of a target (raises PlaceError)."""
+    with scratch(core) as file:
+        await core.carriage.carry(target, "names", folder, file.fileno())
+        return await asyncio.to_thread(Listing, file)
+
+
+async def expect_marker(core: Core, target: str) -> bool:
+    """Whether the target is this store's; False: it has no marker at all.
+
+    Raises:
+        IntegrityError: it is another store's, or damaged. PlaceError: it can't be read.
+    """
+    try:
+        file = await fetch(core, target, backup_format.MARKER)
+    except PlaceMissing:
+        return False
+    with file:
+        file.seek(0)
+        if file.read() != backup_format.marker(store_id(core)):
+            raise IntegrityError(
+                f"target {target}: expected the marker of store {store_id(core)}, found another",
+                kind="header",
+            )
+    return True
+
+
+async def manifest_of(
+    core: Core, target: str, backup_id: str, secret: bytes
+) -> backup_format.Manifest:
+    """A backup's manifest, verified (raises IntegrityError, PlaceMissing, PlaceError)."""
+    with await fetch(core, target, backup_format.manifest_name(backup_id)) as file:
+        file.seek(0)
+        data = file.read(backup_format.MAX_MANIFEST + 1)
+    return backup_format.read_manifest(data, secret, core.store.vkey, store_id(core), backup_id)
+
+
+def reason_of(error: BaseException) -> str:
+    """The sentence of an error of the vault, or of the first in a group; raises any other."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, VaultError):
+        return str(error)[:300]
+    raise error

@@ -1,0 +1,258 @@
+"""What the core does by the clock: APScheduler ticks, the catalogue says what is due.
+
+The scheduler is only a tick. Late ticks run (`misfire_grace_time=None`), missed ones once (`coalesce`), a
+job never overlaps itself, and a failing job is logged and comes again. What ends, removes or begins
+anything by a date rests while the clock is in doubt (`clock`). Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlalchemy import Connection, or_, select
+
+from gateway.core.core import ACTOR_CORE, Core, log
+from gateway.core.disposal import batch as disposal_batch
+from gateway.core.disposal import certificates, execution
+from gateway.core.filing import restricted
+from gateway.core.inspection import fixity, scanner
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.intake import partial, pressure
+from gateway.core.keys import rotation
+from gateway.core.login import host_keys, limits, recovery
+from gateway.core.outbound import ledger_publication
+from gateway.core.outbound.backup import amendments
+from gateway.core.outbound.backup import run as backup_run
+from gateway.errors import Refusal
+from vault.catalogue.schema import accounts
+from vault.catalogue.store import Transaction
+from vault.errors import VaultError
+
+CHECKPOINT_SECONDS: Final = 1.0
+HOUSEKEEPING_SECONDS: Final = 600.0
+CLOCK_SECONDS: Final = 60.0
+RESUME_SECONDS: Final = 60.0
+ROTATION_SECONDS: Final = 3600.0
+FOLLOW_UP_SECONDS: Final = 60.0
+FIXITY_SECONDS: Final = 900.0
+AMENDMENT_SECONDS: Final = 1.0
+PUBLICATION_SECONDS: Final = 1.0
+BACKUP_SECONDS: Final = 60.0
+WATCH_SECONDS: Final = 1.0
+LOGINS_SECONDS: Final = 1.0
+HOST_KEYS_SECONDS: Final = 60.0
+PRESSURE_SECONDS: Final = 2.0
+SCANNER_SECONDS: Final = 15.0
+RECOVERY_SECONDS: Final = 60.0
+
+
+async def checkpoint(core: Core) -> None:
+    """Sign a checkpoint if anything came since the last."""
+
+    def work(tx: Transaction) -> None:
+        tx.ledger.sign_checkpoint(
+            tx.connection, core.store.origin, core.store.ledger_key, core.now()
+        )
+
+    if core.store.catalogue.ledger.size != core.checkpointed:
+        size = core.store.catalogue.ledger.size
+        await core.write(work)
+        core.checkpointed = size
+
+
+async def propose(core: Core) -> None:
+    """Propose what has fallen due."""
+    try:
+        await disposal_batch.propose(core, ACTOR_CORE)
+    except Refusal as refusal:
+        log.error("nothing proposed", reason=refusal.message)
+
+
+async def housekeeping(core: Core) -> None:
+    """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
+    now = core.now()
+    await partial.expire_due(core, now)
+    await restricted.lapse(core, now)
+    today = now.date().isoformat()
+    custody = core.store.custody
+    async with core.keys_lock:
+        empty = await core.read(
+            lambda connection: [
+                group_id for _, group_id in custody.empty_intake_groups(connection, today)
+            ]
+        )
+        if empty:
+            await rotation.finish_group_end(core, empty, now)
+        else:
+            await rotation.drop_ended(core, now)
+
+
+async def look_for_scanner(core: Core) -> None:
+    """Find out whether clamd is there."""
+    await scanner.look(core)
+
+
+async def make_room(core: Core) -> None:
+    """End uploads that wait to be continued while the disk is nearly full."""
+    await pressure.relieve(core)
+
+
+async def rotate_keys(core: Core) -> None:
+    """Go on with rotations that were begun, and begin those that are due by age."""
+    await rotation.resume(core)
+    for kind in await rotation.due(core):
+        await rotation.run(core, await rotation.start(core, kind, ACTOR_CORE))
+
+
+async def back_up(core: Core) -> None:
+    """Run the backups that are due."""
+    await backup_run.due(core)
+
+
+async def amend_backups(core: Core) -> None:
+    """Tell backups of groups that have ended since they were made."""
+    await amendments.deliver(core)
+
+
+async def publish(core: Core) -> None:
+    """Bring the ledger's newest checkpoint to the places that are to have it."""
+    await ledger_publication.due(core)
+
+
+async def follow_up(core: Core) -> None:
+    """Certify anew where a claim has risen."""
+    await certificates.follow_up(core)
+
+
+async def watch_sessions(core: Core) -> None:
+    """End the sessions of accounts that may not be logged in any more: expired, or out of hours."""
+    now, zone = core.now(), ZoneInfo(core.config.login.time_zone)
+    ids = list(core.live)
+    if not ids:
+        return
+
+    def look(connection: Connection) -> list[str]:
+        rows = connection.execute(
+            select(accounts).where(
+                accounts.c.id.in_(ids),
+                or_(accounts.c.expires_at.is_not(None), accounts.c.hours.is_not(None)),
+            )
+        )
+        return [row.id for row in rows if limits.admits(row, now, zone, None) is not None]
+
+    for account_id in await core.read(look):
+        log.info("sessions ended by the account's limits", account=account_id)
+        core.end_sessions(account_id)
+
+
+async def write_logins(core: Core) -> None:
+    """Write what changed of penalties; count failures in the ledger."""
+    await core.logins.flush(core, core.clock.steady())
+
+
+async def change_host_keys(core: Core) -> None:
+    """Put announced host keys to use once their day has come."""
+    await host_keys.due(core)
+
+
+async def resume_disposal(core: Core) -> None:
+    """Finish destructions that a crash or a full disk interrupted."""
+    await execution.recover(core)
+
+
+async def keep_time(core: Core) -> None:
+    """Remember that the clock is right, or say that it is not."""
+    if (reason := await asyncio.to_thread(core.clock.keep, core.now())) is not None:
+        log.critical("nothing is ended or removed", reason=reason)
+
+
+async def announce_recovery(core: Core) -> None:
+    """Say that a recovered quorum has begun to count."""
+    await recovery.announce(core)
+
+
+def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
+    """Start the ticks on the running loop."""
+
+    async def read_share(core: Core) -> None:
+        await fixity.daily(core, desk)
+
+    scheduler = AsyncIOScheduler(
+        timezone="UTC",
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+    )
+
+    def add(
+        job: Callable[[Core], Awaitable[None]],
+        seconds: float,
+        *,
+        at_once: bool = False,
+        dated: bool = False,
+    ) -> None:
+        more: dict[str, Any] = (
+            {"next_run_time": datetime.now(scheduler.timezone)} if at_once else {}
+        )
+        scheduler.add_job(
+            _guarded(_dated(job) if dated else job),
+            "interval",
+            seconds=seconds,
+            args=[core],
+            id=job.__name__,
+            **more,
+        )
+
+    add(checkpoint, CHECKPOINT_SECONDS)
+    add(keep_time, CLOCK_SECONDS, at_once=True)
+    add(propose, core.config.retention.propose_interval, at_once=True, dated=True)
+    add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True, dated=True)
+    add(resume_disposal, RESUME_SECONDS, at_once=True)
+    add(rotate_keys, ROTATION_SECONDS, at_once=True, dated=True)
+    add(follow_up, FOLLOW_UP_SECONDS, at_once=True, dated=True)
+    add(announce_recovery, RECOVERY_SECONDS, at_once=True, dated=True)
+    add(read_share, FIXITY_SECONDS)
+    add(watch_sessions, WATCH_SECONDS, dated=True)
+    add(write_logins, LOGINS_SECONDS)
+    add(make_room, PRESSURE_SECONDS, at_once=True)
+    add(look_for_scanner, SCANNER_SECONDS, at_once=True)
+    add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
+    if core.config.ledger.places:
+        add(publish, PUBLICATION_SECONDS)
+    if core.config.backup.targets:
+        add(amend_backups, AMENDMENT_SECONDS)
+        add(back_up, BACKUP_SECONDS)
+    scheduler.add_listener(
+        lambda event: log.error("job missed or failed", job=event.job_id),
+        EVENT_JOB_MISSED | EVENT_JOB_ERROR,
+    )
+    scheduler.start()
+    return scheduler
+
+
+def _dated(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:
+    """A job that ends, removes or begins something by a date: it rests while the clock is in doubt."""
+
+    @functools.wraps(job)
+    async def run(core: Core) -> None:
+        if await asyncio.to_thread(core.clock.reason, core.now()) is None:
+            await job(core)
+
+    return run
+
+
+def _guarded(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:
+    """A job whose failure is logged by subject and does not end it."""
+
+    async def run(core: Core) -> None:
+        try:
+            await job(core)
+        except (VaultError, Refusal) as error:
+            log.error("job failed", job=job.__name__, error=str(error))
+
+    return run
