@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gateway import setup
+from gateway.install import create
 
 MIB = 1024 * 1024
 SENDER, RECIPIENT = "owner@example.com", "acme@intake.localhost"
@@ -45,7 +45,7 @@ class Installation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        config = setup.create(folder, datetime.now(UTC), demo=True)
+        config = create.create(folder, datetime.now(UTC), demo=True)
         self.smtp = free_port()
         text = config.read_text("utf-8")
         text = text.replace("127.0.0.1:2525", f"127.0.0.1:{self.smtp}")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gateway import demonstration
+from gateway.install import demonstration
 from tests.servers.gateway_process import Installation, installation, running
 from tests.servers.test_inspection_turns import RULE, scp
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from gateway.cli import output
+from gateway.cli.support import output
 from gateway.errors import ConfigurationError, GatewayError
 from vault.errors import (
     RootKeyRefused,
@@ -91,7 +91,7 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, attribute = _COMMANDS[cmd_name]
-        found = getattr(importlib.import_module(f"gateway.cli.{module}"), attribute)
+        found = getattr(importlib.import_module(f"gateway.cli.commands.{module}"), attribute)
         alone = typer.Typer(**_STYLE)
         if isinstance(found, typer.Typer):
             alone.add_typer(found, name=cmd_name)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, cast
 
-from gateway import service
 from gateway.config import Config
 from gateway.core import schedule, steps
 from gateway.core.admin.acts import AdminSession
@@ -22,6 +21,7 @@ from gateway.core.outbound.backup import target
 from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.server import MOST, CoreServer, listen
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
+from gateway.process import service
 from gateway.wire.messages import Role
 from vault.storage.durable import make_directory
 

@@ -15,11 +15,11 @@ from typing import Final
 
 import structlog
 
-from gateway import service
 from gateway.config import Config
-from gateway.courier import backup, copies
-from gateway.courier.places import open_place
+from gateway.courier import keyring_copies, transfers
+from gateway.courier.places.open import open_place
 from gateway.errors import Disconnected, GatewayError
+from gateway.process import service
 from gateway.wire.channel import Channel
 from gateway.wire.messages import ClaimErrand, Errand, ErrandReport
 from vault.errors import VaultError
@@ -48,7 +48,7 @@ def run(config: Config) -> None:
     places = {
         section.name: open_place(section, config.resolve) for section in config.keyring.copies
     }
-    backup.serve(config, stop)
+    transfers.serve(config, stop)
     service.ready()
     try:
         while not stop.is_set():
@@ -91,7 +91,7 @@ def attempt(errand: Errand, places: dict[str, Place]) -> ErrandReport:
             )
         if not _OWNER.fullmatch(errand.owner):
             raise VaultError("errand: expected the owner of a keyring, found another name")
-        return copies.deliver(errand, place)
+        return keyring_copies.deliver(errand, place)
     except (VaultError, OSError) as error:
         detail = str(error) if isinstance(error, VaultError) else str(error.strerror)
         return ErrandReport(errand.errand_id, False, f"{errand.target}: {detail}"[:_DETAIL])

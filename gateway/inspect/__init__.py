@@ -1,0 +1,5 @@
+"""The inspectors: sandboxed processes that open hostile files, and hold no key.
+
+Here: `pool` and `worker` (processes), `inspection` (one document, start to end), `scan`, `unpack`,
+`classify`. Not here: what a verdict does to a document (`gateway.core.inspection`).
+"""

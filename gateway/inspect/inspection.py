@@ -17,20 +17,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.inspect import (
-    archive,
-    classify,
-    litter,
-    media,
-    pdf_attachments,
-    read,
-    scan_office,
-    scan_pdf,
-    scan_xml,
-    scan_yara,
-    tnef,
-    unpack,
-)
+from gateway.inspect.classify import classify, media, text
 from gateway.inspect.document import (
     READ_SIZE,
     Document,
@@ -40,8 +27,10 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
-from gateway.inspect.parts import NAME as UNPACK
-from gateway.inspect.scan_clamd import ENCRYPTED, ClamdStream
+from gateway.inspect.scan import office, pdf, xml, yara
+from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
+from gateway.inspect.unpack import litter, mail, pdf_attachments, tnef, zip_layout
+from gateway.inspect.unpack.parts import NAME as UNPACK
 from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
 
@@ -65,7 +54,7 @@ class _Findings:
     suggested_name: str = ""
     litter: bool = False
     embedded: list[tuple[str, bytes]] = field(default_factory=list)
-    package: archive.Archive | None = None
+    package: zip_layout.Archive | None = None
     words: str = ""  # of a message
 
     def trouble(self, reason: str) -> None:
@@ -84,7 +73,7 @@ def inspect(
     limits: Limits,
     parts: PartSink,
     *,
-    rules: scan_yara.RuleSet,
+    rules: yara.RuleSet,
     clamd: ClamdStream | None,
 ) -> Verdict:
     """Inspect a document.
@@ -121,7 +110,7 @@ def inspect(
         found.scans.append(Scan("name", "suspect", ", ".join(codes)))
 
     # 3. Pattern rules over the bytes.
-    matched = _contained(found, scan_yara.NAME, lambda: scan_yara.scan(document, rules))
+    matched = _contained(found, yara.NAME, lambda: yara.scan(document, rules))
     if matched is not None:
         found.take(matched)
 
@@ -210,11 +199,9 @@ def _contained(found: _Findings, scanner: str, step: Callable[[], T]) -> T | Non
 # ── 4: active content ────────────────────────────────────────────────────────────────────────────
 
 
-def _scan_format(
-    document: Document, limits: Limits, rules: scan_yara.RuleSet, found: _Findings
-) -> None:
+def _scan_format(document: Document, limits: Limits, rules: yara.RuleSet, found: _Findings) -> None:
     if found.kind == "pdf":
-        examination, found.embedded = scan_pdf.scan(document, limits)
+        examination, found.embedded = pdf.scan(document, limits)
         for name, content in found.embedded:
             for rule, harmful in rules.match(content, first=True):
                 examination.mark(f"embedded:{rule}", found=harmful)
@@ -222,21 +209,21 @@ def _scan_format(
                 examination.mark(f"embedded:{code}")
         found.take(examination)
     elif found.kind == "zip":
-        found.package = archive.open_zip(document, limits, max_members=scan_office.MAX_MEMBERS)
+        found.package = zip_layout.open_zip(document, limits, max_members=office.MAX_MEMBERS)
         found.media_type = media.package_type(found.package)
         if found.media_type != "application/zip":
             found.take(
-                scan_office.scan_package(
+                office.scan_package(
                     found.package, limits, lambda data: rules.match(data, first=True)
                 )
             )
     elif found.kind == "compound":
-        found.take(scan_office.scan_compound(document, limits))
+        found.take(office.scan_compound(document, limits))
     elif found.kind == "xml":
-        found.take(scan_xml.scan(document, limits))
-        found.take(scan_office.scan_text(document, limits))
+        found.take(xml.scan(document, limits))
+        found.take(office.scan_text(document, limits))
     elif found.kind in {"text", "html"}:
-        examination = scan_office.scan_text(document, limits)
+        examination = office.scan_text(document, limits)
         if found.kind == "html":
             if media.is_office_name(document.name):
                 examination.mark("html.named_as_office")
@@ -250,7 +237,7 @@ def _scan_format(
 
 def _scan_tail(document: Document, found: _Findings) -> None:
     """An archive behind a picture or a text, which unpackers find first. A PDF's own scan looks, too."""
-    if found.kind not in {"zip", "pdf", "mail"} and archive.lies_behind(document):
+    if found.kind not in {"zip", "pdf", "mail"} and zip_layout.lies_behind(document):
         found.scans.append(Scan("tail", "suspect", "archive.behind_another_file"))
 
 
@@ -259,7 +246,7 @@ def _scan_tail(document: Document, found: _Findings) -> None:
 
 def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Findings) -> None:
     if found.kind == "mail":
-        unpacked = unpack.unpack_mail(document, limits, parts)
+        unpacked = mail.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
             found.suggested_name = unpacked.suggested_name
     elif found.embedded:
@@ -267,7 +254,7 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
     elif found.media_type == media.TNEF:
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
-        unpacked = archive.unpack_zip(found.package, document, limits, parts)
+        unpacked = zip_layout.unpack_zip(found.package, document, limits, parts)
     else:
         return
     found.parts = unpacked.parts
@@ -280,9 +267,9 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
 
 
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
-    reading: read.Reading | None = None
+    reading: text.Reading | None = None
     if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
-        reading = read.Reading(read.normalise(found.words, limits), parts=len(found.parts))
+        reading = text.Reading(text.normalise(found.words, limits), parts=len(found.parts))
     elif found.media_type == "application/zip" and found.parts and not found.unreadable:
         # What is in it are documents of their own, and the archive what they came in, as a mail is.
         found.classification = Classification("correspondence", 0.95, None, ["container:archive"])
@@ -290,15 +277,15 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     elif found.unreadable:
         return  # what could not be judged is not read for clues either
     elif found.kind == "pdf":
-        reading = read.read_pdf(document, limits, found.embedded)
+        reading = text.read_pdf(document, limits, found.embedded)
     elif found.kind == "xml":
-        reading = read.read_xml(document.whole(limits), limits)
+        reading = text.read_xml(document.whole(limits), limits)
     elif found.kind in {"text", "html"}:
-        reading = read.read_text(document, limits)
+        reading = text.read_text(document, limits)
     elif found.package is not None and not media.is_workbook(found.media_type):
-        reading = read.read_package(found.package, limits)
+        reading = text.read_package(found.package, limits)
     elif media.is_workbook(found.media_type):
-        reading = read.read_sheets(document, limits, found.package)
+        reading = text.read_sheets(document, limits, found.package)
     if reading is None:
         return
     found.classification, facts = classify.classify(reading, found.media_type)

@@ -25,11 +25,12 @@ from typing import Final
 
 import structlog
 
-from gateway.inspect import classify, media, scan_pdf
+from gateway.inspect.classify import classify, media
 from gateway.inspect.document import MIB, Limits
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan import pdf
+from gateway.inspect.scan.yara import RuleSet
 from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, WorkerSettings, serve_one
-from gateway.jail.jail import JailLimits, probe_fences
+from gateway.process.sandbox import JailLimits, probe_fences
 
 _PAUSE_FIRST: Final = 0.1
 _PAUSE_MOST: Final = 10.0
@@ -150,7 +151,7 @@ def _preload() -> None:
     del olevba, rtfobj
     media.preload()
     classify.preload()
-    scan_pdf.limit_library()
+    pdf.limit_library()
 
 
 @contextlib.contextmanager

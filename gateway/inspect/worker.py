@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from gateway.errors import Disconnected, Refusal, WireError
-from gateway.floor import Floor
 from gateway.inspect import inspection
 from gateway.inspect.document import MIB, Document, Limits
-from gateway.inspect.scan_clamd import ClamdStream
-from gateway.inspect.scan_yara import RuleSet
-from gateway.jail.jail import JailError, JailLimits, enter_jail
+from gateway.inspect.scan.clamd import ClamdStream
+from gateway.inspect.scan.yara import RuleSet
+from gateway.process.free_space import Floor
+from gateway.process.sandbox import JailError, JailLimits, enter_jail
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     PATH_BYTES,

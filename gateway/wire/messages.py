@@ -60,7 +60,7 @@ class Writable(Message, frozen=True):
     with that many bytes of a finished file under a temporary name (see `Predecessor`). With `replaces`
     a whole document of that size has the name, and was not asked to be truncated. With `room` it may have
     that many plaintext bytes in all, and `too_large` is the sentence for whoever sends more. `floor` is the
-    free space in bytes that must stay on its file system while it is written (`gateway.floor`).
+    free space in bytes that must stay on its file system while it is written (`gateway.process.free_space`).
     """
 
     document_id: str

@@ -12,8 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from gateway.config import KeyringCopy
-from gateway.courier import s3_place
-from gateway.courier.places import open_place, read_secret
+from gateway.courier.places import s3 as s3_place
+from gateway.courier.places.open import open_place, read_secret
 from tests.support.sshd import MISSING, Sshd, free_port, ssh_key
 from vault.errors import PlaceError, PlaceMissing
 from vault.storage.places import MAX_PART, PIECE, DirectoryPlace
@@ -421,9 +421,9 @@ def test_a_place_goes_on_by_itself_when_its_server_is_back(tmp_path):
 def test_a_host_that_accepts_and_then_says_nothing_does_not_hold_the_courier(tmp_path, monkeypatch):
     import socket
 
-    from gateway.courier import sftp_place
+    from gateway.courier.places import sftp
 
-    monkeypatch.setattr(sftp_place, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(sftp, "CONNECT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", free_port())) as silent:
         port = silent.getsockname()[1]
         key = ssh_key(tmp_path / "key")

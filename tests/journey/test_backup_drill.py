@@ -21,7 +21,7 @@ from gateway.core.outbound.backup import amendments, key_search
 from gateway.core.outbound.backup import run as backup_run
 from gateway.core.outbound.backup import target as backup_place
 from gateway.core.steps import BACKUP_STEPS
-from gateway.courier.backup import beside
+from gateway.courier.transfers import beside
 from gateway.errors import Refusal
 from tests.support.house import House, run
 from vault.backup import format as backup_format

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from gateway.config import KeyringCopy
 from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import certificates, searches
-from gateway.courier.copies import deliver
+from gateway.courier.keyring_copies import deliver
 from gateway.errors import Refusal
 from tests.support.house import House, run
 from vault.catalogue.schema import clients, documents, wrappings

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import KeyringCopy
 from gateway.core.outbound.keyring_copies import ErrandDesk
-from gateway.courier import copies
+from gateway.courier import keyring_copies
 from gateway.errors import Refusal
 from gateway.wire.messages import Errand
 from tests.support.house import House, run
@@ -170,8 +170,8 @@ def test_an_older_copy_stays_until_the_new_one_was_read_back(tmp_path):
     (tmp_path / "acme.keyring").write_bytes(b"the older copy")
     errand = Errand(1, "disk", "acme", b"the newer copy", "store", known=False)
     with pytest.raises(PlaceError, match="expected the bytes just written"):
-        copies.deliver(errand, Corrupting(tmp_path))
+        keyring_copies.deliver(errand, Corrupting(tmp_path))
     assert (tmp_path / "acme.keyring").read_bytes() == b"the older copy"
     gone = Errand(2, "disk", "acme", None, "store", known=True)
-    copies.deliver(gone, DirectoryPlace(tmp_path))
+    keyring_copies.deliver(gone, DirectoryPlace(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["strongroom-copies.json"]

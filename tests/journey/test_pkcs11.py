@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from gateway import setup
-from gateway.cli import doctor
+from gateway.cli.commands import doctor
 from gateway.config import load
 from gateway.core.core import Core
 from gateway.core.disposal import searches
 from gateway.errors import ConfigurationError
+from gateway.install import create
 from tests.support import softhsm
 from tests.support.house import House, run
 from tests.unit.cli_here import Program
@@ -232,7 +232,7 @@ def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house, monk
 @pytest.fixture
 def quick_keys(monkeypatch):
     """An RSA host key takes seconds; these tests need none."""
-    monkeypatch.setattr(setup.ssh_keys, "new_host_keys", dict)
+    monkeypatch.setattr(create.ssh_keys, "new_host_keys", dict)
 
 
 @pytest.mark.usefixtures("quick_keys")
@@ -259,9 +259,9 @@ def test_an_installation_that_fails_leaves_nothing_on_the_token(tmp_path, where,
     def fail(*_, **__):
         raise ConfigurationError("late")
 
-    monkeypatch.setattr(setup, "create_durably", fail)
+    monkeypatch.setattr(create, "create_durably", fail)
     with pytest.raises(ConfigurationError, match="late"):
-        setup.create(tmp_path / "here", datetime.now(UTC), root_key=where)
+        create.create(tmp_path / "here", datetime.now(UTC), root_key=where)
     assert not pkcs11.exists(where)
     assert not (tmp_path / "here").exists()
 
@@ -280,7 +280,7 @@ def test_a_pin_in_the_address_is_refused_before_anything_is_made(tmp_path, where
 
 @pytest.mark.usefixtures("quick_keys")
 def test_the_doctor_says_that_a_token_does_not_answer(tmp_path, where):
-    path = setup.create(tmp_path / "here", datetime.now(UTC), root_key=where)
+    path = create.create(tmp_path / "here", datetime.now(UTC), root_key=where)
     text = path.read_text()
     for key, subject in (("root_key", "root key"), ("next_root_key", "next root key")):
         wrong = where.replace(softhsm.TOKEN, "unplugged")

@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gateway import demonstration, setup
+from gateway.install import create, demonstration
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -246,5 +246,5 @@ def free_ports(count: int) -> Sequence[int]:
 def _template() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="sr-t-", dir="/tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    setup.create(folder, datetime.now(UTC), demo=True)
+    create.create(folder, datetime.now(UTC), demo=True)
     return folder

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from moto.server import ThreadedMotoServer
 
-from gateway import setup
+from gateway.install import create
 from tests.support.core_process import CoreProcess
 from tests.support.wire import Admin, Door, inspect_one
 
@@ -66,7 +66,7 @@ def command(*arguments: str, expect: int = 0) -> Any:
 
 def installation(home: Path, target: str) -> Path:
     folder = home / "i"
-    setup.create(folder, datetime.now(UTC), demo=True)
+    create.create(folder, datetime.now(UTC), demo=True)
     config = folder / "config.toml"
     config.write_text(
         config.read_text() + f'\n[[backup.targets]]\nname = "away"\nevery_hours = 0\n{target}'

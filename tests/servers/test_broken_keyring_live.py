@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import demonstration
+from gateway.install import demonstration
 from tests.servers.gateway_process import environment, installation, running
 
 TELLING = re.compile(r"keyring|epoch|tag|administrator|vault|closed", re.IGNORECASE)

@@ -13,8 +13,8 @@ import pytest
 
 from gateway.inspect import inspection
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.scan_clamd import ClamdStream
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.clamd import ClamdStream
+from gateway.inspect.scan.yara import RuleSet
 from tests.servers import clamd_server as server
 
 pytestmark = pytest.mark.skipif(server.CLAMD is None, reason="clamd is not installed")

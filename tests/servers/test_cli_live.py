@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from gateway import demonstration
-from gateway.cli import documents
-from gateway.cli.connection import at_desk
-from gateway.cli.signing import person
+from gateway.cli.commands import documents
+from gateway.cli.support.connection import at_desk
+from gateway.cli.support.signing import person
 from gateway.config import load
 from gateway.errors import Refusal
+from gateway.install import demonstration
 from tests.servers.gateway_process import Gateway, Installation, environment, installation, running
 from tests.unit.cli_here import Program
 from tests.unit.test_cli_acts import replay

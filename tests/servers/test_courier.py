@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import setup
-from gateway.courier.copies import MARKER
+from gateway.courier.keyring_copies import MARKER
 from gateway.errors import Refusal
+from gateway.install import create
 from tests.support.core_process import CoreProcess
 from tests.support.sshd import MISSING, Sshd, ssh_key
 from tests.support.wire import Admin, Door, inspect_one, until
@@ -33,7 +33,7 @@ def place():
 def installation(place: Path, *sections: str | Path) -> Path:
     """An installation with copies: a folder, or the lines of a section."""
     folder = place / "i"
-    setup.create(folder, datetime.now(UTC), demo=True)
+    create.create(folder, datetime.now(UTC), demo=True)
     configure(folder, *sections)
     return folder
 
@@ -347,7 +347,7 @@ _DYING = """
 import os, signal, sys
 from pathlib import Path
 from gateway.config import KeyringCopy
-from gateway.courier.places import open_place
+from gateway.courier.places.open import open_place
 import msgspec
 place = open_place(msgspec.json.decode(sys.argv[1], type=KeyringCopy), Path)
 def pieces():

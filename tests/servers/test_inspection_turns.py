@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from gateway import demonstration
+from gateway.install import demonstration
 from tests.servers.gateway_process import installation, running
 
 pytestmark = pytest.mark.skipif(

@@ -10,7 +10,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from gateway.jail.jail import probe_fences
+from gateway.process.sandbox import probe_fences
 from tests.support.core_process import CoreProcess
 from tests.support.sftp import Gateway
 

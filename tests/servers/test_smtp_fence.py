@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.jail.jail import probe_fences
+from gateway.process.sandbox import probe_fences
 from tests.servers.test_smtp_door import CLIENT, SENDER, Door, running
 from tests.servers.test_smtp_real_core import MailGateway
 from tests.support.core_process import CoreProcess

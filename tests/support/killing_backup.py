@@ -10,7 +10,7 @@ from gateway import config
 from gateway.core import steps
 from gateway.core.core import Core
 from gateway.core.outbound.backup import run as backup_run
-from gateway.courier.backup import beside
+from gateway.courier.transfers import beside
 
 
 def kill_at(step: str, phase: str):

@@ -16,7 +16,7 @@ from typing import Self
 
 import paramiko
 
-from gateway import setup
+from gateway.install import create
 from gateway.wire.channel import Channel
 from gateway.wire.messages import Claim, Classification, Scan, Verdict
 from tests.support.core_process import CoreProcess
@@ -26,7 +26,7 @@ from tests.support.wire import Admin, inspect_one, until
 def make_template() -> Path:
     """An installation with the demo accounts, in a short path (unix sockets are limited to 108 bytes)."""
     folder = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp")) / "i"
-    setup.create(folder, datetime.now(UTC), demo=True)
+    create.create(folder, datetime.now(UTC), demo=True)
     return folder
 
 

@@ -19,7 +19,7 @@ from gateway.core.login import ssh_keys
 from gateway.core.login.accounts import login_statement
 from gateway.inspect import inspection
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 from gateway.inspect.worker import WireParts
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (

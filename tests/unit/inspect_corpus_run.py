@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gateway.inspect import inspection, pool
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.scan_yara import RuleSet
-from gateway.jail.jail import JailLimits, enter_jail
+from gateway.inspect.scan.yara import RuleSet
+from gateway.process.sandbox import JailLimits, enter_jail
 from tests.support.parts import Parts
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gateway.jail.jail import JailLimits, enter_jail
+from gateway.process.sandbox import JailLimits, enter_jail
 
 MIB = 1024 * 1024
 

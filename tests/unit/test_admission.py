@@ -18,7 +18,7 @@ from gateway.core.login.limits import (
     parse_hours,
     refusal,
 )
-from gateway.sources import parse_networks, source_of
+from gateway.process.sources import parse_networks, source_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

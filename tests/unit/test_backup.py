@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, insert, select
 from gateway.config import BackupSection, BackupTarget, Config, decode
 from gateway.core.outbound.backup.target import Listing
 from gateway.core.outbound.transfers import Carriage
-from gateway.courier.backup import PROBE, Places, perform
+from gateway.courier.transfers import PROBE, Places, perform
 from gateway.errors import ConfigurationError
 from gateway.wire.messages import Carry, CarryReport
 from vault.backup import amendments

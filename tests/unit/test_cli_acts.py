@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.cli import connection, ledger
-from gateway.cli.connection import Desk, at_desk
-from gateway.cli.signing import Person, person
+from gateway.cli.commands import ledger
+from gateway.cli.support import connection
+from gateway.cli.support.connection import Desk, at_desk
+from gateway.cli.support.signing import Person, person
 from gateway.config import load
 from gateway.core.admin.acts import NAMESPACE
 from gateway.errors import Disconnected, Refusal

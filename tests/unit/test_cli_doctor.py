@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from sqlalchemy import delete, insert
 
-from gateway.cli import doctor
+from gateway.cli.commands import doctor
 from gateway.config import load
 from gateway.core.clock import SETTING_MARK, Mark
 from tests.servers.gateway_process import installation

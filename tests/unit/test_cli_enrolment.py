@@ -8,7 +8,7 @@ import pyotp
 import pytest
 import segno
 
-from gateway.cli import enrolment
+from gateway.cli.support import enrolment
 
 URI = pyotp.TOTP(pyotp.random_base32()).provisioning_uri(
     name="accountant", issuer_name="Strongroom"

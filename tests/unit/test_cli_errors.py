@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import app, connection, oversight
+from gateway.cli import app
+from gateway.cli.commands import oversight
+from gateway.cli.support import connection
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
 from tests.servers.gateway_process import environment, installation
 from tests.unit.cli_here import Program

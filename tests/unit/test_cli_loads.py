@@ -31,7 +31,7 @@ PRINTING = {"fpdf", "fontTools", "pyhanko"}
         ("core", "gateway.core.main", PARSERS | PRINTING | {"paramiko", "aiosmtpd", "alembic"}),
         ("inspect", "gateway.inspect.pool", CORE | PRINTING | {"paramiko", "aiosmtpd"}),
         ("courier", "gateway.courier.main", CORE | PARSERS | PRINTING | {"paramiko", "obstore"}),
-        ("status", "gateway.cli.oversight", CORE | PARSERS | PRINTING | {"paramiko"}),
+        ("status", "gateway.cli.commands.oversight", CORE | PARSERS | PRINTING | {"paramiko"}),
     ],
 )
 def test_a_role_loads_nothing_of_the_others(role: str, module: str, absent: set[str]) -> None:

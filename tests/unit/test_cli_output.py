@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli import output
-from gateway.cli.output import Column
+from gateway.cli.support import output
+from gateway.cli.support.output import Column
 from gateway.errors import ConfigurationError
 
 NASTY = "a\x1b[2Jb\nc\u202egnp.exe\x9b31m\u200b"

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from gateway import demonstration, setup
 from gateway.config import load
 from gateway.errors import ConfigurationError
+from gateway.install import create, demonstration
 from tests.servers.gateway_process import installation
 from tests.unit.cli_here import Program
 from vault.crypto.sshsig import fingerprint, public_line
@@ -41,7 +41,7 @@ def quick_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """An RSA host key takes seconds; these tests need none."""
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    monkeypatch.setattr(setup.ssh_keys, "new_host_keys", lambda: {"ssh-host-ed25519": pem})
+    monkeypatch.setattr(create.ssh_keys, "new_host_keys", lambda: {"ssh-host-ed25519": pem})
 
 
 def listing(folder: Path) -> set[str]:
@@ -53,7 +53,7 @@ def test_a_new_installation_opens_with_its_root_key_and_is_its_owner_s_alone(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "deep" / "var"
-    assert setup.create(folder, NOW) == folder / "config.toml"
+    assert create.create(folder, NOW) == folder / "config.toml"
     assert {path.name for path in folder.iterdir()} == {"config.toml", "root.key", "vault", "run"}
     config = load(folder / "config.toml")
     Store.open(config.store_path, load_root_key(config.root_key)).close()
@@ -65,7 +65,7 @@ def test_a_new_installation_opens_with_its_root_key_and_is_its_owner_s_alone(
 @pytest.mark.usefixtures("quick_keys")
 def test_an_empty_folder_is_used_and_what_else_lies_in_one_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    setup.create(tmp_path, NOW)
+    create.create(tmp_path, NOW)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert (tmp_path / "config.toml").is_file()
 
@@ -126,9 +126,9 @@ def test_a_failure_at_any_step_leaves_nothing_behind(
     if step == "rename":
         monkeypatch.setattr(Path, "rename", rename)
     else:
-        monkeypatch.setattr(setup, step, full)
+        monkeypatch.setattr(create, step, full)
     with pytest.raises((StorageFull, ConfigurationError)):
-        setup.create(folder, NOW, demo=True)
+        create.create(folder, NOW, demo=True)
     assert listing(tmp_path) == before
 
 
@@ -201,11 +201,11 @@ def test_the_sample_message_has_crlf_lines_and_its_attachment() -> None:
 
 def test_the_demonstration_is_added_once_and_only_to_an_untouched_list_of_packs(made) -> None:
     with pytest.raises(ConfigurationError, match="expected no demonstration"):
-        setup.add_demo(made.folder, NOW)
+        create.add_demo(made.folder, NOW)
     with installation(lambda text: text.replace('"cn", "demo"', '"demo", "cn"')) as other:
         other.demo.rename(other.folder / "demo-away")
         with pytest.raises(ConfigurationError, match=r"retention\.packs"):
-            setup.add_demo(other.folder, NOW)
+            create.add_demo(other.folder, NOW)
         assert not other.demo.exists()
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from gateway.cli import signing
+from gateway.cli.support import signing
 from gateway.errors import ConfigurationError
 from vault.crypto import sshsig
 

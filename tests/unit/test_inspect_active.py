@@ -10,10 +10,12 @@ import zipfile
 import pikepdf
 import pytest
 
-from gateway.inspect import inspection, office_records, rich_text, scan_pdf, scan_yara
+from gateway.inspect import inspection
 from gateway.inspect.document import Document, Examination, Limits
-from gateway.inspect.office_markup import check
-from gateway.inspect.references import field_codes, formula_codes, place
+from gateway.inspect.scan import office_records, rich_text, yara
+from gateway.inspect.scan import pdf as scan_pdf
+from gateway.inspect.scan.office_markup import check
+from gateway.inspect.scan.references import field_codes, formula_codes, place
 from tests.support.parts import Parts
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -26,7 +28,7 @@ ODF = "urn:oasis:names:tc:opendocument:xmlns:"
 
 @pytest.fixture(scope="module")
 def rules():
-    return scan_yara.RuleSet.load()
+    return yara.RuleSet.load()
 
 
 def document(data, name="name", **more):

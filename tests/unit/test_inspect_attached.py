@@ -7,8 +7,9 @@ import io
 import pikepdf
 import pytest
 
-from gateway.inspect import inspection, scan_yara
+from gateway.inspect import inspection
 from gateway.inspect.document import Document, Limits
+from gateway.inspect.scan import yara
 from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 
@@ -27,7 +28,7 @@ N = pikepdf.Name
 
 @pytest.fixture(scope="module")
 def rules():
-    return scan_yara.RuleSet.load()
+    return yara.RuleSet.load()
 
 
 def inspect(data, rules, name="name", depth=0, **limits):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.inspect.scan_clamd import ClamdStream, interpret, signature_date
+from gateway.inspect.scan.clamd import ClamdStream, interpret, signature_date
 
 NOW = datetime(2025, 11, 20, tzinfo=UTC)
 VERSION = b"ClamAV 1.4.6/27800/Mon Nov 17 09:00:00 2025\0"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import classify, scan_xml, structure
+from gateway.inspect.classify import classify, invoices
+from gateway.inspect.classify.text import Reading, decode, normalise
 from gateway.inspect.document import Limits
-from gateway.inspect.read import Reading, decode, normalise
+from gateway.inspect.scan import xml
 
 SURE = classify.SURE
 
@@ -200,7 +201,7 @@ EINVOICE = """<?xml version="1.0" encoding="UTF-8"?><EInvoice><Header><EIid>2511
 
 
 def structured(text):
-    reading = Reading("", structure.read_tree(scan_xml.parse(text.encode())))
+    reading = Reading("", invoices.read_tree(xml.parse(text.encode())))
     return classify.classify(reading, "text/xml")
 
 
@@ -232,14 +233,14 @@ def test_a_structure_without_number_or_date_is_not_sure(number, day, sure):
 
 
 def test_a_root_of_the_same_name_in_another_namespace_is_no_invoice():
-    assert structure.read_tree(scan_xml.parse(b"<Invoice><ID>1</ID></Invoice>")) is None
+    assert invoices.read_tree(xml.parse(b"<Invoice><ID>1</ID></Invoice>")) is None
 
 
 def test_an_edifact_invoice_is_known_and_another_message_is_not():
     text = "UNA:+.? 'UNB+UNOC:3+1+2+260131:1200+1'UNH+1+INVOIC:D:96A:UN'BGM+380+RE-1+9'DTM+137:20260131:102'MOA+77:119.00'"
-    found = structure.read_edifact(text)
+    found = invoices.read_edifact(text)
     assert found.fields == {"invoice_number": "RE-1", "date": "20260131", "total": "119.00"}
-    assert structure.read_edifact(text.replace("INVOIC", "ORDERS")) is None
+    assert invoices.read_edifact(text.replace("INVOIC", "ORDERS")) is None
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16", "utf-16-le"])

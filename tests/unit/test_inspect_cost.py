@@ -13,12 +13,15 @@ import zlib
 
 import pytest
 
-from gateway.inspect import inspection, media, pool, read, scan_yara
+from gateway.inspect import inspection, pool
+from gateway.inspect.classify import media
+from gateway.inspect.classify import text as read
 from gateway.inspect.document import Document, Limits
+from gateway.inspect.scan import yara
 from gateway.inspect.worker import cpu_budget
 
 MIB = 1024 * 1024
-RULES = scan_yara.RuleSet.load()
+RULES = yara.RuleSet.load()
 
 
 class Parts:
@@ -398,7 +401,7 @@ def test_no_small_file_ends_a_worker_by_its_memory(make):
 def test_a_sheet_is_read_where_its_table_is_modest_and_not_where_it_is_not():
     def text(data):
         document = Document("d", io.BytesIO(data), len(data), "name")
-        found = inspection.archive.open_zip(document, Limits(), max_members=100)
+        found = inspection.zip_layout.open_zip(document, Limits(), max_members=100)
         return read.read_sheets(document, Limits(), found).text
 
     assert media.is_workbook("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet")
@@ -407,7 +410,7 @@ def test_a_sheet_is_read_where_its_table_is_modest_and_not_where_it_is_not():
 
 
 def test_the_extent_of_binary_sheets_is_told_from_their_records():
-    from gateway.inspect import extent
+    from gateway.inspect.classify import extent
 
     assert extent._binary(binary_sheet(9, 9)).modest()
     assert not extent._binary(binary_sheet(1_048_575, 16_383)).modest()

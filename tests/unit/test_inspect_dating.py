@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import classify, dates, inspection
+from gateway.inspect import inspection
+from gateway.inspect.classify import classify, dates
+from gateway.inspect.classify.text import Reading, normalise
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.read import Reading, normalise
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 from tests.vectors.cases import CASES
 
 SURE = classify.SURE

@@ -9,8 +9,11 @@ import zipfile
 import pikepdf
 import pytest
 
-from gateway.inspect import inspection, media, scan_office, scan_pdf, scan_xml, scan_yara
+from gateway.inspect import inspection
+from gateway.inspect.classify import media
 from gateway.inspect.document import Document, Limits, Unreadable
+from gateway.inspect.scan import office, xml, yara
+from gateway.inspect.scan import pdf as scan_pdf
 from tests.support.parts import Parts
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -18,7 +21,7 @@ EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!
 
 @pytest.fixture(scope="module")
 def rules():
-    return scan_yara.RuleSet.load()
+    return yara.RuleSet.load()
 
 
 def document(data, name="name", **more):
@@ -227,12 +230,12 @@ def test_what_an_office_package_carries_is_named(member, outcome, code, rules):
     ],
 )
 def test_formulas_that_start_programs_and_objects_in_text_are_suspect(text, outcome):
-    assert scan_office.scan_text(document(text), Limits()).scan().outcome == outcome
+    assert office.scan_text(document(text), Limits()).scan().outcome == outcome
 
 
 def test_a_broken_compound_file_is_never_clean():
-    broken = scan_office.OLE_MAGIC + b"\xff" * 600
-    assert scan_office.scan_compound(document(broken), Limits()).scan().outcome == "error"
+    broken = office.OLE_MAGIC + b"\xff" * 600
+    assert office.scan_compound(document(broken), Limits()).scan().outcome == "error"
 
 
 # ── XML ──────────────────────────────────────────────────────────────────────────────────────────
@@ -250,18 +253,18 @@ def test_a_broken_compound_file_is_never_clean():
 )
 def test_entities_and_document_types_are_never_resolved(text):
     with pytest.raises(Unreadable):
-        scan_xml.parse(text)
-    assert scan_xml.scan(document(text), Limits()).scan().outcome != "clean"
+        xml.parse(text)
+    assert xml.scan(document(text), Limits()).scan().outcome != "clean"
 
 
 def test_xml_nested_beyond_measure_is_refused_and_not_followed():
     with pytest.raises(Unreadable):
-        scan_xml.parse(b"<a>" * 100_000 + b"</a>" * 100_000)
+        xml.parse(b"<a>" * 100_000 + b"</a>" * 100_000)
 
 
 def test_an_error_about_xml_does_not_quote_it():
     with pytest.raises(Unreadable) as caught:
-        scan_xml.parse(b"<a>SECRET<b></a>")
+        xml.parse(b"<a>SECRET<b></a>")
     assert "SECRET" not in str(caught.value)
 
 
@@ -274,20 +277,18 @@ def test_scripts_in_drawings_are_suspect(text, rules):
 # ── pattern rules ────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("offset", [0, 1, 5000, scan_yara.WHOLE - 30, scan_yara.WHOLE + 1000])
+@pytest.mark.parametrize("offset", [0, 1, 5000, yara.WHOLE - 30, yara.WHOLE + 1000])
 def test_the_test_virus_is_found_wherever_it_lies_also_across_windows(offset, rules):
     data = bytes(offset) + EICAR + bytes(1000)
-    assert scan_yara.scan(document(data), rules).found == ["eicar_test_file"]
+    assert yara.scan(document(data), rules).found == ["eicar_test_file"]
 
 
 def test_a_program_is_one_at_the_start_of_a_file_and_not_at_the_start_of_a_window(rules):
     program = b"\x7fELF" + bytes(60)
-    assert scan_yara.scan(document(program), rules).found == ["executable_elf"]
-    start_of_second = scan_yara.WHOLE - scan_yara.OVERLAP
+    assert yara.scan(document(program), rules).found == ["executable_elf"]
+    start_of_second = yara.WHOLE - yara.OVERLAP
     assert (
-        scan_yara.scan(
-            document(bytes(start_of_second) + program + bytes(scan_yara.OVERLAP)), rules
-        ).found
+        yara.scan(document(bytes(start_of_second) + program + bytes(yara.OVERLAP)), rules).found
         == []
     )
 
@@ -304,15 +305,15 @@ def test_a_program_is_one_at_the_start_of_a_file_and_not_at_the_start_of_a_windo
     ],
 )
 def test_programs_and_droppers_are_found(data, rule, rules):
-    found = scan_yara.scan(document(data), rules).found
+    found = yara.scan(document(data), rules).found
     assert (rule in found) if rule else True
 
 
 def test_rules_of_the_operator_join_and_one_without_severity_means_found(tmp_path):
     (tmp_path / "own.yar").write_text('rule own { strings: $a = "forbidden" condition: $a }')
-    extended = scan_yara.RuleSet.load(tmp_path)
-    assert scan_yara.scan(document(b"forbidden"), extended).found == ["own"]
-    assert extended.version != scan_yara.RuleSet.load().version
+    extended = yara.RuleSet.load(tmp_path)
+    assert yara.scan(document(b"forbidden"), extended).found == ["own"]
+    assert extended.version != yara.RuleSet.load().version
 
 
 # ── the whole ────────────────────────────────────────────────────────────────────────────────────
@@ -390,5 +391,5 @@ def test_everything_that_came_by_mail_is_read_as_a_message():
 )
 def test_no_long_run_of_anything_makes_the_text_scanner_crawl(text):
     begun = time.process_time()
-    scan_office.scan_text(document(text), Limits())
+    office.scan_text(document(text), Limits())
     assert time.process_time() - begun < 10

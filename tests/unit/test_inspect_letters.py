@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.inspect import classify, inspection, letters
+from gateway.inspect import inspection
+from gateway.inspect.classify import classify, letters
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 from gateway.wire.messages import INVOICE_BY_LINK
 from tests.support.parts import Parts
 from tests.vectors.cases import CASES

@@ -7,10 +7,10 @@ import zipfile
 
 import pytest
 
-from gateway.inspect import litter
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.inspection import inspect
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
+from gateway.inspect.unpack import litter
 from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 

@@ -18,7 +18,7 @@ import pikepdf
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 from tests.unit import fake_inspect_core as fake
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import classify, inspection, numbers, read
+from gateway.inspect import inspection
+from gateway.inspect.classify import classify, numbers
+from gateway.inspect.classify import text as read
+from gateway.inspect.classify.text import Reading, normalise
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.read import Reading, normalise
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 
 SURE = classify.SURE
 INVOICE = "Invoice\nInvoice number: RE-4711\nInvoice date: 2024-12-31\nTotal due: 119.00"

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import classify, inspection, statements
+from gateway.inspect import inspection
+from gateway.inspect.classify import classify, statements
 from gateway.inspect.document import Document, Limits
-from gateway.inspect.scan_yara import RuleSet
+from gateway.inspect.scan.yara import RuleSet
 from tests.vectors.cases import CASES
 
 SURE = classify.SURE

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import inspection, media, scan_yara, tnef
+from gateway.inspect import inspection
+from gateway.inspect.classify import media
 from gateway.inspect.document import Document, Limits
+from gateway.inspect.scan import yara
+from gateway.inspect.unpack import tnef
 from tests.support.parts import Parts
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "15-winmail-and-rar-are-pdf"
@@ -61,9 +64,7 @@ def unpack(data, depth=0, **limits):
 def inspect(data, name="name", channel="sftp"):
     parts = Parts()
     document = Document("d", io.BytesIO(data), len(data), name, channel)
-    verdict = inspection.inspect(
-        document, Limits(), parts, rules=scan_yara.RuleSet.load(), clamd=None
-    )
+    verdict = inspection.inspect(document, Limits(), parts, rules=yara.RuleSet.load(), clamd=None)
     return verdict, parts.taken
 
 

@@ -16,8 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect import archive, media, unpack
+from gateway.inspect.classify import media
 from gateway.inspect.document import Document, Limits, Unreadable
+from gateway.inspect.unpack import mail as unpack
+from gateway.inspect.unpack import zip_layout
 from gateway.names import safe_name
 from tests.support.parts import Parts
 
@@ -411,13 +413,13 @@ def unzip(data, limits=None, depth=0, max_members=1000):
     limits = limits or Limits()
     parts = Parts()
     whole = document(data, depth=depth)
-    opened = archive.open_zip(whole, limits, max_members=max_members)
-    return archive.unpack_zip(opened, whole, limits, parts), parts.taken
+    opened = zip_layout.open_zip(whole, limits, max_members=max_members)
+    return zip_layout.unpack_zip(opened, whole, limits, parts), parts.taken
 
 
 def reason(data, limits=None, max_members=1000):
     with pytest.raises(Unreadable) as caught:
-        archive.open_zip(document(data), limits or Limits(), max_members=max_members)
+        zip_layout.open_zip(document(data), limits or Limits(), max_members=max_members)
     return caught.value.reason
 
 
@@ -648,7 +650,9 @@ def test_a_member_of_an_archive_keeps_its_maker_s_name(name, encoding):
     raw = name.encode(encoding)
     parts = Parts()
     source = document(zipped_as(raw))
-    archive.unpack_zip(archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts)
+    zip_layout.unpack_zip(
+        zip_layout.open_zip(source, Limits(), max_members=9), source, Limits(), parts
+    )
     assert parts.taken == [(name, b"%PDF")]
     assert parts.name_bytes == [raw]
 
@@ -660,7 +664,7 @@ def test_the_unicode_path_of_an_archive_goes_before_a_guess_where_it_belongs_to_
         extra = struct.pack("<HH", 0x7075, len(data)) + data
         parts = Parts()
         source = document(zipped_as(raw, extra=extra))
-        archive.unpack_zip(
-            archive.open_zip(source, Limits(), max_members=9), source, Limits(), parts
+        zip_layout.unpack_zip(
+            zip_layout.open_zip(source, Limits(), max_members=9), source, Limits(), parts
         )
         assert parts.taken == [(expected, b"%PDF")]

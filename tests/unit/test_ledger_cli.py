@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.cli.connection import at_desk
+from gateway.cli.support.connection import at_desk
 from gateway.config import load
 from tests.support.house import run
 from tests.support.tile_client import read_log

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.login import throttle as p
 from gateway.core.login.throttle import Penalties
-from gateway.sources import parse_networks
+from gateway.process.sources import parse_networks
 
 NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
 OFFICE, HOME = "192.0.2.1", "198.51.100.9"

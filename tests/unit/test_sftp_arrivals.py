@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from gateway.doors.sftp.arrivals import MAX_WAITING, MAX_WAITING_PER_SOURCE, Arrivals
-from gateway.sources import parse_networks
+from gateway.doors.sftp.pacing import MAX_WAITING, MAX_WAITING_PER_SOURCE, Arrivals
+from gateway.process.sources import parse_networks
 
 A, B = "192.0.2.1", "198.51.100.9"
 

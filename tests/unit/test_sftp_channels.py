@@ -9,8 +9,8 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 from gateway.doors.sftp import protocol as p
-from gateway.doors.sftp.channels import WINDOW, DoorChannel
-from gateway.doors.sftp.packets import ChannelData
+from gateway.doors.sftp.ssh.channels import WINDOW, DoorChannel
+from gateway.doors.sftp.ssh.packets import ChannelData
 from gateway.errors import Disconnected
 
 

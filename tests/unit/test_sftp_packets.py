@@ -13,8 +13,8 @@ from paramiko.message import Message
 from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
-from gateway.doors.sftp import packets
-from gateway.doors.sftp.packets import MAX_PACKET, ChannelData, DoorPacketizer
+from gateway.doors.sftp.ssh import packets
+from gateway.doors.sftp.ssh.packets import MAX_PACKET, ChannelData, DoorPacketizer
 
 KEY = AESGCM(bytes(range(16)))
 

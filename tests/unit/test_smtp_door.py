@@ -9,7 +9,7 @@ import struct
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from gateway.doors.smtp.connections import (
+from gateway.doors.smtp.admission import (
     GRACE,
     IDLE,
     MAX_PER_SOURCE,
@@ -19,7 +19,7 @@ from gateway.doors.smtp.connections import (
     origin_of,
     source_of,
 )
-from gateway.doors.smtp.conversation import Conversation, Terms
+from gateway.doors.smtp.connection import Conversation, Terms
 from gateway.doors.smtp.session import DoorSession
 
 OVERRIDDEN = {
@@ -226,7 +226,7 @@ def test_refusals_are_a_line_a_minute_with_their_number(monkeypatch):
             assert (event, why) == ("connections refused", "too many connections")
             counts.append(count)
 
-    monkeypatch.setattr("gateway.doors.smtp.connections.log", Log())
+    monkeypatch.setattr("gateway.doors.smtp.admission.log", Log())
     connections = full(Nobody(held=True))
     for second in range(100):
         connections.admit(Nobody(), place("b"), float(second))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.framing import DataStream
+from gateway.doors.smtp.data_stream import DataStream
 
 
 def cut(data, places):

@@ -159,7 +159,7 @@ def test_a_wrong_configuration_does_not_restart_for_ever():
 
 @pytest.mark.parametrize("role", ["inspect", "sftp", "smtp"])
 def test_a_role_whose_processes_fence_themselves_in_may_do_so(role):
-    """The jail of `gateway.jail.jail` fails, and the process with it, where capset is denied."""
+    """The jail of `gateway.process.sandbox` fails, and the process with it, where capset is denied."""
     filters = settings(UNITS / f"strongroom-{role}.service")["SystemCallFilter"]
     assert filters[1] == "~@privileged @resources"
     allowed = set(filters[2].split())

@@ -4,7 +4,7 @@ What it promises: one port, `Place`, that a folder, a host reached by SFTP and a
 contract suite runs against each), and the folder itself. A name at a place holds what was last put there,
 whole, or what it held before; never a part.
 
-What it leaves out: what is put there (always sealed already), the network (`gateway.courier.places`),
+What it leaves out: what is put there (always sealed already), the network (`gateway.courier.places.open`),
 retrying, and locks: there is one writer per name.
 
 Rules:

@@ -2,7 +2,7 @@
 
 Promises: what is handed out can be verified by whoever has the ledger's verifier key and nothing else. An
 older export or checkpoint that is brought along is held against the ledger first, and refused in one sentence
-if it is of another history. Leaves out: writing files (`gateway.cli.ledger`) and verifying offline.
+if it is of another history. Leaves out: writing files (`gateway.cli.commands.ledger`) and verifying offline.
 """
 
 from __future__ import annotations

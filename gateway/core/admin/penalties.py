@@ -12,7 +12,7 @@ import msgspec
 from gateway.core.admin.context import Context
 from gateway.core.core import Core, stamp
 from gateway.errors import Refusal
-from gateway.sources import source_of
+from gateway.process.sources import source_of
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):

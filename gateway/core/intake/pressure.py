@@ -6,7 +6,8 @@ ledger says of each that it had to (`why` = `no_room`). So no client can shut in
 never finished. A document that was acknowledged is never touched, nor an upload that is in someone's hands,
 nor one that may be renamed any moment (`RENAMING`).
 
-Leaves out: uploads under way, which stop at the floor by themselves (`gateway.floor`), and quotas.
+Leaves out: uploads under way, which stop at the floor by themselves (`gateway.process.free_space`), and
+quotas.
 """
 
 from __future__ import annotations

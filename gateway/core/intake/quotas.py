@@ -10,7 +10,8 @@ Refused is: where the size is known when a document is begun, there (`allow`); e
 and in the transaction that makes it durable, finally (`check`). Two uploads that begin at once may both be
 given the same room: whoever comes second is refused at the end, and nothing of it is kept.
 
-Leaves out: the least free space of the disk (`receive.begin` before, `gateway.floor` while bytes arrive).
+Leaves out: the least free space of the disk (`receive.begin` before, `gateway.process.free_space` while bytes
+arrive).
 """
 
 from __future__ import annotations

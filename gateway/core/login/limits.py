@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
 from gateway.config import Factors
-from gateway.sources import Network, parse_networks, within
+from gateway.process.sources import Network, parse_networks, within
 
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 DAY_MINUTES: Final = 24 * 60

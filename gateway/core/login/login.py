@@ -29,7 +29,7 @@ from gateway.core.login.accounts import Account, Proof
 from gateway.core.login.key_exchange import Exchanges
 from gateway.core.login.ssh_keys import HostKeyPair
 from gateway.errors import WireError
-from gateway.sources import source_of
+from gateway.process.sources import source_of
 from gateway.wire.messages import (
     AuthenticateCode,
     AuthenticateKey,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from gateway.core.core import log, stamp
-from gateway.sources import source_of
+from gateway.process.sources import source_of
 from gateway.wire.messages import Mismatch
 
 MOST: Final = 100  # sources and programs told apart; the one longest silent makes room

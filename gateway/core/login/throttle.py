@@ -33,7 +33,7 @@ from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Final, Literal
 
-from gateway.sources import Network, source_of, within
+from gateway.process.sources import Network, source_of, within
 
 Event = Literal["failed", "silent", "grace", "nonsense"]
 

@@ -20,7 +20,7 @@ from gateway.config import LoginSection
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.login.mismatches import Mismatches
 from gateway.core.login.throttle import STRANGER, Lane, Penalties, Source
-from gateway.sources import parse_networks, source_of
+from gateway.process.sources import parse_networks, source_of
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.catalogue.store import Transaction
 

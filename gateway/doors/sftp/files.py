@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 
 from gateway.doors.sftp.protocol import MAX_READ
 from gateway.errors import GatewayError, Refusal
-from gateway.floor import Floor
+from gateway.process.free_space import Floor
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Abandon,

@@ -31,15 +31,15 @@ from typing import Final, Literal
 import structlog
 from paramiko.ssh_exception import SSHException
 
-from gateway import service
 from gateway.config import Config, parse_listen
-from gateway.doors.sftp.arrivals import Arrival, Arrivals
-from gateway.doors.sftp.authentication import EXCHANGED, FAILED, PROVEN
-from gateway.doors.sftp.fence import missing_fences, raise_fence
+from gateway.doors.sftp.pacing import Arrival, Arrivals
+from gateway.doors.sftp.sandbox import missing_fences, raise_fence
 from gateway.doors.sftp.session import SftpSession
-from gateway.doors.sftp.transport import DoorServer, DoorTransport
+from gateway.doors.sftp.ssh.authentication import EXCHANGED, FAILED, PROVEN
+from gateway.doors.sftp.ssh.transport import DoorServer, DoorTransport
 from gateway.errors import ConfigurationError, GatewayError
-from gateway.sources import parse_networks
+from gateway.process import service
+from gateway.process.sources import parse_networks
 from gateway.wire.channel import Channel
 from gateway.wire.messages import Farewell, Greet, Greeting
 

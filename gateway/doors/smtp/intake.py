@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
-from gateway.floor import Floor
+from gateway.process.free_space import Floor
 from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import (
     Abandon,

@@ -21,15 +21,15 @@ from typing import Any, Final
 
 import structlog
 
-from gateway import service
 from gateway.config import Config, parse_listen
-from gateway.doors.smtp.connections import COMPLAINT, Connections
-from gateway.doors.smtp.conversation import Terms
-from gateway.doors.smtp.fence import raise_fence
+from gateway.doors.smtp.admission import COMPLAINT, Connections
+from gateway.doors.smtp.broker import READY, STOPPING, WELL, Usher, start
+from gateway.doors.smtp.connection import Terms
+from gateway.doors.smtp.sandbox import raise_fence
 from gateway.doors.smtp.session import DoorSession
-from gateway.doors.smtp.usher import READY, STOPPING, WELL, Usher, start
 from gateway.errors import ConfigurationError, Disconnected
-from gateway.jail.jail import forgo_rings
+from gateway.process import service
+from gateway.process.sandbox import forgo_rings
 
 BACKLOG: Final = 256
 STOP_PATIENCE: Final = 10.0

@@ -12,7 +12,7 @@ Rules:
 1. aiosmtpd finds its commands by name, so that a typo is silently ignored. Here the verbs are a literal
    table, and nothing of aiosmtpd's own commands can be reached.
 2. Commands end with CR LF and hold no other control character; for the end of a message see
-   `gateway.doors.smtp.framing`. Lines of a message may have any length (RFC 5321, section 4.5.3.1: limits
+   `gateway.doors.smtp.data_stream`. Lines of a message may have any length (RFC 5321, section 4.5.3.1: limits
    are to be avoided where possible); lines of commands may not.
 3. A message that can't be taken is still read to its end, into nothing, before it is refused: a reply in
    the middle of DATA would be lost.
@@ -27,8 +27,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.doors.smtp.connections import MIN_RATE
-from gateway.doors.smtp.conversation import (
+from gateway.doors.smtp.admission import MIN_RATE
+from gateway.doors.smtp.connection import (
     MAX_COMMAND,
     MAX_ENVELOPE_COMMAND,
     Conversation,
@@ -36,8 +36,8 @@ from gateway.doors.smtp.conversation import (
     Terms,
     log,
 )
+from gateway.doors.smtp.data_stream import DataStream
 from gateway.doors.smtp.envelope import Envelope, EnvelopeError, parse_mail, parse_recipient
-from gateway.doors.smtp.framing import DataStream
 from gateway.doors.smtp.intake import Incoming
 from gateway.errors import GatewayError, Refusal
 from vault.errors import StorageFull, VaultError

@@ -1,0 +1,314 @@
+"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke; and `recovery`.
+
+A password is asked for on the terminal (twice) or read as one line from standard input: never taken from
+an argument, which every user of the machine could read.
+"""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from gateway.cli.commands import recovery
+from gateway.cli.support import enrolment, output, signing
+from gateway.cli.support.connection import ask
+from gateway.cli.support.options import As, ConfigPath, Json, Key, SigningKey, new_group
+from gateway.cli.support.output import Column
+from gateway.errors import ConfigurationError
+
+group = new_group("Accounts: who may log in, as what, and for whom.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
+Client = Annotated[str, typer.Option("--client", metavar="SLUG", help="Which client.")]
+
+Expires = Annotated[
+    str | None,
+    typer.Option("--expires", metavar="DAY", help="Last day it may log in; `never` lifts it."),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--network", metavar="CIDR", help="Where it may come from; repeatable; `any` lifts it."
+    ),
+]
+Hours = Annotated[
+    str | None,
+    typer.Option(
+        "--hours",
+        metavar="HOURS",
+        help='When it may log in, as "Mon-Fri 08:00-19:00, Sat 09:00-12:00"; `any` lifts it.',
+    ),
+]
+
+_COLUMNS = (
+    Column("name", "NAME"),
+    Column("role", "ROLE"),
+    Column("state", "STATE"),
+    Column("client", "CLIENT"),
+    Column("clients", "MAY SEE"),
+    Column("password", "PASSWORD"),
+    Column("totp", "CODE"),
+    Column("keys", "KEYS"),
+    Column("expires_at", "EXPIRES", output.moment),
+    Column("networks", "FROM"),
+    Column("hours", "HOURS"),
+    Column("lacks", "CAN'T LOG IN WITHOUT"),
+)
+
+
+@group.command("add")
+def add(
+    name: Name,
+    role: Annotated[
+        Literal["client", "accountant", "officer", "archivist", "auditor", "admin"],
+        typer.Option("--role", help="What the account may do."),
+    ],
+    client: Annotated[
+        str, typer.Option("--client", metavar="SLUG", help="For the role client: whose it is.")
+    ] = "",
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="FILE", help="A public key (.pub) of it; repeatable."),
+    ] = None,
+    password: Annotated[
+        bool, typer.Option("--password", help="Ask for a password (or read a line of input).")
+    ] = False,
+    totp: Annotated[
+        bool, typer.Option("--totp", help="Enrol a one-time code; it is shown once, to be scanned.")
+    ] = False,
+    expires: Expires = None,
+    network: Networks = None,
+    hours: Hours = None,
+    config: ConfigPath = None,
+    as_name: As = "",
+    signing_key: SigningKey = None,
+    as_json: Json = False,
+) -> None:
+    """Add an account with at least one way to log in."""
+    arguments = {
+        "name": name,
+        "role": role,
+        "client": client,
+        "keys": [signing.public_key(path) for path in key or []],
+        "password": _new_password() if password else "",
+        "totp": totp,
+        **{key: value for key, value in _limits(expires, network, hours).items() if value},
+    }
+    data = ask(config, "account.add", arguments, signing.person(as_name, signing_key)).data
+    if as_json:
+        output.json_document(data)
+        return
+    output.say(f"Account {name} ({role}) added.")
+    if "totp_uri" in data:
+        enrolment.show(data["totp_uri"])
+    if data["lacks"]:
+        output.hint(
+            f"It can't log in over SFTP yet: its role takes {' and '.join(data['lacks'])}"
+            " (`strongroom account key`, `account password`, `account totp`)."
+        )
+
+
+@group.command("change")
+def change(
+    name: Name,
+    expires: Expires = None,
+    network: Networks = None,
+    hours: Hours = None,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Change when and from where an account may log in; its live sessions end."""
+    limits = _limits(expires, network, hours)
+    if not limits:
+        raise ConfigurationError(
+            "account change: expected --expires, --network or --hours, found none"
+        )
+    arguments = {"name": name, **limits}
+    data = ask(config, "account.change", arguments, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(
+        {
+            "account": data["name"],
+            "expires": output.moment(data["expires_at"]) if data["expires_at"] else "never",
+            "from": data["networks"] or "anywhere",
+            "hours": data["hours"] or "any",
+        }
+    )
+
+
+@group.command("totp")
+def totp(
+    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
+) -> None:
+    """Enrol a one-time code, or enrol it anew: the former one ends."""
+    data = ask(config, "account.totp", {"name": name}, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        enrolment.show(data["totp_uri"])
+
+
+@group.command("password")
+def password(
+    name: Name,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the password away.")] = False,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give an account another password (asked for, or a line of input); its live sessions end."""
+    arguments = {"name": name, "password": "" if remove else _new_password()}
+    if not remove and not arguments["password"]:
+        raise ConfigurationError("password: expected one, found an empty line")
+    data = ask(config, "account.password", arguments, signing.person(as_name, key)).data
+    output.outcome(
+        data, as_json, f"Account {name} has {'a new' if data['password'] else 'no'} password."
+    )
+
+
+@group.command("list")
+def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the accounts, their keys and what they may see."""
+    data = ask(config, "account.list").data
+    output.listing(data, as_json, _COLUMNS, "No accounts yet; `strongroom account add` adds one.")
+
+
+@group.command("disable")
+def disable(
+    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
+) -> None:
+    """Disable an account: no further login."""
+    data = ask(config, "account.disable", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} disabled.")
+
+
+@group.command("enable")
+def enable(
+    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
+) -> None:
+    """Enable a disabled account again; an officer's takes another officer's signature."""
+    data = ask(config, "account.enable", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} is active again.")
+
+
+@group.command("key")
+def change_key(
+    name: Name,
+    add_file: Annotated[
+        Path | None, typer.Option("--add", metavar="FILE", help="A public key (.pub) to add.")
+    ] = None,
+    remove: Annotated[
+        str, typer.Option("--remove", metavar="SHA256:…", help="The fingerprint to remove.")
+    ] = "",
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Add a public key to an account, or remove one."""
+    if (add_file is None) == (not remove):
+        raise ConfigurationError(
+            "account key: expected --add FILE or --remove SHA256:…, one of them"
+        )
+    arguments = {
+        "name": name,
+        "add": signing.public_key(add_file) if add_file is not None else "",
+        "remove": remove,
+    }
+    data = ask(config, "account.key", arguments, signing.person(as_name, key)).data
+    if as_json:
+        output.json_document(data)
+    else:
+        done = "removed from" if remove else "added to"
+        output.say(f"Key {output.plain(data['fingerprint'])} {done} {name}.")
+
+
+@group.command("rename")
+def rename(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", metavar="NAME", help="Its new name.")],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give an account another name to log in and sign with (an officer's: another officer signs)."""
+    arguments = {"name": name, "to": to}
+    data = ask(config, "account.rename", arguments, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} is now {data['name']}.")
+
+
+@group.command("vouch")
+def vouch(
+    name: Name,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Answer, as an officer, for whose hands an account's keys, password and code are in."""
+    data = ask(config, "account.vouch", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"You answer for account {name}.")
+
+
+@group.command("grant")
+def grant(
+    name: Name,
+    client: Client,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Let an accountant, archivist or officer see a client's documents."""
+    arguments = {"name": name, "client": client}
+    data = ask(config, "account.grant", arguments, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} may now see the documents of {client}.")
+
+
+@group.command("revoke")
+def revoke(
+    name: Name,
+    client: Client,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Take a grant back."""
+    arguments = {"name": name, "client": client}
+    data = ask(config, "account.revoke", arguments, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Account {name} may no longer see the documents of {client}.")
+
+
+def _limits(expires: str | None, networks: list[str] | None, hours: str | None) -> dict[str, Any]:
+    """What was said of limits; what lifts one is empty, what was not said is left out."""
+    found: dict[str, Any] = {}
+    if expires is not None:
+        found["expires"] = "" if expires == "never" else expires
+    if networks:
+        found["networks"] = [] if networks == ["any"] else networks
+    if hours is not None:
+        found["hours"] = "" if hours == "any" else hours
+    return found
+
+
+def _new_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\n")
+    first = getpass.getpass("New password: ")
+    if getpass.getpass("Once more: ") != first:
+        raise ConfigurationError("password: expected the same twice, found two different ones")
+    return first
+
+
+recovery.add_to(group)

@@ -1,0 +1,272 @@
+"""`strongroom backup`: run, list, verify, settle, restore.
+
+All but the last are acts of the core; where none runs they are done here, under the store's lock, and what
+has to be carried is carried by this process. A restore needs no store: it makes one, on a machine that has
+the root key and a copy of the keyrings, and ends with the configuration, which is what makes a folder an
+installation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from gateway.cli.support import output, signing, targets
+from gateway.cli.support.connection import ask
+from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support.output import Column
+from gateway.config import Config, LogSection, PlaceSection, load
+from gateway.errors import ConfigurationError
+from gateway.install import create
+from gateway.process import service
+from gateway.wire.messages import AdminAnswer
+from vault.backup import restore as vault_restore
+from vault.keys.root import PKCS11, load_root_key
+from vault.storage.durable import create_durably, make_directory
+from vault.storage.places import Place
+
+group = new_group("Backups: sealed, without any key; a restore needs root key and keyrings too.")
+
+_SCHEMES: Final = ("sftp://", "s3://")
+_TARGETS = (
+    Column("name", "TARGET"),
+    Column("made_at", "NEWEST", output.moment),
+    Column("verified_at", "VERIFIED", output.moment),
+    Column("overdue", "OVERDUE"),
+    Column("amendments_behind", "TO BE TOLD", right=True),
+    Column("failure", "LAST FAILURE"),
+)
+_BACKUPS = (
+    Column("id", "BACKUP"),
+    Column("target", "TARGET"),
+    Column("state", "STATE"),
+    Column("started_at", "BEGUN", output.moment),
+    Column("documents", "DOCUMENTS", right=True),
+    Column("blobs", "COPIED", right=True),
+    Column("bytes", "SIZE", output.size, right=True),
+    Column("verified_at", "VERIFIED", output.moment),
+    Column("failure", "FAILURE"),
+)
+_FINDINGS = (Column("subject", "SUBJECT"), Column("problem", "PROBLEM"))
+
+Target = Annotated[
+    str, typer.Argument(metavar="[TARGET]", help="A backup target's name; none for the only one.")
+]
+
+
+@group.command("run")
+def run(
+    target: Target = "",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="The place is new, or was emptied: begin it anew.")
+    ] = False,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Make a backup now; exit code 1 if something of the store is missing in it."""
+    answer = targets.act(load(config), "backup.run", {"target": target, "fresh": fresh})
+    _show(answer, as_json, {"bytes": output.size})
+
+
+@group.command("list")
+def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the targets and their backups, the newest last."""
+    data = targets.act(load(config), "backup.list", {}).data
+    if as_json:
+        output.json_document(data)
+        return
+    output.table(data["targets"], _TARGETS, "No backup target is configured: [[backup.targets]].")
+    output.say()
+    output.table(data["backups"], _BACKUPS, "No backup was made yet.")
+    for name in data["former"]:
+        output.say(
+            f"{name} is in use no more, but was never settled: `strongroom backup settle {name}`."
+        )
+
+
+@group.command("verify")
+def verify(
+    target: Target = "",
+    backup: Annotated[
+        str, typer.Option("--backup", metavar="ID", help="Which backup; the newest else.")
+    ] = "",
+    sample: Annotated[
+        str,
+        typer.Option("--sample", metavar="N%", help="Share of the documents to read back."),
+    ] = "",
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Prove that a backup can be restored; exit code 1 if anything is found."""
+    arguments: dict[str, Any] = {"target": target, "backup": backup}
+    if sample:
+        arguments["sample"] = _per_cent(sample)
+    answer = targets.act(load(config), "backup.verify", arguments)
+    _show(answer, as_json, {})
+
+
+@group.command("settle")
+def settle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The former place, as `backup list` names it.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State that nothing is left at a place that is in use no more (an officer's act)."""
+    data = ask(config, "backup.settle", {"name": name}, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Place {data['name']} settled: certificates list it no more.")
+
+
+@group.command("restore")
+def restore(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="PLACE", help="A folder, sftp://user@host/path, s3://bucket."
+        ),
+    ],
+    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="A new or empty folder.")],
+    keyrings: Annotated[
+        Path, typer.Option("--keyrings", metavar="DIR", help="A copy of the keyrings, whole.")
+    ],
+    root_key: Annotated[
+        str,
+        typer.Option(
+            "--root-key",
+            metavar="FILE|pkcs11:…",
+            help="The root key they are under, or its address.",
+        ),
+    ],
+    backup: Annotated[
+        str, typer.Option("--backup", metavar="ID", help="Which backup; the newest else.")
+    ] = "",
+    host_key: Annotated[
+        str, typer.Option("--host-key", metavar="LINE", help="sftp: the host's key, ssh-ed25519 ….")
+    ] = "",
+    login_key: Annotated[
+        str,
+        typer.Option("--login-key", metavar="FILE", help="sftp: the private key to log in with."),
+    ] = "",
+    credentials: Annotated[
+        str, typer.Option("--credentials", metavar="FILE", help="s3: file with the credentials.")
+    ] = "",
+    endpoint: Annotated[
+        str, typer.Option("--endpoint", metavar="URL", help="s3: another service's address.")
+    ] = "",
+    region: Annotated[str, typer.Option("--region", metavar="NAME", help="s3: the region.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an installation from a backup; the same command goes on after an interruption.
+
+    Exit code 1: it is made, and what could not be brought back is listed.
+    """
+    section = PlaceSection(
+        name="restore",
+        **_address(source),
+        host_key=host_key,
+        key=login_key,
+        credentials=credentials,
+        endpoint=endpoint,
+        region=region,
+    )
+    if fault := section.fault():
+        raise ConfigurationError(f"--from {source}: {fault}")
+    report = _restore(_opener(section), into, keyrings, root_key, backup)
+    data = {
+        "backup": report.backup,
+        "made_at": report.made_at,
+        "ledger_size": report.ledger_size,
+        "documents": report.documents,
+        "blobs": report.blobs,
+        "amendments": report.amendments,
+        "destroyed_since": report.destroyed,
+        "found": report.found,
+        "findings": [
+            {"subject": subject, "problem": problem} for subject, problem in report.problems
+        ],
+        "configuration": str(into / create.CONFIG),
+    }
+    _show(AdminAnswer(data, 1 if report.found else 0), as_json, {"made_at": output.moment})
+
+
+# ── what they share ──────────────────────────────────────────────────────────────────────────────
+
+
+def _show(answer: AdminAnswer, as_json: bool, show: dict[str, Any]) -> None:
+    data = answer.data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.details({key: data[key] for key in data if key != "findings"}, show)
+        if "findings" in data:
+            output.say()
+            output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
+    raise typer.Exit(answer.exit_code)
+
+
+def _per_cent(text: str) -> float:
+    try:
+        return float(text.removesuffix("%"))
+    except ValueError:
+        raise ConfigurationError(f"--sample: expected per cent, found {text!r}") from None
+
+
+def _address(source: str) -> dict[str, str]:
+    for scheme in _SCHEMES:
+        if source.startswith(scheme):
+            return {scheme.removesuffix("://"): source}
+    return {"directory": source}
+
+
+def _opener(section: PlaceSection) -> Callable[[], Place]:
+    from gateway.courier.places.open import open_place
+
+    return lambda: open_place(section, lambda path: Path(path).absolute())
+
+
+def _restore(
+    open_place: Callable[[], Place], into: Path, keyrings: Path, root_key: str, backup: str
+) -> vault_restore.Report:
+    """Build the store, then the installation around it; its configuration is the commit point."""
+    service.configure_logging(Config(log=LogSection(level="error")), "restore")
+    service.forbid_core_dumps()
+    folder, store = into.absolute(), into.absolute() / create.STORE
+    kept, where = {keyrings.absolute()}, root_key
+    if not root_key.startswith(PKCS11):
+        key = Path(root_key).absolute()
+        kept.add(key)
+        where = str(key)
+    _expect_free(folder, store, kept)
+    root = load_root_key(where)
+    if not folder.is_dir():
+        make_directory(folder)
+    report = vault_restore.restore(
+        open_place, store, keyrings.absolute(), root, datetime.now(UTC), backup
+    )
+    if not (folder / create.SOCKETS).exists():
+        make_directory(folder / create.SOCKETS)
+    if Path(where).is_relative_to(folder):
+        where = str(Path(where).relative_to(folder))
+    create_durably(folder / create.CONFIG, create.configuration(where).encode())
+    vault_restore.finish(store)
+    return report
+
+
+def _expect_free(folder: Path, store: Path, ours: set[Path]) -> None:
+    """Nothing is in the folder but what was named on the command line, or an unfinished restore."""
+    if (folder / create.CONFIG).exists():
+        raise ConfigurationError(f"{folder}: expected no installation, found {create.CONFIG}")
+    if not folder.exists() or vault_restore.is_unfinished(store):
+        return
+    left = [path.name for path in folder.iterdir() if path not in ours and path != store]
+    if left:
+        raise ConfigurationError(
+            f"{folder}: expected an empty folder, found {', '.join(sorted(left))[:200]}"
+        )

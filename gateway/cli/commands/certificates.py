@@ -1,0 +1,244 @@
+"""`strongroom certificate`: list, show, verify, keys, schema.
+
+Verification is offline: the file and the ledger's keys are enough. Where the keys come from decides what a
+verification is worth, so it is always said: given with `--vkey`, taken from the store here, or taken from
+the certificate itself, and then it only shows that the file agrees with itself. Of several files, one that
+follows another is compared with it.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+from msgspec import UNSET
+
+from gateway.cli.support import output
+from gateway.cli.support.connection import ask, at_desk
+from gateway.cli.support.options import ConfigPath, Json, VerifierKeys, new_group
+from gateway.cli.support.output import Column
+from gateway.config import load
+from gateway.errors import GatewayError
+from vault.certificate.model import (
+    MAX_CERTIFICATE,
+    Body,
+    Certificate,
+    json_schema,
+    parse_certificate,
+)
+from vault.certificate.pdf.words import enrolled
+from vault.certificate.verify import VerificationReport, verify_certificate
+from vault.errors import VaultError
+
+group = new_group("Certificates of destruction.")
+
+_VKEY_LIMIT: Final = 4096
+OWN_WORD: Final = "the certificate itself: the key is the file's own word"
+
+_COLUMNS = (
+    Column("id", "CERTIFICATE"),
+    Column("batch", "BATCH"),
+    Column("client", "CLIENT"),
+    Column("level", "LEVEL"),
+    Column("issued_at", "ISSUED", output.moment),
+)
+
+
+@group.command("list")
+def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List the certificates."""
+    data = ask(config, "certificate.list").data
+    output.listing(data, as_json, _COLUMNS, "No certificates.")
+
+
+@group.command("show")
+def show(
+    certificate: Annotated[str, typer.Argument(metavar="ID", help="The certificate's id.")],
+    pdf: Annotated[
+        Path | None, typer.Option("--pdf", metavar="FILE", help="Write its print to a new file.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the certificate to a new file."),
+    ] = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Show a certificate, or write it (and its print) to files."""
+    data = ask(config, "certificate.show", {"id": certificate}).data
+    if to is not None:
+        output.write_new(to, data["json"].encode())
+    if pdf is not None:
+        output.write_new(pdf, base64.b64decode(data["pdf"]))
+    if as_json:
+        output.json_document(data)
+        return
+    _show(parse_certificate(data["json"].encode()), data["vkey"])
+    for path in (to, pdf):
+        if path is not None:
+            output.say(f"Written: {path}")
+
+
+def _show(certificate: Certificate, vkey: str) -> None:
+    body = certificate.body
+    destroyed = sum(item.result == "destroyed" for item in body.outcomes)
+    output.details(
+        {
+            "certificate": body.certificate_id,
+            "client": body.client,
+            "batch": body.batch_id,
+            "follows": body.follows,
+            "issued_at": body.issued_at.isoformat(),
+            "destroyed": f"{destroyed} of {len(body.register)} documents",
+            "claim": f"{body.claim.level}: {body.claim.sentence.en}",
+            "": body.claim.sentence.zh,
+            "approved_by": [
+                f"{item.account} ({item.role}) {item.signed_at:%Y-%m-%d %H:%M}Z {item.fingerprint}, "
+                f"{enrolled(item.account, item.enrolment, UTC).en}"
+                for item in body.approvals
+            ],
+            "executed_by": f"{body.executor.account} ({body.executor.role})",
+            "witnessed_by": [f"{item.account} ({item.role})" for item in body.witnesses],
+            **_recovery(body),
+            "checks": [f"{item.result}: {item.name}" for item in body.checks],
+            "copies": [f"{item.state}: {item.kind} at {item.place}" for item in body.copies],
+            "media": [
+                f"{item.medium} {item.serial}: {item.method}, {item.performed_on}, "
+                f"stated by {item.account}"
+                for item in body.sanitisations
+            ],
+            "ledger": f"{certificate.ledger.origin}, key {vkey}",
+        },
+        {"issued_at": output.moment},
+    )
+
+
+def _recovery(body: Body) -> dict[str, str]:
+    recovery = body.unreviewed_recovery
+    if recovery is UNSET:
+        return {}
+    return {
+        "quorum": f"RESTORED BY RECOVERY since {recovery.since:%Y-%m-%d}, not yet reviewed:"
+        f" {', '.join(recovery.accounts)}"
+    }
+
+
+@group.command("keys")
+def keys(
+    signer: Annotated[
+        Path | None,
+        typer.Option("--signer", metavar="FILE", help="Write what to trust the prints by (PEM)."),
+    ] = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Show what others verify certificates with: the ledger's keys, and who signs the prints."""
+    data = ask(config, "certificate.keys").data
+    if signer is not None:
+        if not data["signer"]:
+            raise GatewayError("signing certificate: expected one, found no print made yet")
+        output.write_new(signer, data["signer"].encode())
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(
+        {
+            "ledger_keys": data["vkeys"],
+            "signer_sha256": data["fingerprint"] or "none yet: it is made with the first print",
+        }
+    )
+    if signer is not None:
+        output.say(f"Written: {signer}")
+
+
+@group.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a certificate file."""
+    output.say(json_schema().decode().rstrip())
+
+
+@group.command("verify")
+def verify(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
+    vkey: VerifierKeys = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
+    known, source = trusted_keys(vkey or [], config)
+    given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
+    by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
+    results = []
+    for path, data in given.items():
+        follows = _body_of(data, "follows")
+        report = verify_certificate(
+            data,
+            _own_key(data) if known is None else known,
+            earlier=by_id.get(follows) if follows else None,
+        )
+        results.append({"file": str(path), "key_source": source, **msgspec.to_builtins(report)})
+        if not as_json:
+            _print_report(path, report, source)
+    if as_json:
+        output.json_document(results)
+    if not all(result["passed"] for result in results):
+        raise typer.Exit(1)
+
+
+def _print_report(path: Path, report: VerificationReport, source: str) -> None:
+    output.heading(f"{output.plain(path)}")
+    output.say(f"Ledger key from {source}")
+    for step in report.steps:
+        mark = "pass" if step.passed else "FAIL"
+        output.say(f"  {step.number}. {mark}  {step.name}: {output.plain(step.detail)}")
+    if not report.passed:
+        output.say("NOT VERIFIED")
+    elif source == OWN_WORD:
+        output.say(
+            "Consistent, but only with itself: compare the key with one you know, or use --vkey."
+        )
+    else:
+        output.say("Verified.")
+
+
+def trusted_keys(given: list[str], config: Path | None) -> tuple[tuple[str, ...] | None, str]:
+    """The ledger's keys that are not the certificate's own, or None, and where they are from.
+
+    Without `--vkey` and `--config`, an installation that can't be asked is as good as none.
+    """
+    if given:
+        found: list[str] = []
+        for each in given:
+            path = Path(each)
+            text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
+            found.extend(line.strip() for line in text.splitlines() if line.strip())
+        files = [each for each in given if Path(each).is_file()]
+        return tuple(found), ", ".join(files) or "--vkey"
+    try:
+        with at_desk(load(config)) as desk:
+            data: dict[str, Any] = desk.act("certificate.keys", {}).data
+    except (GatewayError, VaultError):
+        if config is not None:
+            raise
+        return None, OWN_WORD
+    return tuple(str(each) for each in data["vkeys"]), "the store of this installation"
+
+
+def _own_key(data: bytes) -> str:
+    try:
+        return parse_certificate(data).ledger.vkey
+    except VaultError:
+        return ""  # step 1 will say why
+
+
+def _body_of(data: bytes, field: str) -> str | None:
+    """One identifier of a certificate's body, or None where step 1 will say why."""
+    try:
+        found: str | None = getattr(parse_certificate(data).body, field)
+    except VaultError:
+        return None
+    return found

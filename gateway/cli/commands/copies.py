@@ -1,0 +1,148 @@
+"""`strongroom keys copies` and `keys settle`: where copies of keyrings are, and what became of old ones."""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from gateway.cli.support import output, signing
+from gateway.cli.support.connection import ask, connect, expect_owner
+from gateway.cli.support.options import As, ConfigPath, Json, Key
+from gateway.cli.support.output import Column
+from gateway.config import Config, load
+from gateway.errors import ConfigurationError
+from gateway.process import service
+
+_HOUSE: Final = "house"
+_PLACES = (
+    Column("name", "NAME"),
+    Column("state", "STATE"),
+    Column("delivered_at", "LAST SEEN", output.moment),
+    Column("waiting", "WAITING", right=True),
+    Column("behind_since", "BEHIND SINCE", output.moment),
+    Column("failure", "WHY"),
+    Column("place", "PLACE"),
+)
+
+
+def list_copies(config: ConfigPath = None, as_json: Json = False) -> None:
+    """List every place that holds or held copies of the keyrings, and what is behind, since when and why."""
+    data = ask(config, "keys.copies").data
+    output.listing(data, as_json, _PLACES, "No copies are registered ([[keyring.copies]]).")
+
+
+def settle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The place, as `keys copies` names it.")
+    ],
+    statement: Annotated[
+        str, typer.Option("--statement", help="What became of the copies there, and how you know.")
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """State that nothing is left at a place that was taken out of the configuration (an officer's act)."""
+    arguments = {"name": name, "statement": statement}
+    data = ask(config, "keys.settle", arguments, signing.person(as_name, key)).data
+    output.outcome(
+        data,
+        as_json,
+        f"Place {data['name']} settled: certificates list it as destroyed from now on.",
+    )
+
+
+def restore(
+    client: Annotated[
+        str, typer.Argument(metavar="CLIENT", help="The client's short name, or `house`.")
+    ],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="A copy of its keyring, fetched from a place that `check` names.",
+        ),
+    ],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back a keyring that does not open from a registered copy: a client's, or the house's.
+
+    The house's comes back while no core runs, by the store's owner: `keys restore house house.keyring`.
+    """
+    content = file.read_bytes()
+    if client == _HOUSE and _is_houses(load(config), content):
+        _restore_house(load(config), content, as_json)
+        return
+    arguments = {"client": client, "content": base64.b64encode(content).decode()}
+    data = ask(config, "keys.restore", arguments, signing.person(as_name, key)).data
+    output.outcome(
+        data,
+        as_json,
+        f"The keyring of {data['client']} opens again (epoch {data['epoch']},"
+        f" {data['groups']} groups); its copies follow.",
+    )
+
+
+def _is_houses(config: Config, content: bytes) -> bool:
+    """Whether that is meant, and not a client of this name; a file that is no keyring is said to be none."""
+    from vault.errors import IntegrityError
+    from vault.keys.keyring import sealed_epoch
+
+    try:
+        sealed_epoch(content, _HOUSE)
+    except IntegrityError:
+        channel = connect(config)
+        if channel is not None:
+            channel.close()
+            return False
+    return True
+
+
+def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
+    """Without that keyring no core can start, so nobody else is asked."""
+    channel = connect(config)
+    if channel is not None:
+        channel.close()
+        raise ConfigurationError(
+            "keyring house: expected no core running, found one; it has that keyring open"
+        )
+    from gateway.core.core import load_roots
+    from vault.backup import house_keyring
+
+    expect_owner(config)
+    service.forbid_core_dumps()
+    root, following = load_roots(config)
+    keyring = house_keyring.restore(
+        config.store_path,
+        root,
+        content,
+        datetime.now(UTC),
+        f"console:{os.getuid()}",
+        [copy.name for copy in config.keyring.copies],
+        following,
+    )
+    data = {"client": _HOUSE, "epoch": keyring.epoch, "groups": 0}
+    output.outcome(
+        data,
+        as_json,
+        f"The keyring of the house opens again (epoch {keyring.epoch}), and the store with it; its copies"
+        " follow when the core runs.",
+    )
+
+
+def add_to(keys: typer.Typer) -> None:
+    """Give the group `keys` these commands."""
+    keys.command("copies")(list_copies)
+    keys.command("restore")(restore)
+    keys.command("settle")(settle)

@@ -1,0 +1,290 @@
+"""`strongroom document` and `strongroom hold`.
+
+`document export` receives the sealed file and its key from the core and opens it here: the plain bytes
+exist nowhere but in the file that was asked for, which is made new and readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.support import output, signing, targets
+from gateway.cli.support.connection import Desk, ask, at_desk
+from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support.output import Column
+from gateway.config import load
+from gateway.errors import GatewayError, WireError
+from vault.crypto.sealed import SealedReader, document_context
+
+group = new_group("Documents: what was received and what became of it.")
+holds = new_group("Holds: what must not be destroyed, whatever the rules say.")
+
+Document = Annotated[
+    str,
+    typer.Argument(metavar="DOC", help="A document's id, or six or more of its last characters."),
+]
+RecordClass = Annotated[str, typer.Option("--class", metavar="CLASS", help="A record class.")]
+Year = Annotated[int, typer.Option("--year", metavar="YYYY", help="A fiscal year.")]
+
+_PAGE = 1000
+_READ = 1 << 20
+_COLUMNS = (
+    Column("id", "ID"),
+    Column("client", "CLIENT"),
+    Column("state", "STATE"),
+    Column("record_class", "CLASS"),
+    Column("fiscal_year", "YEAR"),
+    Column("received_at", "RECEIVED", output.moment),
+    Column("eligible_at", "MAY GO", output.moment),
+    Column("size", "SIZE", output.size, right=True),
+    Column("name", "NAME"),
+)
+_RESTORED = (
+    Column("id", "ID"),
+    Column("outcome", "OUTCOME"),
+    Column("detail", "FOUND IN ITS PLACE, OR WHY NOT"),
+)
+_HOLD_COLUMNS = (
+    Column("id", "ID"),
+    Column("client", "CLIENT"),
+    Column("document", "DOCUMENT"),
+    Column("placed_at", "PLACED", output.moment),
+    Column("placed_by", "BY"),
+    Column("released_at", "RELEASED", output.moment),
+    Column("reason", "REASON"),
+)
+
+
+@group.command("list")
+def list_some(
+    client: Annotated[str, typer.Option("--client", metavar="SLUG", help="Of this client.")] = "",
+    state: Annotated[str, typer.Option("--state", help="In this state (FILED, REVIEW, …).")] = "",
+    record_class: RecordClass = "",
+    year: Year = 0,
+    after: Annotated[
+        str,
+        typer.Option(
+            "--after", metavar="DOC", help="Only those received after this one (a whole id)."
+        ),
+    ] = "",
+    limit: Annotated[
+        int, typer.Option("--limit", min=0, help="At most so many; 0 for all there are.")
+    ] = 0,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """List documents in order of arrival."""
+    filters = {"client": client, "state": state, "record_class": record_class, "fiscal_year": year}
+    with at_desk(load(config)) as desk:
+        rows = _all_pages(desk, filters, after, limit)
+    output.listing(rows, as_json, _COLUMNS, "No documents.")
+
+
+def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
+    """Page by page, so that a long list is whole and no message too large."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        wanted = min(_PAGE, limit - len(rows)) if limit else _PAGE
+        page = desk.act("document.list", {**filters, "after": after, "limit": wanted}).data
+        rows += page
+        if len(page) < wanted or len(rows) == limit:
+            return rows
+        after = page[-1]["id"]
+
+
+@group.command("show")
+def show(document: Document, config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show everything known about one document."""
+    data = ask(config, "document.show", {"document": document}).data
+    if as_json:
+        output.json_document(data)
+        return
+    moments = ("received_at", "eligible_at", "state_since", "next_attempt_at", "destroyed_at")
+    output.details(data, {**dict.fromkeys(moments, output.moment), "size": output.size})
+
+
+@group.command("release")
+def release(
+    document: Document,
+    record_class: RecordClass = "",
+    year: Year = 0,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Release a quarantined document, or one that could not be checked (two officers sign the same)."""
+    arguments = {"document": document, "record_class": record_class, "fiscal_year": year}
+    data = ask(config, "document.release", arguments, signing.person(as_name, key)).data
+    _say_state(data, as_json)
+
+
+@group.command("reject")
+def reject(
+    document: Document,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Reject a document in review: it goes into quarantine (an officer's act)."""
+    person = signing.person(as_name, key)
+    _say_state(ask(config, "document.reject", {"document": document}, person).data, as_json)
+
+
+@group.command("reclassify")
+def reclassify(
+    document: Document,
+    record_class: RecordClass,
+    year: Year,
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Classify a document, or change its class (an accountant's or officer's act)."""
+    arguments = {"document": document, "record_class": record_class, "fiscal_year": year}
+    data = ask(config, "document.reclassify", arguments, signing.person(as_name, key)).data
+    _say_state(data, as_json)
+
+
+def _say_state(data: dict[str, Any], as_json: bool) -> None:
+    output.outcome(
+        data,
+        as_json,
+        f"Document {data['id']} stays as it is until another officer signs the same within seven days."
+        if data.get("waiting")
+        else f"Document {data['id']} is now {data['state']}.",
+    )
+
+
+@group.command("restore")
+def restore(
+    which: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOC...", help="Documents: ids, or six or more of their last characters."
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Option("--from", metavar="TARGET", help="A backup target; none for the only one."),
+    ] = "",
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Bring back documents whose stored file is missing or damaged from a backup.
+
+    A stored file that is whole is left alone. Exit code 1 if one of them was not brought back.
+    """
+    arguments = {"documents": which, "target": source}
+    answer = targets.act(load(config), "document.restore", arguments, signing.person(as_name, key))
+    if as_json:
+        output.json_document(answer.data)
+    else:
+        output.table(answer.data["documents"], _RESTORED, "Nothing to bring back.")
+    raise typer.Exit(answer.exit_code)
+
+
+@group.command("export")
+def export(
+    document: Document,
+    to: Annotated[Path, typer.Option("--output", metavar="FILE", help="A new file for its bytes.")],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Write a document's original bytes to a new file (an accountant's or officer's act)."""
+    with at_desk(load(config)) as desk:
+        opened, descriptor = desk.open(
+            "document.export", {"document": document}, signing.person(as_name, key)
+        )
+    try:
+        if opened.key is None or opened.document_id is None:
+            raise WireError("document export: expected a sealed document, found plain bytes")
+        # Opening proves key, document and length; each read proves the bytes it gives.
+        reader = SealedReader(descriptor, opened.key, document_context(opened.document_id))
+        if reader.size != opened.size:
+            raise GatewayError(
+                f"document {opened.document_id}: expected {opened.size} bytes, found {reader.size}"
+            )
+        digest = hashlib.sha256()
+        output.write_pieces(to, _pieces(reader, digest), 0o600)
+    finally:
+        os.close(descriptor)
+    data = {
+        "id": opened.document_id,
+        "output": str(to),
+        "size": opened.size,
+        "sha256": digest.hexdigest(),
+    }
+    output.outcome(
+        data, as_json, f"Document {opened.document_id}: {opened.size} bytes written to {to}."
+    )
+
+
+def _pieces(reader: SealedReader, digest: Any) -> Iterator[bytes]:
+    offset = 0
+    while piece := reader.read_at(offset, _READ):
+        digest.update(piece)
+        offset += len(piece)
+        yield piece
+
+
+@holds.command("place")
+def place(
+    reason: Annotated[str, typer.Option("--reason", help="Why (kept sealed).")],
+    document: Annotated[
+        str, typer.Option("--document", metavar="DOC", help="Hold this document.")
+    ] = "",
+    client: Annotated[
+        str, typer.Option("--client", metavar="SLUG", help="Hold all of this client.")
+    ] = "",
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Place a hold: destruction stops at once."""
+    arguments = {"reason": reason, "document": document, "client": client}
+    data = ask(config, "hold.place", arguments, signing.person(as_name, key)).data
+    output.outcome(data, as_json, f"Hold {data['id']} placed.")
+
+
+@holds.command("release")
+def release_hold(
+    hold: Annotated[str, typer.Argument(metavar="ID", help="The hold's id.")],
+    config: ConfigPath = None,
+    as_name: As = "",
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Release a hold (two officers sign the same)."""
+    data = ask(config, "hold.release", {"hold": hold}, signing.person(as_name, key)).data
+    output.outcome(
+        data,
+        as_json,
+        f"Hold {data['id']} stays until another officer signs the same within seven days."
+        if data["waiting"]
+        else f"Hold {data['id']} released.",
+    )
+
+
+@holds.command("list")
+def list_holds(
+    released: Annotated[bool, typer.Option("--released", help="Also those released.")] = False,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """List the holds in force."""
+    data = ask(config, "hold.list", {"released": released}).data
+    output.listing(data, as_json, _HOLD_COLUMNS, "No holds.")

@@ -1,0 +1,266 @@
+"""`strongroom status` and `check`: what is there, and whether it is whole."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.support import output, signing
+from gateway.cli.support.connection import ask
+from gateway.cli.support.options import As, ConfigPath, Json, Key
+from gateway.cli.support.output import Column
+
+_SHOWN = 10
+_FINDINGS = (
+    Column("subject", "SUBJECT"),
+    Column("problem", "PROBLEM"),
+    Column("action", "WHAT TO DO"),
+)
+
+
+def status(config: ConfigPath = None, as_json: Json = False) -> None:
+    """Show in one screen what is there, what waits, and what is behind."""
+    data = ask(config, "status").data
+    if as_json:
+        output.json_document(data)
+        return
+    output.details(
+        {
+            "gateway": "serving" if data["serving"] else "not running (the store is at rest)",
+            "documents": _counts(data["documents"]),
+            "waiting": _counts(data["waiting"]),
+            "in_review": data["documents"].get("REVIEW", 0),
+            "disposal_batches": _counts(data["batches"]),
+            "holds": data["holds"],
+            "access_requests": data["access_requests"],
+            "clients": data["clients"],
+            "antivirus": _antivirus(data["clamd"]),
+            "backups": _backups(data["backups"]),
+            "fixity": _fixity(data["fixity"]),
+            "keys_of_officers": _enrolments(data["enrolments"]),
+            "quorum_of_officers": _quorum(data["quorum"]),
+            "waits_for_a_second_officer": _seconds(data["second_signatures"]),
+            "last_check": _last_check(data["check"]),
+            "keyrings": _keyrings(data["keyrings_broken"]),
+            "key_copies_behind": data["copies_behind"],
+            "catalogue": _catalogue(data["changed_at_rest"]),
+            "ledger": _ledger(data["ledger"]),
+            "ledger_published": _published(data["ledger"]["places"]),
+            "penalised": _penalised(data["penalised"]),
+            "could_not_connect": _mismatched(data["mismatches"]),
+            "free_space": output.size(data["free_bytes"]),
+            "clock": _clock(data["clock"]),
+            "now": output.moment(data["now"]),
+        }
+    )
+
+
+def _catalogue(changed: str | None) -> str:
+    if changed is None:
+        return "as it was closed last"
+    return f"CHANGED WHILE IT WAS CLOSED: {changed}; `strongroom check` says what to do"
+
+
+def _ledger(state: dict[str, Any]) -> str:
+    if state["fault"]:
+        return f"NOT WHOLE: {state['fault'].removeprefix('ledger: ')}"
+    return f"{state['entries']} entries, {state['origin']}"
+
+
+def _keyrings(broken: list[dict[str, str]]) -> list[str]:
+    """A line for each client whose keyring did not open when it was needed."""
+    return [
+        f"that of {each['client']} DOES NOT OPEN: {each['problem']}; `strongroom check` says what to do"
+        for each in broken
+    ] or ["all that were needed opened"]
+
+
+def _clock(state: dict[str, Any]) -> str:
+    if not state["believed"]:
+        return f"NOT BELIEVED, nothing is ended or removed: {state['reason']}"
+    if state["moved_hours"] is not None:
+        return (
+            f"believed; it went {state['moved_hours']} hours further than the machine while stopped"
+        )
+    return "believed"
+
+
+def _enrolments(keys: list[dict[str, Any]]) -> list[str]:
+    """A line for each key of an officer that does not count yet, so that the others can object."""
+    return [
+        f"{each['name']} {each['fingerprint']} by {' and '.join(each['enrolled_by'])}: "
+        + (
+            f"counts from {output.moment(each['counts_from'])}"
+            if each["counts_from"]
+            else "a second officer has yet to sign"
+        )
+        for each in keys
+    ] or ["all count"]
+
+
+def _quorum(quorum: dict[str, Any]) -> list[str]:
+    """How many officers can sign, and a line for each recovery that runs or waits for its review."""
+    lost = quorum["lost"] and "; the quorum is LOST: `strongroom account recover`"
+    return [f"{quorum['can_sign']} can sign{lost or ''}"] + [
+        f"RECOVERY of {each['name']} {each['fingerprint']} by {each['begun_by']}, begun"
+        f" {output.moment(each['begun_at'])}: "
+        + (
+            f"counts since {output.moment(each['counts_from'])}, not reviewed yet"
+            if each["counts"]
+            else f"counts from {output.moment(each['counts_from'])} unless an officer objects"
+        )
+        for each in quorum["recoveries"]
+    ]
+
+
+def _last_check(last: dict[str, Any] | None) -> str:
+    if last is None:
+        return "none yet: `strongroom check`"
+    if not last["findings"]:
+        return f"{output.moment(last['at'])}, everything as it should be"
+    return (
+        f"{output.moment(last['at'])}, {last['findings']} FINDINGS:"
+        f" {', '.join(last['subjects'][:3])}; `strongroom check` shows them"
+    )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _backups(state: dict[str, Any]) -> list[str]:
+    """A line for each target, and one for a restore."""
+    lines = []
+    for target in state["targets"]:
+        made = output.moment(target["made_at"]) if target["made_at"] else "none yet"
+        notes = [f"{target['name']}: {made}"]
+        if target["overdue"]:
+            notes.append("OVERDUE")
+        notes += [
+            f"{each['id']} is FROM THE FUTURE ({output.moment(each['started_at'])})"
+            for each in target["from_the_future"]
+        ]
+        if target["failure"]:
+            notes.append(f"last run failed: {target['failure']}")
+        if target["amendments_behind"]:
+            notes.append(f"{target['amendments_behind']} amendments behind since"
+                         f" {output.moment(target['behind_since'])}")  # fmt: skip
+        lines.append(", ".join(notes))
+    if state["restored_at_size"] is not None:
+        lines.append(
+            f"this store was restored from a backup of {state['restored_at_size']} entries"
+        )
+    return lines or ["none configured"]
+
+
+def _published(places: list[dict[str, Any]]) -> list[str]:
+    """A line for each place of the ledger."""
+    lines = []
+    for place in places:
+        done = place["delivered_at"]
+        notes = [
+            f"{place['name']}: {place['size']} entries {output.moment(done)}"
+            if done
+            else f"{place['name']}: nothing yet"
+        ]
+        if place["alarmed_at"]:
+            notes.append(
+                f"ALARM since {output.moment(place['alarmed_at'])}: it holds another history"
+            )
+        elif place["behind_since"]:
+            notes.append(f"BEHIND since {output.moment(place['behind_since'])}")
+        if place["failure"]:
+            notes.append(place["failure"])
+        lines.append(", ".join(notes))
+    return lines or ["nowhere: add [[ledger.places]], so that a rewritten history shows"]
+
+
+def _penalised(sources: list[dict[str, Any]]) -> list[str]:
+    """A line for each source that logins fail from, the longest first."""
+    lines = [
+        f"{each['source']}: {_counts(each['events'])}, until {output.moment(each['until'])}"
+        for each in sources[:_SHOWN]
+    ]
+    if len(sources) > _SHOWN:
+        lines.append(f"and {len(sources) - _SHOWN} more: `strongroom penalty list`")
+    return lines or ["nobody"]
+
+
+def _seconds(acts: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{each['act'].replace('.', ' ')} {each['subject']}{_said(each)}: signed by {each['signed_by']}"
+        f" {output.moment(each['signed_at'])}, until {output.moment(each['until'])}"
+        for each in acts
+    ] or ["nothing"]
+
+
+def _said(act: dict[str, Any]) -> str:
+    """What else the first officer has signed, as the second has to."""
+    more = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in act["arguments"].items()
+        if value and str(value).upper() != act["subject"]
+    ]
+    return f" ({', '.join(more)})" if more else ""
+
+
+def _mismatched(programs: list[dict[str, Any]]) -> list[str]:
+    """A line for each program that has no algorithm in common with the SFTP door."""
+    lines = [
+        f"{each['source']} ({each['program'] or 'unnamed'}): no common {each['lacking']},"
+        f" {each['count']} times, last {output.moment(each['last_at'])}"
+        for each in programs[:_SHOWN]
+    ]
+    if len(programs) > _SHOWN:
+        lines.append(f"and {len(programs) - _SHOWN} more: `strongroom doctor`")
+    return lines or ["nobody"]
+
+
+def _fixity(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "nothing read yet"
+    found = run["findings"]
+    return (
+        f"{run['documents']} documents ({output.size(run['bytes'])}) read"
+        f" {output.moment(run['at'])}, "
+        + ("all as received" if not found else f"{len(found)} FINDINGS: run `strongroom check`")
+    )
+
+
+def _antivirus(clamd: dict[str, Any]) -> str:
+    policy = str(clamd["policy"])
+    if policy == "off":
+        return "clamd off by configuration"
+    if clamd["adopted_at"]:
+        return f"clamd {policy}, in use since {output.moment(clamd['adopted_at'])}"
+    return f"clamd {policy}, not seen yet"
+
+
+def check(
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Also decrypt and re-hash every document.")
+    ] = False,
+    acknowledge: Annotated[
+        bool,
+        typer.Option(
+            "--acknowledge",
+            help="Answer, as an officer, for a change of the catalogue's file while it was closed.",
+        ),
+    ] = False,
+    as_name: As = "",
+    key: Key = None,
+    config: ConfigPath = None,
+    as_json: Json = False,
+) -> None:
+    """Check every invariant of the store; exit code 1 if anything is found."""
+    arguments = {"read_data": read_data, "acknowledge": acknowledge}
+    answer = ask(config, "check", arguments, signing.person(as_name, key))
+    data = answer.data
+    if as_json:
+        output.json_document(data)
+    else:
+        output.details({name: value for name, value in data.items() if name != "findings"})
+        output.say()
+        output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
+    raise typer.Exit(answer.exit_code)

@@ -1,0 +1,147 @@
+"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`; and `init`.
+
+Each role is imported when it is asked for, so that a door never loads the core, nor the core a parser.
+`STRONGROOM_SUPERVISED` (set by `strongroom run`) ties a role's life to its supervisor's.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.support import output
+from gateway.cli.support.options import ConfigPath, Json
+from gateway.config import Config, load
+from gateway.errors import ConfigurationError
+from gateway.install import tour
+from gateway.process import service
+from vault.errors import KeyUnavailable
+
+
+def _start(config_path: Path | None) -> Config:
+    config = load(config_path)
+    if os.environ.get("STRONGROOM_SUPERVISED"):
+        service.die_with_parent()
+        if os.environ["STRONGROOM_SUPERVISED"] != str(os.getppid()):
+            raise typer.Exit(0)  # it died before we asked to be told
+    return config
+
+
+def run(config: ConfigPath = None) -> None:
+    """Run everything in the foreground until Ctrl-C or SIGTERM."""
+    from gateway.process.supervisor import Supervisor
+
+    loaded = load(config)
+
+    def on_ready() -> None:
+        output.say(
+            f"Strongroom serves: SFTP on {loaded.sftp.listen}, e-mail on {loaded.smtp.listen}"
+            f" for {loaded.smtp.domain}. Ctrl-C stops it."
+        )
+        for line in tour.lines(loaded):
+            output.say(line)
+        output.write_text("")  # through a pipe, too, it should be seen now
+
+    raise typer.Exit(Supervisor(loaded.source.absolute(), output.error).run(on_ready))
+
+
+def core(config: ConfigPath = None) -> None:
+    """Run the core: keys, catalogue, ledger, jobs."""
+    from gateway.core import main
+
+    try:
+        main.run(_start(config))
+    except KeyUnavailable as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def sftp(config: ConfigPath = None) -> None:
+    """Run the SFTP door."""
+    from gateway.doors.sftp import listener
+
+    listener.run(_start(config))
+
+
+def smtp(config: ConfigPath = None) -> None:
+    """Run the e-mail door."""
+    from gateway.doors.smtp import main
+
+    main.run(_start(config))
+
+
+def inspect(config: ConfigPath = None) -> None:
+    """Run the inspectors."""
+    from gateway.inspect import pool
+
+    loaded = _start(config)
+    section = loaded.inspect
+    service.configure_logging(loaded, "inspect")
+    service.forbid_core_dumps()
+    pool.run(
+        pool.InspectSettings(
+            socket=loaded.socket("inspect"),
+            workers=section.workers,
+            memory_limit=section.memory_limit,
+            cpu_seconds=section.cpu_seconds,
+            wall_seconds=section.wall_seconds,
+            max_expand_bytes=section.max_expanded_size,
+            max_parts=section.max_parts,
+            max_depth=section.max_depth,
+            yara_rules=loaded.resolve(section.yara_rules) if section.yara_rules else None,
+            # 0 stands for signatures of any age.
+            clamd_max_signature_age_days=section.clamd_max_signature_age_days or None,
+            ready=service.ready,
+        )
+    )
+
+
+def courier(config: ConfigPath = None) -> None:
+    """Run the courier: sealed copies to other places."""
+    from gateway.courier import main
+
+    main.run(_start(config))
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder without an installation.")
+    ],
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="With a demonstration client, accounts, keys and samples."),
+    ] = False,
+    root_key: Annotated[
+        str,
+        typer.Option(
+            "--root-key",
+            metavar="pkcs11:…",
+            help="Make the root key on a token (RFC 7512); else it is a file in DIR.",
+        ),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Make an installation: configuration, root key, empty vault."""
+    from gateway.install import create, demonstration
+
+    path = create.create(folder, datetime.now(UTC), demo=demo, root_key=root_key)
+    data = {
+        "configuration": str(path),
+        "root_key": root_key or str(folder / create.ROOT_KEY),
+        "store": str(folder / create.STORE),
+        "demonstration": str(folder / demonstration.FOLDER) if demo else None,
+    }
+    if as_json:
+        output.json_document(data)
+        return
+    output.details({name: value for name, value in data.items() if value is not None})
+    output.say()
+    output.say(
+        "The root key is on the token: if that is lost, nothing in the store can be read."
+        if root_key
+        else "Copy the root key to a safe place now: without it nothing in the store can be read."
+    )
+    output.say(f"Next: {tour.program()} run -c {tour.shown(path)}")

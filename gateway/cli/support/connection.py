@@ -1,0 +1,178 @@
+"""Talking to the core: over its admin socket, or, where no core runs, through the same desk in this process.
+
+Promises: an act gives the same answer either way. Without a core the store is opened under its own lock,
+so a core that is just starting is never raced, and only by the user who owns it, so that no file of the
+store changes hands. Leaves out: what is done with the answer.
+
+Rules: nobody listening means no core; anything else (no permission, say) is an error and never a reason to
+open the store. A signed act asks for the connection's challenge first (`gateway.core.admin.acts`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+
+from gateway.cli.support.signing import Person
+from gateway.config import Config, LogSection, load
+from gateway.errors import ConfigurationError, Disconnected, WireError
+from gateway.wire.channel import Channel
+from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer, Readable
+from vault.errors import KeyUnavailable
+
+if TYPE_CHECKING:
+    from gateway.core.core import Core
+
+_NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
+_Call: TypeAlias = Callable[[Challenge | AdminCall], tuple[Any, list[int]]]
+Beside: TypeAlias = Callable[["Core", Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+"""How an act is run where no core runs: with what else has to go on beside it in this process."""
+
+
+class Desk:
+    """The admin desk, wherever it is. One at a time; use it within `at_desk`."""
+
+    def __init__(self, call: _Call) -> None:
+        self._call = call
+
+    def act(
+        self, act: str, arguments: dict[str, Any] | None = None, person: Person | None = None
+    ) -> AdminAnswer:
+        """Perform an act.
+
+        Args:
+            act, arguments: as `gateway.core.admin.acts.ACTS` has them.
+            person: who signs it; None: the operating system's user.
+
+        Raises:
+            Refusal: it is refused. Disconnected, WireError: the core went away.
+        """
+        reply, descriptors = self._send(act, arguments or {}, person)
+        _close(descriptors)
+        if not isinstance(reply, AdminAnswer):
+            raise WireError(f"act {act}: expected an answer, found {type(reply).__name__}")
+        return reply
+
+    def open(
+        self, act: str, arguments: dict[str, Any], person: Person | None
+    ) -> tuple[Readable, int]:
+        """Perform an act that opens a document; the descriptor is the caller's (raises as `act`)."""
+        reply, descriptors = self._send(act, arguments, person)
+        if not isinstance(reply, Readable) or len(descriptors) != 1:
+            _close(descriptors)
+            raise WireError(f"act {act}: expected an open document, found {type(reply).__name__}")
+        return reply, descriptors[0]
+
+    def _send(
+        self, act: str, arguments: dict[str, Any], person: Person | None
+    ) -> tuple[Any, list[int]]:
+        if person is None:
+            return self._call(AdminCall(act, arguments))
+        from gateway.core.admin.acts import NAMESPACE, act_statement
+
+        challenge, _ = self._call(Challenge())
+        if not isinstance(challenge, ChallengeAnswer):
+            raise WireError(f"act {act}: expected a challenge, found {type(challenge).__name__}")
+        statement = act_statement(act, arguments, person.name, challenge.nonce)
+        signature = person.sign(statement, NAMESPACE)
+        return self._call(AdminCall(act, arguments, person.name, statement, signature))
+
+
+def ask(
+    config_path: Path | None,
+    act: str,
+    arguments: dict[str, Any] | None = None,
+    person: Person | None = None,
+) -> AdminAnswer:
+    """Perform one act of the installation that a configuration names.
+
+    Raises:
+        ConfigurationError, VaultError: the installation can't be used. Refusal: as `Desk.act`.
+    """
+    with at_desk(load(config_path)) as desk:
+        return desk.act(act, arguments, person)
+
+
+@contextmanager
+def at_desk(config: Config, beside: Beside | None = None) -> Iterator[Desk]:
+    """A desk for some acts (raises as `ask`)."""
+    channel = connect(config)
+    if channel is not None:
+        try:
+            yield Desk(channel.call)
+        finally:
+            channel.close()
+        return
+    with _own_core(config, beside) as call:
+        yield Desk(call)
+
+
+def connect(config: Config) -> Channel | None:
+    """A connection to the core; None if none runs (raises Disconnected for anything else)."""
+    try:
+        return Channel.connect(config.socket("admin"))
+    except Disconnected as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NOBODY:
+            return None
+        raise
+
+
+def expect_owner(config: Config) -> None:
+    """Only the store's owner opens it here, so that no file changes hands (raises ConfigurationError)."""
+    catalogue = config.store_path / "catalogue.sqlite3"
+    if catalogue.is_file() and catalogue.stat().st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{config.store_path}: expected to be opened by its owner (user"
+            f" {catalogue.stat().st_uid}), found user {os.geteuid()}; start the core, or become that user"
+        )
+
+
+@contextmanager
+def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
+    """The desk in this process, under the store's lock."""
+    from gateway.core.admin.acts import AdminSession
+    from gateway.core.core import Core
+    from gateway.core.outbound import keyring_copies
+    from gateway.process import service
+
+    expect_owner(config)
+    # The core's events are for its log; here only what goes wrong is worth a line.
+    service.configure_logging(
+        msgspec.structs.replace(config, log=LogSection(level="error")), "strongroom"
+    )
+    service.forbid_core_dumps()
+    try:
+        core = Core.open(config)
+    except KeyUnavailable as error:
+        raise ConfigurationError(str(error)) from error
+    try:
+        keyring_copies.prepare(core)
+        with asyncio.Runner() as runner:
+            session = AdminSession(core, None)
+            session.attach((os.getpid(), os.getuid(), os.getgid()))
+
+            def call(request: Challenge | AdminCall) -> tuple[Any, list[int]]:
+                handling = session.handle(request)
+                reply, descriptor = runner.run(
+                    handling if beside is None else beside(core, handling)
+                )
+                if isinstance(reply, AdminAnswer):
+                    # As over the socket: plain data, whatever the act returned.
+                    reply = msgspec.msgpack.decode(msgspec.msgpack.encode(reply), type=AdminAnswer)
+                return reply, [] if descriptor is None else [descriptor]
+
+            yield call
+    finally:
+        core.close()
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,43 @@
+"""Showing a one-time code's secret to whoever enrols it: a QR code in the terminal, and its URI.
+
+Drawn in half blocks, two rows of modules a line, with the quiet zone of four modules that ISO/IEC 18004
+asks for. On a terminal the colours are set, so that it is dark on light whatever the ground; elsewhere it is
+not drawn, as nothing could scan it. The secret is in it: nothing of it goes to a log or a file.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import segno
+
+from gateway.cli.support import output
+
+_BLACK_ON_WHITE: Final = "\x1b[30;107m"
+_PLAIN: Final = "\x1b[0m"
+_HALVES: Final = {(0, 0): " ", (1, 0): "▀", (0, 1): "▄", (1, 1): "█"}
+QUIET: Final = 4  # modules around the symbol
+
+
+def show(uri: str) -> None:
+    """Show an `otpauth:` URI, as a QR code too where it is a terminal that shows it."""
+    output.say("Enrol this one-time code now; it is not shown again:")
+    if sys.stdout.isatty():
+        output.say()
+        for line in drawn(uri):
+            output.say(f"{_BLACK_ON_WHITE}{line}{_PLAIN}")
+        output.say()
+    output.say(uri)
+
+
+def drawn(text: str) -> list[str]:
+    """A QR code as lines of half blocks, a character for two modules one above the other; 1 is dark."""
+    code = segno.make_qr(text, error="m", boost_error=False)
+    rows = [[int(bool(module)) for module in row] for row in code.matrix_iter(border=QUIET)]
+    if len(rows) % 2:
+        rows.append([0] * len(rows[0]))
+    return [
+        "".join(_HALVES[pair] for pair in zip(upper, lower, strict=True))
+        for upper, lower in zip(rows[::2], rows[1::2], strict=True)
+    ]

@@ -1,0 +1,33 @@
+"""Acts for which something is carried: to and from backup targets.
+
+A courier of the running gateway carries; where no core runs, the act is done here, under the store's lock,
+and this process carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from gateway.cli.support.connection import at_desk
+from gateway.cli.support.signing import Person
+from gateway.config import Config
+from gateway.wire.messages import AdminAnswer
+
+if TYPE_CHECKING:
+    from gateway.core.core import Core
+
+
+def act(
+    config: Config, name: str, arguments: dict[str, Any], person: Person | None = None
+) -> AdminAnswer:
+    """Perform such an act (raises as `gateway.cli.support.connection.ask`)."""
+
+    # Imported when it is needed: the courier brings the clients of network places with it.
+    def beside(core: Core, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        from gateway.courier import transfers as hands
+
+        return hands.beside(core.carriage, config, work)
+
+    with at_desk(config, beside) as desk:
+        return desk.act(name, arguments, person)

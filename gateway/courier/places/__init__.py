@@ -1,0 +1,5 @@
+"""Places that things are carried to: S3 and SFTP, behind the port `vault.storage.places`.
+
+Here: one module a protocol, and `open`, which picks. Not here: a folder of this machine
+(`vault.storage.places`).
+"""

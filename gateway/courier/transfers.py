@@ -1,0 +1,237 @@
+"""The courier's hands for backups and the ledger: one carry at a time, from a descriptor to a place or back.
+
+Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
+is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
+courier has no key. A place that fails or
+misses a name is reported in those words; nothing is retried here.
+
+Runs as threads beside the courier's errands (`serve`), each with a connection and places of its own, so that
+a long backup never delays a keyring's copy; or in the process of the command line where no core
+runs (`beside`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from gateway.config import Config, PlaceSection
+from gateway.courier.places.open import open_place
+from gateway.errors import ConfigurationError, Disconnected, GatewayError
+from gateway.wire.channel import Channel
+from gateway.wire.messages import Carry, CarryReport, ClaimCarry
+from vault.errors import PlaceError, PlaceMissing, VaultError
+from vault.storage.durable import write_all
+from vault.storage.places import Place
+
+T = TypeVar("T")
+
+HANDS: Final = 6  # carries at once: four for a backup, and what must not wait for it
+PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
+RECONNECT_SECONDS: Final = 1.0
+_PIECE: Final = 1024 * 1024
+_LINES: Final = 1000
+
+log = structlog.get_logger("courier")
+
+
+class Places:
+    """Backup targets and the ledger's places, opened when first used. Belongs to one thread."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._sections: dict[str, PlaceSection] = {
+            **{target.name: target for target in config.backup.targets},
+            **{place.target: place for place in config.ledger.places},
+        }
+        self._open: dict[str, Place] = {}
+
+    def __getitem__(self, target: str) -> Place:
+        """Raises PlaceError: no such target is configured, or its section is wrong."""
+        place = self._open.get(target)
+        if place is None:
+            section = self._sections.get(target)
+            if section is None:
+                raise PlaceError(f"target {target}: expected one of the configuration, found none")
+            try:
+                place = open_place(section, self._config.resolve)
+            except ConfigurationError as error:
+                raise PlaceError(str(error)) from error
+            self._open[target] = place
+        return place
+
+    def drop(self, target: str) -> None:
+        """Let go of a place that failed: the next use connects anew."""
+        place = self._open.pop(target, None)
+        if place is not None:
+            with contextlib.suppress(VaultError):
+                place.close()
+
+    def close(self) -> None:
+        for target in list(self._open):
+            self.drop(target)
+
+
+def perform(carry: Carry, descriptor: int | None, places: Places) -> CarryReport:
+    """Do one carry; every failure is in the report. The descriptor stays the caller's.
+
+    Its position follows what has been done: that is how the core sees that a long carry moves.
+    """
+    try:
+        return _do(carry, descriptor, places[carry.target])
+    except PlaceMissing as error:
+        return CarryReport(carry.carry_id, "missing", detail=str(error)[:300])
+    except VaultError as error:
+        places.drop(carry.target)
+        return CarryReport(carry.carry_id, "failed", detail=str(error)[:300])
+    except OSError as error:
+        return CarryReport(
+            carry.carry_id, "failed", detail=f"{carry.name}: expected to be carried, found {error}"
+        )
+
+
+def _do(carry: Carry, descriptor: int | None, place: Place) -> CarryReport:
+    if carry.verb == "remove":
+        place.remove(carry.name)
+        return CarryReport(carry.carry_id, "done")
+    if descriptor is None:
+        raise VaultError(f"carry {carry.verb}: expected a descriptor beside it, found none")
+    digest = hashlib.sha256()
+    size = 0
+    match carry.verb:
+        case "put":
+
+            def pieces() -> Iterator[bytes]:
+                nonlocal size
+                while piece := os.pread(descriptor, _PIECE, size):
+                    digest.update(piece)
+                    size += len(piece)
+                    os.lseek(descriptor, size, os.SEEK_SET)
+                    yield piece
+
+            place.put(carry.name, pieces())
+        case "get":
+            for piece in place.get(carry.name):
+                digest.update(piece)
+                size = write_all(descriptor, [piece], size, carry.name)
+        case "probe":
+            size = _probe(place.get(carry.name), descriptor, digest.update, carry.name)
+        case "names":
+            lines: list[bytes] = []
+            for name, length in place.names(carry.name):
+                lines.append(f"{length} {name}\n".encode())
+                if len(lines) == _LINES:
+                    size = write_all(descriptor, [b"".join(lines)], size, carry.name)
+                    lines.clear()
+            size = write_all(descriptor, [b"".join(lines)], size, carry.name)
+    return CarryReport(carry.carry_id, "done", size, digest.digest())
+
+
+def _probe(
+    pieces: Iterator[bytes], descriptor: int, update: Callable[[bytes], None], name: str
+) -> int:
+    """Read everything, write both ends at their places in a file with a hole between; returns the size."""
+    size = 0
+    tail = b""
+    for piece in pieces:
+        update(piece)
+        if size < PROBE:
+            write_all(descriptor, [piece[: PROBE - size]], size, name)
+        size += len(piece)
+        os.lseek(descriptor, size, os.SEEK_SET)
+        tail = (tail + piece)[-PROBE:]
+    write_all(descriptor, [tail], size - len(tail), name)
+    os.ftruncate(descriptor, size)
+    return size
+
+
+# ── beside the courier's errands ─────────────────────────────────────────────────────────────────
+
+
+def serve(config: Config, stop: threading.Event) -> None:
+    """Start the threads that carry, if there is a place to carry to. They end with the process."""
+    if not config.backup.targets and not config.ledger.places:
+        return
+    for number in range(HANDS):
+        threading.Thread(
+            target=_serve, args=(config, stop), name=f"backup-{number}", daemon=True
+        ).start()
+
+
+def _serve(config: Config, stop: threading.Event) -> None:
+    places = Places(config)
+    while not stop.is_set():
+        try:
+            channel = Channel.connect(config.socket("courier"))
+        except Disconnected:
+            stop.wait(RECONNECT_SECONDS)
+            continue
+        try:
+            while not stop.is_set():
+                carry, descriptors = channel.call(ClaimCarry())
+                try:
+                    if isinstance(carry, Carry):
+                        descriptor = descriptors[0] if descriptors else None
+                        channel.call(perform(carry, descriptor, places))
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+        except Disconnected:
+            stop.wait(RECONNECT_SECONDS)
+        except GatewayError as error:
+            log.error("carry failed", error=str(error))
+            stop.wait(RECONNECT_SECONDS)
+        finally:
+            channel.close()
+            places.close()
+
+
+# ── in the process of the command line ───────────────────────────────────────────────────────────
+
+
+class Queue(Protocol):
+    """Where carries wait (`gateway.core.outbound.transfers.Carriage`)."""
+
+    async def claim(self) -> tuple[Carry, int | None] | None:
+        """The next carry, or None after a while."""
+
+    def report(self, report: CarryReport) -> None:
+        """Take a report."""
+
+
+async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
+    """Run `work`, and carry what it has carried, in this process."""
+    hands = [asyncio.create_task(_carry_here(queue, config)) for _ in range(HANDS)]
+    try:
+        return await work
+    finally:
+        for hand in hands:
+            hand.cancel()
+        await asyncio.gather(*hands, return_exceptions=True)
+
+
+async def _carry_here(queue: Queue, config: Config) -> None:
+    places = Places(config)
+    try:
+        while True:
+            claimed = await queue.claim()
+            if claimed is None:
+                continue
+            carry, descriptor = claimed
+            doing = asyncio.create_task(asyncio.to_thread(perform, carry, descriptor, places))
+            try:
+                queue.report(await asyncio.shield(doing))
+            finally:
+                # Cancelled or not: the thread uses the descriptor until it is done with it.
+                await asyncio.wait([doing])
+                if descriptor is not None:
+                    os.close(descriptor)
+    finally:
+        places.close()

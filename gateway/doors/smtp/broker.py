@@ -1,0 +1,159 @@
+"""The usher: the one way from the fenced mail door to the core, and to whoever supervises it.
+
+Promises: the door itself makes no socket and connects to nothing. A helper, forked before the first stranger
+is let in, connects to the core's socket for the mail door, and to nothing else, whenever the door asks, and
+hands the connection over as a descriptor; so a core that was restarted is found again. It also passes on
+three notices to the supervisor. The door sends it one byte that says which: hostile code in the door can have
+more such connections, which it has anyway, and say that it is well, and nothing else.
+
+Leaves out: how many connections there are (the door's places), and what is said on them (`intake`).
+
+Rules: landlock can't tell one unix socket from another, and a system-call filter can't see a path; hence a
+second process, and not a permission. For the same reason the door has no datagram socket, not even that of
+its notices: it could send to any name. The usher is fenced in as well, and ends when the door does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway.errors import Disconnected
+from gateway.process import service
+from gateway.process.sandbox import MIB, UNLIMITED, JailLimits, enter_jail
+from gateway.wire.channel import AsyncChannel, until_ready
+
+PATIENCE: Final = 5  # seconds that the core may take to have room in its queue
+CALLS: Final = frozenset({"socket", "connect"})
+LIMITS: Final = JailLimits(
+    memory=64 * MIB, cpu_seconds=UNLIMITED, file_size=UNLIMITED, descriptors=16
+)
+CONNECT: Final = b"?"
+READY, WELL, STOPPING = b"r", b"w", b"s"
+_NOTICES: Final[Mapping[bytes, str]] = {
+    READY: "READY=1",
+    WELL: "WATCHDOG=1",
+    STOPPING: "STOPPING=1",
+}
+_LONGEST: Final = 256  # bytes of an answer: why there is no connection
+_TIMEVAL: Final = struct.Struct("ll")
+
+log = structlog.get_logger("smtp")
+
+
+class Usher:
+    """The door's end. `lost` is set once there is no usher any more: then the door must start anew."""
+
+    def __init__(self, line: socket.socket, path: Path, pid: int) -> None:
+        self._line = line
+        self._path = path
+        self._lock = asyncio.Lock()
+        self.pid = pid
+        self.lost = asyncio.Event()
+
+    async def connect(self) -> AsyncChannel:
+        """A new connection to the core (raises Disconnected)."""
+        # Who asked may go away; the answer comes all the same, and must not be taken for another's.
+        asking = asyncio.get_running_loop().create_task(self._ask())
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(_let_go)
+            raise
+
+    def notify(self, notice: bytes) -> None:
+        """Pass a notice on to the supervisor; one that can't be is lost, as with `service.notify`."""
+        with contextlib.suppress(OSError):
+            self._line.send(notice)
+
+    async def _ask(self) -> AsyncChannel:
+        async with self._lock:
+            try:
+                self._line.send(CONNECT)
+                said, descriptors = await self._answer()
+            except OSError as error:
+                self.lost.set()
+                raise Disconnected(f"usher: expected an answer, found {error.strerror}") from error
+        if descriptors:
+            return AsyncChannel(socket.socket(fileno=descriptors[0]), accept_fds=True)
+        if not said:
+            self.lost.set()
+            raise Disconnected("usher: expected an answer, found it gone")
+        raise Disconnected(
+            f"{self._path}: expected the core listening, found {said.decode('utf-8', 'replace')}"
+        )
+
+    async def _answer(self) -> tuple[bytes, list[int]]:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                said, descriptors, _flags, _address = socket.recv_fds(
+                    self._line, _LONGEST, 1, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                await until_ready(loop, self._line.fileno(), reading=True)
+                continue
+            return said, descriptors
+
+
+def _let_go(asking: asyncio.Task[AsyncChannel]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().close()
+
+
+def start(path: Path) -> Usher:
+    """Fork the usher for the core's socket at `path`; called while this process has one thread."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    door = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(
+                    number, signal.SIG_IGN
+                )  # the door may still need it: it ends with that
+            kept = its.fileno()
+            os.closerange(3, kept)
+            os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+            enter_jail(LIMITS, door, readable=(), calls=CALLS)
+            _serve(its, path)
+            code = 0
+        except BaseException as error:  # noqa: BLE001  a child ends here whatever happens
+            log.error("usher failed", error=type(error).__name__)
+        finally:
+            os._exit(code)
+    its.close()
+    ours.setblocking(False)
+    return Usher(ours, path, pid)
+
+
+def _serve(line: socket.socket, path: Path) -> None:
+    """Connect and notify as often as asked, until the door is gone."""
+    with contextlib.suppress(ConnectionError):
+        while asked := line.recv(1):
+            if asked != CONNECT:
+                if asked in _NOTICES:
+                    service.notify(_NOTICES[asked])
+                continue
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                # What `connect` waits for is room in the core's queue.
+                connection.setsockopt(
+                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(PATIENCE, 0)
+                )
+                try:
+                    connection.connect(str(path))
+                except OSError as error:
+                    line.send((error.strerror or "no answer").encode()[:_LONGEST])
+                    continue
+                socket.send_fds(line, [b"!"], [connection.fileno()])

@@ -1,1 +1,0 @@
-"""The jail a process locks itself into before it touches what a stranger sent."""
