@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.core.lifecycle import State
 from gateway.core.views.base import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
+from vault.catalogue.lifecycle import State
 from vault.crypto import sshsig
 
 

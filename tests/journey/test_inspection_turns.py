@@ -10,9 +10,9 @@ from sqlalchemy import select
 
 from gateway.core.inspection import claims, queue
 from gateway.core.intake import recipients
-from gateway.core.lifecycle import State
 from gateway.wire.messages import BeginMail, Classification, Scan, Verdict
 from tests.support.house import run
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
 
 

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 
 from gateway.core.admin.acts import ACTS
-from gateway.core.lifecycle import State
 from gateway.core.login import recovery
 from gateway.core.views.base import split
 from gateway.errors import GatewayError
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents, holds
 from vault.crypto import sshsig
 from vault.errors import VaultError

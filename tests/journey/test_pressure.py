@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from gateway.core.intake import partial, pressure, temporary
 from gateway.core.intake.pressure import FACTOR, RENAMING
-from gateway.core.lifecycle import State
 from tests.support.house import run
 from vault.catalogue import ledger
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
 from vault.crypto.sealed import CHUNK
 

@@ -10,11 +10,11 @@ from sqlalchemy.dialects import sqlite
 
 from gateway.core.disposal import execution
 from gateway.core.intake import partial, quotas, receive
-from gateway.core.lifecycle import State
 from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient
 from tests.support.house import run
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import clients, documents, usage
 from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 

@@ -10,11 +10,11 @@ import pytest
 
 from gateway.core.filing import restricted
 from gateway.core.intake import receive
-from gateway.core.lifecycle import State
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import House, run
 from vault.catalogue import ledger
+from vault.catalogue.lifecycle import State
 from vault.crypto.sealed import SealedWriter, document_context
 
 FOLDER = "/clients/acme/2025/payroll"

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from gateway.core.inspection.judgement import Circumstances, judge
-from gateway.core.lifecycle import Event
 from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
+from vault.catalogue.lifecycle import Event
 
 SHA = b"\x01" * 32
 AROUND = Circumstances(

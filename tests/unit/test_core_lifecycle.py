@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.lifecycle import (
+from vault.catalogue.lifecycle import (
     DISPOSABLE,
     READABLE,
     STORED,

@@ -14,10 +14,10 @@ from gateway.core.admin.context import Context, client_row
 from gateway.core.core import stamp
 from gateway.core.intake import quotas, recipients
 from gateway.core.keys import rotation
-from gateway.core.lifecycle import STORED
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
+from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import clients, documents, holds
 from vault.catalogue.store import Transaction
 from vault.ids import new_id

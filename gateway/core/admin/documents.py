@@ -13,11 +13,11 @@ from gateway.core.admin.context import ALL, Context, client_row, document_row, s
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
 from gateway.core.inspection.judgement import UNJUDGED
-from gateway.core.lifecycle import READABLE, STORED, State
 from gateway.core.outbound.backup import documents as backup_documents
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
+from vault.catalogue.lifecycle import READABLE, STORED, State
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable

@@ -18,13 +18,13 @@ from gateway.core.disposal import batch as disposal_batch
 from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
-from gateway.core.lifecycle import State
 from gateway.core.login import recovery
 from gateway.core.outbound import keyring_copies, ledger_publication
 from gateway.core.outbound.backup import run as backup_run
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds
 from vault.check import store as vault_check
 

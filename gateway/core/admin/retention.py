@@ -12,9 +12,9 @@ from gateway.core.admin.context import ALL, Context, client_row, document_row, s
 from gateway.core.admin.documents import describe
 from gateway.core.core import stamp
 from gateway.core.filing import retention as filing_retention
-from gateway.core.lifecycle import DISPOSABLE, State
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
+from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import documents
 
 

@@ -19,12 +19,12 @@ from sqlalchemy.sql import ColumnElement
 
 from gateway.core.core import Core, log, stamp
 from gateway.core.disposal.eligibility import Examination
-from gateway.core.lifecycle import DISPOSABLE, State
 from gateway.core.login import accounts, enrolments
 from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.steps import step
 from gateway.errors import Refusal
+from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import approvals, batches, clients, documents, holds
 from vault.catalogue.store import Transaction
 from vault.certificate.model import RegisterEntry, canonical, register_digest

@@ -14,10 +14,10 @@ from sqlalchemy import Connection, Row, func, select
 
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
-from gateway.core.lifecycle import DISPOSABLE, State
 from retention_rules.decision import is_due
 from retention_rules.facts import Decision
 from vault.catalogue.ledger import commitment
+from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import clients, holds
 from vault.certificate.model import RegisterEntry, Text
 from vault.errors import KeyUnavailable

@@ -38,11 +38,11 @@ from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
 from gateway.core.intake import recipients
 from gateway.core.keys import rotation
-from gateway.core.lifecycle import Event, State, next_state
 from gateway.core.login.accounts import Account
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.catalogue.ledger import Draft
+from vault.catalogue.lifecycle import Event, State, next_state
 from vault.catalogue.schema import (
     account_keys,
     accounts,

@@ -37,9 +37,9 @@ from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, stamp
 from gateway.core.inspection.judgement import UNJUDGED
-from gateway.core.lifecycle import STORED
-from gateway.core.lifecycle import State as DocumentState
 from gateway.errors import Refusal
+from vault.catalogue.lifecycle import STORED
+from vault.catalogue.lifecycle import State as DocumentState
 from vault.catalogue.schema import access_requests, documents
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record

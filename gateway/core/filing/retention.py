@@ -15,9 +15,9 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, stamp
-from gateway.core.lifecycle import Event, State, next_state
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
+from vault.catalogue.lifecycle import Event, State, next_state
 from vault.catalogue.schema import clients, documents, holds
 from vault.catalogue.store import Transaction
 

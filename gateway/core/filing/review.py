@@ -20,10 +20,10 @@ from gateway.core.core import Core, stamp
 from gateway.core.filing import restricted as access
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
-from gateway.core.lifecycle import Event, IllegalTransition, State, next_state
 from gateway.errors import Refusal
 from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
+from vault.catalogue.lifecycle import Event, IllegalTransition, State, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 

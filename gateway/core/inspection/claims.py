@@ -48,11 +48,11 @@ from gateway.core.inspection.queue import (
 )
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
-from gateway.core.lifecycle import Event, State, next_state
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
+from vault.catalogue.lifecycle import Event, State, next_state
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError

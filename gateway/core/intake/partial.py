@@ -23,8 +23,8 @@ from sqlalchemy import Connection, Row, select, update
 from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
-from gateway.core.lifecycle import State
 from gateway.errors import Refusal
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, and_, func, not_, select
 from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
 from gateway.core.intake.partial import TEMPORARY
-from gateway.core.lifecycle import State
+from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
 
 FACTOR: Final = 2  # so that room is made before the floor stops anybody

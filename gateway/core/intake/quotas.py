@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from gateway.core.core import Core
-from gateway.core.lifecycle import STORED, State
 from gateway.errors import Refusal
+from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import clients, documents, usage
 from vault.catalogue.store import Transaction
 from vault.check.store import Finding

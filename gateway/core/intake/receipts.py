@@ -16,7 +16,7 @@ from gateway.core import reasons
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection.judgement import UNJUDGED
-from gateway.core.lifecycle import State
+from vault.catalogue.lifecycle import State
 from vault.certificate import receipt
 from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict
 from vault.keys.custody import DocumentMetadata

@@ -27,11 +27,11 @@ from sqlalchemy import bindparam, insert, select, update
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.inspection.queue import lane_of
 from gateway.core.intake import quotas
-from gateway.core.lifecycle import STORED, Event, State, next_state
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT, commitment
+from vault.catalogue.lifecycle import STORED, Event, State, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size

@@ -38,11 +38,11 @@ from gateway.core.core import Core, stamp
 from gateway.core.intake import partial, receive
 from gateway.core.intake.partial import TEMPORARY
 from gateway.core.intake.receive import FULL, Upload, name_index
-from gateway.core.lifecycle import STORED, State
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, opens_as_program
 from gateway.wire.messages import SHA256_SIZE, Readable
+from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import documents
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks

@@ -21,7 +21,6 @@ from gateway.core.core import stamp
 from gateway.core.filing import restricted, review
 from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.core.intake import receive
-from gateway.core.lifecycle import READABLE, State
 from gateway.core.views.base import (
     NO_FACTS,
     NOT_FOUND,
@@ -38,6 +37,7 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Readable
+from vault.catalogue.lifecycle import READABLE, State
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.store import Transaction
 

@@ -20,7 +20,6 @@ from gateway.core.core import stamp
 from gateway.core.intake import partial, quotas, receipts, receive, temporary
 from gateway.core.intake.partial import TEMPORARY
 from gateway.core.intake.receive import Upload
-from gateway.core.lifecycle import STORED, State
 from gateway.core.views.base import (
     DROP_MODE,
     IS_FOLDER,
@@ -37,6 +36,7 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Room
+from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import clients, documents, folders
 from vault.catalogue.store import Transaction
 from vault.certificate.receipt import Receipt, Same

@@ -29,10 +29,10 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.core import Core, log
 from gateway.core.inspection.claims import InspectionDesk, NotRead
 from gateway.core.inspection.fixity import read_sealed
-from gateway.core.lifecycle import STORED, State
 from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
+from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import documents
 from vault.crypto.sealed import sealed_size
 from vault.errors import (

@@ -23,7 +23,6 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
-from gateway.core.lifecycle import STORED
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
 from gateway.core.outbound.backup.target import (
@@ -41,6 +40,7 @@ from gateway.core.outbound.backup.target import (
 )
 from gateway.errors import Refusal
 from vault.backup import format as backup
+from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import (
     backup_amendments,
     backup_blobs,

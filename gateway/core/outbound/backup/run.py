@@ -36,7 +36,6 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.lifecycle import STORED
 from gateway.core.outbound.backup import places
 from gateway.core.outbound.backup.amendments import deliver
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking, settle
@@ -57,6 +56,7 @@ from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.catalogue import settings
 from vault.catalogue.ledger import Ledger
+from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError

@@ -17,7 +17,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from gateway.errors import GatewayError
+from vault.errors import VaultError
 
 
 class State(StrEnum):
@@ -76,7 +76,7 @@ STORED: Final = frozenset(
 DISPOSABLE: Final = frozenset({State.FILED, State.ARCHIVED, State.QUARANTINED})
 
 
-class IllegalTransition(GatewayError):
+class IllegalTransition(VaultError):
     """An event that a document in its state can't take."""
 
 
