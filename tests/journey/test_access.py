@@ -9,7 +9,7 @@ from gateway.core.views.base import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import run
-from vault.catalogue.lifecycle import State
+from vault.catalogue.states import DocumentState
 from vault.crypto import sshsig
 
 
@@ -222,7 +222,7 @@ def test_moving_a_file_from_review_into_a_class_folder_classifies_it(house):
         )
         shown = await house.document(document)
         assert (shown["state"], shown["record_class"], shown["fiscal_year"]) == (
-            State.FILED, "bank-statement", 2025,
+            DocumentState.FILED, "bank-statement", 2025,
         )  # fmt: skip
         assert shown["confirmed"]
         assert await house.names("/clients/acme/2025/bank-statement", "accountant") == ["a.txt"]

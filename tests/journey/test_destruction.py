@@ -445,7 +445,7 @@ def test_after_a_crash_between_erasure_and_search_the_claim_stays_below_l2(house
         for officer in ("officer1", "officer2"):
             await house.approve(batch["id"], officer)
         with monkeypatch.context() as patch:
-            patch.setattr(destruction.certify, "await_copies", dies)
+            patch.setattr(destruction.certificates, "await_copies", dies)
             with pytest.raises(RuntimeError):
                 await house.act("disposal.execute", by="officer3", id=batch["id"])
         house.restart()

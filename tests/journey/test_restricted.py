@@ -14,7 +14,7 @@ from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import House, run
 from vault.catalogue import ledger
-from vault.catalogue.lifecycle import State
+from vault.catalogue.states import DocumentState
 from vault.crypto.sealed import SealedWriter, document_context
 
 FOLDER = "/clients/acme/2025/payroll"
@@ -334,7 +334,7 @@ def test_a_mail_with_a_payslip_in_it_is_as_closed_as_the_payslip(house):
         assert await waiting(house) == []
         assert entries(house, "document.opened") == []
         await house.judge(classification=Classification("payroll", 0.95, "2025-03-01"))
-        assert (await house.document(part))["state"] == State.FILED
+        assert (await house.document(part))["state"] == DocumentState.FILED
         assert (await refused_open(house, mail)).code == "denied"
         (request,) = await waiting(house)
         refusal = await house.refused(
@@ -376,8 +376,8 @@ def test_a_mail_opens_for_whom_its_unclassified_part_opens_in_review(house):
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        ({"unreadable": "password"}, State.REVIEW),
-        ({"scans": [Scan("yara", "found", "rule")]}, State.QUARANTINED),
+        ({"unreadable": "password"}, DocumentState.REVIEW),
+        ({"scans": [Scan("yara", "found", "rule")]}, DocumentState.QUARANTINED),
     ],
     ids=["unjudged", "quarantined"],
 )
