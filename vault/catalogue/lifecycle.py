@@ -157,7 +157,9 @@ def change_state(
     }
     if missing := [each for each in ids if each not in found]:
         raise IllegalTransition(f"document {missing[0]}: expected it in the catalogue, found none")
-    for state in found.values():
+    # Those that did change stand at an end of the event now: the others are to blame first.
+    ends = {end for (_, each), end in TRANSITIONS.items() if each is event}
+    for state in sorted(found.values(), key=lambda each: each in ends):
         next_state(state, event)
     raise IllegalTransition(f"documents: expected each once, found {len(ids)} for {len(found)}")
 
