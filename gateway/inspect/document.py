@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final, Literal, Protocol, cast
+from typing import BinaryIO, Final, Literal, Protocol, TypeVar, cast
 
 from gateway.config import InspectSection
 from gateway.errors import GatewayError
 from gateway.wire.messages import Scan
+
+R = TypeVar("R", bound=str)
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -23,6 +25,7 @@ READ_SIZE: Final = 256 * KIB
 _CONFIGURED: Final = InspectSection()
 
 Reason = Literal["encrypted", "over_limit", "malformed", "ambiguous"]
+_GRAVITY: Final = ("", "ambiguous", "malformed", "over_limit", "encrypted")
 
 
 class Source(Protocol):
@@ -151,6 +154,11 @@ class Examination:
 
 def _codes(codes: list[str]) -> str:
     return ", ".join(codes)[:400]
+
+
+def graver(first: R, second: R) -> R:
+    """Of two reasons why something could not be judged (`Reason`, or "" for none) the graver one."""
+    return max(first, second, key=_GRAVITY.index)
 
 
 def read_exactly(source: Source, length: int) -> bytes:
