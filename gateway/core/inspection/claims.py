@@ -19,6 +19,7 @@ import asyncio
 import functools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -26,6 +27,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
+from gateway.core import backoff
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection import scanner
@@ -102,8 +104,10 @@ class Fixity:
 class InspectionDesk:
     """Who inspects what. One for the core; every inspector connection asks it."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+        """`chance`: see `backoff.delay`."""
         self._core = core
+        self._chance = chance
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
@@ -481,9 +485,11 @@ class InspectionDesk:
         core = self._core
         now = core.now()
         attempts = row.attempts + 1
-        delay = min(
-            timedelta(seconds=core.config.inspect.retry_seconds) * 2 ** min(attempts - 1, 20),
-            LONGEST_DELAY,
+        delay = backoff.delay(
+            attempts,
+            first=timedelta(seconds=core.config.inspect.retry_seconds),
+            longest=LONGEST_DELAY,
+            chance=self._chance(),
         )
         twice = reason == TIMED_OUT and row.reason == TIMED_OUT
         give_up = (twice or attempts >= core.config.inspect.max_attempts) and not for_ever
