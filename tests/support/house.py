@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core.admin.acts import NAMESPACE, AdminSession, act_statement
+from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
@@ -25,6 +25,7 @@ from gateway.core.views.base import split
 from gateway.core.wings import Wings
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
+from gateway.wire.signed_act import NAMESPACE, act_statement
 from retention_rules.parser import load_rulebook
 from vault.certificate.signing import SigningIdentity
 from vault.crypto import sshsig

@@ -20,8 +20,8 @@ from gateway.core.core import log, stamp
 from gateway.core.outbound.backup.target import listing
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup_format
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import backup_blobs, documents
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.errors import BlobMissing, PlaceError
 

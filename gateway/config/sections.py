@@ -1,0 +1,355 @@
+"""The sections of the configuration, one struct each: keys, types, bounds and defaults.
+
+Promises: a section is immutable and knows its keys; a default stands here and nowhere else.
+Leaves out: where the file is and how a fault is told (`loading`), what an address means (`addresses`).
+
+Rules:
+    - What a key is for, its unit and what an attacker gains by changing it stands in `config.example.toml`.
+    - Who needs a section takes the section itself; nobody copies its values into a structure of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from gateway.config.addresses import (
+    S3Address,
+    SftpAddress,
+    is_endpoint,
+    is_host_key,
+    is_token,
+    parse_s3,
+    parse_sftp,
+)
+from gateway.errors import ConfigurationError
+
+Positive = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+_PLACE_KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    # kind: (keys it needs, keys it may have)
+    "sftp": (("host_key", "key"), ()),
+    "s3": (("credentials",), ("endpoint", "region")),
+}
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every section: immutable, unknown keys refused."""
+
+
+class StoreSection(_Section, frozen=True):
+    """`[store]`"""
+
+    path: str = "vault"
+    root_key: str = "root.key"
+    next_root_key: str = ""
+    minimum_free: Annotated[int, Meta(ge=0)] = 256 * 1024 * 1024
+
+
+class SocketsSection(_Section, frozen=True):
+    """`[sockets]`"""
+
+    directory: str = "run"
+
+
+class SftpSection(_Section, frozen=True):
+    """`[sftp]`"""
+
+    listen: str = "127.0.0.1:2222"
+    login_grace: Seconds = 30.0
+    idle_timeout: Seconds = 900.0
+    max_connections: Positive = 200
+    max_connections_per_source: Positive = 50
+    max_attempts: Positive = 6
+    memory_limit: Annotated[int, Meta(ge=256 * 1024 * 1024)] = 768 * 1024 * 1024
+    max_document_size: Positive = 16 * 1024**3
+    inbox_days: Positive = 30
+
+
+Factors = Literal["any", "key", "any+code", "key+code"]
+
+
+class LoginSection(_Section, frozen=True):
+    """`[login]`"""
+
+    client: Factors = "any"
+    staff: Factors = "key+code"
+    time_zone: str = "UTC"
+    connections_per_second: Annotated[float, Meta(ge=1, le=1000)] = 10.0
+    max_unproven_per_source: Positive = 20
+    max_penalty: Seconds = 600.0
+    exempt: list[str] = field(default_factory=list)
+
+    def factors(self, role: str) -> Factors:
+        """What a login of that role takes."""
+        return self.client if role == "client" else self.staff
+
+
+class SmtpSection(_Section, frozen=True):
+    """`[smtp]`"""
+
+    listen: str = "127.0.0.1:2525"
+    domain: str = "intake.localhost"
+    max_message_size: Positive = 100 * 1024 * 1024
+    max_connections: Positive = 200
+    timeout: Seconds = 300.0
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+
+class InspectSection(_Section, frozen=True):
+    """`[inspect]`"""
+
+    workers: Positive = 2
+    clamd: Literal["auto", "required", "off"] = "auto"
+    clamd_address: str = "unix:/run/clamav/clamd.ctl"
+    clamd_max_signature_age_days: Annotated[int, Meta(ge=0)] = 7
+    memory_limit: Annotated[int, Meta(ge=256 * 1024 * 1024)] = 1024 * 1024 * 1024
+    cpu_seconds: Positive = 120
+    wall_seconds: Seconds = 120.0
+    max_attempts: Positive = 6
+    retry_seconds: Seconds = 5.0
+    max_parts: Annotated[int, Meta(ge=1, le=20_000)] = (
+        500  # a verdict names them all in one message
+    )
+    max_depth: Positive = 4
+    max_expanded_size: Positive = 2 * 1024**3
+    yara_rules: str = ""
+
+
+class RetentionSection(_Section, frozen=True):
+    """`[retention]`"""
+
+    packs: list[str] = field(default_factory=lambda: ["cn"])
+    directory: str = ""
+    propose_interval: Seconds = 3600.0
+    partial_hours: Positive = 24
+    quarantine_days: Positive = 30
+
+
+class QuotaSection(_Section, frozen=True):
+    """`[quota]`"""
+
+    bytes: Annotated[int, Meta(ge=0)] = 0
+    files: Annotated[int, Meta(ge=0)] = 0
+
+
+class AccessSection(_Section, frozen=True):
+    """`[access]`"""
+
+    restricted: list[str] = field(default_factory=lambda: ["payroll", "identity-document"])
+    hours: Positive = 24
+    max_hours: Positive = 168
+    lapse_days: Positive = 14
+    max_waiting: Positive = 50
+
+
+class DisposalSection(_Section, frozen=True):
+    """`[disposal]`"""
+
+    approvals: Annotated[int, Meta(ge=2)] = 2
+    key_waiting_hours: Annotated[int, Meta(ge=0, le=24 * 90)] = 72
+    recovery_waiting_hours: Annotated[int, Meta(ge=0, le=24 * 90)] = 168
+    max_batch: Positive = 10_000
+
+    @property
+    def recovery_waiting(self) -> timedelta:
+        """How long a key waits that a recovery gave; never shorter than any other key of an officer."""
+        return timedelta(hours=max(self.recovery_waiting_hours, self.key_waiting_hours))
+
+
+class PlaceSection(_Section, frozen=True, kw_only=True):
+    """What every section that names a place outside the store has in common.
+
+    Exactly one of `directory`, `sftp` and `s3` is set (`fault` says what is wrong).
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    directory: str = ""
+    sftp: str = ""
+    host_key: str = ""
+    key: str = ""
+    s3: str = ""
+    endpoint: str = ""
+    region: str = ""
+    credentials: str = ""
+
+    def place(self, resolve: Callable[[str], Path]) -> str:
+        """The place in words, as certificates and status show it: a folder or an address."""
+        if self.directory:
+            return str(resolve(self.directory))
+        if self.sftp:
+            return self.sftp
+        return f"{self.s3} at {self.endpoint}" if self.endpoint else self.s3
+
+    def sftp_address(self) -> SftpAddress:
+        """The parts of `sftp` (raises ConfigurationError)."""
+        return parse_sftp(self.sftp)
+
+    def s3_address(self) -> S3Address:
+        """The parts of `s3` (raises ConfigurationError)."""
+        return parse_s3(self.s3)
+
+    def fault(self) -> str | None:
+        """What the types can't say: which key is wrong, what was expected and what was found."""
+        kinds = [name for name in ("directory", "sftp", "s3") if getattr(self, name)]
+        if len(kinds) != 1:
+            return (
+                "expected exactly one of directory, sftp and s3,"
+                f" found {' and '.join(kinds) or 'none'}"
+            )
+        (kind,) = kinds
+        for other, (needed, allowed) in _PLACE_KEYS.items():
+            for name in (*needed, *allowed):
+                value = getattr(self, name)
+                if other != kind and value:
+                    return f"expected {name} together with {other} only, found it with {kind}"
+                if other == kind and name in needed and not value:
+                    return f"expected {name} together with {kind}, found none"
+        try:
+            if self.sftp:
+                self.sftp_address()
+            if self.s3:
+                self.s3_address()
+        except ConfigurationError as error:
+            return str(error)
+        if self.host_key and not is_host_key(self.host_key):
+            return "key host_key: expected a line like `ssh-ed25519 AAAA…`, found another"
+        if self.endpoint and not is_endpoint(self.endpoint):
+            return (
+                "key endpoint: expected https://host (http:// on this machine only),"
+                f" found {self.endpoint!r}"
+            )
+        return None
+
+
+class KeyringCopy(PlaceSection, frozen=True, kw_only=True):
+    """`[[keyring.copies]]`"""
+
+    keeps_days: Annotated[int, Meta(ge=0, le=36500)] = 0
+
+
+class KeyringSection(_Section, frozen=True):
+    """`[keyring]`"""
+
+    copies: list[KeyringCopy] = field(default_factory=list)
+
+
+class BackupTarget(PlaceSection, frozen=True, kw_only=True):
+    """`[[backup.targets]]`"""
+
+    every_hours: Annotated[int, Meta(ge=0, le=24 * 366)] = 24
+    keep_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+    keep_least: Annotated[int, Meta(ge=1, le=1000)] = 3
+
+
+class BackupSection(_Section, frozen=True):
+    """`[backup]`"""
+
+    verify_percent: Annotated[float, Meta(gt=0, le=100)] = 5.0
+    targets: list[BackupTarget] = field(default_factory=list)
+
+
+class LedgerPlace(PlaceSection, frozen=True, kw_only=True):
+    """`[[ledger.places]]`"""
+
+    tiles: bool = False
+    every_seconds: Annotated[int, Meta(ge=1, le=24 * 3600)] = 60
+
+    @property
+    def target(self) -> str:
+        """What the courier's carries call it: no backup target can have that name."""
+        return f"ledger:{self.name}"
+
+
+class LedgerSection(_Section, frozen=True):
+    """`[ledger]`"""
+
+    places: list[LedgerPlace] = field(default_factory=list)
+
+
+class KeysSection(_Section, frozen=True):
+    """`[keys]`"""
+
+    max_group_age_days: Annotated[int, Meta(ge=0)] = 365
+    max_ledger_age_days: Annotated[int, Meta(ge=0)] = 730
+    max_root_age_days: Annotated[int, Meta(ge=0)] = 730
+    host_announce_days: Annotated[int, Meta(ge=0, le=3650)] = 30
+
+
+class ClockSection(_Section, frozen=True):
+    """`[clock]`"""
+
+    longest_absence_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+
+
+class FixitySection(_Section, frozen=True):
+    """`[fixity]`"""
+
+    share_per_day: Annotated[float, Meta(ge=0, le=1)] = 0.01
+
+
+class LogSection(_Section, frozen=True):
+    """`[log]`"""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class File(_Section, frozen=True):
+    """The whole file: its sections, in the order of `config.example.toml`."""
+
+    store: StoreSection = StoreSection()
+    sockets: SocketsSection = SocketsSection()
+    sftp: SftpSection = SftpSection()
+    login: LoginSection = field(default_factory=LoginSection)
+    smtp: SmtpSection = SmtpSection()
+    inspect: InspectSection = InspectSection()
+    retention: RetentionSection = field(default_factory=RetentionSection)
+    quota: QuotaSection = QuotaSection()
+    access: AccessSection = field(default_factory=AccessSection)
+    disposal: DisposalSection = DisposalSection()
+    keyring: KeyringSection = field(default_factory=KeyringSection)
+    keys: KeysSection = KeysSection()
+    clock: ClockSection = ClockSection()
+    fixity: FixitySection = FixitySection()
+    backup: BackupSection = field(default_factory=BackupSection)
+    ledger: LedgerSection = field(default_factory=LedgerSection)
+    log: LogSection = LogSection()
+
+
+class Config(File, frozen=True):
+    """A decoded configuration and the folder it speaks from."""
+
+    base: Path = Path()
+    source: Path = Path()
+
+    def resolve(self, path: str) -> Path:
+        """A path of the configuration as an absolute one."""
+        return (self.base / path).absolute()
+
+    @property
+    def store_path(self) -> Path:
+        return self.resolve(self.store.path)
+
+    @property
+    def root_key(self) -> str:
+        """The root key: a file's path, a `pkcs11:` address; empty: the credential systemd hands over."""
+        return self._key(self.store.root_key)
+
+    @property
+    def next_root_key(self) -> str:
+        """The root key that is to replace it, in the same form; empty: none."""
+        return self._key(self.store.next_root_key)
+
+    def _key(self, value: str) -> str:
+        return value if not value or is_token(value) else str(self.resolve(value))
+
+    def socket(self, role: str) -> Path:
+        """Where the core listens for a role."""
+        return self.resolve(self.sockets.directory) / f"{role}.sock"
