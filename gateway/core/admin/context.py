@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.core import Core
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.login.accounts import Account
+from gateway.core.wings import Wings
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import documents
@@ -20,11 +21,16 @@ from vault.catalogue.schema import documents
 class Context:
     """An act's surroundings. `account` None: the console. `desk` None: no inspectors (no core runs)."""
 
-    core: Core
+    wings: Wings
     now: datetime
     actor: str
     account: Account | None
     desk: InspectionDesk | None
+
+    @property
+    def core(self) -> Core:
+        """The core that the act is done in."""
+        return self.wings.core
 
     async def note_reading(self, act: str, subject: str, **facts: Any) -> None:
         """Write down that names or senders were read, before they are handed out.

@@ -180,7 +180,9 @@ def _check_decision(decision: str) -> None:
 async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
-    certificate = await execution.execute(context.core, arguments.id.upper(), context.account)
+    certificate = await execution.execute(
+        context.core, context.wings.outbound, arguments.id.upper(), context.account
+    )
     return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 
 

@@ -232,7 +232,7 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
         return [document_row(connection, each).id for each in arguments.documents]
 
     done = await backup_documents.restore(
-        context.core,
+        context.wings.outbound,
         context.desk,
         await context.core.read(look),
         arguments.target,

@@ -30,6 +30,7 @@ from gateway.core.disposal.searches import Remains
 from gateway.core.intake import recipients
 from gateway.core.keys import rotation
 from gateway.core.login.accounts import Account
+from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.catalogue import queries
@@ -63,7 +64,7 @@ class Held(Refusal):
         self.holds = holds
 
 
-async def execute(core: Core, batch_id: str, account: Account) -> str:
+async def execute(core: Core, outbound: Outbound, batch_id: str, account: Account) -> str:
     """Execute an approved batch; returns the certificate's id.
 
     Raises:
@@ -124,7 +125,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         with step("dispose.start"):
             await core.write(start)
         await _end_sessions(core, batch_id)
-        return await _finish(core, batch_id)
+        return await _finish(core, outbound, batch_id)
 
 
 def _rows(connection: Connection, register: Sequence[RegisterEntry]) -> list[Row[Any]]:
@@ -196,7 +197,7 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
         )
 
 
-async def recover(core: Core) -> list[str]:
+async def recover(core: Core, outbound: Outbound) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
     unfinished = await core.read(
         lambda connection: list(
@@ -212,7 +213,7 @@ async def recover(core: Core) -> list[str]:
         log.warning("disposal resumed", batch=batch_id)
         try:
             with _in_hand(core, batch_id):
-                done.append(await _finish(core, batch_id))
+                done.append(await _finish(core, outbound, batch_id))
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
@@ -220,17 +221,21 @@ async def recover(core: Core) -> list[str]:
     return done
 
 
-async def _finish(core: Core, batch_id: str) -> str:
+async def _finish(core: Core, outbound: Outbound, batch_id: str) -> str:
     """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
     batch = await core.read(lambda connection: load_batch(connection, batch_id))
     register = decode_register(batch.register)
     ids = [entry.document_id for entry in register]
     async with core.keys_lock:
-        return await _destroy(core, batch, register, ids)
+        return await _destroy(core, outbound, batch, register, ids)
 
 
 async def _destroy(
-    core: Core, batch: Row[Any], register: tuple[RegisterEntry, ...], ids: list[str]
+    core: Core,
+    outbound: Outbound,
+    batch: Row[Any],
+    register: tuple[RegisterEntry, ...],
+    ids: list[str],
 ) -> str:
     custody = core.store.custody
     now = core.now()
@@ -299,7 +304,9 @@ async def _destroy(
     with step("dispose.certify"):
         await certificates.await_copies(core, batch.client_id)
         # The backups first: what is fetched from them lies in the store's folder for a moment.
-        seen = await searches.look_into_backups(core, batch.client_id, ids, progress.destroyed_at)
+        seen = await searches.look_into_backups(
+            outbound, batch.client_id, ids, progress.destroyed_at
+        )
         checks = await asyncio.to_thread(searches.look, core, batch, ids, remains, emptied)
         return await certificates.issue(core, batch, register, (*checks, *seen))
 
