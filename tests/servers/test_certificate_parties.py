@@ -22,7 +22,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from tests.unit.test_certificate_sample import (
+from tests.unit.vault.test_certificate_sample import (
     COPIES,
     LOG_KEY,
     OFFICERS,

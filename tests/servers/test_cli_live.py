@@ -26,8 +26,8 @@ from gateway.config import load
 from gateway.errors import Refusal
 from gateway.install import demonstration
 from tests.servers.gateway_process import Gateway, Installation, environment, installation, running
-from tests.unit.cli_here import Program
-from tests.unit.test_cli_acts import replay
+from tests.unit.cli.here import Program
+from tests.unit.cli.test_acts import replay
 
 pytestmark = pytest.mark.skipif(
     shutil.which("scp") is None or shutil.which("ssh-keygen") is None,

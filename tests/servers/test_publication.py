@@ -16,7 +16,7 @@ import pytest
 from gateway.config import BackupTarget, LedgerPlace
 from gateway.core.outbound import ledger_publication
 from gateway.courier.transfers import beside
-from tests.journey.test_backup_drill import Drill
+from tests.scenarios.test_backup_drill import Drill
 from tests.support.house import House, replaced, run
 from tests.support.sshd import MISSING, Sshd
 from tests.support.tile_client import read_log

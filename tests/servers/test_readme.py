@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers.gateway_process import environment
-from tests.unit.cli_here import Program
-from tests.unit.test_cli_help import COMMANDS
+from tests.unit.cli.here import Program
+from tests.unit.cli.test_help import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

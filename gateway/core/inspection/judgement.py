@@ -21,9 +21,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from gateway.core.lifecycle import Event
 from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 from retention_rules.periods import fiscal_year_of
+from vault.catalogue.lifecycle import Event
 
 SURE: Final = 0.8
 EARLIEST_YEAR: Final = 1980

@@ -24,16 +24,15 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from gateway.core.core import Core
-from gateway.core.lifecycle import STORED, State
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, documents, usage
+from vault.catalogue.states import KEPT
 from vault.catalogue.store import Transaction
 from vault.check.store import Finding
 
 if TYPE_CHECKING:
     from gateway.core.intake.receive import Upload
 
-KEPT: Final = frozenset({*STORED, State.PARTIAL})
 """States in which a document counts (as the triggers have them)."""
 
 MORE: Final = "ask your accountant for more"

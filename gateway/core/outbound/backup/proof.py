@@ -23,7 +23,6 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
-from gateway.core.lifecycle import STORED
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
 from gateway.core.outbound.backup.target import (
@@ -48,6 +47,7 @@ from vault.catalogue.schema import (
     documents,
     ledger_nodes,
 )
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction, migrate
 from vault.check import ledger as ledger_check
 from vault.crypto.sealed import SealedReader, document_context

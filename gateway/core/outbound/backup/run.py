@@ -36,7 +36,6 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.lifecycle import STORED
 from gateway.core.outbound.backup import places
 from gateway.core.outbound.backup.amendments import deliver
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking, settle
@@ -58,6 +57,7 @@ from vault.backup import format as backup_format
 from vault.catalogue import settings
 from vault.catalogue.ledger import Ledger
 from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id
