@@ -141,24 +141,6 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: s
             console.print(Text(f"    {packed}"), soft_wrap=True)
 
 
-def outcome(data: Any, as_json: bool, sentence: str) -> None:
-    """Print what an act did: its data as JSON, or one sentence about it."""
-    if as_json:
-        json_document(data)
-    else:
-        say(sentence)
-
-
-def listing(
-    rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[Column], empty: str
-) -> None:
-    """Print rows as JSON or as a table (see `table`)."""
-    if as_json:
-        json_document(rows)
-    else:
-        table(rows, columns, empty)
-
-
 def _pack(pieces: Sequence[str], width: int) -> list[str]:
     """Pieces put together into lines of at most `width` columns; a longer piece stays whole."""
     lines: list[str] = []
