@@ -36,7 +36,7 @@ _TARGETS = (
     Column("made_at", "NEWEST", output.moment),
     Column("verified_at", "VERIFIED", output.moment),
     Column("overdue", "OVERDUE"),
-    Column("amendments_behind", "TO BE TOLD", right=True),
+    Column("amendments_behind", "BEHIND", right=True),
     Column("failure", "LAST FAILURE"),
 )
 _BACKUPS = (

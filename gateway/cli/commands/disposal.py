@@ -35,7 +35,7 @@ _COLUMNS = (
     Column("state", "STATE"),
     Column("items", "ITEMS", right=True),
     Column("proposed_at", "PROPOSED", output.moment),
-    Column("waiting_for", "WAITS FOR"),
+    Column("waiting_for", "WAITING FOR"),
     Column("certificate", "CERTIFICATE"),
 )
 _REGISTER = (
@@ -44,7 +44,7 @@ _REGISTER = (
     Column("fiscal_year", "YEAR"),
     Column("received_on", "RECEIVED"),
     Column("size", "SIZE", output.size, right=True),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("rule", "RULE"),
 )
 _APPROVALS = (

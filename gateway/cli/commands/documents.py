@@ -41,7 +41,7 @@ _COLUMNS = (
     Column("record_class", "CLASS"),
     Column("fiscal_year", "YEAR"),
     Column("received_at", "RECEIVED", output.moment),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("size", "SIZE", output.size, right=True),
     Column("name", "NAME"),
 )

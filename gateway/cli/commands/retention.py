@@ -20,7 +20,7 @@ _PREVIEW = (
     Column("state", "STATE"),
     Column("record_class", "CLASS"),
     Column("fiscal_year", "YEAR"),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("holds", "HOLDS"),
     Column("rule", "RULE"),
     Column("name", "NAME"),
