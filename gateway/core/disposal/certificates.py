@@ -27,12 +27,12 @@ from gateway.core.disposal.signatures import approvals_of, sanitisations_of, wit
 from gateway.core.keys import rotation
 from gateway.core.login import recovery
 from gateway.core.outbound.backup import places
-from vault.catalogue import ledger
+from gateway.core.outbound.outbound import Outbound
+from vault.catalogue import ledger, queries
 from vault.catalogue.schema import (
     accounts,
     batches,
     certificates,
-    clients,
 )
 from vault.catalogue.states import BatchState
 from vault.catalogue.store import Transaction
@@ -218,7 +218,7 @@ async def signing_identity(core: Core) -> SigningIdentity:
     return made
 
 
-async def follow_up(core: Core, batch_id: str | None = None) -> list[str]:
+async def follow_up(core: Core, outbound: Outbound, batch_id: str | None = None) -> list[str]:
     """Certify anew where a claim has risen, or where people have attested something since.
 
     A claim rises by itself when the last copy has caught up or expired.
@@ -232,10 +232,10 @@ async def follow_up(core: Core, batch_id: str | None = None) -> list[str]:
     if core.certifying.locked() and batch_id is None:
         return []
     async with core.certifying:
-        return await _follow_up(core, batch_id)
+        return await _follow_up(core, outbound, batch_id)
 
 
-async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
+async def _follow_up(core: Core, outbound: Outbound, batch_id: str | None) -> list[str]:
     def candidates(connection: Connection) -> list[Row[Any]]:
         if batch_id is not None:
             wanted = batches.c.id == batch_id
@@ -258,7 +258,7 @@ async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
         newest = await core.read(lambda c, which=batch.id: newest_of(c, which))  # type: ignore[misc]
         if newest is None:
             continue
-        unchecked = await _look_again(core, batch, newest)
+        unchecked = await _look_again(core, outbound, batch, newest)
         bound = await core.read(lambda c, which=batch.id: progress_of(c, which))  # type: ignore[misc]
         pending = _decode_body(base64.b64decode(bound.body)).certificate_id != newest.id
         if pending or await core.write(
@@ -284,7 +284,9 @@ def newest_of(connection: Connection, batch_id: str) -> Any:
     ).one_or_none()
 
 
-async def _look_again(core: Core, batch: Row[Any], newest: Row[Any]) -> tuple[Check, ...]:
+async def _look_again(
+    core: Core, outbound: Outbound, batch: Row[Any], newest: Row[Any]
+) -> tuple[Check, ...]:
     """Look into the backups where that was not possible before; at most hourly for a batch."""
     if newest.level not in {"L0", "L1"}:
         return ()
@@ -293,15 +295,15 @@ async def _look_again(core: Core, batch: Row[Any], newest: Row[Any]) -> tuple[Ch
     missing = any(
         check.name == BACKUP_UNREADABLE and check.result == "not_checked" for check in body.checks
     )
-    tried = core.backups_tried.get(batch.id, -math.inf)
+    tried = outbound.searched.get(batch.id, -math.inf)
     if not missing or time.monotonic() < tried + BACKUP_RETRY:
         return ()
-    core.backups_tried[batch.id] = time.monotonic()
-    kept = await searches.fetch_backups(core, progress.destroyed_at)
+    outbound.searched[batch.id] = time.monotonic()
+    kept = await searches.fetch_backups(outbound, progress.destroyed_at)
     try:
         async with core.keys_lock:
             return await searches.look_into_backups(
-                core, batch.client_id, list(progress.entries), progress.destroyed_at, kept
+                outbound, batch.client_id, list(progress.entries), progress.destroyed_at, kept
             )
     finally:
         for each in kept.values():
@@ -387,9 +389,7 @@ def _body(
         row.id: (row.name, row.role)
         for row in connection.execute(select(accounts.c.id, accounts.c.name, accounts.c.role))
     }
-    slug = connection.execute(
-        select(clients.c.slug).where(clients.c.id == batch.client_id)
-    ).scalar_one()
+    slug = queries.slug_of(connection, batch.client_id)
     copies = copies_listed(core, connection, batch.client_id, now, progress.epoch)
     sanitised = sanitisations_of(connection, batch.id)
     destroyed_at = datetime.fromisoformat(progress.destroyed_at)

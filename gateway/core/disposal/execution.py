@@ -3,7 +3,7 @@
 Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
 the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
 so that recovery after a crash is the same call:
-    dispose.start     one transaction: checks, state BatchState.EXECUTING, executor
+    dispose.start     one transaction: checks, state EXECUTING, executor
     dispose.renew     every group that ever wrapped these documents' keys: survivors under a new group
     dispose.record    one transaction: rows lose key and metadata, tombstones, ledger: COMMIT POINT
     dispose.end-keys  the keyring loses the groups (new epoch); its registered copies must follow
@@ -30,8 +30,10 @@ from gateway.core.disposal.searches import Remains
 from gateway.core.intake import recipients
 from gateway.core.keys import rotation
 from gateway.core.login.accounts import Account
+from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.ledger import Draft
 from vault.catalogue.schema import (
     account_keys,
@@ -40,7 +42,6 @@ from vault.catalogue.schema import (
     batches,
     clients,
     documents,
-    holds,
 )
 from vault.catalogue.states import GONE, AccountState, BatchState, ClientState
 from vault.catalogue.store import Transaction
@@ -49,7 +50,6 @@ from vault.certificate.model import RegisterEntry
 from vault.errors import StorageFailed, VaultError
 
 TRUNCATE_ATTEMPTS: Final = 20
-PAGE: Final = 500  # documents looked up in one query
 
 
 class Held(Refusal):
@@ -64,7 +64,7 @@ class Held(Refusal):
         self.holds = holds
 
 
-async def execute(core: Core, batch_id: str, account: Account) -> str:
+async def execute(core: Core, outbound: Outbound, batch_id: str, account: Account) -> str:
     """Execute an approved batch; returns the certificate's id.
 
     Raises:
@@ -90,7 +90,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         if batch.state != BatchState.APPROVED:
             raise Refusal(
                 "locked",
-                f"batch {batch_id}: expected it BatchState.APPROVED, found it {batch.state}",
+                f"batch {batch_id}: expected it APPROVED, found it {batch.state}",
             )
         signers = set(
             tx.connection.execute(
@@ -125,16 +125,12 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         with step("dispose.start"):
             await core.write(start)
         await _end_sessions(core, batch_id)
-        return await _finish(core, batch_id)
+        return await _finish(core, outbound, batch_id)
 
 
 def _rows(connection: Connection, register: Sequence[RegisterEntry]) -> list[Row[Any]]:
     """The documents of a register, in its order."""
-    found: dict[str, Row[Any]] = {}
-    for start in range(0, len(register), PAGE):
-        wanted = [entry.document_id for entry in register[start : start + PAGE]]
-        for row in connection.execute(select(documents).where(documents.c.id.in_(wanted))):
-            found[row.id] = row
+    found = queries.documents_of(connection, [entry.document_id for entry in register])
     return [found[entry.document_id] for entry in register]
 
 
@@ -201,7 +197,7 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
         )
 
 
-async def recover(core: Core) -> list[str]:
+async def recover(core: Core, outbound: Outbound) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
     unfinished = await core.read(
         lambda connection: list(
@@ -217,7 +213,7 @@ async def recover(core: Core) -> list[str]:
         log.warning("disposal resumed", batch=batch_id)
         try:
             with _in_hand(core, batch_id):
-                done.append(await _finish(core, batch_id))
+                done.append(await _finish(core, outbound, batch_id))
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
@@ -225,17 +221,21 @@ async def recover(core: Core) -> list[str]:
     return done
 
 
-async def _finish(core: Core, batch_id: str) -> str:
+async def _finish(core: Core, outbound: Outbound, batch_id: str) -> str:
     """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
     batch = await core.read(lambda connection: load_batch(connection, batch_id))
     register = decode_register(batch.register)
     ids = [entry.document_id for entry in register]
     async with core.keys_lock:
-        return await _destroy(core, batch, register, ids)
+        return await _destroy(core, outbound, batch, register, ids)
 
 
 async def _destroy(
-    core: Core, batch: Row[Any], register: tuple[RegisterEntry, ...], ids: list[str]
+    core: Core,
+    outbound: Outbound,
+    batch: Row[Any],
+    register: tuple[RegisterEntry, ...],
+    ids: list[str],
 ) -> str:
     custody = core.store.custody
     now = core.now()
@@ -304,7 +304,9 @@ async def _destroy(
     with step("dispose.certify"):
         await certificates.await_copies(core, batch.client_id)
         # The backups first: what is fetched from them lies in the store's folder for a moment.
-        seen = await searches.look_into_backups(core, batch.client_id, ids, progress.destroyed_at)
+        seen = await searches.look_into_backups(
+            outbound, batch.client_id, ids, progress.destroyed_at
+        )
         checks = await asyncio.to_thread(searches.look, core, batch, ids, remains, emptied)
         return await certificates.issue(core, batch, register, (*checks, *seen))
 
@@ -344,7 +346,7 @@ def _record(
         return None
     remains = searches.gather(core, tx.connection, batch.client_id, ids, groups)
     drafts: list[Draft] = []
-    for part in _slices(ids):
+    for part in queries.pages(ids):
         rows = {
             row.id: row
             for row in tx.connection.execute(
@@ -374,13 +376,9 @@ def _record(
 
 def _check_holds(tx: Transaction, batch: Row[Any], ids: list[str]) -> None:
     """Up to the commit point a hold stops everything, also one placed while the execution runs."""
-    live = tx.connection.execute(
-        select(holds.c.id, holds.c.document_id).where(
-            holds.c.client_id == batch.client_id, holds.c.released_at.is_(None)
-        )
-    ).all()
-    leaving = set(ids)
-    found = [row.id for row in live if row.document_id is None or row.document_id in leaving]
+    leaving = {None, *ids}
+    live = queries.live_holds(tx.connection, [batch.client_id])
+    found = [hold.id for hold in live if hold.document_id in leaving]
     if found:
         raise Held(batch.id, found)
 
@@ -405,7 +403,7 @@ def _withdraw(core: Core, tx: Transaction, batch: Row[Any], found: list[str]) ->
 
 
 def _language(core: Core, tx: Transaction, client_id: str) -> str:
-    row = tx.connection.execute(select(clients).where(clients.c.id == client_id)).one()
+    row = queries.client(tx.connection, client_id)
     return recipients.open_profile(core, row).language
 
 
@@ -438,9 +436,3 @@ def _close_client(core: Core, tx: Transaction, batch: Row[Any], now: datetime) -
     if closed.rowcount:
         core.record(tx, "client.closed", batch.client_id, batch.executor, now, batch=batch.id)
         core.record(tx, "keyring.ended", batch.client_id, batch.executor, now)
-
-
-def _slices(items: list[str], length: int = 500) -> Iterator[list[str]]:
-    """Pieces short enough for an SQL `IN` list."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]
