@@ -21,14 +21,14 @@ def corpus() -> Path:
 
 
 @pytest.fixture
-def house(tmp_path):
+async def house(tmp_path):
     """A core in this process with demo clients and accounts; see tests/support/house.py."""
-    from tests.support.house import House, run
+    from tests.support.house import House
 
     made = House(tmp_path)
-    run(made.settle())
+    await made.settle()
     yield made
-    made.close()
+    await made.end()
 
 
 @pytest.fixture(scope="session")

@@ -46,34 +46,28 @@ def test_connections_that_never_finish_a_frame_are_bounded_in_number(role):
 
 
 @pytest.mark.parametrize("role", sorted(REQUEST_LIMITS))
-def test_a_frame_longer_than_the_messages_of_its_socket_is_not_read(role):
-    async def journey():
-        ours, theirs = socket.socketpair()
-        channel = AsyncChannel(ours, accept_fds=False, limit=REQUEST_LIMITS[role])
-        theirs.sendall(struct.pack("!IB", REQUEST_LIMITS[role] + 1, 0))
-        with pytest.raises(WireError, match="expected at most"):
-            await channel.receive()
-        theirs.close()
-        channel.close()
-
-    asyncio.run(journey())
+async def test_a_frame_longer_than_the_messages_of_its_socket_is_not_read(role):
+    ours, theirs = socket.socketpair()
+    channel = AsyncChannel(ours, accept_fds=False, limit=REQUEST_LIMITS[role])
+    theirs.sendall(struct.pack("!IB", REQUEST_LIMITS[role] + 1, 0))
+    with pytest.raises(WireError, match="expected at most"):
+        await channel.receive()
+    theirs.close()
+    channel.close()
 
 
-def test_the_core_waits_for_a_message_but_not_for_the_rest_of_one(monkeypatch):
-    async def journey():
-        monkeypatch.setattr(channel_module, "FRAME_SECONDS", 0.2)
-        ours, theirs = socket.socketpair()
-        channel = AsyncChannel(ours, accept_fds=False)
-        waiting = asyncio.create_task(channel.receive())
-        await asyncio.sleep(0.4)
-        assert not waiting.done()
-        theirs.sendall(struct.pack("!IB", 3, 0) + b"ab")
-        with pytest.raises(WireError, match="the rest of it"):
-            await waiting
-        theirs.close()
-        channel.close()
-
-    asyncio.run(journey())
+async def test_the_core_waits_for_a_message_but_not_for_the_rest_of_one(monkeypatch):
+    monkeypatch.setattr(channel_module, "FRAME_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    channel = AsyncChannel(ours, accept_fds=False)
+    waiting = asyncio.create_task(channel.receive())
+    await asyncio.sleep(0.4)
+    assert not waiting.done()
+    theirs.sendall(struct.pack("!IB", 3, 0) + b"ab")
+    with pytest.raises(WireError, match="the rest of it"):
+        await waiting
+    theirs.close()
+    channel.close()
 
 
 def test_the_core_hangs_up_on_an_inspector_that_gave_its_verdict(template):

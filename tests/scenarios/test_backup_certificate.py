@@ -6,7 +6,6 @@ import json
 
 from gateway.core.disposal import certificates
 from tests.scenarios.test_backup_drill import NOTE, Drill, drill
-from tests.support.house import run
 from vault.certificate.verify import verify_certificate
 
 __all__ = ["drill"]
@@ -26,41 +25,34 @@ def outcome(body: dict) -> dict:
     return next(check for check in body["checks"] if check["name"] == CHECK)
 
 
-def test_a_backup_from_before_is_fetched_and_tried_and_listed_as_keyless(drill):
-    async def journey():
-        await drill.filed("note.txt", b"note", NOTE)
-        await drill.filed("kept.xml", b"kept")
-        await drill.back_up()
-        await drill.destroy()
-        body = await newest(drill)
-        assert outcome(body)["result"] == "passed"
-        assert "wrapped keys of 1 of 1 documents in it" in outcome(body)["detail"]["en"]
-        assert [(copy["kind"], copy["state"]) for copy in body["copies"]] == [("backup", "keyless")]
-        assert body["claim"]["level"] == "L2"
-
-    run(journey())
+async def test_a_backup_from_before_is_fetched_and_tried_and_listed_as_keyless(drill):
+    await drill.filed("note.txt", b"note", NOTE)
+    await drill.filed("kept.xml", b"kept")
+    await drill.back_up()
+    await drill.destroy()
+    body = await newest(drill)
+    assert outcome(body)["result"] == "passed"
+    assert "wrapped keys of 1 of 1 documents in it" in outcome(body)["detail"]["en"]
+    assert [(copy["kind"], copy["state"]) for copy in body["copies"]] == [("backup", "keyless")]
+    assert body["claim"]["level"] == "L2"
 
 
-def test_a_backup_that_can_not_be_fetched_keeps_the_claim_down_until_it_can(drill, monkeypatch):
+async def test_a_backup_that_can_not_be_fetched_keeps_the_claim_down_until_it_can(
+    drill, monkeypatch
+):
     monkeypatch.setattr(certificates, "BACKUP_RETRY", 0.0)
-
-    async def journey():
-        await drill.filed("note.txt", b"note", NOTE)
-        await drill.back_up()
-        away = drill.place.with_name("unmounted")
-        drill.place.rename(away)
-        drill.place.mkdir()
-        await drill.destroy()
-        before = await newest(drill)
-        assert outcome(before)["result"] == "not_checked"
-        assert before["claim"]["level"] == "L1"
-        drill.place.rmdir()
-        away.rename(drill.place)
-        assert (
-            len(await drill.carried(certificates.follow_up(drill.core, drill.wings.outbound))) == 1
-        )
-        after = await newest(drill)
-        assert outcome(after)["result"] == "passed"
-        assert (after["claim"]["level"], after["follows"]) == ("L2", before["certificate_id"])
-
-    run(journey())
+    await drill.filed("note.txt", b"note", NOTE)
+    await drill.back_up()
+    away = drill.place.with_name("unmounted")
+    drill.place.rename(away)
+    drill.place.mkdir()
+    await drill.destroy()
+    before = await newest(drill)
+    assert outcome(before)["result"] == "not_checked"
+    assert before["claim"]["level"] == "L1"
+    drill.place.rmdir()
+    away.rename(drill.place)
+    assert len(await drill.carried(certificates.follow_up(drill.core, drill.wings.outbound))) == 1
+    after = await newest(drill)
+    assert outcome(after)["result"] == "passed"
+    assert (after["claim"]["level"], after["follows"]) == ("L2", before["certificate_id"])

@@ -9,7 +9,6 @@ from sqlalchemy import select
 
 from gateway.core.inspection import claims, fixity
 from gateway.core.inspection.claims import InspectionDesk
-from tests.support.house import run
 from vault.catalogue.schema import fixity_runs
 from vault.crypto.chunked import document_context
 from vault.crypto.sealed import SealedReader
@@ -63,29 +62,28 @@ async def next_day(house) -> None:
     house.open()
 
 
-def test_each_day_reads_its_share_and_goes_on_where_the_last_stopped_until_all_was_read(house):
-    async def journey():
-        ids = sorted([await house.filed(f"{n}.xml", b"%d" % n) for n in range(10)])
-        house.config = _share(house.config, 0.3)
-        seen: list[str] = []
-        for _ in range(5):
-            await next_day(house)
-            reader = Reader(house.desk)
-            reading = await day(house, reader)
-            assert (reading.documents, reading.findings) == (3, [])
-            # Within the same day nothing more is read.
-            assert await day(house, reader) is None
-            seen += sorted(reader.seen) if len(set(reader.seen)) == 3 else reader.seen
-        assert set(seen) == set(ids)
-        assert len(seen) == 15
-        runs = house.core.store.catalogue.read(lambda c: c.execute(select(fixity_runs)).all())
-        assert [row.documents_read for row in runs] == [3] * 5
-        status = await house.act("status")
-        assert status["fixity"]["documents"] == 3
-        entries = (await house.act("ledger.export"))["entries"]
-        assert sum('"store.fixity"' in entry for entry in entries) == 5
-
-    run(journey())
+async def test_each_day_reads_its_share_and_goes_on_where_the_last_stopped_until_all_was_read(
+    house,
+):
+    ids = sorted([await house.filed(f"{n}.xml", b"%d" % n) for n in range(10)])
+    house.config = _share(house.config, 0.3)
+    seen: list[str] = []
+    for _ in range(5):
+        await next_day(house)
+        reader = Reader(house.desk)
+        reading = await day(house, reader)
+        assert (reading.documents, reading.findings) == (3, [])
+        # Within the same day nothing more is read.
+        assert await day(house, reader) is None
+        seen += sorted(reader.seen) if len(set(reader.seen)) == 3 else reader.seen
+    assert set(seen) == set(ids)
+    assert len(seen) == 15
+    runs = house.core.store.catalogue.read(lambda c: c.execute(select(fixity_runs)).all())
+    assert [row.documents_read for row in runs] == [3] * 5
+    status = await house.act("status")
+    assert status["fixity"]["documents"] == 3
+    entries = (await house.act("ledger.export"))["entries"]
+    assert sum('"store.fixity"' in entry for entry in entries) == 5
 
 
 def _share(config, share: float):
@@ -95,76 +93,65 @@ def _share(config, share: float):
     return msgspec.structs.replace(config, fixity=changed)
 
 
-def test_a_changed_byte_is_found_on_its_day_and_shown(house):
-    async def journey():
-        document = await house.filed("a.xml", b"a" * 1000)
-        (path,) = (house.folder / "vault/blobs/objects").rglob(document)
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
-        house.config = _share(house.config, 1.0)
-        await next_day(house)
-        reading = await day(house, Reader(house.desk))
-        assert [document in finding.subject for finding in reading.findings] == [True]
-        shown = (await house.act("status"))["fixity"]
-        assert document in shown["findings"][0]["subject"]
-
-    run(journey())
+async def test_a_changed_byte_is_found_on_its_day_and_shown(house):
+    document = await house.filed("a.xml", b"a" * 1000)
+    (path,) = (house.folder / "vault/blobs/objects").rglob(document)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    house.config = _share(house.config, 1.0)
+    await next_day(house)
+    reading = await day(house, Reader(house.desk))
+    assert [document in finding.subject for finding in reading.findings] == [True]
+    shown = (await house.act("status"))["fixity"]
+    assert document in shown["findings"][0]["subject"]
 
 
-def test_without_an_inspector_nothing_counts_as_read_and_the_place_is_kept(house, monkeypatch):
+async def test_without_an_inspector_nothing_counts_as_read_and_the_place_is_kept(
+    house, monkeypatch
+):
     monkeypatch.setattr(claims, "CLAIM_WAIT", 0.01)
-
-    async def journey():
-        await house.filed("a.xml")
-        await house.filed("b.xml")
-        house.config = _share(house.config, 1.0)
-        await next_day(house)
-        reading = await fixity.daily(house.core, house.desk)
-        assert (reading.documents, reading.upto, reading.interrupted) == (0, "", True)
-        assert "found none running" in reading.findings[0].problem
-        # Not a day later, but as soon as someone is there.
-        monkeypatch.setattr(claims, "CLAIM_WAIT", 5.0)
-        reading = await day(house, Reader(house.desk))
-        assert (reading.documents, reading.findings) == (2, [])
-
-    run(journey())
+    await house.filed("a.xml")
+    await house.filed("b.xml")
+    house.config = _share(house.config, 1.0)
+    await next_day(house)
+    reading = await fixity.daily(house.core, house.desk)
+    assert (reading.documents, reading.upto, reading.interrupted) == (0, "", True)
+    assert "found none running" in reading.findings[0].problem
+    # Not a day later, but as soon as someone is there.
+    monkeypatch.setattr(claims, "CLAIM_WAIT", 5.0)
+    reading = await day(house, Reader(house.desk))
+    assert (reading.documents, reading.findings) == (2, [])
 
 
-def test_a_share_of_nothing_reads_nothing(house):
-    async def journey():
-        await house.filed("a.xml")
-        house.config = _share(house.config, 0.0)
-        await next_day(house)
-        assert await fixity.daily(house.core, house.desk) is None
-
-    run(journey())
+async def test_a_share_of_nothing_reads_nothing(house):
+    await house.filed("a.xml")
+    house.config = _share(house.config, 0.0)
+    await next_day(house)
+    assert await fixity.daily(house.core, house.desk) is None
 
 
-def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_up(house):
-    async def journey():
-        ids = sorted([await house.filed(f"{n}.xml", b"%d" % n) for n in range(4)])
-        house.config = _share(house.config, 1.0)
+async def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_up(house):
+    ids = sorted([await house.filed(f"{n}.xml", b"%d" % n) for n in range(4)])
+    house.config = _share(house.config, 1.0)
 
-        class Dying(Reader):
-            async def work(self) -> None:
-                while True:
-                    found = await self.desk.claim()
-                    if found is None:
-                        continue
-                    work, descriptor, claimed, wanted = found
-                    os.close(descriptor)
-                    if work.document_id == ids[1]:
-                        await self.desk.lost(claimed, wanted, seen=True)
-                        continue
-                    self.seen.append(work.document_id)
-                    wanted.result.set_result(True)
-                    self.desk.put_back(work.document_id)
+    class Dying(Reader):
+        async def work(self) -> None:
+            while True:
+                found = await self.desk.claim()
+                if found is None:
+                    continue
+                work, descriptor, claimed, wanted = found
+                os.close(descriptor)
+                if work.document_id == ids[1]:
+                    await self.desk.lost(claimed, wanted, seen=True)
+                    continue
+                self.seen.append(work.document_id)
+                wanted.result.set_result(True)
+                self.desk.put_back(work.document_id)
 
-        await next_day(house)
-        reader = Dying(house.desk)
-        reading = await day(house, reader)
-        assert (reading.documents, reading.upto) == (3, ids[-1])
-        assert [ids[1] in finding.subject for finding in reading.findings] == [True]
-
-    run(journey())
+    await next_day(house)
+    reader = Dying(house.desk)
+    reading = await day(house, reader)
+    assert (reading.documents, reading.upto) == (3, ids[-1])
+    assert [ids[1] in finding.subject for finding in reading.findings] == [True]

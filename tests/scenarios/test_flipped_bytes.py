@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.house import run
 from vault.crypto.chunked import CHUNK
 from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
@@ -27,16 +26,13 @@ GENERATOR = random.Random(3)
 
 
 @pytest.fixture
-def closed(house):
+async def closed(house):
     """A closed store with sealed files of no chunk, of a part of one, and of more than one."""
 
-    async def journey():
-        await house.filed("empty.xml", b"")
-        await house.filed("small.xml", b"small")
-        await house.filed("large.xml", b"\0" * (CHUNK + 100))
-        await house.upload("/inbox/waiting.xml", b"waiting")
-
-    run(journey())
+    await house.filed("empty.xml", b"")
+    await house.filed("small.xml", b"small")
+    await house.filed("large.xml", b"\0" * (CHUNK + 100))
+    await house.upload("/inbox/waiting.xml", b"waiting")
     keys = {
         row.id: house.core.store.custody.document_key(row)
         for row in house.core.store.catalogue.read(_rows)
@@ -151,7 +147,7 @@ def read_whole(path: Path, key: bytes) -> None:
         os.close(descriptor)
 
 
-def test_a_sample_of_flips_in_every_file_is_found_by_the_check_and_said(closed, tmp_path):
+async def test_a_sample_of_flips_in_every_file_is_found_by_the_check_and_said(closed, tmp_path):
     house, _ = closed
     store = house.folder / "vault"
     safe = tmp_path / "safe"
@@ -165,69 +161,60 @@ def test_a_sample_of_flips_in_every_file_is_found_by_the_check_and_said(closed, 
             position = GENERATOR.randrange(len(data))
             data[position] ^= 1 << GENERATOR.randrange(8)
             target.write_bytes(data)
-            found = _check(house)
+            found = await _check(house)
             assert found, f"{target}: byte {position} was missed"
             shutil.rmtree(store)
             shutil.copytree(safe, store)
-    assert _check(house) == []
+    assert await _check(house) == []
 
 
-def _check(house) -> list:
+async def _check(house) -> list:
     """The findings of a check of the store as it lies, or what it says instead of opening."""
     try:
         house.open()
     except VaultError as error:
         return [str(error)]
 
-    async def journey():
-        return (await house.act("check", read_data=True))["findings"]
-
     try:
-        return run(journey())
+        return (await house.act("check", read_data=True))["findings"]
     except Exception as error:  # a page of SQLite's that can't be read at all
         return [str(error)]
     finally:
         house.core.close()
 
 
-def test_a_change_at_rest_stays_until_an_officer_answers_for_it(house):
-    async def journey():
-        await house.filed("a.xml")
-        house.core.close()
-        path = house.folder / "vault" / "catalogue.sqlite3"
-        data = bytearray(path.read_bytes())
-        # Free space of a page: SQLite itself would never notice.
-        data[data.rindex(bytes(500)) + 250] ^= 1
-        path.write_bytes(data)
-        for _ in range(2):
-            house.open()
-            (finding,) = (await house.act("check"))["findings"]
-            assert "expected the bytes of the last closing" in finding["problem"]
-            house.core.close()
+async def test_a_change_at_rest_stays_until_an_officer_answers_for_it(house):
+    await house.filed("a.xml")
+    house.core.close()
+    path = house.folder / "vault" / "catalogue.sqlite3"
+    data = bytearray(path.read_bytes())
+    # Free space of a page: SQLite itself would never notice.
+    data[data.rindex(bytes(500)) + 250] ^= 1
+    path.write_bytes(data)
+    for _ in range(2):
         house.open()
-        refusal = await house.refused(house.act("check", acknowledge=True))
-        assert refusal.code == "denied"
-        assert (await house.act("check", by="officer1", acknowledge=True))["findings"] == []
+        (finding,) = (await house.act("check"))["findings"]
+        assert "expected the bytes of the last closing" in finding["problem"]
         house.core.close()
-        house.open()
-        assert (await house.act("check"))["findings"] == []
+    house.open()
+    refusal = await house.refused(house.act("check", acknowledge=True))
+    assert refusal.code == "denied"
+    assert (await house.act("check", by="officer1", acknowledge=True))["findings"] == []
+    house.core.close()
+    house.open()
+    assert (await house.act("check"))["findings"] == []
 
-    run(journey())
 
-
-def test_a_store_that_was_not_closed_says_nothing_false(house):
+async def test_a_store_that_was_not_closed_says_nothing_false(house):
     """After a crash there is no seal, and nothing to compare with."""
 
-    async def journey():
-        await house.filed("a.xml")
-        store = house.folder / "vault"
-        assert not (store / "catalogue.at-rest").exists()
-        copy = house.folder / "crashed"
-        shutil.copytree(store, copy)
-        house.core.close()
-        shutil.rmtree(store)
-        copy.rename(store)
-        house.open()
-        assert (await house.act("check", read_data=True))["findings"] == []
-
-    run(journey())
+    await house.filed("a.xml")
+    store = house.folder / "vault"
+    assert not (store / "catalogue.at-rest").exists()
+    copy = house.folder / "crashed"
+    shutil.copytree(store, copy)
+    house.core.close()
+    shutil.rmtree(store)
+    copy.rename(store)
+    house.open()
+    assert (await house.act("check", read_data=True))["findings"] == []

@@ -10,7 +10,7 @@ import pytest
 from gateway.config import KeyringCopy
 from gateway.core import main as core_main
 from tests.scenarios.test_store_damage import CONFIG
-from tests.support.house import START, House, run
+from tests.support.house import START, House
 from tests.unit.cli.here import Program
 from vault.backup import house_keyring
 from vault.keys.keyring import KeyringStore
@@ -19,7 +19,7 @@ from vault.store import Store
 
 
 @pytest.fixture
-def closed(tmp_path, monkeypatch):
+async def closed(tmp_path, monkeypatch):
     """A closed store with a copy of its keyrings."""
     place = tmp_path / "copies"
     place.mkdir()
@@ -27,13 +27,9 @@ def closed(tmp_path, monkeypatch):
     house = House(
         tmp_path / "i", **{"keyring.copies": [KeyringCopy(name="disk", directory=str(place))]}
     )
-
-    async def journey():
-        await house.settle()
-        await house.filed("a.xml", b"kept")
-        await house.act("ledger.checkpoint")
-
-    run(journey())
+    await house.settle()
+    await house.filed("a.xml", b"kept")
+    await house.act("ledger.checkpoint")
     house.close()
     shutil.rmtree(place)
     shutil.copytree(tmp_path / "i/vault/keyrings", place)

@@ -7,50 +7,45 @@ from sqlalchemy import select, update
 
 from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.wire.messages import Classification
-from tests.support.house import run
 from vault.catalogue.schema import documents, errands, groups
 from vault.keys import copies
 
 
-def test_a_key_goes_only_after_the_end_of_its_group_is_committed(house):
+async def test_a_key_goes_only_after_the_end_of_its_group_is_committed(house):
     """A transaction that ends a group may still be rolled back, and then needs the key."""
 
-    async def journey():
-        document = await house.upload("/inbox/a.xml", b"a")
-        custody = house.core.store.custody
-        group = house.core.store.catalogue.read(
-            lambda c: c.execute(select(documents.c.group_id)).scalar_one()
+    document = await house.upload("/inbox/a.xml", b"a")
+    custody = house.core.store.custody
+    group = house.core.store.catalogue.read(
+        lambda c: c.execute(select(documents.c.group_id)).scalar_one()
+    )
+
+    def ends_and_fails(tx):
+        tx.connection.execute(update(documents).values(group_id=None))
+        custody.end_groups(tx.connection, [group], house.clock.now)
+        raise ValueError("rolled back")
+
+    with pytest.raises(ValueError, match="rolled back"):
+        await house.core.write(ends_and_fails)
+    client = (await house.act("client.show", slug="acme"))["id"]
+    assert group in custody.stored(client).groups
+    with pytest.raises(RuntimeError, match="alive"):
+        await house.core.write(
+            lambda tx: custody.drop_keys(tx.connection, client, [group], house.clock.now)
         )
-
-        def ends_and_fails(tx):
-            tx.connection.execute(update(documents).values(group_id=None))
-            custody.end_groups(tx.connection, [group], house.clock.now)
-            raise ValueError("rolled back")
-
-        with pytest.raises(ValueError, match="rolled back"):
-            await house.core.write(ends_and_fails)
-        client = (await house.act("client.show", slug="acme"))["id"]
-        assert group in custody.stored(client).groups
-        with pytest.raises(RuntimeError, match="alive"):
-            await house.core.write(
-                lambda tx: custody.drop_keys(tx.connection, client, [group], house.clock.now)
-            )
-        assert await house.judge(classification=Classification("invoice", 0.9, "2025-01-01"))
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-        assert document
-
-    run(journey())
+    assert await house.judge(classification=Classification("invoice", 0.9, "2025-01-01"))
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
+    assert document
 
 
-def test_copies_are_asked_to_follow_again_when_the_request_was_lost(tmp_path):
+async def test_copies_are_asked_to_follow_again_when_the_request_was_lost(tmp_path):
     from gateway.config import KeyringCopy
     from tests.support.house import House
 
     house = House(
         tmp_path, **{"keyring.copies": [KeyringCopy(name="other", directory=str(tmp_path / "o"))]}
     )
-
-    async def journey():
+    try:
         await house.settle()
         client = (await house.act("client.show", slug="acme"))["id"]
         await house.upload("/inbox/a.xml", b"a")
@@ -87,8 +82,5 @@ def test_copies_are_asked_to_follow_again_when_the_request_was_lost(tmp_path):
             ).one()
         )
         assert await desk._errand(row) is None
-
-    try:
-        run(journey())
     finally:
         house.close()

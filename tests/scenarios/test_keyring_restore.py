@@ -13,22 +13,22 @@ from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.courier import keyring_copies
 from gateway.errors import Refusal
 from gateway.wire.messages import Errand
-from tests.support.house import House, run
+from tests.support.house import House
 from vault.catalogue.schema import clients
 from vault.errors import PlaceError, StorageFailed, StoreMissing, VaultError, WrongRootKey
 from vault.storage.places import DirectoryPlace
 
 
 @pytest.fixture
-def house(tmp_path):
+async def house(tmp_path):
     (tmp_path / "house").mkdir()
     (tmp_path / "copies").mkdir()
     copy = KeyringCopy(name="disk", directory=str(tmp_path / "copies"))
     made = House(tmp_path / "house", **{"keyring.copies": [copy]})
-    run(made.settle())
+    await made.settle()
     yield made
     with contextlib.suppress(OSError):  # some tests close it themselves
-        made.close()
+        await made.end()
 
 
 def keyring_of(house, slug="acme") -> Path:
@@ -48,66 +48,57 @@ async def findings(house) -> list:
     return list((await house.act("check"))["findings"])
 
 
-def test_a_broken_keyring_is_one_finding_that_names_the_command_and_the_command_works(house):
-    async def journey():
-        for number in range(3):
-            await house.upload(f"/inbox/{number}.txt", b"note %d" % number)
-        path = keyring_of(house)
-        good = path.read_bytes()
-        damage(path)
-        house.restart()
-        (found,) = await findings(house)
-        assert found["subject"].startswith("keyring of client acme (")
-        assert "3 documents" in found["problem"]
-        assert "strongroom keys restore acme" in found["action"]
-        last = (await house.act("status"))["check"]
-        assert (last["findings"], last["subjects"]) == (1, [found["subject"]])
-        wrong = bytearray(good)
-        wrong[-1] ^= 1
-        restore = base64.b64encode(bytes(wrong)).decode()
-        refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
-        assert refusal.code == "invalid"
-        assert path.read_bytes() != good  # nothing was written
-        restore = base64.b64encode(good).decode()
-        done = await house.act("keys.restore", client="acme", content=restore)
-        assert done["epoch"] > 1
-        assert await findings(house) == []
-        assert (await house.act("status"))["check"]["findings"] == 0
-        refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
-        assert "found it whole" in refusal.message
-
-    run(journey())
+async def test_a_broken_keyring_is_one_finding_that_names_the_command_and_the_command_works(house):
+    for number in range(3):
+        await house.upload(f"/inbox/{number}.txt", b"note %d" % number)
+    path = keyring_of(house)
+    good = path.read_bytes()
+    damage(path)
+    house.restart()
+    (found,) = await findings(house)
+    assert found["subject"].startswith("keyring of client acme (")
+    assert "3 documents" in found["problem"]
+    assert "strongroom keys restore acme" in found["action"]
+    last = (await house.act("status"))["check"]
+    assert (last["findings"], last["subjects"]) == (1, [found["subject"]])
+    wrong = bytearray(good)
+    wrong[-1] ^= 1
+    restore = base64.b64encode(bytes(wrong)).decode()
+    refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
+    assert refusal.code == "invalid"
+    assert path.read_bytes() != good  # nothing was written
+    restore = base64.b64encode(good).decode()
+    done = await house.act("keys.restore", client="acme", content=restore)
+    assert done["epoch"] > 1
+    assert await findings(house) == []
+    assert (await house.act("status"))["check"]["findings"] == 0
+    refusal = await house.refused(house.act("keys.restore", client="acme", content=restore))
+    assert "found it whole" in refusal.message
 
 
-def test_a_copy_that_is_too_old_for_a_living_group_is_refused(house):
-    async def journey():
-        path = keyring_of(house)
-        old = path.read_bytes()
-        await house.upload("/inbox/a.txt", b"makes the day's group")
-        damage(path)
-        house.restart()
-        content = base64.b64encode(old).decode()
-        refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
-        assert "take a newer copy" in refusal.message
-
-    run(journey())
+async def test_a_copy_that_is_too_old_for_a_living_group_is_refused(house):
+    path = keyring_of(house)
+    old = path.read_bytes()
+    await house.upload("/inbox/a.txt", b"makes the day's group")
+    damage(path)
+    house.restart()
+    content = base64.b64encode(old).decode()
+    refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
+    assert "take a newer copy" in refusal.message
 
 
-def test_a_keyring_that_does_not_open_is_never_handed_to_the_courier(house):
-    async def journey():
-        path = keyring_of(house)
-        desk = ErrandDesk(house.core)
-        damage(path)
-        house.core.errand_work.set()
-        handed = []
-        for _ in range(4):
-            errand = await desk.claim()
-            if errand is not None:
-                handed.append(errand.owner)
-                break
-        assert path.stem not in handed
-
-    run(journey())
+async def test_a_keyring_that_does_not_open_is_never_handed_to_the_courier(house):
+    path = keyring_of(house)
+    desk = ErrandDesk(house.core)
+    damage(path)
+    house.core.errand_work.set()
+    handed = []
+    for _ in range(4):
+        errand = await desk.claim()
+        if errand is not None:
+            handed.append(errand.owner)
+            break
+    assert path.stem not in handed
 
 
 def test_a_missing_catalogue_beside_keyrings_does_not_advise_to_make_a_new_store(house):
@@ -131,28 +122,25 @@ def test_a_cut_catalogue_is_said_plainly(house, keep):
     assert path.read_bytes() == before[:keep]  # kept as it was found
 
 
-def test_what_can_not_be_told_to_be_damaged_is_not_replaced(house, monkeypatch):
+async def test_what_can_not_be_told_to_be_damaged_is_not_replaced(house, monkeypatch):
     """A disk that does not answer, or another root key, says nothing of the keyring."""
 
-    async def journey():
-        path = keyring_of(house)
-        before = path.read_bytes()
-        content = base64.b64encode(before).decode()
-        store = house.core.store.custody.keyrings
-        for failure in (WrongRootKey("another root"), StorageFailed("no answer")):
-            monkeypatch.setattr(store, "load", raising(failure))
-            with pytest.raises((Refusal, StorageFailed)):
-                await house.act("keys.restore", client="acme", content=content)
-            assert path.read_bytes() == before
-        monkeypatch.undo()
-        house.core.store.catalogue.write(
-            lambda tx: tx.connection.execute(clients.update().values(state="closing"))
-        )
-        damage(path)
-        refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
-        assert "expected it open" in refusal.message
-
-    run(journey())
+    path = keyring_of(house)
+    before = path.read_bytes()
+    content = base64.b64encode(before).decode()
+    store = house.core.store.custody.keyrings
+    for failure in (WrongRootKey("another root"), StorageFailed("no answer")):
+        monkeypatch.setattr(store, "load", raising(failure))
+        with pytest.raises((Refusal, StorageFailed)):
+            await house.act("keys.restore", client="acme", content=content)
+        assert path.read_bytes() == before
+    monkeypatch.undo()
+    house.core.store.catalogue.write(
+        lambda tx: tx.connection.execute(clients.update().values(state="closing"))
+    )
+    damage(path)
+    refusal = await house.refused(house.act("keys.restore", client="acme", content=content))
+    assert "expected it open" in refusal.message
 
 
 def raising(failure):

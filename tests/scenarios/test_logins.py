@@ -34,7 +34,7 @@ from gateway.wire.messages import (
     SignExchange,
     Stat,
 )
-from tests.support.house import START, House, run
+from tests.support.house import START, House
 from tests.support.wire import transcript
 from vault.catalogue import ledger
 from vault.catalogue.schema import login_lanes, login_sources
@@ -56,22 +56,22 @@ def made_keys(number: int = 0) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def make(tmp_path):
+async def make(tmp_path):
     """Makes a house with host keys and accounts, under some login policy."""
     made = []
 
-    def make(**login) -> House:
+    async def make(**login) -> House:
         house = House(tmp_path, **{f"login.{key}": value for key, value in login.items()})
         made.append(house)
         custody = house.core.store.custody
         custody.keyring(HOUSE).secrets.update(made_keys())
-        run(house.core.write(lambda tx: custody.save(tx.connection, HOUSE, START)))
-        run(house.settle())
+        await house.core.write(lambda tx: custody.save(tx.connection, HOUSE, START))
+        await house.settle()
         return house
 
     yield make
     for house in made:
-        house.core.close()
+        await house.end()
 
 
 class Door:
@@ -157,107 +157,83 @@ def entries(house: House, kind: str) -> list[dict]:
 # ── factors ──
 
 
-def test_staff_needs_a_key_and_a_code_and_a_client_one_factor(make):
-    house = make()
-
-    async def work():
-        door = await Door(house).open()
-        assert await door.key("acme") == "granted"
-        # An auditor without a code can't get in, with the right key, and no word says why.
-        door = await Door(house).open()
-        assert await door.key("auditor", signed=False) == "acceptable"
-        assert await door.key("auditor") == "failed"
-        listed = {each["name"]: each["lacks"] for each in await house.act("account.list")}
-        assert listed["auditor"] == ["a one-time code"]
-        assert listed["acme"] == []
-        # Enrolled, it can.
-        totp = await enrol(house, "auditor")
-        door = await Door(house).open()
-        assert await door.key("auditor") == "partial"
-        with pytest.raises(WireError):
-            await door.session.handle(Stat("/"))
-        assert await door.code("auditor", code_of(house, totp)) == "granted"
-
-    run(work())
+async def test_staff_needs_a_key_and_a_code_and_a_client_one_factor(make):
+    house = await make()
+    door = await Door(house).open()
+    assert await door.key("acme") == "granted"
+    # An auditor without a code can't get in, with the right key, and no word says why.
+    door = await Door(house).open()
+    assert await door.key("auditor", signed=False) == "acceptable"
+    assert await door.key("auditor") == "failed"
+    listed = {each["name"]: each["lacks"] for each in await house.act("account.list")}
+    assert listed["auditor"] == ["a one-time code"]
+    assert listed["acme"] == []
+    # Enrolled, it can.
+    totp = await enrol(house, "auditor")
+    door = await Door(house).open()
+    assert await door.key("auditor") == "partial"
+    with pytest.raises(WireError):
+        await door.session.handle(Stat("/"))
+    assert await door.code("auditor", code_of(house, totp)) == "granted"
 
 
-def test_a_password_alone_or_with_a_code_is_no_key(make):
+async def test_a_password_alone_or_with_a_code_is_no_key(make):
     """Under "key+code" a right password is as wrong as any other."""
-    house = make()
-
-    async def work():
-        await house.act("account.password", name="accountant", password=SECRET)
-        totp = await enrol(house, "accountant")
-        door = await Door(house).open()
-        assert await door.password("accountant", SECRET) == "failed"
-        assert await door.code("accountant", code_of(house, totp)) == "failed"
-        assert await door.key("accountant") == "partial"
-
-    run(work())
+    house = await make()
+    await house.act("account.password", name="accountant", password=SECRET)
+    totp = await enrol(house, "accountant")
+    door = await Door(house).open()
+    assert await door.password("accountant", SECRET) == "failed"
+    assert await door.code("accountant", code_of(house, totp)) == "failed"
+    assert await door.key("accountant") == "partial"
 
 
-def test_a_code_is_good_once_and_one_of_the_former_secret_not_at_all(make):
-    house = make()
-
-    async def work():
-        totp = await enrol(house, "auditor")
-        first = code_of(house, totp)
-        door = await Door(house).open()
-        await door.key("auditor")
-        assert await door.code("auditor", first) == "granted"
-        again = await Door(house).open()
-        await again.key("auditor")
-        assert await again.code("auditor", first) == "failed"
-        house.clock.advance(seconds=90)
-        fresh = await enrol(house, "auditor")
-        assert door.ended  # whoever has the old secret may be the reason
-        assert await again.code("auditor", code_of(house, totp)) == "failed"
-        assert await again.code("auditor", code_of(house, fresh)) == "granted"
-
-    run(work())
+async def test_a_code_is_good_once_and_one_of_the_former_secret_not_at_all(make):
+    house = await make()
+    totp = await enrol(house, "auditor")
+    first = code_of(house, totp)
+    door = await Door(house).open()
+    await door.key("auditor")
+    assert await door.code("auditor", first) == "granted"
+    again = await Door(house).open()
+    await again.key("auditor")
+    assert await again.code("auditor", first) == "failed"
+    house.clock.advance(seconds=90)
+    fresh = await enrol(house, "auditor")
+    assert door.ended  # whoever has the old secret may be the reason
+    assert await again.code("auditor", code_of(house, totp)) == "failed"
+    assert await again.code("auditor", code_of(house, fresh)) == "granted"
 
 
-def test_two_connections_with_one_code_at_once_get_one_login(make):
-    house = make()
-
-    async def work():
-        totp = await enrol(house, "auditor")
-        doors = [await Door(house).open() for _ in range(5)]
-        for door in doors:
-            assert await door.key("auditor") == "partial"
-        code = code_of(house, totp)
-        outcomes = await asyncio.gather(*(door.code("auditor", code) for door in doors))
-        assert sorted(outcomes) == ["failed"] * 4 + ["granted"]
-
-    run(work())
+async def test_two_connections_with_one_code_at_once_get_one_login(make):
+    house = await make()
+    totp = await enrol(house, "auditor")
+    doors = [await Door(house).open() for _ in range(5)]
+    for door in doors:
+        assert await door.key("auditor") == "partial"
+    code = code_of(house, totp)
+    outcomes = await asyncio.gather(*(door.code("auditor", code) for door in doors))
+    assert sorted(outcomes) == ["failed"] * 4 + ["granted"]
 
 
-def test_a_code_without_a_first_factor_is_wrong_even_if_it_is_right(make):
-    house = make()
-
-    async def work():
-        totp = await enrol(house, "auditor")
-        door = await Door(house).open()
-        await door.key("auditor", signed=False)
-        assert await door.code("auditor", code_of(house, totp)) == "failed"
-
-    run(work())
+async def test_a_code_without_a_first_factor_is_wrong_even_if_it_is_right(make):
+    house = await make()
+    totp = await enrol(house, "auditor")
+    door = await Door(house).open()
+    await door.key("auditor", signed=False)
+    assert await door.code("auditor", code_of(house, totp)) == "failed"
 
 
-def test_a_code_or_password_for_an_officer_takes_an_officers_signature(make):
-    house = make()
-
-    async def work():
-        for act, more in (("account.totp", {}), ("account.password", {"password": SECRET})):
-            with pytest.raises(Refusal, match="expected the signature of one"):
-                await house.act(act, name="officer1", **more)
-            with pytest.raises(Refusal, match="expected its own signature"):
-                await house.act(act, "officer2", name="officer1", **more)
-            await house.act(act, "officer1", name="officer1", **more)
-            with pytest.raises(Refusal, match="expected an officer's"):
-                await house.act(act, "officer2", name="acme", **more)
-
-    run(work())
+async def test_a_code_or_password_for_an_officer_takes_an_officers_signature(make):
+    house = await make()
+    for act, more in (("account.totp", {}), ("account.password", {"password": SECRET})):
+        with pytest.raises(Refusal, match="expected the signature of one"):
+            await house.act(act, name="officer1", **more)
+        with pytest.raises(Refusal, match="expected its own signature"):
+            await house.act(act, "officer2", name="officer1", **more)
+        await house.act(act, "officer1", name="officer1", **more)
+        with pytest.raises(Refusal, match="expected an officer's"):
+            await house.act(act, "officer2", name="acme", **more)
 
 
 @pytest.mark.parametrize(
@@ -270,11 +246,11 @@ def test_a_code_or_password_for_an_officer_takes_an_officers_signature(make):
         ("key alone", "code enrolled"),
     ],
 )
-def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_none(
+async def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_none(
     make, monkeypatch, first, change
 ):
     """Between the first factor and the code, or between the last check and the record."""
-    house = make(client="any")
+    house = await make(client="any")
 
     async def take_back():
         blob = base64.b64decode(sshsig.public_line(house.keys["acme"]).split()[1])
@@ -292,61 +268,46 @@ def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_none(
     async def prove(door):
         return await (door.password("acme", SECRET) if first == "password" else door.key("acme"))
 
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        totp = None if first == "key alone" else await enrol(house, "acme")
-        admit = SftpSession._admit
+    await house.act("account.password", name="acme", password=SECRET)
+    totp = None if first == "key alone" else await enrol(house, "acme")
+    admit = SftpSession._admit
 
-        async def late(session, account):
-            await take_back()
-            return await admit(session, account)
+    async def late(session, account):
+        await take_back()
+        return await admit(session, account)
 
-        # In the very moment before the record.
-        door = await Door(house).open()
-        if totp is not None:
-            assert await prove(door) == "partial"
-        with monkeypatch.context() as patch:
-            patch.setattr(SftpSession, "_admit", late)
-            outcome = prove(door) if totp is None else door.code("acme", code_of(house, totp))
-            assert await outcome == "failed"
-        with pytest.raises(WireError):
-            await door.session.handle(Stat("/"))
-        await house.core.logins.flush(house.core, house.clock(), last=True)
-        found = [entry["facts"] for entry in entries(house, "login.failed")]
-        assert found == [{"why": "factor", "count": 1}]
-        assert not entries(house, "session.opened")
-
-    run(work())
+    # In the very moment before the record.
+    door = await Door(house).open()
+    if totp is not None:
+        assert await prove(door) == "partial"
+    with monkeypatch.context() as patch:
+        patch.setattr(SftpSession, "_admit", late)
+        outcome = prove(door) if totp is None else door.code("acme", code_of(house, totp))
+        assert await outcome == "failed"
+    with pytest.raises(WireError):
+        await door.session.handle(Stat("/"))
+    await house.core.logins.flush(house.core, house.clock(), last=True)
+    found = [entry["facts"] for entry in entries(house, "login.failed")]
+    assert found == [{"why": "factor", "count": 1}]
+    assert not entries(house, "session.opened")
 
 
-def test_a_key_removed_before_the_code_comes_is_no_factor_any_more(make):
-    house = make()
-
-    async def work():
-        totp = await enrol(house, "accountant")
-        door = await Door(house).open()
-        assert await door.key("accountant") == "partial"
-        blob = base64.b64decode(sshsig.public_line(house.keys["accountant"]).split()[1])
-        await house.act("account.key", name="accountant", remove=ssh_keys.fingerprint(blob))
-        assert await door.code("accountant", code_of(house, totp)) == "failed"
-
-    run(work())
+async def test_a_key_removed_before_the_code_comes_is_no_factor_any_more(make):
+    house = await make()
+    totp = await enrol(house, "accountant")
+    door = await Door(house).open()
+    assert await door.key("accountant") == "partial"
+    blob = base64.b64decode(sshsig.public_line(house.keys["accountant"]).split()[1])
+    await house.act("account.key", name="accountant", remove=ssh_keys.fingerprint(blob))
+    assert await door.code("accountant", code_of(house, totp)) == "failed"
 
 
 # ── key exchanges ──
 
 
-def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(make):
+async def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(make):
     """A door that was taken over keeps exchange and signature of a login; not after a restart either."""
-    house = make()
-
-    async def recorded():
-        door = Door(house)
-        greeting, _ = await door.session.handle(Greet(OFFICE))
-        exchange = transcript(greeting)
-        await door.exchange(exchange)
-        assert await door.key("acme") == "granted"
-        return exchange, greeting.cookie
+    house = await make()
 
     async def replayed(exchange, cookie):
         again = Door(house)
@@ -362,52 +323,53 @@ def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(make):
         again.session_id = hashlib.sha256(exchange).digest()
         assert await again.key("acme") == "failed"
 
-    exchange, cookie = run(recorded())
-    run(replayed(exchange, cookie))
+    door = Door(house)
+    greeting, _ = await door.session.handle(Greet(OFFICE))
+    exchange = transcript(greeting)
+    await door.exchange(exchange)
+    assert await door.key("acme") == "granted"
+    cookie = greeting.cookie
+    await replayed(exchange, cookie)
     house.restart()
-    run(replayed(exchange, cookie))
+    await replayed(exchange, cookie)
 
 
-def test_nothing_is_signed_but_an_exchange_with_the_host_key_it_is_signed_with(make):
-    house = make()
-
-    async def work():
-        greeting, _ = await Door(house).session.handle(Greet(OFFICE))
-        good = transcript(greeting)
-        blobs = {key.algorithm: key.blob for key in greeting.host_keys}
-        wrong = [
-            (b"", "ssh-ed25519"),
-            (os.urandom(32), "ssh-ed25519"),
-            (good[:-1], "ssh-ed25519"),
-            (good + b"x", "ssh-ed25519"),
-            (good + ssh_keys.string(b"x"), "ssh-ed25519"),
-            (good, "rsa-sha2-512"),
-            (good, "ssh-dss"),
-            (good.replace(b"\x14" + greeting.cookie, b"\x15" + greeting.cookie), "ssh-ed25519"),
-            (transcript(greeting, bytes(16)), "ssh-ed25519"),
-        ]
-        for exchange, algorithm in wrong:
-            door = Door(house)
-            again, _ = await door.session.handle(Greet(OFFICE))
-            with pytest.raises(WireError, match="key exchange: expected"):
-                await door.exchange(exchange.replace(greeting.cookie, again.cookie), algorithm)
-        # The RSA key signs what names it, in the algorithm that was asked for.
+async def test_nothing_is_signed_but_an_exchange_with_the_host_key_it_is_signed_with(make):
+    house = await make()
+    greeting, _ = await Door(house).session.handle(Greet(OFFICE))
+    good = transcript(greeting)
+    blobs = {key.algorithm: key.blob for key in greeting.host_keys}
+    wrong = [
+        (b"", "ssh-ed25519"),
+        (os.urandom(32), "ssh-ed25519"),
+        (good[:-1], "ssh-ed25519"),
+        (good + b"x", "ssh-ed25519"),
+        (good + ssh_keys.string(b"x"), "ssh-ed25519"),
+        (good, "rsa-sha2-512"),
+        (good, "ssh-dss"),
+        (good.replace(b"\x14" + greeting.cookie, b"\x15" + greeting.cookie), "ssh-ed25519"),
+        (transcript(greeting, bytes(16)), "ssh-ed25519"),
+    ]
+    for exchange, algorithm in wrong:
         door = Door(house)
         again, _ = await door.session.handle(Greet(OFFICE))
-        exchange = transcript(again).replace(
-            ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
-        )
-        reply, _ = await door.session.handle(SignExchange(exchange, "rsa-sha2-256"))
-        digest = hashlib.sha256(exchange).digest()
-        assert ssh_keys.verify("rsa-sha2-256", blobs["ssh-rsa"], reply.signature, digest)
+        with pytest.raises(WireError, match="key exchange: expected"):
+            await door.exchange(exchange.replace(greeting.cookie, again.cookie), algorithm)
+    # The RSA key signs what names it, in the algorithm that was asked for.
+    door = Door(house)
+    again, _ = await door.session.handle(Greet(OFFICE))
+    exchange = transcript(again).replace(
+        ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
+    )
+    reply, _ = await door.session.handle(SignExchange(exchange, "rsa-sha2-256"))
+    digest = hashlib.sha256(exchange).digest()
+    assert ssh_keys.verify("rsa-sha2-256", blobs["ssh-rsa"], reply.signature, digest)
 
-    run(work())
 
-
-def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minute_after_it(
+async def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minute_after_it(
     make, monkeypatch
 ):
-    house = make()
+    house = await make()
 
     async def renewed(door, greeting):
         """How often keys can be renewed before the connection ends."""
@@ -418,30 +380,27 @@ def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minute_aft
                 return number
         raise AssertionError("expected an end, found none")
 
-    async def work():
-        seconds = 1000.0
-        monkeypatch.setattr("gateway.core.login.key_exchange.time.monotonic", lambda: seconds)
-        door = Door(house)
-        greeting, _ = await door.session.handle(Greet(OFFICE))
-        exchange = transcript(greeting)
-        await door.exchange(exchange)
-        for _ in range(2):
-            with pytest.raises(WireError, match="expected one before the login"):
-                await door.exchange(transcript(greeting))
-        assert await door.key("acme") == "granted"
-        signed = await renewed(door, greeting)
-        # A document of 16 GiB, renewed every 512 MiB as paramiko does, is no thousand.
-        assert 32 < signed <= 60
-        seconds += 60
-        signed = await renewed(door, greeting)
-        assert signed <= 30
-
-    run(work())
+    seconds = 1000.0
+    monkeypatch.setattr("gateway.core.login.key_exchange.time.monotonic", lambda: seconds)
+    door = Door(house)
+    greeting, _ = await door.session.handle(Greet(OFFICE))
+    exchange = transcript(greeting)
+    await door.exchange(exchange)
+    for _ in range(2):
+        with pytest.raises(WireError, match="expected one before the login"):
+            await door.exchange(transcript(greeting))
+    assert await door.key("acme") == "granted"
+    signed = await renewed(door, greeting)
+    # A document of 16 GiB, renewed every 512 MiB as paramiko does, is no thousand.
+    assert 32 < signed <= 60
+    seconds += 60
+    signed = await renewed(door, greeting)
+    assert signed <= 30
 
 
-def test_rsa_signatures_keep_nobody_waiting(make, monkeypatch):
+async def test_rsa_signatures_keep_nobody_waiting(make, monkeypatch):
     """The host key's RSA is computed on a thread, the loop goes on."""
-    house = make()
+    house = await make()
     threads = []
     real = ssh_keys.HostKeyPair.sign
 
@@ -450,98 +409,81 @@ def test_rsa_signatures_keep_nobody_waiting(make, monkeypatch):
         return real(pair, algorithm, data)
 
     monkeypatch.setattr(ssh_keys.HostKeyPair, "sign", sign)
-
-    async def work():
-        door = Door(house)
-        greeting, _ = await door.session.handle(Greet(OFFICE))
-        blobs = {key.algorithm: key.blob for key in greeting.host_keys}
-        exchange = transcript(greeting).replace(
-            ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
-        )
-        await door.exchange(exchange, "rsa-sha2-512")
-        assert await door.key("acme") == "granted"
-        await door.session.handle(ProveHostKeys(list(blobs.values())))
-        assert [algorithm for algorithm, _ in threads] == [
-            "rsa-sha2-512", "ssh-ed25519", "rsa-sha2-512",
-        ]  # fmt: skip
-        assert threading.get_ident() not in {ident for _, ident in threads}
-
-    run(work())
+    door = Door(house)
+    greeting, _ = await door.session.handle(Greet(OFFICE))
+    blobs = {key.algorithm: key.blob for key in greeting.host_keys}
+    exchange = transcript(greeting).replace(
+        ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
+    )
+    await door.exchange(exchange, "rsa-sha2-512")
+    assert await door.key("acme") == "granted"
+    await door.session.handle(ProveHostKeys(list(blobs.values())))
+    assert [algorithm for algorithm, _ in threads] == [
+        "rsa-sha2-512", "ssh-ed25519", "rsa-sha2-512",
+    ]  # fmt: skip
+    assert threading.get_ident() not in {ident for _, ident in threads}
 
 
-def test_a_changed_password_ends_sessions_and_the_old_one_with_them(make):
-    house = make()
-
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        door = await Door(house).open()
-        assert await door.password("acme", SECRET) == "granted"
-        await house.act("account.password", name="acme", password=SECRET + "!")
-        assert door.ended
-        door = await Door(house).open()
-        assert await door.password("acme", SECRET) == "failed"
-        assert await door.password("acme", SECRET + "!") == "granted"
-        await house.act("account.password", name="acme", password="")
-        door = await Door(house).open()
-        assert await door.password("acme", SECRET + "!") == "failed"
-
-    run(work())
+async def test_a_changed_password_ends_sessions_and_the_old_one_with_them(make):
+    house = await make()
+    await house.act("account.password", name="acme", password=SECRET)
+    door = await Door(house).open()
+    assert await door.password("acme", SECRET) == "granted"
+    await house.act("account.password", name="acme", password=SECRET + "!")
+    assert door.ended
+    door = await Door(house).open()
+    assert await door.password("acme", SECRET) == "failed"
+    assert await door.password("acme", SECRET + "!") == "granted"
+    await house.act("account.password", name="acme", password="")
+    door = await Door(house).open()
+    assert await door.password("acme", SECRET + "!") == "failed"
 
 
 # ── limits ──
 
 
-def test_limits_refuse_a_login_in_the_words_of_a_wrong_secret_and_the_ledger_knows(make):
-    house = make(time_zone="Asia/Shanghai")  # START is a Sunday, 16:00 there
-
-    async def work():
-        for limits, why in (
-            ({"expires": "2026-11-21"}, "expired"),
-            ({"expires": "", "networks": ["198.51.100.0/24"]}, "network"),
-            ({"networks": [], "hours": "Mon-Fri 08:00-19:00"}, "hours"),
-        ):
-            await house.act("account.change", name="acme", **limits)
-            door = await Door(house).open()
-            assert await door.key("acme") == "failed", why
-            with pytest.raises(WireError):
-                await door.session.handle(Stat("/"))
-        door = await Door(house, HOME).open()
-        await house.act("account.change", name="acme", hours="Sun 15:00-17:00", networks=[HOME])
-        assert await door.key("acme") == "granted"
-        await house.core.logins.flush(house.core, house.clock(), last=True)
-        found = {
-            (entry["facts"]["why"], entry["facts"]["count"])
-            for entry in entries(house, "login.failed")
-        }
-        assert found == {("expired", 1), ("network", 1), ("hours", 1)}
-
-    run(work())
+async def test_limits_refuse_a_login_in_the_words_of_a_wrong_secret_and_the_ledger_knows(make):
+    house = await make(time_zone="Asia/Shanghai")  # START is a Sunday, 16:00 there
+    for limits, why in (
+        ({"expires": "2026-11-21"}, "expired"),
+        ({"expires": "", "networks": ["198.51.100.0/24"]}, "network"),
+        ({"networks": [], "hours": "Mon-Fri 08:00-19:00"}, "hours"),
+    ):
+        await house.act("account.change", name="acme", **limits)
+        door = await Door(house).open()
+        assert await door.key("acme") == "failed", why
+        with pytest.raises(WireError):
+            await door.session.handle(Stat("/"))
+    door = await Door(house, HOME).open()
+    await house.act("account.change", name="acme", hours="Sun 15:00-17:00", networks=[HOME])
+    assert await door.key("acme") == "granted"
+    await house.core.logins.flush(house.core, house.clock(), last=True)
+    found = {
+        (entry["facts"]["why"], entry["facts"]["count"]) for entry in entries(house, "login.failed")
+    }
+    assert found == {("expired", 1), ("network", 1), ("hours", 1)}
 
 
-def test_live_sessions_end_when_their_hours_or_their_account_do(make):
+async def test_live_sessions_end_when_their_hours_or_their_account_do(make):
     """By the watch that looks every second; a session without limits goes on."""
-    house = make(time_zone="UTC")
-
-    async def work():
-        await house.act("account.change", name="acme", hours="Sun 07:00-09:00")
-        await house.act("account.change", name="other", expires="2026-11-22")
-        acme, other = await Door(house).open(), await Door(house).open()
-        assert await acme.key("acme") == await other.key("other") == "granted"
-        await schedule.watch_sessions(house.wings)
-        assert [acme.ended, other.ended] == [False, False]
-        house.clock.now = START.replace(hour=8, minute=59, second=59)
-        await schedule.watch_sessions(house.wings)
-        assert [acme.ended, other.ended] == [False, False]
-        house.clock.advance(seconds=1)
-        await schedule.watch_sessions(house.wings)
-        assert acme.ended
-        assert not other.ended
-        house.clock.now = START.replace(day=23, hour=0)
-        await schedule.watch_sessions(house.wings)
-        assert other.ended
-        assert schedule.WATCH_SECONDS <= 1.0  # so that it is within two
-
-    run(work())
+    house = await make(time_zone="UTC")
+    await house.act("account.change", name="acme", hours="Sun 07:00-09:00")
+    await house.act("account.change", name="other", expires="2026-11-22")
+    acme, other = await Door(house).open(), await Door(house).open()
+    assert await acme.key("acme") == await other.key("other") == "granted"
+    await schedule.watch_sessions(house.wings)
+    assert [acme.ended, other.ended] == [False, False]
+    house.clock.now = START.replace(hour=8, minute=59, second=59)
+    await schedule.watch_sessions(house.wings)
+    assert [acme.ended, other.ended] == [False, False]
+    house.clock.advance(seconds=1)
+    await schedule.watch_sessions(house.wings)
+    assert acme.ended
+    assert not other.ended
+    house.clock.now = START.replace(day=23, hour=0)
+    await schedule.watch_sessions(house.wings)
+    assert other.ended
+    assert schedule.WATCH_SECONDS <= 1.0  # so that it is within two
 
 
 @pytest.mark.parametrize(
@@ -554,74 +496,62 @@ def test_live_sessions_end_when_their_hours_or_their_account_do(make):
         ("account.password", {"password": SECRET}),
     ],
 )
-def test_whatever_takes_something_away_ends_the_accounts_sessions_and_no_others(
+async def test_whatever_takes_something_away_ends_the_accounts_sessions_and_no_others(
     make, act, arguments
 ):
-    house = make()
-
-    async def work():
-        mine, other = await Door(house).open(), await Door(house).open()
-        await mine.key("acme")
-        await other.key("other")
-        if "remove" in arguments:
-            blob = base64.b64decode(sshsig.public_line(house.keys["acme"]).split()[1])
-            arguments["remove"] = ssh_keys.fingerprint(blob)
-        await house.act(act, name="acme", **arguments)
-        assert mine.ended
-        assert not other.ended
-
-    run(work())
+    house = await make()
+    mine, other = await Door(house).open(), await Door(house).open()
+    await mine.key("acme")
+    await other.key("other")
+    if "remove" in arguments:
+        blob = base64.b64decode(sshsig.public_line(house.keys["acme"]).split()[1])
+        arguments["remove"] = ssh_keys.fingerprint(blob)
+    await house.act(act, name="acme", **arguments)
+    assert mine.ended
+    assert not other.ended
 
 
 # ── penalties ──
 
 
-def test_a_right_login_waits_for_no_neighbour_and_a_key_for_nobody(make, monkeypatch):
+async def test_a_right_login_waits_for_no_neighbour_and_a_key_for_nobody(make, monkeypatch):
     """One source guesses at one account until nothing more is looked at; others there log in at once."""
-    house = make()
-
-    async def work():
-        await house.act("account.password", name="other", password=SECRET)
-        for _ in range(4):
-            door = await Door(house).open()
-            for _ in range(6):
-                assert await door.password("acme", "guess") == "failed"
-        monkeypatch.setattr("gateway.core.login.throttle.DELAY_PENALISED", 3.0)
-        # The account that is guessed at, by its key; and another by its password, for the first time.
-        begun = time.monotonic()
-        assert await (await Door(house).open()).key("acme") == "granted"
-        assert time.monotonic() - begun < 2.5
-        begun = time.monotonic()
-        assert await (await Door(house).open()).password("other", SECRET) == "granted"
-        assert time.monotonic() - begun < 2.5
-        # A wrong one of the same kind waits.
-        begun = time.monotonic()
-        assert await (await Door(house).open()).password("stranger", SECRET) == "failed"
-        assert time.monotonic() - begun >= 3.0
-
-    run(work())
+    house = await make()
+    await house.act("account.password", name="other", password=SECRET)
+    for _ in range(4):
+        door = await Door(house).open()
+        for _ in range(6):
+            assert await door.password("acme", "guess") == "failed"
+    monkeypatch.setattr("gateway.core.login.throttle.DELAY_PENALISED", 3.0)
+    # The account that is guessed at, by its key; and another by its password, for the first time.
+    begun = time.monotonic()
+    assert await (await Door(house).open()).key("acme") == "granted"
+    assert time.monotonic() - begun < 2.5
+    begun = time.monotonic()
+    assert await (await Door(house).open()).password("other", SECRET) == "granted"
+    assert time.monotonic() - begun < 2.5
+    # A wrong one of the same kind waits.
+    begun = time.monotonic()
+    assert await (await Door(house).open()).password("stranger", SECRET) == "failed"
+    assert time.monotonic() - begun >= 3.0
 
 
-def test_what_is_not_looked_at_fails_as_if_it_had_been(make):
+async def test_what_is_not_looked_at_fails_as_if_it_had_been(make):
     """The eleventh guess of a source at an account, right or wrong, and one at a name that nobody has."""
-    house = make()
-
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        for user in ("acme", "nobody"):
-            for _ in range(2):
-                door = await Door(house, HOME).open()
-                for _ in range(5):
-                    assert await door.password(user, "guess") == "failed"
+    house = await make()
+    await house.act("account.password", name="acme", password=SECRET)
+    for user in ("acme", "nobody"):
+        for _ in range(2):
             door = await Door(house, HOME).open()
-            assert await door.password(user, SECRET) == "failed"
-        assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
+            for _ in range(5):
+                assert await door.password(user, "guess") == "failed"
+        door = await Door(house, HOME).open()
+        assert await door.password(user, SECRET) == "failed"
+    assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
 
-    run(work())
 
-
-def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
-    house = make()
+async def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
+    house = await make()
 
     async def guess(times):
         for _ in range(times):
@@ -629,34 +559,27 @@ def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
             for _ in range(5):
                 await door.password("acme", "guess")
 
-    async def known():
-        await house.act("account.password", name="acme", password=SECRET)
-        assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
-
-    run(known())
-    run(guess(3))
-    run(house.core.logins.flush(house.core, house.clock()))
-    before = run(house.act("penalty.list"))
+    await house.act("account.password", name="acme", password=SECRET)
+    assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
+    await guess(3)
+    await house.core.logins.flush(house.core, house.clock())
+    before = await house.act("penalty.list")
     assert [each["source"] for each in before] == [HOME]
     house.restart()
-    assert run(house.act("status"))["penalised"] == before
-
-    async def after():
-        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
-        ruling = house.core.logins.penalties.guess(OFFICE, run_id(house), house.clock())
-        assert ruling.trusted
+    assert (await house.act("status"))["penalised"] == before
+    assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
+    ruling = house.core.logins.penalties.guess(OFFICE, run_id(house), house.clock())
+    assert ruling.trusted
+    await house.act("penalty.lift", source=HOME)
+    assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
+    assert len(entries(house, "login.penalty_lifted")) == 1
+    with pytest.raises(Refusal, match="expected a source with one"):
         await house.act("penalty.lift", source=HOME)
-        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
-        assert len(entries(house, "login.penalty_lifted")) == 1
-        with pytest.raises(Refusal, match="expected a source with one"):
-            await house.act("penalty.lift", source=HOME)
-
-    run(after())
 
 
-def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
+async def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
     """Not even where the source was first seen long ago."""
-    house = make()
+    house = await make()
     house.core.logins.penalties.note(HOME, "silent", house.clock())
     house.clock.advance(hours=20)
 
@@ -670,14 +593,14 @@ def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
         return seen
 
     assert spend() == throttle.SHARED + throttle.RESERVE
-    run(house.core.logins.flush(house.core, house.clock()))
+    await house.core.logins.flush(house.core, house.clock())
     house.restart()
     assert spend() == 0
 
 
-def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
+async def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
     """Penalties and counts; and one that is only not waited for is written once."""
-    house = make()
+    house = await make()
 
     async def full(work):
         del work
@@ -700,108 +623,91 @@ def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
         await core.logins.flush(core, now, last=True)
         assert [entry["facts"]["count"] for entry in entries(house, "login.failed")] == [6]
 
-    run(work())
+    await work()
     house.restart()
     assert house.core.logins.penalties.sources[HOME].events["failed"] == 6
     assert house.core.logins.penalties.lanes[HOME, run_id(house)].failures == 6
 
 
-def test_a_guess_that_nobody_could_check_costs_nothing(make, monkeypatch):
+async def test_a_guess_that_nobody_could_check_costs_nothing(make, monkeypatch):
     """Too many wait at the desk: it fails, the log says why, and no budget is shorter for it."""
-    house = make()
+    house = await make()
 
     async def busy(*_, **__):
         return None
 
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        monkeypatch.setattr(house.core.guesses, "check", busy)
-        for _ in range(30):
-            assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
-        assert await house.act("penalty.list") == []
-        monkeypatch.undo()
-        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
-        await house.core.logins.flush(house.core, house.clock(), last=True)
-        facts = [entry["facts"] for entry in entries(house, "login.failed")]
-        assert facts == [{"why": "busy", "count": 30}]
-
-    run(work())
+    await house.act("account.password", name="acme", password=SECRET)
+    monkeypatch.setattr(house.core.guesses, "check", busy)
+    for _ in range(30):
+        assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
+    assert await house.act("penalty.list") == []
+    monkeypatch.undo()
+    assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
+    await house.core.logins.flush(house.core, house.clock(), last=True)
+    facts = [entry["facts"] for entry in entries(house, "login.failed")]
+    assert facts == [{"why": "busy", "count": 30}]
 
 
-def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make):
+async def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make):
     """Forty names are guessed at from the same address, ten times each."""
-    house = make()
-
-    async def work():
-        await house.act("account.password", name="other", password=SECRET)
-        book = house.core.logins.penalties
-        for number in range(40):
-            who = book.stranger(f"name-{number}")
-            for _ in range(10):
-                book.guess(OFFICE, who, house.clock())
-                book.wrong(OFFICE, who, house.clock())
-        assert house.core.logins.penalties.sources[OFFICE].budget < 1
-        assert await (await Door(house, OFFICE).open()).password("other", SECRET) == "granted"
-
-    run(work())
+    house = await make()
+    await house.act("account.password", name="other", password=SECRET)
+    book = house.core.logins.penalties
+    for number in range(40):
+        who = book.stranger(f"name-{number}")
+        for _ in range(10):
+            book.guess(OFFICE, who, house.clock())
+            book.wrong(OFFICE, who, house.clock())
+    assert house.core.logins.penalties.sources[OFFICE].budget < 1
+    assert await (await Door(house, OFFICE).open()).password("other", SECRET) == "granted"
 
 
 def run_id(house: House) -> str:
     return house.core.store.catalogue.read(lambda c: accounts.load_account(c, "acme").id)
 
 
-def test_a_flood_of_guesses_is_a_few_writes_and_one_entry_a_minute(make):
-    house = make()
-
-    async def work():
-        # Accounts that exist, and names that were perhaps a mistyped secret.
-        size = house.core.store.catalogue.ledger.size
-        for number in range(60):
-            door = await Door(house, HOME).open()
-            await door.password("acme" if number % 2 else f"secret-{number}", "guess")
-        assert house.core.store.catalogue.ledger.size == size
-        await house.core.logins.flush(house.core, house.clock())
-        assert house.core.store.catalogue.ledger.size == size
-        house.clock.advance(seconds=61)
-        await house.core.logins.flush(house.core, house.clock())
-        found = {
-            entry["subject"]: entry["facts"]["count"] for entry in entries(house, "login.failed")
-        }
-        assert found == {run_id(house): 30, "unknown": 30}
-        text = str(entries(house, "login.failed"))
-        assert HOME not in text
-        assert "secret-" not in text
-        rows = house.core.store.catalogue.read(
-            lambda c: (c.execute(select(login_sources)).all(), c.execute(select(login_lanes)).all())
-        )
-        assert len(rows[0]) == len(rows[1]) == 1
-
-    run(work())
+async def test_a_flood_of_guesses_is_a_few_writes_and_one_entry_a_minute(make):
+    house = await make()
+    # Accounts that exist, and names that were perhaps a mistyped secret.
+    size = house.core.store.catalogue.ledger.size
+    for number in range(60):
+        door = await Door(house, HOME).open()
+        await door.password("acme" if number % 2 else f"secret-{number}", "guess")
+    assert house.core.store.catalogue.ledger.size == size
+    await house.core.logins.flush(house.core, house.clock())
+    assert house.core.store.catalogue.ledger.size == size
+    house.clock.advance(seconds=61)
+    await house.core.logins.flush(house.core, house.clock())
+    found = {entry["subject"]: entry["facts"]["count"] for entry in entries(house, "login.failed")}
+    assert found == {run_id(house): 30, "unknown": 30}
+    text = str(entries(house, "login.failed"))
+    assert HOME not in text
+    assert "secret-" not in text
+    rows = house.core.store.catalogue.read(
+        lambda c: (c.execute(select(login_sources)).all(), c.execute(select(login_lanes)).all())
+    )
+    assert len(rows[0]) == len(rows[1]) == 1
 
 
 @pytest.mark.parametrize("reason", ["silent", "grace", "nonsense", None])
-def test_connections_that_never_log_in_are_noted_and_sessions_are_not(make, reason):
-    house = make()
-
-    async def work():
-        for _ in range(20):
-            door = await Door(house, HOME).open()
-            if reason is not None:
-                await door.session.handle(Farewell(reason))
-            await door.session.close()
-        assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
-        for _ in range(20):
-            door = await Door(house, OFFICE).open()
-            await door.key("acme")
-            await door.session.close()
-        assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
-
-    run(work())
+async def test_connections_that_never_log_in_are_noted_and_sessions_are_not(make, reason):
+    house = await make()
+    for _ in range(20):
+        door = await Door(house, HOME).open()
+        if reason is not None:
+            await door.session.handle(Farewell(reason))
+        await door.session.close()
+    assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
+    for _ in range(20):
+        door = await Door(house, OFFICE).open()
+        await door.key("acme")
+        await door.session.close()
+    assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
 
 
-def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypatch):
+async def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypatch):
     """An unknown name, a known one and one without a password: each exactly one argon2id."""
-    house = make()
+    house = await make()
     checks, inside, most = [], 0, 0
     real = accounts.check_password
 
@@ -816,49 +722,43 @@ def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, monkeypat
             inside -= 1
 
     monkeypatch.setattr(accounts, "check_password", counted)
-
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        doors = [await Door(house, f"203.0.113.{n}").open() for n in range(12)]
-        users = ["acme", "nobody", "other", "auditor"]
-        await asyncio.gather(
-            *(door.password(users[n % 4], "guess") for n, door in enumerate(doors))
-        )
-        assert len(checks) == 12
-        assert most <= WORKERS
-
-    run(work())
+    await house.act("account.password", name="acme", password=SECRET)
+    doors = [await Door(house, f"203.0.113.{n}").open() for n in range(12)]
+    users = ["acme", "nobody", "other", "auditor"]
+    await asyncio.gather(*(door.password(users[n % 4], "guess") for n, door in enumerate(doors)))
+    assert len(checks) == 12
+    assert most <= WORKERS
 
 
 # ── host keys ──
 
 
-def serving(house: House) -> dict[str, str]:
-    status = run(house.act("keys.host"))
+async def serving(house: House) -> dict[str, str]:
+    status = await house.act("keys.host")
     return {each["type"]: each["fingerprint"] for each in status["in_use"]}
 
 
-def test_new_host_keys_are_announced_for_their_period_and_then_used(make):
-    house = make()
-    old = serving(house)
-    run(house.act("keys.rotate", what="host"))
-    status = run(house.act("keys.status"))["host"]
+async def test_new_host_keys_are_announced_for_their_period_and_then_used(make):
+    house = await make()
+    old = await serving(house)
+    await house.act("keys.rotate", what="host")
+    status = (await house.act("keys.status"))["host"]
     new = {each["type"]: each["fingerprint"] for each in status["announced"]}
-    assert serving(house) == old
+    assert await serving(house) == old
     assert set(new) == {"ssh-ed25519", "ssh-rsa"}
     assert not set(new.values()) & set(old.values())
     with pytest.raises(Refusal, match="expected no change under way"):
-        run(house.act("keys.rotate", what="host"))
+        await house.act("keys.rotate", what="host")
     house.clock.now = START + timedelta(days=30, microseconds=-1)
-    assert not run(host_keys.due(house.core))
+    assert not await host_keys.due(house.core)
     house.clock.now = START + timedelta(days=30)
-    assert run(host_keys.due(house.core))
-    assert serving(house) == new
-    assert run(house.act("keys.host"))["announced"] == []
-    assert run(house.act("keys.host"))["since"] == status["change_at"]
+    assert await host_keys.due(house.core)
+    assert await serving(house) == new
+    assert (await house.act("keys.host"))["announced"] == []
+    assert (await house.act("keys.host"))["since"] == status["change_at"]
     # The old ones are in no keyring any more, and a restart finds the new ones.
     house.restart()
-    assert serving(house) == new
+    assert await serving(house) == new
     secrets = house.core.store.custody.keyring(HOUSE).secrets
     assert not set(made_keys().values()) & set(secrets.values())
     assert [len(entries(house, kind)) for kind in ("host-keys.announced", "host-keys.changed")] == [
@@ -873,19 +773,21 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", list(steps.HOST_STEPS))
 @pytest.mark.parametrize("where", ["before", "after", "between"])
-def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(make, monkeypatch, name, where):
+async def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(
+    make, monkeypatch, name, where
+):
     """`between`: the keyring is saved and the catalogue is not."""
-    house = make()
-    old = serving(house)
+    house = await make()
+    old = await serving(house)
 
     def die(step, phase):
         if step == name and phase == where:
             raise Killed
 
-    def work():
-        run(house.act("keys.rotate", what="host"))
+    async def work():
+        await house.act("keys.rotate", what="host")
         house.clock.now = START + timedelta(days=30)
-        run(host_keys.due(house.core))
+        await host_keys.due(house.core)
 
     steps.observers.append(die)
     if where == "between":
@@ -904,39 +806,39 @@ def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(make, monkeypa
         monkeypatch.setattr(house.core, "record", fail)
     try:
         with pytest.raises(Killed):
-            work()
+            await work()
     finally:
         steps.observers.remove(die)
         monkeypatch.undo()
     house.restart()
     # The job goes on with what was begun; what was not is asked for again.
-    run(host_keys.due(house.core))
-    status = run(house.act("keys.host"))
-    if not status["announced"] and serving(house) == old:
-        run(house.act("keys.rotate", what="host"))
+    await host_keys.due(house.core)
+    status = await house.act("keys.host")
+    if not status["announced"] and await serving(house) == old:
+        await house.act("keys.rotate", what="host")
     house.clock.advance(days=61)
-    while run(host_keys.due(house.core)):
+    while await host_keys.due(house.core):
         pass
-    status = run(house.act("keys.host"))
+    status = await house.act("keys.host")
     assert status["announced"] == []
     assert status["change_at"] is None
-    assert not set(serving(house).values()) & set(old.values())
+    assert not set((await serving(house)).values()) & set(old.values())
     assert HostKeys(house.core).coming == {}
 
 
-def test_a_leaked_host_key_can_be_changed_at_once(make):
-    house = make()
-    old = serving(house)
-    run(house.act("keys.rotate", what="host", at_once=True))
-    assert not set(serving(house).values()) & set(old.values())
+async def test_a_leaked_host_key_can_be_changed_at_once(make):
+    house = await make()
+    old = await serving(house)
+    await house.act("keys.rotate", what="host", at_once=True)
+    assert not set((await serving(house)).values()) & set(old.values())
     with pytest.raises(Refusal, match="host keys only"):
-        run(house.act("keys.rotate", what="ledger", at_once=True))
+        await house.act("keys.rotate", what="ledger", at_once=True)
 
 
-def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(make):
+async def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(make):
     """Only after a login, only over its own text, only a few times."""
-    house = make()
-    run(house.act("keys.rotate", what="host"))
+    house = await make()
+    await house.act("keys.rotate", what="host")
     blobs = [pair.blob for pair in house.core.host_keys.announced]
     assert len(blobs) == 4
 
@@ -944,63 +846,56 @@ def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(make):
         answer, _ = await door.session.handle(ProveHostKeys(asked))
         return answer.signatures
 
-    async def work():
-        door = await Door(house).open()
+    door = await Door(house).open()
+    with pytest.raises(WireError):
+        await proofs(door, blobs)
+    assert await door.key("acme") == "granted"
+    for wrong in ([], [blobs[0], blobs[0]], [b"x"], [*blobs, b"y"], [blobs[0] + b"\0"]):
+        other = await Door(house).open()
+        await other.key("acme")
         with pytest.raises(WireError):
-            await proofs(door, blobs)
-        assert await door.key("acme") == "granted"
-        for wrong in ([], [blobs[0], blobs[0]], [b"x"], [*blobs, b"y"], [blobs[0] + b"\0"]):
-            other = await Door(house).open()
-            await other.key("acme")
-            with pytest.raises(WireError):
-                await proofs(other, wrong)
-        signatures = await proofs(door, blobs)
-        for blob, signature in zip(blobs, signatures, strict=True):
-            algorithm = ssh_keys.take_string(signature)[0].decode()
-            statement = (
-                ssh_keys.string(b"hostkeys-prove-00@openssh.com")
-                + ssh_keys.string(door.session_id)
-                + ssh_keys.string(blob)
-            )
-            assert ssh_keys.verify(algorithm, blob, signature, statement)
-            # It is no signature over an exchange hash, which has at most 64 bytes.
-            assert len(statement) > 64
-        for _ in range(3):
-            await proofs(door, blobs[:1])
-        with pytest.raises(WireError):
-            await proofs(door, blobs[:1])
-
-    run(work())
+            await proofs(other, wrong)
+    signatures = await proofs(door, blobs)
+    for blob, signature in zip(blobs, signatures, strict=True):
+        algorithm = ssh_keys.take_string(signature)[0].decode()
+        statement = (
+            ssh_keys.string(b"hostkeys-prove-00@openssh.com")
+            + ssh_keys.string(door.session_id)
+            + ssh_keys.string(blob)
+        )
+        assert ssh_keys.verify(algorithm, blob, signature, statement)
+        # It is no signature over an exchange hash, which has at most 64 bytes.
+        assert len(statement) > 64
+    for _ in range(3):
+        await proofs(door, blobs[:1])
+    with pytest.raises(WireError):
+        await proofs(door, blobs[:1])
 
 
-def test_under_a_clock_that_is_ahead_no_source_is_trusted_or_penalised_for_years(make):
-    house = make()
+async def test_under_a_clock_that_is_ahead_no_source_is_trusted_or_penalised_for_years(make):
+    house = await make()
     right = house.clock()
-
-    async def work():
-        await house.act("account.password", name="acme", password=SECRET)
-        house.core.close()
-        house.clock.advance(days=15 * 365)
-        house.open(believed=False)
-        assert await (await Door(house).open()).password("acme", "wrong " + SECRET) == "failed"
-        assert await (await Door(house).open()).password("acme", SECRET) == "granted"
-        await house.core.logins.flush(house.core, house.core.clock.steady())
-        book = house.core.logins.penalties
-        (lane,) = book.lanes.values()
-        assert lane.trusted is not None
-        assert abs(lane.trusted - right) < timedelta(minutes=10)
-        (source,) = book.sources.values()
-        assert source.until < right + timedelta(days=1)
-        assert [each["source"] for each in (await house.act("status"))["penalised"]] == [
-            name for name, _ in book.penalised(house.core.clock.steady())
-        ]
-
-    run(work())
+    await house.act("account.password", name="acme", password=SECRET)
+    house.core.close()
+    house.clock.advance(days=15 * 365)
+    house.open(believed=False)
+    assert await (await Door(house).open()).password("acme", "wrong " + SECRET) == "failed"
+    assert await (await Door(house).open()).password("acme", SECRET) == "granted"
+    await house.core.logins.flush(house.core, house.core.clock.steady())
+    book = house.core.logins.penalties
+    (lane,) = book.lanes.values()
+    assert lane.trusted is not None
+    assert abs(lane.trusted - right) < timedelta(minutes=10)
+    (source,) = book.sources.values()
+    assert source.until < right + timedelta(days=1)
+    assert [each["source"] for each in (await house.act("status"))["penalised"]] == [
+        name for name, _ in book.penalised(house.core.clock.steady())
+    ]
 
 
-def test_an_offered_key_costs_the_same_questions_whoever_it_is_offered_for(make):
+async def test_an_offered_key_costs_the_same_questions_whoever_it_is_offered_for(make):
     """850 µs against 290 told which accounts there are, before anybody had signed anything."""
-    house = make()
+    house = await make()
 
     async def probe(user, signer):
         door = await Door(house).open()
@@ -1027,14 +922,11 @@ def test_an_offered_key_costs_the_same_questions_whoever_it_is_offered_for(make)
             event.remove(readers, "before_cursor_execute", note)
         return answer, asked, len(sent)
 
-    async def journey():
-        right = await probe("auditor", "auditor")
-        wrong = await probe("auditor", "acme")
-        nobody = await probe("nobody-of-that-name", "acme")
-        assert right[0].outcome == "acceptable"
-        assert wrong[0] == nobody[0]
-        assert right[1] == wrong[1] == nobody[1]
-        assert len(right[1]) > 2
-        assert right[2] == wrong[2] == nobody[2] == 2
-
-    run(journey())
+    right = await probe("auditor", "auditor")
+    wrong = await probe("auditor", "acme")
+    nobody = await probe("nobody-of-that-name", "acme")
+    assert right[0].outcome == "acceptable"
+    assert wrong[0] == nobody[0]
+    assert right[1] == wrong[1] == nobody[1]
+    assert len(right[1]) > 2
+    assert right[2] == wrong[2] == nobody[2] == 2

@@ -8,7 +8,6 @@ from sqlalchemy import event
 
 from gateway.core.intake import recipients
 from gateway.wire.messages import MailRecipient
-from tests.support.house import run
 
 STRANGER = "mallory@elsewhere.example"
 
@@ -50,50 +49,42 @@ async def ask(house, monkeypatch, recipient, sender=STRANGER):
     return msgspec.msgpack.encode(answer), asked, len(opened)
 
 
-def test_known_closed_and_unknown_clients_answer_a_stranger_alike(house, monkeypatch, slept):
+async def test_known_closed_and_unknown_clients_answer_a_stranger_alike(house, monkeypatch, slept):
     """The same bytes, after the same questions, and not before the same time."""
 
-    async def journey():
-        await house.act("client.add", slug="gone", name="Gone")
-        await house.act("client.close", slug="gone")
-        found = [
-            await ask(house, monkeypatch, f"{slug}@intake.localhost")
-            for slug in ("acme", "other", "gone", "nobody", "acme+2025")
-        ]
-        assert b"550" not in found[0][0]  # msgpack: the code is a number
-        assert b"No client of that name takes documents from your address" in found[0][0]
-        assert all(each == found[0] for each in found)
-        assert found[0][2] == 1
-        assert len(slept) == 5
-        assert all(0 < nap <= recipients.REFUSED_AFTER for nap in slept)
-
-    run(journey())
+    await house.act("client.add", slug="gone", name="Gone")
+    await house.act("client.close", slug="gone")
+    found = [
+        await ask(house, monkeypatch, f"{slug}@intake.localhost")
+        for slug in ("acme", "other", "gone", "nobody", "acme+2025")
+    ]
+    assert b"550" not in found[0][0]  # msgpack: the code is a number
+    assert b"No client of that name takes documents from your address" in found[0][0]
+    assert all(each == found[0] for each in found)
+    assert found[0][2] == 1
+    assert len(slept) == 5
+    assert all(0 < nap <= recipients.REFUSED_AFTER for nap in slept)
 
 
-def test_who_may_send_is_answered_at_once(house, monkeypatch, slept):
-    async def journey():
-        answer, _, _ = await ask(house, monkeypatch, "acme@intake.localhost", "owner@acme.example")
-        assert b"Recipient accepted" in answer
-        assert slept == []
-        # Another client's sender is a stranger here.
-        answer, _, _ = await ask(house, monkeypatch, "other@intake.localhost", "owner@acme.example")
-        assert b"No client of that name" in answer
-        # The profile that is opened for a name nobody has lets nobody in.
-        answer, _, _ = await ask(
-            house, monkeypatch, "nobody@intake.localhost", "owner@acme.example"
-        )
-        assert b"No client of that name" in answer
-
-    run(journey())
+async def test_who_may_send_is_answered_at_once(house, monkeypatch, slept):
+    answer, _, _ = await ask(house, monkeypatch, "acme@intake.localhost", "owner@acme.example")
+    assert b"Recipient accepted" in answer
+    assert slept == []
+    # Another client's sender is a stranger here.
+    answer, _, _ = await ask(house, monkeypatch, "other@intake.localhost", "owner@acme.example")
+    assert b"No client of that name" in answer
+    # The profile that is opened for a name nobody has lets nobody in.
+    answer, _, _ = await ask(house, monkeypatch, "nobody@intake.localhost", "owner@acme.example")
+    assert b"No client of that name" in answer
 
 
-def test_without_any_client_a_stranger_hears_the_same(tmp_path):
+async def test_without_any_client_a_stranger_hears_the_same(tmp_path):
     from tests.support.house import House
 
     house = House(tmp_path)
     try:
         request = MailRecipient("192.0.2.1", STRANGER, "acme@intake.localhost", 0)
-        answer = run(recipients.check_recipient(house.core, request))
+        answer = await recipients.check_recipient(house.core, request)
         assert (answer.code, answer.text) == (550, recipients.NOT_TAKEN)
     finally:
         house.close()

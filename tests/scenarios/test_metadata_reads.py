@@ -7,7 +7,6 @@ import pytest
 
 from gateway.core.admin import holds
 from gateway.core.intake import recipients
-from tests.support.house import run
 from vault.catalogue import ledger
 
 
@@ -20,49 +19,43 @@ async def client_id(house, slug="acme"):
     return (await house.act("client.show", slug=slug))["id"]
 
 
-def test_a_list_is_one_entry_with_its_filter_and_its_count(house):
-    async def journey():
-        for number in range(3):
-            await house.upload(f"/inbox/invoice of Zhang {number}", b"x")
-        acme = await client_id(house)
-        before = len(entries(house))
-        await house.act("document.list", client="acme", state="received")
-        await house.act("document.list", by="officer1", fiscal_year=2025, record_class="invoice")
-        officer = next(
-            account["id"]
-            for account in await house.act("account.list")
-            if account["name"] == "officer1"
-        )
-        found = [(e["subject"], e["actor"], e["facts"]) for e in entries(house)[before:]]
-        assert found == [
-            (acme, "console:1000", {"act": "document.list", "count": 3, "state": "RECEIVED"}),
-            (
-                "store",
-                officer,
-                {
-                    "act": "document.list",
-                    "count": 0,
-                    "record_class": "invoice",
-                    "fiscal_year": 2025,
-                },
-            ),
-        ]
-
-    run(journey())
+async def test_a_list_is_one_entry_with_its_filter_and_its_count(house):
+    for number in range(3):
+        await house.upload(f"/inbox/invoice of Zhang {number}", b"x")
+    acme = await client_id(house)
+    before = len(entries(house))
+    await house.act("document.list", client="acme", state="received")
+    await house.act("document.list", by="officer1", fiscal_year=2025, record_class="invoice")
+    officer = next(
+        account["id"]
+        for account in await house.act("account.list")
+        if account["name"] == "officer1"
+    )
+    found = [(e["subject"], e["actor"], e["facts"]) for e in entries(house)[before:]]
+    assert found == [
+        (acme, "console:1000", {"act": "document.list", "count": 3, "state": "RECEIVED"}),
+        (
+            "store",
+            officer,
+            {
+                "act": "document.list",
+                "count": 0,
+                "record_class": "invoice",
+                "fiscal_year": 2025,
+            },
+        ),
+    ]
 
 
-def test_one_document_or_client_is_an_entry_about_it(house):
-    async def journey():
-        document = await house.upload("/inbox/invoice of Zhang", b"x")
-        await house.act("document.show", document=document)
-        acme = await client_id(house)
-        found = [(e["subject"], e["facts"]) for e in entries(house)]
-        assert found == [(document, {"act": "document.show"}), (acme, {"act": "client.show"})]
-        text = msgspec.json.encode(entries(house)).decode()
-        assert "Zhang" not in text
-        assert "acme" not in text
-
-    run(journey())
+async def test_one_document_or_client_is_an_entry_about_it(house):
+    document = await house.upload("/inbox/invoice of Zhang", b"x")
+    await house.act("document.show", document=document)
+    acme = await client_id(house)
+    found = [(e["subject"], e["facts"]) for e in entries(house)]
+    assert found == [(document, {"act": "document.show"}), (acme, {"act": "client.show"})]
+    text = msgspec.json.encode(entries(house)).decode()
+    assert "Zhang" not in text
+    assert "acme" not in text
 
 
 READS = {
@@ -76,7 +69,7 @@ READS = {
 
 
 @pytest.mark.parametrize("act", READS)
-def test_no_act_of_the_console_opens_what_is_sealed_without_an_entry(house, monkeypatch, act):
+async def test_no_act_of_the_console_opens_what_is_sealed_without_an_entry(house, monkeypatch, act):
     """And those that open nothing sealed (`status`, again and again) leave none."""
     opened = []
 
@@ -89,18 +82,15 @@ def test_no_act_of_the_console_opens_what_is_sealed_without_an_entry(house, monk
 
         monkeypatch.setattr(place, name, look)
 
-    async def journey():
-        document = await house.upload("/inbox/a.xml", b"a")
-        await house.judge()
-        await house.act("hold.place", document=document, reason="lawsuit of Zhang")
-        watch(house.core.store.custody, "open_metadata")
-        watch(recipients, "open_record")
-        watch(holds, "open_record")
-        before = len(entries(house))
-        arguments = {name: value or document for name, value in READS[act].items()}
-        await house.act(act, **arguments)
-        left = entries(house)[before:]
-        assert bool(left) == bool(opened) or act == "retention.preview"
-        assert all(entry["facts"]["act"] == act for entry in left)
-
-    run(journey())
+    document = await house.upload("/inbox/a.xml", b"a")
+    await house.judge()
+    await house.act("hold.place", document=document, reason="lawsuit of Zhang")
+    watch(house.core.store.custody, "open_metadata")
+    watch(recipients, "open_record")
+    watch(holds, "open_record")
+    before = len(entries(house))
+    arguments = {name: value or document for name, value in READS[act].items()}
+    await house.act(act, **arguments)
+    left = entries(house)[before:]
+    assert bool(left) == bool(opened) or act == "retention.preview"
+    assert all(entry["facts"]["act"] == act for entry in left)

@@ -19,7 +19,6 @@ from gateway.core.login import recovery
 from gateway.core.views.base import split
 from gateway.errors import GatewayError
 from gateway.wire.messages import Classification, Scan
-from tests.support.house import run
 from vault.catalogue.schema import documents, holds
 from vault.catalogue.states import DocumentState
 from vault.crypto import sshsig
@@ -173,89 +172,77 @@ class World:
 
 
 @pytest.mark.parametrize("mine", [[], ["officer1"], ["accountant"], ["auditor"]], ids=str)
-def test_no_sequence_of_acts_of_one_person_ends_in_what_takes_two(house, mine):
-    async def journey():
-        world = World(house, mine)
-        await world.settle()
-        # This person signs with the keys it has, and for everybody else with keys of its own making, which count
-        # for nothing until it gets them enrolled.
-        house.keys = {name: world.key(f"for {name}") for name in (*STAFF, *PUPPETS)} | {
-            name: house.keys[name] for name in mine if name
-        }
-        known, quiet = -1, 0
-        for _ in range(9):
-            await world.round(["", *mine, *STAFF, *PUPPETS])
-            await world.unharmed()
-            quiet = quiet + 1 if known == (known := await world.reached()) else 0
-            if quiet == 2:  # longer than the longest waiting period
-                break
-            house.clock.advance(hours=90)
-            house.restart()
-        else:
-            raise AssertionError("expected nothing new after some rounds")
-
-    run(journey())
-
-
-def test_two_officers_release_and_one_twice_does_not(house):
-    async def journey():
-        document = await house.filed("held.txt", record_class="demonstration-note")
-        hold = (await house.act("hold.place", document=document, reason="audit"))["id"]
-        first = await house.act("hold.release", by="officer1", hold=hold)
-        assert (first["waiting"], first["released_at"]) == (True, None)
-        again = await house.refused(house.act("hold.release", by="officer1", hold=hold))
-        assert again.code == "exists"
-        (waits,) = (await house.act("status"))["second_signatures"]
-        assert (waits["act"], waits["subject"], waits["signed_by"]) == (
-            "hold.release",
-            hold,
-            "officer1",
-        )
-        done = await house.act("hold.release", by="officer2", hold=hold)
-        assert done["released_at"]
-        assert (await house.act("status"))["second_signatures"] == []
-
-    run(journey())
-
-
-def test_a_first_signature_counts_for_a_week_and_while_its_officer_is_active(house):
-    async def journey():
-        document = await house.filed("held.txt", record_class="demonstration-note")
-        hold = (await house.act("hold.place", document=document, reason="audit"))["id"]
-        await house.act("hold.release", by="officer1", hold=hold)
-        house.clock.advance(days=8)
+async def test_no_sequence_of_acts_of_one_person_ends_in_what_takes_two(house, mine):
+    world = World(house, mine)
+    await world.settle()
+    # This person signs with the keys it has, and for everybody else with keys of its own making, which count
+    # for nothing until it gets them enrolled.
+    house.keys = {name: world.key(f"for {name}") for name in (*STAFF, *PUPPETS)} | {
+        name: house.keys[name] for name in mine if name
+    }
+    known, quiet = -1, 0
+    for _ in range(9):
+        await world.round(["", *mine, *STAFF, *PUPPETS])
+        await world.unharmed()
+        quiet = quiet + 1 if known == (known := await world.reached()) else 0
+        if quiet == 2:  # longer than the longest waiting period
+            break
+        house.clock.advance(hours=90)
         house.restart()
-        assert (await house.act("hold.release", by="officer2", hold=hold))["waiting"]
-        await house.act("account.disable", name="officer2")
-        assert (await house.act("hold.release", by="officer1", hold=hold))["waiting"]
-        assert (await house.act("hold.release", by="officer3", hold=hold))["released_at"]
-
-    run(journey())
+    else:
+        raise AssertionError("expected nothing new after some rounds")
 
 
-def test_an_account_made_at_the_console_takes_two_officers_until_one_answers_for_it(house):
-    async def journey():
-        line = sshsig.public_line(Ed25519PrivateKey.generate())
-        await house.act("account.add", name="late", role="accountant", keys=[line])
-        await house.act("account.grant", name="late", client="acme")
-        await house.upload("/inbox/slip.pdf", b"slip")
-        await house.judge(classification=Classification("payroll", 0.95, "2025-03-31", []))
-        path = split("/clients/acme/2025/payroll/slip.pdf")
+async def test_two_officers_release_and_one_twice_does_not(house):
+    document = await house.filed("held.txt", record_class="demonstration-note")
+    hold = (await house.act("hold.place", document=document, reason="audit"))["id"]
+    first = await house.act("hold.release", by="officer1", hold=hold)
+    assert (first["waiting"], first["released_at"]) == (True, None)
+    again = await house.refused(house.act("hold.release", by="officer1", hold=hold))
+    assert again.code == "exists"
+    (waits,) = (await house.act("status"))["second_signatures"]
+    assert (waits["act"], waits["subject"], waits["signed_by"]) == (
+        "hold.release",
+        hold,
+        "officer1",
+    )
+    done = await house.act("hold.release", by="officer2", hold=hold)
+    assert done["released_at"]
+    assert (await house.act("status"))["second_signatures"] == []
 
-        async def asked():
-            view = await house.view("late")
-            assert (await house.refused(view.open_read(path))).code == "denied"
-            (request,) = await house.act("access.list")
-            return request["id"]
 
-        request = await asked()
-        assert (await house.act("access.approve", by="officer1", id=request))["waiting"]
-        done = await house.act("access.approve", by="officer2", id=request)
-        assert done["state"] == "approved"
-        await house.act("access.revoke", by="officer1", id=request)
-        await house.act("account.vouch", by="officer2", name="late")
-        request = await asked()
-        assert (await house.act("access.approve", by="officer2", id=request))["waiting"]
-        assert (await house.act("access.approve", by="officer1", id=request))["state"] == "approved"
+async def test_a_first_signature_counts_for_a_week_and_while_its_officer_is_active(house):
+    document = await house.filed("held.txt", record_class="demonstration-note")
+    hold = (await house.act("hold.place", document=document, reason="audit"))["id"]
+    await house.act("hold.release", by="officer1", hold=hold)
+    house.clock.advance(days=8)
+    house.restart()
+    assert (await house.act("hold.release", by="officer2", hold=hold))["waiting"]
+    await house.act("account.disable", name="officer2")
+    assert (await house.act("hold.release", by="officer1", hold=hold))["waiting"]
+    assert (await house.act("hold.release", by="officer3", hold=hold))["released_at"]
 
-    run(journey())
+
+async def test_an_account_made_at_the_console_takes_two_officers_until_one_answers_for_it(house):
+    line = sshsig.public_line(Ed25519PrivateKey.generate())
+    await house.act("account.add", name="late", role="accountant", keys=[line])
+    await house.act("account.grant", name="late", client="acme")
+    await house.upload("/inbox/slip.pdf", b"slip")
+    await house.judge(classification=Classification("payroll", 0.95, "2025-03-31", []))
+    path = split("/clients/acme/2025/payroll/slip.pdf")
+
+    async def asked():
+        view = await house.view("late")
+        assert (await house.refused(view.open_read(path))).code == "denied"
+        (request,) = await house.act("access.list")
+        return request["id"]
+
+    request = await asked()
+    assert (await house.act("access.approve", by="officer1", id=request))["waiting"]
+    done = await house.act("access.approve", by="officer2", id=request)
+    assert done["state"] == "approved"
+    await house.act("access.revoke", by="officer1", id=request)
+    await house.act("account.vouch", by="officer2", name="late")
+    request = await asked()
+    assert (await house.act("access.approve", by="officer2", id=request))["waiting"]
+    assert (await house.act("access.approve", by="officer1", id=request))["state"] == "approved"

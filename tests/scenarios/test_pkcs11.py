@@ -15,7 +15,7 @@ from gateway.core.disposal import searches
 from gateway.errors import ConfigurationError
 from gateway.install import create
 from tests.support import softhsm
-from tests.support.house import House, run
+from tests.support.house import House
 from tests.unit.cli.here import Program
 from vault.certificate.verify import verify_certificate
 from vault.errors import KeyUnavailable, TokenFailed, VaultError, WrongRootKey
@@ -36,11 +36,11 @@ def where(monkeypatch):
 
 
 @pytest.fixture
-def token_house(tmp_path, where):
+async def token_house(tmp_path, where):
     made = House(tmp_path, root_key=where)
-    run(made.settle())
+    await made.settle()
     yield made
-    made.close()
+    await made.end()
 
 
 def _store(house, **changes):
@@ -76,154 +76,126 @@ def keyring_files(house) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (house.folder / "vault/keyrings").iterdir()}
 
 
-def test_a_destroyed_document_is_noise_for_whoever_has_every_old_file_and_the_token(
+async def test_a_destroyed_document_is_noise_for_whoever_has_every_old_file_and_the_token(
     token_house, where, tmp_path
 ):
     house = token_house
-
-    async def journey():
-        client = (await house.act("client.show", slug="acme"))["id"]
-        await house.filed("kept.xml", b"kept")
-        await house.filed("gone.txt", b"gone", record_class=NOTE)
-        before = keyring_files(house)
-        body = await destroyed(house)
-        checks = {each["name"]: each["result"] for each in body["checks"]}
-        assert checks[searches.CHECK_ERASED] == "passed"
-        assert "failed" not in checks.values()
-        assert await house.read("/clients/acme/2025/invoice/kept.xml") == b"kept"
-        await whole(house)
-        # The thief: the old keyring files, the token, its PIN. The client's opens nothing any more.
-        stolen = tmp_path / "stolen"
-        stolen.mkdir()
-        for name, content in before.items():
-            (stolen / name).write_bytes(content)
-        theirs = KeyringStore(stolen, load_root_key(where))
-        with pytest.raises(KeyUnavailable):
-            theirs.load(client)
-        assert theirs.epochs_left(client) == (house.core.store.custody.keyring(client).epoch,)
-
-    run(journey())
+    client = (await house.act("client.show", slug="acme"))["id"]
+    await house.filed("kept.xml", b"kept")
+    await house.filed("gone.txt", b"gone", record_class=NOTE)
+    before = keyring_files(house)
+    body = await destroyed(house)
+    checks = {each["name"]: each["result"] for each in body["checks"]}
+    assert checks[searches.CHECK_ERASED] == "passed"
+    assert "failed" not in checks.values()
+    assert await house.read("/clients/acme/2025/invoice/kept.xml") == b"kept"
+    await whole(house)
+    # The thief: the old keyring files, the token, its PIN. The client's opens nothing any more.
+    stolen = tmp_path / "stolen"
+    stolen.mkdir()
+    for name, content in before.items():
+        (stolen / name).write_bytes(content)
+    theirs = KeyringStore(stolen, load_root_key(where))
+    with pytest.raises(KeyUnavailable):
+        theirs.load(client)
+    assert theirs.epochs_left(client) == (house.core.store.custody.keyring(client).epoch,)
 
 
-def test_a_former_epoch_left_on_the_token_fails_the_certificates_check(token_house):
+async def test_a_former_epoch_left_on_the_token_fails_the_certificates_check(token_house):
     """The check looks at the token, not at what this process believes it has done there."""
     house = token_house
-
-    async def journey():
-        client = (await house.act("client.show", slug="acme"))["id"]
-        await house.filed("gone.txt", b"gone", record_class=NOTE)
-        custody = house.core.store.custody
-        assert [
-            c.result for c in searches._erased(house.core, client, custody.keyring(client))
-        ] == ["passed"]
-        # Something was dropped: no epoch from before may be left.
-        custody.keyring(client).former_end()
-        house.core.store.catalogue.write(
-            lambda tx: custody.save(tx.connection, client, house.clock())
-        )
-        custody.keyrings.root.wrap(bytes(32), purpose=PURPOSE, subject=f"{client}/1")
-        (check,) = searches._erased(house.core, client, custody.keyring(client))
-        assert check.result == "failed"
-
-    run(journey())
+    client = (await house.act("client.show", slug="acme"))["id"]
+    await house.filed("gone.txt", b"gone", record_class=NOTE)
+    custody = house.core.store.custody
+    assert [c.result for c in searches._erased(house.core, client, custody.keyring(client))] == [
+        "passed"
+    ]
+    # Something was dropped: no epoch from before may be left.
+    custody.keyring(client).former_end()
+    house.core.store.catalogue.write(lambda tx: custody.save(tx.connection, client, house.clock()))
+    custody.keyrings.root.wrap(bytes(32), purpose=PURPOSE, subject=f"{client}/1")
+    (check,) = searches._erased(house.core, client, custody.keyring(client))
+    assert check.result == "failed"
 
 
-def test_groups_root_and_signing_key_change_and_everything_stays_readable(token_house):
+async def test_groups_root_and_signing_key_change_and_everything_stays_readable(token_house):
     house = token_house
-
-    async def journey():
-        await house.filed("a.xml", b"a")
-        house.clock.advance(seconds=1)
-        for what in ("groups", "ledger"):
-            await house.act("keys.rotate", what=what)
-        old = house.core.store.custody.keyrings.root
-        refusal = await house.refused(house.act("keys.rotate", what="root"))
-        assert "next_root_key" in str(refusal)
-        following = softhsm.address()  # its object is made by the rotation
-        reopen(house, next_root_key=following)
-        answer = await house.act("keys.rotate", what="root")
-        assert answer["root_key"] == pkcs11.load(following).id != old.id
-        assert old.subjects(PURPOSE) == frozenset()
-        reopen(house)  # both configured
-        reopen(house, root_key=following, next_root_key="")
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-        assert len(load_root_key(following).subjects(PURPOSE)) == 3  # acme, other and the house
-        await whole(house)
-
-    run(journey())
+    await house.filed("a.xml", b"a")
+    house.clock.advance(seconds=1)
+    for what in ("groups", "ledger"):
+        await house.act("keys.rotate", what=what)
+    old = house.core.store.custody.keyrings.root
+    refusal = await house.refused(house.act("keys.rotate", what="root"))
+    assert "next_root_key" in str(refusal)
+    following = softhsm.address()  # its object is made by the rotation
+    reopen(house, next_root_key=following)
+    answer = await house.act("keys.rotate", what="root")
+    assert answer["root_key"] == pkcs11.load(following).id != old.id
+    assert old.subjects(PURPOSE) == frozenset()
+    reopen(house)  # both configured
+    reopen(house, root_key=following, next_root_key="")
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
+    assert len(load_root_key(following).subjects(PURPOSE)) == 3  # acme, other and the house
+    await whole(house)
 
 
-def test_a_root_key_moves_from_a_file_to_a_token_and_back(tmp_path, where):
+async def test_a_root_key_moves_from_a_file_to_a_token_and_back(tmp_path, where):
     house = House(tmp_path)
-    run(house.settle())
-
-    async def journey():
-        await house.filed("a.xml", b"a")
-        old = FileRootKey.load(tmp_path / "root.key")
-        reopen(house, next_root_key=where)
-        await house.act("keys.rotate", what="root")
-        reopen(house, root_key=where, next_root_key="")
-        house.core.close()
-        with pytest.raises(WrongRootKey):
-            Store.open(tmp_path / "vault", old)
-        house.core = Core.open(house.config, house.clock)
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-        # And back: into a file that the rotation makes.
-        on_token = house.core.store.custody.keyrings.root
-        reopen(house, next_root_key="again.key")
-        house.clock.advance(seconds=1)
-        await house.act("keys.rotate", what="root")
-        assert on_token.subjects(PURPOSE) == frozenset()
-        reopen(house, root_key="again.key", next_root_key="")
-        assert (tmp_path / "again.key").stat().st_mode & 0o777 == 0o600
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-        await whole(house)
-
-    run(journey())
+    await house.settle()
+    await house.filed("a.xml", b"a")
+    old = FileRootKey.load(tmp_path / "root.key")
+    reopen(house, next_root_key=where)
+    await house.act("keys.rotate", what="root")
+    reopen(house, root_key=where, next_root_key="")
+    house.core.close()
+    with pytest.raises(WrongRootKey):
+        Store.open(tmp_path / "vault", old)
+    house.core = Core.open(house.config, house.clock)
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
+    # And back: into a file that the rotation makes.
+    on_token = house.core.store.custody.keyrings.root
+    reopen(house, next_root_key="again.key")
+    house.clock.advance(seconds=1)
+    await house.act("keys.rotate", what="root")
+    assert on_token.subjects(PURPOSE) == frozenset()
+    reopen(house, root_key="again.key", next_root_key="")
+    assert (tmp_path / "again.key").stat().st_mode & 0o777 == 0o600
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
+    await whole(house)
     house.close()
 
 
-def test_a_closed_client_leaves_nothing_on_the_token(token_house):
+async def test_a_closed_client_leaves_nothing_on_the_token(token_house):
     house = token_house
-
-    async def journey():
-        client = (await house.act("client.show", slug="other"))["id"]
-        custody = house.core.store.custody
-        assert custody.epochs_left(client) == (1,)
-        house.core.store.catalogue.write(
-            lambda tx: custody.end(tx.connection, client, house.clock())
-        )
-        assert custody.epochs_left(client) == ()
-        assert len(custody.epochs_left(HOUSE)) == 1
-
-    run(journey())
+    client = (await house.act("client.show", slug="other"))["id"]
+    custody = house.core.store.custody
+    assert custody.epochs_left(client) == (1,)
+    house.core.store.catalogue.write(lambda tx: custody.end(tx.connection, client, house.clock()))
+    assert custody.epochs_left(client) == ()
+    assert len(custody.epochs_left(HOUSE)) == 1
 
 
-def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house, monkeypatch):
+async def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house, monkeypatch):
     house = token_house
+    await house.filed("a.xml", b"a")
+    house.clock.advance(seconds=1)
 
-    async def journey():
-        await house.filed("a.xml", b"a")
-        house.clock.advance(seconds=1)
+    def away(address):
+        raise TokenFailed("no answer")
 
-        def away(address):
-            raise TokenFailed("no answer")
+    custody = house.core.store.custody
+    custody.keyrings.root._connection._session.close()
+    monkeypatch.setattr(pkcs11, "_token", away)
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"  # keys are in memory
+    with pytest.raises(VaultError):
+        await house.act("keys.rotate", what="groups")
+    monkeypatch.undo()
+    house.restart()
+    from gateway.core.keys import rotation
 
-        custody = house.core.store.custody
-        custody.keyrings.root._connection._session.close()
-        monkeypatch.setattr(pkcs11, "_token", away)
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"  # keys are in memory
-        with pytest.raises(VaultError):
-            await house.act("keys.rotate", what="groups")
-        monkeypatch.undo()
-        house.restart()
-        from gateway.core.keys import rotation
-
-        await rotation.resume(house.core)
-        assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-        await whole(house)
-
-    run(journey())
+    await rotation.resume(house.core)
+    assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
+    await whole(house)
 
 
 # ── installing, and looking ──

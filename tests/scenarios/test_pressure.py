@@ -9,7 +9,6 @@ from sqlalchemy import select
 
 from gateway.core.intake import partial, pressure, temporary
 from gateway.core.intake.pressure import FACTOR, RENAMING
-from tests.support.house import run
 from vault.catalogue import ledger
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
@@ -46,69 +45,57 @@ async def states(house):
     return {row.id: row.state for row in rows}
 
 
-def test_nothing_goes_while_there_is_room(house, disk):
-    async def journey():
-        part = await interrupt(house, "/inbox/a", 2)
-        disk.left = disk.least
-        assert await pressure.relieve(house.core) == 0
-        assert (await states(house))[part] == DocumentState.PARTIAL
-
-    run(journey())
+async def test_nothing_goes_while_there_is_room(house, disk):
+    part = await interrupt(house, "/inbox/a", 2)
+    disk.left = disk.least
+    assert await pressure.relieve(house.core) == 0
+    assert (await states(house))[part] == DocumentState.PARTIAL
 
 
-def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(house, disk):
-    async def journey():
-        small = await interrupt(house, "/inbox/first", 1, by="other")
-        mine = [await interrupt(house, f"/inbox/{n}", 4) for n in range(3)]
-        whole = await house.upload("/inbox/whole", b"x" * 900_000)
-        disk.left = disk.least - 5 * CHUNK
-        assert await pressure.relieve(house.core) == 2
-        found = await states(house)
-        assert [found[each] for each in mine] == [
-            DocumentState.EXPIRED,
-            DocumentState.EXPIRED,
-            DocumentState.PARTIAL,
-        ]
-        assert (found[small], found[whole]) == (DocumentState.PARTIAL, DocumentState.RECEIVED)
-        # With the whole disk full all of them go, and nothing that was acknowledged.
-        disk.left = 0
-        assert await pressure.relieve(house.core) == 2
-        found = await states(house)
-        assert found[whole] == DocumentState.RECEIVED
-        assert DocumentState.PARTIAL not in found.values()
-        assert await pressure.relieve(house.core) == 0
-
-    run(journey())
+async def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(house, disk):
+    small = await interrupt(house, "/inbox/first", 1, by="other")
+    mine = [await interrupt(house, f"/inbox/{n}", 4) for n in range(3)]
+    whole = await house.upload("/inbox/whole", b"x" * 900_000)
+    disk.left = disk.least - 5 * CHUNK
+    assert await pressure.relieve(house.core) == 2
+    found = await states(house)
+    assert [found[each] for each in mine] == [
+        DocumentState.EXPIRED,
+        DocumentState.EXPIRED,
+        DocumentState.PARTIAL,
+    ]
+    assert (found[small], found[whole]) == (DocumentState.PARTIAL, DocumentState.RECEIVED)
+    # With the whole disk full all of them go, and nothing that was acknowledged.
+    disk.left = 0
+    assert await pressure.relieve(house.core) == 2
+    found = await states(house)
+    assert found[whole] == DocumentState.RECEIVED
+    assert DocumentState.PARTIAL not in found.values()
+    assert await pressure.relieve(house.core) == 0
 
 
-def test_the_ledger_says_why_one_had_to_go(house, disk):
-    async def journey():
-        part = await interrupt(house, "/inbox/a", 2)
-        disk.left = 0
-        assert await pressure.relieve(house.core) == 1
-        entries = house.core.store.catalogue.read(lambda c: list(ledger.entries(c)))
-        last = json.loads(entries[-1])
-        assert (last["kind"], last["subject"], last["facts"]["why"]) == (
-            "document.expired",
-            part,
-            "no_room",
-        )
-        assert not list(house.core.store.blobs.spooled())
-
-    run(journey())
+async def test_the_ledger_says_why_one_had_to_go(house, disk):
+    part = await interrupt(house, "/inbox/a", 2)
+    disk.left = 0
+    assert await pressure.relieve(house.core) == 1
+    entries = house.core.store.catalogue.read(lambda c: list(ledger.entries(c)))
+    last = json.loads(entries[-1])
+    assert (last["kind"], last["subject"], last["facts"]["why"]) == (
+        "document.expired",
+        part,
+        "no_room",
+    )
+    assert not list(house.core.store.blobs.spooled())
 
 
-def test_what_is_in_someones_hands_or_about_to_be_renamed_stays(house, disk):
-    async def journey():
-        held = await interrupt(house, "/inbox/held", 3)
-        house.core.resuming.add(held)
-        upload, writer = await house.begun("/inbox/x.part", b"x" * 1000)
-        size = writer.finish()
-        await temporary.keep(house.core, upload, size, bytes(32))
-        disk.left = 0
-        assert await pressure.relieve(house.core) == 0
-        house.core.resuming.discard(held)
-        house.clock.now += RENAMING
-        assert await pressure.relieve(house.core) == 2
-
-    run(journey())
+async def test_what_is_in_someones_hands_or_about_to_be_renamed_stays(house, disk):
+    held = await interrupt(house, "/inbox/held", 3)
+    house.core.resuming.add(held)
+    upload, writer = await house.begun("/inbox/x.part", b"x" * 1000)
+    size = writer.finish()
+    await temporary.keep(house.core, upload, size, bytes(32))
+    disk.left = 0
+    assert await pressure.relieve(house.core) == 0
+    house.core.resuming.discard(held)
+    house.clock.now += RENAMING
+    assert await pressure.relieve(house.core) == 2

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.core import main as core_main
 from tests.scenarios.test_backup_drill import content, drill
-from tests.support.house import House, run
+from tests.support.house import House
 from tests.unit.cli.here import Program
 from vault.catalogue.ledger import LedgerError
 
@@ -32,22 +32,18 @@ CONFIG = '[retention]\npacks = ["cn", "demo"]\n[inspect]\nclamd = "off"\n[store]
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory):
+async def closed(tmp_path_factory):
     """A store of two clients and some documents, closed, and another one's catalogue."""
     folder = tmp_path_factory.mktemp("closed")
     for name in ("store", "other"):
         (folder / name).mkdir()
         house = House(folder / name)
-
-        async def journey(house=house):
-            await house.settle()
-            for number in range(3):
-                await house.filed(f"{number}.xml", b"%d" % number)
-            await house.act("ledger.checkpoint")
-            await house.filed("last.xml", b"last")
-            await house.act("ledger.checkpoint")
-
-        run(journey())
+        await house.settle()
+        for number in range(3):
+            await house.filed(f"{number}.xml", b"%d" % number)
+        await house.act("ledger.checkpoint")
+        await house.filed("last.xml", b"last")
+        await house.act("ledger.checkpoint")
         house.close()
         (folder / name / "config.toml").write_text(CONFIG)
     return folder
@@ -298,22 +294,19 @@ def test_a_page_that_can_not_be_read_is_one_finding_and_the_rest_is_looked_at(st
     assert not FOREIGN.search(done.out), done.out
 
 
-def test_no_backup_is_made_of_a_ledger_that_was_cut_and_the_newest_one_brings_it_back(
+async def test_no_backup_is_made_of_a_ledger_that_was_cut_and_the_newest_one_brings_it_back(
     drill, tmp_path
 ):
-    async def journey():
-        await drill.filed("a.xml", b"kept")
-        await drill.act("ledger.checkpoint")
-        made = await drill.back_up()
-        drill.core.close()
-        CUTS["five entries"][0](drill.folder / "vault" / "catalogue.sqlite3")
-        drill.open()
-        with pytest.raises(LedgerError, match="its end was cut off"):
-            await drill.back_up()
-        assert [path.name for path in (drill.place / "snapshots").iterdir()] == [made["backup"]]
-        there = drill.restored(tmp_path / "elsewhere")
-        assert await there.is_whole()
-        assert await content(there, "a.xml") == b"kept"
-        there.close()
-
-    run(journey())
+    await drill.filed("a.xml", b"kept")
+    await drill.act("ledger.checkpoint")
+    made = await drill.back_up()
+    drill.core.close()
+    CUTS["five entries"][0](drill.folder / "vault" / "catalogue.sqlite3")
+    drill.open()
+    with pytest.raises(LedgerError, match="its end was cut off"):
+        await drill.back_up()
+    assert [path.name for path in (drill.place / "snapshots").iterdir()] == [made["backup"]]
+    there = drill.restored(tmp_path / "elsewhere")
+    assert await there.is_whole()
+    assert await content(there, "a.xml") == b"kept"
+    there.close()

@@ -13,7 +13,7 @@ from gateway.core.inspection import scanner
 from gateway.core.intake import partial, receive
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
-from tests.support.house import House, run
+from tests.support.house import House
 from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 
 SURE = Classification("invoice", 0.95, "2025-03-01")
@@ -27,66 +27,54 @@ async def lose(house) -> str:
     return work.document_id
 
 
-def test_a_document_that_kills_workers_waits_ever_longer_and_then_goes_to_a_person(house):
-    async def journey():
-        bad = await house.upload("/inbox/bad.pdf", b"bad")
-        delays = []
-        for attempt in range(1, house.config.inspect.max_attempts + 1):
-            assert await lose(house) == bad
-            shown = await house.document(bad)
-            assert shown["attempts"] == attempt
-            if shown["state"] == "RECEIVED":
-                due = datetime.fromisoformat(shown["next_attempt_at"])
-                delays.append((due - house.clock.now).total_seconds())
-                assert await house.desk._next() is None  # not before its time
-                house.clock.now = due
-        assert delays == sorted(delays)
-        assert delays[1] == 2 * delays[0]
+async def test_a_document_that_kills_workers_waits_ever_longer_and_then_goes_to_a_person(house):
+    bad = await house.upload("/inbox/bad.pdf", b"bad")
+    delays = []
+    for attempt in range(1, house.config.inspect.max_attempts + 1):
+        assert await lose(house) == bad
         shown = await house.document(bad)
-        assert (shown["state"], shown["reason"]) == ("REVIEW", "unjudged:inspection-failed")
-        view = await house.view("accountant")
-        refusal = await house.refused(view.open_read(split("/review/acme/bad.pdf")))
-        assert "could not be checked" in refusal.message
-
-    run(journey())
-
-
-def test_others_are_not_held_up_by_one_that_waits(house):
-    async def journey():
-        bad = await house.upload("/inbox/bad.pdf", b"bad")
-        await lose(house)
-        good = await house.upload("/inbox/good.xml", b"good")
-        assert await house.judge(classification=SURE) == good
-        assert (await house.document(bad))["state"] == "RECEIVED"
-
-    run(journey())
+        assert shown["attempts"] == attempt
+        if shown["state"] == "RECEIVED":
+            due = datetime.fromisoformat(shown["next_attempt_at"])
+            delays.append((due - house.clock.now).total_seconds())
+            assert await house.desk._next() is None  # not before its time
+            house.clock.now = due
+    assert delays == sorted(delays)
+    assert delays[1] == 2 * delays[0]
+    shown = await house.document(bad)
+    assert (shown["state"], shown["reason"]) == ("REVIEW", "unjudged:inspection-failed")
+    view = await house.view("accountant")
+    refusal = await house.refused(view.open_read(split("/review/acme/bad.pdf")))
+    assert "could not be checked" in refusal.message
 
 
-def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
-    async def journey():
-        document = await house.upload("/inbox/a.pdf", b"a")
-        _work, descriptor, claimed, fixity = await house.desk._next()
+async def test_others_are_not_held_up_by_one_that_waits(house):
+    bad = await house.upload("/inbox/bad.pdf", b"bad")
+    await lose(house)
+    good = await house.upload("/inbox/good.xml", b"good")
+    assert await house.judge(classification=SURE) == good
+    assert (await house.document(bad))["state"] == "RECEIVED"
+
+
+async def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
+    document = await house.upload("/inbox/a.pdf", b"a")
+    _work, descriptor, claimed, fixity = await house.desk._next()
+    os.close(descriptor)
+    await house.desk.lost(claimed, fixity, seen=False)
+    assert (await house.document(document))["attempts"] == 0
+    assert await house.judge(classification=SURE) == document
+
+
+async def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
+    first = await house.upload("/inbox/a.pdf", b"a")
+    second = await house.upload("/inbox/b.pdf", b"b")
+    one = await house.desk._next()
+    two = await house.desk._next()
+    assert {one[0].document_id, two[0].document_id} == {first, second}
+    assert await house.desk._next() is None
+    for _work, descriptor, claimed, fixity in (one, two):
         os.close(descriptor)
         await house.desk.lost(claimed, fixity, seen=False)
-        assert (await house.document(document))["attempts"] == 0
-        assert await house.judge(classification=SURE) == document
-
-    run(journey())
-
-
-def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
-    async def journey():
-        first = await house.upload("/inbox/a.pdf", b"a")
-        second = await house.upload("/inbox/b.pdf", b"b")
-        one = await house.desk._next()
-        two = await house.desk._next()
-        assert {one[0].document_id, two[0].document_id} == {first, second}
-        assert await house.desk._next() is None
-        for _work, descriptor, claimed, fixity in (one, two):
-            os.close(descriptor)
-            await house.desk.lost(claimed, fixity, seen=False)
-
-    run(journey())
 
 
 AWAY = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
@@ -116,7 +104,7 @@ def automatic(tmp_path, address=None):
     return House(tmp_path, **{"inspect.clamd": "auto", "inspect.clamd_address": address})
 
 
-def test_the_antivirus_is_wanted_from_the_moment_it_has_been_seen(tmp_path):
+async def test_the_antivirus_is_wanted_from_the_moment_it_has_been_seen(tmp_path):
     """clamd = "auto": away before it was ever there, it is done without; after that, never again."""
 
     async def journey(house):
@@ -141,12 +129,12 @@ def test_the_antivirus_is_wanted_from_the_moment_it_has_been_seen(tmp_path):
 
     house = automatic(tmp_path)
     try:
-        run(journey(house))
+        await journey(house)
     finally:
         house.close()
 
 
-def test_an_inspectors_word_that_clamd_answered_changes_no_policy(tmp_path):
+async def test_an_inspectors_word_that_clamd_answered_changes_no_policy(tmp_path):
     """One that was taken over could shut intake for good: clamd would be waited for where there is none."""
 
     async def journey(house):
@@ -161,22 +149,19 @@ def test_an_inspectors_word_that_clamd_answered_changes_no_policy(tmp_path):
 
     house = automatic(tmp_path)
     try:
-        run(journey(house))
+        await journey(house)
     finally:
         house.close()
 
 
 @pytest.mark.parametrize("answer", [b"", b"PON", b"NOPE\0", b"UNKNOWN COMMAND\0"])
-def test_what_does_not_answer_as_clamd_is_not_taken_for_it(tmp_path, answer):
-    async def journey():
-        async with clamd(tmp_path / "clamd", answer):
-            assert not await scanner.answers(str(tmp_path / "clamd"))
+async def test_what_does_not_answer_as_clamd_is_not_taken_for_it(tmp_path, answer):
+    async with clamd(tmp_path / "clamd", answer):
         assert not await scanner.answers(str(tmp_path / "clamd"))
+    assert not await scanner.answers(str(tmp_path / "clamd"))
 
-    run(journey())
 
-
-def test_over_tcp_where_the_core_can_not_ask_auto_is_required(tmp_path):
+async def test_over_tcp_where_the_core_can_not_ask_auto_is_required(tmp_path):
     async def journey(house):
         await house.settle()
         document = await house.upload("/inbox/1.xml", b"1")
@@ -185,73 +170,61 @@ def test_over_tcp_where_the_core_can_not_ask_auto_is_required(tmp_path):
 
     house = automatic(tmp_path, "tcp:127.0.0.1:9")
     try:
-        run(journey(house))
+        await journey(house)
     finally:
         house.close()
 
 
-def test_a_verdict_on_other_bytes_than_those_received_quarantines(house):
-    async def journey():
-        document = await house.upload("/inbox/a.xml", b"a")
-        await house.judge(sha256=b"\x00" * 32, classification=SURE)
-        shown = await house.document(document)
-        assert shown["state"] == "QUARANTINED"
-        assert shown["reason"].startswith("integrity:")
-
-    run(journey())
+async def test_a_verdict_on_other_bytes_than_those_received_quarantines(house):
+    document = await house.upload("/inbox/a.xml", b"a")
+    await house.judge(sha256=b"\x00" * 32, classification=SURE)
+    shown = await house.document(document)
+    assert shown["state"] == "QUARANTINED"
+    assert shown["reason"].startswith("integrity:")
 
 
-def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
-    async def journey():
-        data = os.urandom(5 * CHUNK + 77)
-        view = await house.view("acme")
-        upload, writer = await house.begun("/inbox/big.bin", data[: 2 * CHUNK])
-        assert await partial.park(house.core, upload)
-        assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
-        assert await house.desk._next() is None  # nobody judges half a document
-        house.restart()
-        view = await house.view("acme")
-        upload, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
-        assert size == 2 * CHUNK
-        parts = []
-        writer = SealedWriter.resume(
-            upload.descriptor, upload.key, document_context(upload.document_id),
-            on_existing=lambda piece: parts.append(bytes(piece)),
-        )  # fmt: skip
-        assert b"".join(parts) == data[:size]
-        writer.write(data[size:])
-        import hashlib
+async def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
+    data = os.urandom(5 * CHUNK + 77)
+    view = await house.view("acme")
+    upload, writer = await house.begun("/inbox/big.bin", data[: 2 * CHUNK])
+    assert await partial.park(house.core, upload)
+    assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
+    assert await house.desk._next() is None  # nobody judges half a document
+    house.restart()
+    view = await house.view("acme")
+    upload, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
+    assert size == 2 * CHUNK
+    parts = []
+    writer = SealedWriter.resume(
+        upload.descriptor, upload.key, document_context(upload.document_id),
+        on_existing=lambda piece: parts.append(bytes(piece)),
+    )  # fmt: skip
+    assert b"".join(parts) == data[:size]
+    writer.write(data[size:])
+    import hashlib
 
-        await receive.commit(house.core, upload, writer.finish(), hashlib.sha256(data).digest())
-        await house.judge(classification=SURE)
-        assert await house.read("/clients/acme/2025/invoice/big.bin") == data
-
-    run(journey())
+    await receive.commit(house.core, upload, writer.finish(), hashlib.sha256(data).digest())
+    await house.judge(classification=SURE)
+    assert await house.read("/clients/acme/2025/invoice/big.bin") == data
 
 
-def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
-    async def journey():
-        upload, _ = await house.begun("/inbox/torn.bin", os.urandom(CHUNK))
-        os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
-        assert not await partial.park(house.core, upload)
-        assert await house.names("/inbox", "acme") == []
-        assert list(house.core.store.blobs.spooled()) == []
-
-    run(journey())
+async def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
+    upload, _ = await house.begun("/inbox/torn.bin", os.urandom(CHUNK))
+    os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
+    assert not await partial.park(house.core, upload)
+    assert await house.names("/inbox", "acme") == []
+    assert list(house.core.store.blobs.spooled()) == []
 
 
-def test_a_partial_that_nobody_completes_expires(house):
-    async def journey():
-        upload, _ = await house.begun("/inbox/half.bin", os.urandom(CHUNK))
-        await partial.park(house.core, upload)
-        assert await partial.expire_due(house.core, house.clock.now) == 0
-        house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
-        assert await partial.expire_due(house.core, house.clock.now) == 1
-        assert await house.names("/inbox", "acme") == []
-        assert list(house.core.store.blobs.spooled()) == []
-        assert (await house.act("check", read_data=True))["findings"] == []
-
-    run(journey())
+async def test_a_partial_that_nobody_completes_expires(house):
+    upload, _ = await house.begun("/inbox/half.bin", os.urandom(CHUNK))
+    await partial.park(house.core, upload)
+    assert await partial.expire_due(house.core, house.clock.now) == 0
+    house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
+    assert await partial.expire_due(house.core, house.clock.now) == 1
+    assert await house.names("/inbox", "acme") == []
+    assert list(house.core.store.blobs.spooled()) == []
+    assert (await house.act("check", read_data=True))["findings"] == []
 
 
 async def kept_open(house, path: str = "/inbox/a.pdf") -> tuple[str, int, bytes]:
@@ -268,62 +241,52 @@ def overwrite(document: str, descriptor: int, key: bytes, data: bytes) -> None:
     writer.finish()
 
 
-def test_what_a_door_could_still_change_is_not_judged_however_long_it_holds_on(house):
-    async def journey():
-        document, mine, key = await kept_open(house)
-        for attempt in range(1, house.config.inspect.max_attempts + 3):
-            assert await house.desk._next() is None
-            shown = await house.document(document)
-            assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:still-open")
-            assert shown["attempts"] == attempt
-            house.clock.now = datetime.fromisoformat(shown["next_attempt_at"])
-        assert (await house.act("status"))["documents"]["RECEIVED"] == 1
-        overwrite(document, mine, key, b"other")
-        os.close(mine)
-        # Judged is what lies there now: those are not the bytes received.
-        assert await house.judge(classification=SURE) == document
+async def test_what_a_door_could_still_change_is_not_judged_however_long_it_holds_on(house):
+    document, mine, key = await kept_open(house)
+    for attempt in range(1, house.config.inspect.max_attempts + 3):
+        assert await house.desk._next() is None
         shown = await house.document(document)
-        assert (shown["state"], shown["reason"]) == (
-            "QUARANTINED",
-            "integrity:not-the-bytes-received",
-        )
-
-    run(journey())
-
-
-def test_others_are_not_held_up_by_what_a_door_holds_open(house):
-    async def journey():
-        document, mine, _ = await kept_open(house)
-        other = await house.upload("/inbox/b.pdf", b"b")
-        async with asyncio.timeout(0.9):  # and not after the next look a second later
-            work, descriptor, _claimed, _ = await house.desk.claim()
-        os.close(descriptor)
-        assert work.document_id == other
-        os.close(mine)
-        assert (await house.document(document))["attempts"] == 1
-
-    run(journey())
+        assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:still-open")
+        assert shown["attempts"] == attempt
+        house.clock.now = datetime.fromisoformat(shown["next_attempt_at"])
+    assert (await house.act("status"))["documents"]["RECEIVED"] == 1
+    overwrite(document, mine, key, b"other")
+    os.close(mine)
+    # Judged is what lies there now: those are not the bytes received.
+    assert await house.judge(classification=SURE) == document
+    shown = await house.document(document)
+    assert (shown["state"], shown["reason"]) == (
+        "QUARANTINED",
+        "integrity:not-the-bytes-received",
+    )
 
 
-def test_a_door_that_closes_its_file_a_moment_after_the_commit_costs_no_attempt(house):
-    async def journey():
-        document, mine, _ = await kept_open(house)
-        asyncio.get_running_loop().call_later(0.03, os.close, mine)
-        assert await house.judge(classification=SURE) == document
-        shown = await house.document(document)
-        assert (shown["state"], shown["attempts"]) == ("FILED", 0)
+async def test_others_are_not_held_up_by_what_a_door_holds_open(house):
+    document, mine, _ = await kept_open(house)
+    other = await house.upload("/inbox/b.pdf", b"b")
+    async with asyncio.timeout(0.9):  # and not after the next look a second later
+        work, descriptor, _claimed, _ = await house.desk.claim()
+    os.close(descriptor)
+    assert work.document_id == other
+    os.close(mine)
+    assert (await house.document(document))["attempts"] == 1
 
-    run(journey())
+
+async def test_a_door_that_closes_its_file_a_moment_after_the_commit_costs_no_attempt(house):
+    document, mine, _ = await kept_open(house)
+    asyncio.get_running_loop().call_later(0.03, os.close, mine)
+    assert await house.judge(classification=SURE) == document
+    shown = await house.document(document)
+    assert (shown["state"], shown["attempts"]) == ("FILED", 0)
 
 
-def test_a_claim_that_is_cut_off_while_it_waits_for_a_door_leaves_the_document_to_others(house):
-    async def journey():
-        document, mine, _ = await kept_open(house)
-        claim = asyncio.create_task(house.desk._next())
-        await asyncio.sleep(0.05)
-        claim.cancel()
-        await asyncio.gather(claim, return_exceptions=True)
-        os.close(mine)
-        assert await house.judge(classification=SURE) == document
-
-    run(journey())
+async def test_a_claim_that_is_cut_off_while_it_waits_for_a_door_leaves_the_document_to_others(
+    house,
+):
+    document, mine, _ = await kept_open(house)
+    claim = asyncio.create_task(house.desk._next())
+    await asyncio.sleep(0.05)
+    claim.cancel()
+    await asyncio.gather(claim, return_exceptions=True)
+    os.close(mine)
+    assert await house.judge(classification=SURE) == document

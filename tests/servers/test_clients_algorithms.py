@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -136,7 +135,7 @@ def test_a_changed_byte_under_such_a_mac_ends_the_connection(gateway, mac):
             transport.close()
 
 
-def test_ml_kem_with_asyncssh(gateway):
+async def test_ml_kem_with_asyncssh(gateway):
     async def work() -> tuple[str, list[str]]:
         async with (
             asyncssh.connect(
@@ -149,7 +148,7 @@ def test_ml_kem_with_asyncssh(gateway):
             return "done", [str(name) for name in await client.listdir("/")]
 
     try:
-        done, names = asyncio.run(work())
+        done, names = await work()
     except ValueError as error:
         pytest.skip(f"this asyncssh can't do ML-KEM: {error}")
     assert (done, sorted(names)) == ("done", ["inbox", "receipts"])

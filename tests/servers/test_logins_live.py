@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import os
 import shutil
@@ -86,7 +85,7 @@ def test_openssh_logs_staff_in_with_key_and_code_and_not_with_one_of_them(gatewa
     assert gateway.sftp("ls /\n", "acme").returncode == 0
 
 
-def test_asyncssh_logs_staff_in_with_key_and_code(gateway, codes):
+async def test_asyncssh_logs_staff_in_with_key_and_code(gateway, codes):
     class Client(asyncssh.SSHClient):
         def kbdint_auth_requested(self):
             return ""
@@ -102,7 +101,7 @@ def test_asyncssh_logs_staff_in_with_key_and_code(gateway, codes):
         async with connection, connection.start_sftp_client() as sftp:
             return await sftp.listdir("/")
 
-    assert "clients" in asyncio.run(listed())
+    assert "clients" in await listed()
 
 
 def test_paramiko_logs_staff_in_with_key_and_code(gateway, codes):

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from gateway.core.admin.context import Context, account_row, slugs
+from gateway.core.admin.context import Context, account_row
 from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import certificates as certify
 from gateway.core.disposal import execution
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import accounts, approvals, batches, certificates
 from vault.catalogue.states import BatchState
 from vault.certificate.signing import SigningIdentity
@@ -81,7 +82,7 @@ def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[s
     newest = certify.newest_of(connection, row.id)
     return {
         "id": row.id,
-        "client": slugs(connection).get(row.client_id, ""),
+        "client": queries.slugs(connection).get(row.client_id, ""),
         "state": row.state,
         "items": len(msgspec.json.decode(bytes(row.register))),
         "waiting_for": _waiting_for(connection, context, row),
@@ -190,7 +191,7 @@ async def certificate_list(context: Context, arguments: ListAll) -> list[dict[st
     del arguments
 
     def look(connection: Connection) -> list[dict[str, Any]]:
-        names = slugs(connection)
+        names = queries.slugs(connection)
         rows = connection.execute(
             select(
                 certificates.c.id,

@@ -14,8 +14,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, exists, insert, select, update
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from gateway.core.core import Core, log, stamp
 from gateway.core.disposal.eligibility import Examination
@@ -24,7 +23,8 @@ from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.steps import step
 from gateway.errors import Refusal
-from vault.catalogue.schema import approvals, batches, clients, documents, holds
+from vault.catalogue import queries
+from vault.catalogue.schema import approvals, batches, clients, documents
 from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.model import RegisterEntry, canonical, register_digest
@@ -58,7 +58,7 @@ async def propose(
             documents.c.state.in_(DISPOSABLE),
             documents.c.eligible_at <= stamp(now),
             documents.c.batch_id.is_(None),
-            ~_held(),
+            ~queries.held(),
         ]
         if client_slug is not None:
             where.append(clients.c.slug == client_slug)
@@ -108,9 +108,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
             examined.look(connection, connection.execute(_of_client(core, client_id)).all())
 
     def work(tx: Transaction) -> str:
-        client = tx.connection.execute(
-            select(clients).where(clients.c.slug == client_slug)
-        ).one_or_none()
+        client = queries.client_named(tx.connection, client_slug)
         if client is None or client.state != ClientState.OPEN:
             raise Refusal(
                 "not_found", f"client {client_slug}: expected one that is open, found none"
@@ -158,15 +156,6 @@ def _of_client(core: Core, client_id: str) -> Select[Any]:
     )
 
 
-def _held() -> ColumnElement[bool]:
-    """Whether a live hold is on the document or its client."""
-    return exists().where(
-        holds.c.client_id == documents.c.client_id,
-        holds.c.released_at.is_(None),
-        holds.c.document_id.is_(None) | (holds.c.document_id == documents.c.id),
-    )
-
-
 def _due(core: Core, client_id: str, now: datetime, chosen: Sequence[str]) -> Select[Any]:
     """The documents of a client that may be proposed now."""
     where = [
@@ -174,7 +163,7 @@ def _due(core: Core, client_id: str, now: datetime, chosen: Sequence[str]) -> Se
         documents.c.state.in_(DISPOSABLE),
         documents.c.eligible_at <= stamp(now),
         documents.c.batch_id.is_(None),
-        ~_held(),
+        ~queries.held(),
     ]
     if chosen:
         where.append(documents.c.id.in_(chosen))
@@ -255,7 +244,7 @@ def _insert(
 
 def load_batch(connection: Connection, batch_id: str) -> Row[Any]:
     """A batch row (raises Refusal)."""
-    row = connection.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
+    row = queries.batch(connection, batch_id)
     if row is None:
         raise Refusal("not_found", f"batch {batch_id}: expected one, found none")
     return row
@@ -263,9 +252,7 @@ def load_batch(connection: Connection, batch_id: str) -> Row[Any]:
 
 def statement_for(connection: Connection, batch: Row[Any], account: Account, decision: str) -> str:
     """The text an approver signs for a batch."""
-    slug = connection.execute(
-        select(clients.c.slug).where(clients.c.id == batch.client_id)
-    ).scalar_one()
+    slug = queries.slug_of(connection, batch.client_id)
     return approval_statement(
         batch_id=batch.id,
         client=slug,

@@ -28,12 +28,11 @@ from gateway.core.keys import rotation
 from gateway.core.login import recovery
 from gateway.core.outbound.backup import places
 from gateway.core.outbound.outbound import Outbound
-from vault.catalogue import ledger
+from vault.catalogue import ledger, queries
 from vault.catalogue.schema import (
     accounts,
     batches,
     certificates,
-    clients,
 )
 from vault.catalogue.states import BatchState
 from vault.catalogue.store import Transaction
@@ -390,9 +389,7 @@ def _body(
         row.id: (row.name, row.role)
         for row in connection.execute(select(accounts.c.id, accounts.c.name, accounts.c.role))
     }
-    slug = connection.execute(
-        select(clients.c.slug).where(clients.c.id == batch.client_id)
-    ).scalar_one()
+    slug = queries.slug_of(connection, batch.client_id)
     copies = copies_listed(core, connection, batch.client_id, now, progress.epoch)
     sanitised = sanitisations_of(connection, batch.id)
     destroyed_at = datetime.fromisoformat(progress.destroyed_at)

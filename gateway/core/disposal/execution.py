@@ -33,6 +33,7 @@ from gateway.core.login.accounts import Account
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.ledger import Draft
 from vault.catalogue.schema import (
     account_keys,
@@ -41,7 +42,6 @@ from vault.catalogue.schema import (
     batches,
     clients,
     documents,
-    holds,
 )
 from vault.catalogue.states import GONE, AccountState, BatchState, ClientState
 from vault.catalogue.store import Transaction
@@ -50,7 +50,6 @@ from vault.certificate.model import RegisterEntry
 from vault.errors import StorageFailed, VaultError
 
 TRUNCATE_ATTEMPTS: Final = 20
-PAGE: Final = 500  # documents looked up in one query
 
 
 class Held(Refusal):
@@ -131,11 +130,7 @@ async def execute(core: Core, outbound: Outbound, batch_id: str, account: Accoun
 
 def _rows(connection: Connection, register: Sequence[RegisterEntry]) -> list[Row[Any]]:
     """The documents of a register, in its order."""
-    found: dict[str, Row[Any]] = {}
-    for start in range(0, len(register), PAGE):
-        wanted = [entry.document_id for entry in register[start : start + PAGE]]
-        for row in connection.execute(select(documents).where(documents.c.id.in_(wanted))):
-            found[row.id] = row
+    found = queries.documents_of(connection, [entry.document_id for entry in register])
     return [found[entry.document_id] for entry in register]
 
 
@@ -351,7 +346,7 @@ def _record(
         return None
     remains = searches.gather(core, tx.connection, batch.client_id, ids, groups)
     drafts: list[Draft] = []
-    for part in _slices(ids):
+    for part in queries.pages(ids):
         rows = {
             row.id: row
             for row in tx.connection.execute(
@@ -381,13 +376,9 @@ def _record(
 
 def _check_holds(tx: Transaction, batch: Row[Any], ids: list[str]) -> None:
     """Up to the commit point a hold stops everything, also one placed while the execution runs."""
-    live = tx.connection.execute(
-        select(holds.c.id, holds.c.document_id).where(
-            holds.c.client_id == batch.client_id, holds.c.released_at.is_(None)
-        )
-    ).all()
-    leaving = set(ids)
-    found = [row.id for row in live if row.document_id is None or row.document_id in leaving]
+    leaving = {None, *ids}
+    live = queries.live_holds(tx.connection, [batch.client_id])
+    found = [hold.id for hold in live if hold.document_id in leaving]
     if found:
         raise Held(batch.id, found)
 
@@ -412,7 +403,7 @@ def _withdraw(core: Core, tx: Transaction, batch: Row[Any], found: list[str]) ->
 
 
 def _language(core: Core, tx: Transaction, client_id: str) -> str:
-    row = tx.connection.execute(select(clients).where(clients.c.id == client_id)).one()
+    row = queries.client(tx.connection, client_id)
     return recipients.open_profile(core, row).language
 
 
@@ -445,9 +436,3 @@ def _close_client(core: Core, tx: Transaction, batch: Row[Any], now: datetime) -
     if closed.rowcount:
         core.record(tx, "client.closed", batch.client_id, batch.executor, now, batch=batch.id)
         core.record(tx, "keyring.ended", batch.client_id, batch.executor, now)
-
-
-def _slices(items: list[str], length: int = 500) -> Iterator[list[str]]:
-    """Pieces short enough for an SQL `IN` list."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]

@@ -27,6 +27,7 @@ from gateway.core.core import Core
 from gateway.core.outbound.backup import key_search, places
 from gateway.core.outbound.backup.key_search import Kept
 from gateway.core.outbound.outbound import Outbound
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.certificate.model import BACKUP_UNREADABLE, CIPHERTEXT_ABSENT, KEY_ABSENT, Check, Text
 from vault.crypto.wrapping import KeyWrapper
@@ -64,7 +65,7 @@ def gather(
     wrappers: dict[str, KeyWrapper] = {}
     wrapped: dict[str, tuple[str, bytes]] = {}
     keys: list[bytes] = [keyring.groups[each].key for each in groups if each in keyring.groups]
-    for part in _slices(ids):
+    for part in queries.pages(ids):
         for row in connection.execute(
             select(documents.c.id, documents.c.group_id, documents.c.wrapped_key).where(
                 documents.c.id.in_(part), documents.c.wrapped_key.is_not(None)
@@ -191,7 +192,7 @@ def _keys_absent(
                     )
                 ).all()
             )
-            for part in _slices(ids)
+            for part in queries.pages(ids)
         )
 
     with_keys = core.store.catalogue.read(remaining)
@@ -296,9 +297,3 @@ def _erased(core: Core, client_id: str, keyring: Keyring | None) -> tuple[Check,
             f"令牌中该客户的期密钥：{len(left)} 个，其中曾含上述密钥的：{len(former)} 个",
         ),
     )
-
-
-def _slices(items: Sequence[str], length: int = 500) -> Iterator[Sequence[str]]:
-    """Pieces short enough for an SQL `IN` list."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]

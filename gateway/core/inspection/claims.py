@@ -54,8 +54,9 @@ from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
+from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, change_state, next_state
-from vault.catalogue.schema import clients, documents
+from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
@@ -541,11 +542,7 @@ class InspectionDesk:
     async def _circumstances(self, claimed: Claimed) -> Circumstances:
         core = self._core
         row = claimed.row
-        client = await core.read(
-            lambda connection: connection.execute(
-                select(clients).where(clients.c.id == row.client_id)
-            ).one()
-        )
+        client = await core.read(lambda connection: queries.client(connection, row.client_id))
         received = datetime.fromisoformat(row.received_at)
         return Circumstances(
             size=row.size,

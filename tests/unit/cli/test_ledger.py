@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.cli.support.connection import at_desk
 from gateway.config import load
-from tests.support.house import run
 from tests.support.tile_client import read_log
 from tests.unit.cli.here import Program
 from tests.unit.cli.test_acts import Installation, installation
@@ -173,26 +172,23 @@ def test_two_checkpoints_are_shown_to_be_of_one_history_without_a_store(
         program("ledger", "consistency", *sizes).one_line(1)
 
 
-def test_an_auditor_sees_checkpoint_keys_hand_overs_and_entries_over_sftp(house) -> None:
-    async def journey() -> None:
-        first = (await house.act("ledger.checkpoint"))["vkey"]
-        assert await house.names("/ledger", "auditor") == [
-            "checkpoint", "ledger.vkey", "ledger.vkeys", "entries-000000000000.jsonl",
-        ]  # fmt: skip
-        assert await house.read("/ledger/ledger.vkeys", "auditor") == f"{first}\n".encode()
-        await house.act("keys.rotate", what="ledger")
-        second = (await house.act("ledger.checkpoint"))["vkey"]
-        assert second != first
-        keys = (await house.read("/ledger/ledger.vkeys", "auditor")).decode().split()
-        assert keys == [first, second]
-        assert (await house.read("/ledger/ledger.vkey", "auditor")).decode().split() == [second]
-        (name,) = [n for n in await house.names("/ledger", "auditor") if n.startswith("hand-over")]
-        note = (await house.read(f"/ledger/{name}", "auditor")).decode()
-        index = int(name.rpartition("-")[2])
-        origin = house.core.store.origin
-        assert ledger_keys.read_handover(note, origin, index, first) == second
-        view = await house.view("auditor")
-        size = (await view.stat(("ledger", name))).size
-        assert size == len(note.encode())
-
-    run(journey())
+async def test_an_auditor_sees_checkpoint_keys_hand_overs_and_entries_over_sftp(house) -> None:
+    first = (await house.act("ledger.checkpoint"))["vkey"]
+    assert await house.names("/ledger", "auditor") == [
+        "checkpoint", "ledger.vkey", "ledger.vkeys", "entries-000000000000.jsonl",
+    ]  # fmt: skip
+    assert await house.read("/ledger/ledger.vkeys", "auditor") == f"{first}\n".encode()
+    await house.act("keys.rotate", what="ledger")
+    second = (await house.act("ledger.checkpoint"))["vkey"]
+    assert second != first
+    keys = (await house.read("/ledger/ledger.vkeys", "auditor")).decode().split()
+    assert keys == [first, second]
+    assert (await house.read("/ledger/ledger.vkey", "auditor")).decode().split() == [second]
+    (name,) = [n for n in await house.names("/ledger", "auditor") if n.startswith("hand-over")]
+    note = (await house.read(f"/ledger/{name}", "auditor")).decode()
+    index = int(name.rpartition("-")[2])
+    origin = house.core.store.origin
+    assert ledger_keys.read_handover(note, origin, index, first) == second
+    view = await house.view("auditor")
+    size = (await view.stat(("ledger", name))).size
+    assert size == len(note.encode())

@@ -8,7 +8,6 @@ import pytest
 
 from gateway.core.in_progress import InProgress
 from gateway.errors import Refusal
-from tests.support.house import run
 
 
 def test_a_second_one_is_refused_in_plain_words_and_takes_nothing_away():
@@ -40,45 +39,39 @@ def test_a_claim_ends_with_the_work_however_it_ends():
         pass
 
 
-def test_a_turn_waits_for_the_one_before_and_they_go_one_by_one():
-    async def journey():
-        running = InProgress()
-        inside = 0
-        seen: list[int] = []
+async def test_a_turn_waits_for_the_one_before_and_they_go_one_by_one():
+    running = InProgress()
+    inside = 0
+    seen: list[int] = []
 
-        async def one() -> None:
-            nonlocal inside
-            async with running.turn("delivery to", "disk"):
-                inside += 1
-                seen.append(inside)
-                await asyncio.sleep(0)
-                inside -= 1
-
-        with running.claim("delivery to", "disk"):
-            waiting = [asyncio.create_task(one()) for _ in range(3)]
-            await asyncio.sleep(0.01)
-            assert seen == []
-        await asyncio.gather(*waiting)
-        assert seen == [1, 1, 1]
-        assert not running.has("delivery to", "disk")
-
-    run(journey())
-
-
-def test_a_turn_that_is_given_up_leaves_the_one_before_alone():
-    async def journey():
-        running = InProgress()
-        with running.claim("delivery to", "disk"):
-
-            async def wait() -> None:
-                async with running.turn("delivery to", "disk"):
-                    raise AssertionError("it was not its turn")
-
-            task = asyncio.create_task(wait())
+    async def one() -> None:
+        nonlocal inside
+        async with running.turn("delivery to", "disk"):
+            inside += 1
+            seen.append(inside)
             await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            assert running.has("delivery to", "disk")
+            inside -= 1
 
-    run(journey())
+    with running.claim("delivery to", "disk"):
+        waiting = [asyncio.create_task(one()) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        assert seen == []
+    await asyncio.gather(*waiting)
+    assert seen == [1, 1, 1]
+    assert not running.has("delivery to", "disk")
+
+
+async def test_a_turn_that_is_given_up_leaves_the_one_before_alone():
+    running = InProgress()
+    with running.claim("delivery to", "disk"):
+
+        async def wait() -> None:
+            async with running.turn("delivery to", "disk"):
+                raise AssertionError("it was not its turn")
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert running.has("delivery to", "disk")

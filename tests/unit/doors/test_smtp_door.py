@@ -50,12 +50,12 @@ def test_what_overrides_aiosmtpd_is_exactly_what_is_meant_to():
     assert inherited >= RELIED_ON
 
 
-def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
+async def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
     async def attributes():
         session = SMTP(None, hostname="x", loop=asyncio.get_running_loop())
         return vars(session).keys()
 
-    assert asyncio.run(attributes()) >= {
+    assert await attributes() >= {
         "transport",
         "loop",
         "_timeout_handle",
@@ -63,7 +63,7 @@ def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
     }
 
 
-def test_a_reset_connection_leaves_no_error_that_nobody_awaits():
+async def test_a_reset_connection_leaves_no_error_that_nobody_awaits():
     """Such an error would be reported as unforeseen once its future is garbage."""
 
     async def reset_one() -> BaseException | None:
@@ -93,7 +93,7 @@ def test_a_reset_connection_leaves_no_error_that_nobody_awaits():
         server.close()
         return sessions[0]._closed.exception()
 
-    assert asyncio.run(reset_one()) is None
+    assert await reset_one() is None
 
 
 class Nobody:
@@ -234,22 +234,18 @@ def test_refusals_are_a_line_a_minute_with_their_number(monkeypatch):
     assert counts == [1, 60, 39]
 
 
-def test_closing_admits_nobody_asks_everyone_and_cuts_who_stays():
-    async def close():
-        connections = Connections(limit=9)
-        polite, stubborn = Nobody(), Nobody()
-        connections.admit(polite, place("a"), 0.0)
-        connections.admit(stubborn, place("a"), 0.0)
-        task = asyncio.create_task(connections.close(0.2))
-        await asyncio.sleep(0.05)
-        assert polite.asked
-        assert stubborn.asked
-        assert "going down" in connections.admit(Nobody(), place("b"), 0.0)
-        connections.release(polite)
-        await task
-        return polite, stubborn
-
-    polite, stubborn = asyncio.run(close())
+async def test_closing_admits_nobody_asks_everyone_and_cuts_who_stays():
+    connections = Connections(limit=9)
+    polite, stubborn = Nobody(), Nobody()
+    connections.admit(polite, place("a"), 0.0)
+    connections.admit(stubborn, place("a"), 0.0)
+    task = asyncio.create_task(connections.close(0.2))
+    await asyncio.sleep(0.05)
+    assert polite.asked
+    assert stubborn.asked
+    assert "going down" in connections.admit(Nobody(), place("b"), 0.0)
+    connections.release(polite)
+    await task
     assert stubborn.was_cut
     assert not polite.was_cut
 

@@ -338,80 +338,72 @@ def test_a_listing_finds_sizes_by_name_and_keeps_order(places):
     found.close()
 
 
-def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
-    async def journey():
-        carriage = Carriage(patience=0.05)
-        with pytest.raises(PlaceError, match="courier"):
-            await carriage.carry("disk", "remove", "a")
-        # Claimed, it may take longer than anyone waits to be claimed; then the courier is gone.
-        carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
-        claimed = await carriage.claim()
-        assert claimed is not None
-        await asyncio.sleep(0.2)
-        assert not carrying.done()
-        carriage.lost(claimed[0].carry_id)
-        with pytest.raises(PlaceError, match="courier gone"):
-            await carrying
-        # A report that nobody waits for changes nothing; "missing" is an answer of its own.
-        carriage.report(CarryReport(claimed[0].carry_id, "done"))
-        file = tempfile.TemporaryFile()  # noqa: SIM115  closed while it is carried
-        carrying = asyncio.create_task(carriage.carry("disk", "get", "a", file.fileno()))
-        claimed = await carriage.claim()
-        assert claimed is not None
-        assert claimed[1] is not None
-        os.close(claimed[1])
-        file.close()
-        carriage.report(CarryReport(claimed[0].carry_id, "missing"))
-        with pytest.raises(PlaceMissing):
-            await carrying
-        assert await carriage.claim(wait=0.01) is None
-
-    asyncio.run(journey())
+async def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
+    carriage = Carriage(patience=0.05)
+    with pytest.raises(PlaceError, match="courier"):
+        await carriage.carry("disk", "remove", "a")
+    # Claimed, it may take longer than anyone waits to be claimed; then the courier is gone.
+    carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
+    claimed = await carriage.claim()
+    assert claimed is not None
+    await asyncio.sleep(0.2)
+    assert not carrying.done()
+    carriage.lost(claimed[0].carry_id)
+    with pytest.raises(PlaceError, match="courier gone"):
+        await carrying
+    # A report that nobody waits for changes nothing; "missing" is an answer of its own.
+    carriage.report(CarryReport(claimed[0].carry_id, "done"))
+    file = tempfile.TemporaryFile()  # noqa: SIM115  closed while it is carried
+    carrying = asyncio.create_task(carriage.carry("disk", "get", "a", file.fileno()))
+    claimed = await carriage.claim()
+    assert claimed is not None
+    assert claimed[1] is not None
+    os.close(claimed[1])
+    file.close()
+    carriage.report(CarryReport(claimed[0].carry_id, "missing"))
+    with pytest.raises(PlaceMissing):
+        await carrying
+    assert await carriage.claim(wait=0.01) is None
 
 
 @pytest.mark.parametrize("verb", ["put", "get", "probe"])
-def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_it_moves(tmp_path, verb):
+async def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_it_moves(
+    tmp_path, verb
+):
     """A dead mount: the courier hangs, his connection is dropped, and a late report changes nothing."""
     dropped: list[str] = []
-
-    async def journey():
-        carriage = Carriage(patience=5, stalled=0.2)
-        with (tmp_path / "file").open("wb+", buffering=0) as file:
-            file.write(b"x" * 1000)
-            file.seek(0)
-            carrying = asyncio.create_task(carriage.carry("disk", verb, "a", file.fileno()))
-            claimed = await carriage.claim(drop=lambda: dropped.append(verb))
-            assert claimed is not None
-            carry, descriptor = claimed
-            assert descriptor is not None
-            # Slow, and moving: three times as long as it may stand still.
-            for done in range(1, 7):
-                await asyncio.sleep(0.1)
-                if verb == "get":
-                    os.pwrite(descriptor, b"y", 1000 + done)
-                else:
-                    os.lseek(descriptor, done, os.SEEK_SET)
-                assert not carrying.done()
-            async with asyncio.timeout(2):
-                with pytest.raises(PlaceError, match="progress"):
-                    await carrying
-            assert dropped == [verb]
-            os.close(descriptor)
-            carriage.report(CarryReport(carry.carry_id, "done"))
-
-    asyncio.run(journey())
-
-
-def test_a_carry_without_a_file_ends_too_when_its_courier_hangs():
-    async def journey():
-        carriage = Carriage(patience=5, stalled=0.1)
-        carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
-        assert await carriage.claim() is not None
+    carriage = Carriage(patience=5, stalled=0.2)
+    with (tmp_path / "file").open("wb+", buffering=0) as file:
+        file.write(b"x" * 1000)
+        file.seek(0)
+        carrying = asyncio.create_task(carriage.carry("disk", verb, "a", file.fileno()))
+        claimed = await carriage.claim(drop=lambda: dropped.append(verb))
+        assert claimed is not None
+        carry, descriptor = claimed
+        assert descriptor is not None
+        # Slow, and moving: three times as long as it may stand still.
+        for done in range(1, 7):
+            await asyncio.sleep(0.1)
+            if verb == "get":
+                os.pwrite(descriptor, b"y", 1000 + done)
+            else:
+                os.lseek(descriptor, done, os.SEEK_SET)
+            assert not carrying.done()
         async with asyncio.timeout(2):
             with pytest.raises(PlaceError, match="progress"):
                 await carrying
+        assert dropped == [verb]
+        os.close(descriptor)
+        carriage.report(CarryReport(carry.carry_id, "done"))
 
-    asyncio.run(journey())
+
+async def test_a_carry_without_a_file_ends_too_when_its_courier_hangs():
+    carriage = Carriage(patience=5, stalled=0.1)
+    carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
+    assert await carriage.claim() is not None
+    async with asyncio.timeout(2):
+        with pytest.raises(PlaceError, match="progress"):
+            await carrying
 
 
 @pytest.mark.parametrize("verb", ["put", "probe"])

@@ -8,7 +8,6 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import insert
 
-from tests.support.house import run
 from vault.catalogue import ledger, ledger_keys
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import ledger_keys as keys_table
@@ -194,40 +193,34 @@ def test_an_entry_too_long_for_a_bundle_is_refused_and_leaves_nothing(catalogue)
 # ── in a whole house ─────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_key_is_the_keyring_s_whatever_the_catalogue_says(house):
+async def test_the_key_is_the_keyring_s_whatever_the_catalogue_says(house):
     """Someone who can write to the catalogue, and not open the keyring, makes his own key the last one."""
 
-    async def journey():
-        store = house.core.store
-        before = await house.act("ledger.checkpoint")
-        theirs = Ed25519PrivateKey.generate()
-        vkey = verifier_key(store.origin, theirs.public_key())
+    store = house.core.store
+    before = await house.act("ledger.checkpoint")
+    theirs = Ed25519PrivateKey.generate()
+    vkey = verifier_key(store.origin, theirs.public_key())
 
-        def forge(tx):
-            size = append(tx, ledger_check.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
-            keys = [LedgerKey(0, before["vkey"], ""), LedgerKey(size, vkey, "")]
-            ledger_keys.store(tx.connection, keys, NOW)
-            tx.ledger.sign_checkpoint(tx.connection, store.origin, theirs, NOW)
+    def forge(tx):
+        size = append(tx, ledger_check.RESTORED, backup="B1", ledger_size=1, vkey=vkey)
+        keys = [LedgerKey(0, before["vkey"], ""), LedgerKey(size, vkey, "")]
+        ledger_keys.store(tx.connection, keys, NOW)
+        tx.ledger.sign_checkpoint(tx.connection, store.origin, theirs, NOW)
 
-        store.catalogue.write(forge)
-        store.refresh_ledger_keys()
-        assert store.vkey == vkey
-        for act in ("ledger.verify", "check"):
-            found = str((await house.act(act))["findings"])
-            assert "expected the last hand-over to name our key" in found
-
-    run(journey())
+    store.catalogue.write(forge)
+    store.refresh_ledger_keys()
+    assert store.vkey == vkey
+    for act in ("ledger.verify", "check"):
+        found = str((await house.act(act))["findings"])
+        assert "expected the last hand-over to name our key" in found
 
 
-def test_without_a_core_nothing_is_signed_over_a_catalogue_that_was_changed(house):
-    async def journey():
-        store = house.core.store
-        await house.act("ledger.checkpoint")
-        (store.path / "changed-at-rest").write_text("expected one file, found another\n")
-        note = store.catalogue.read(ledger.latest_checkpoint)
-        store.catalogue.write(append)
-        assert (await house.act("ledger.checkpoint"))["checkpoint"] == note
-        store.acknowledge_change()
-        assert (await house.act("ledger.checkpoint"))["checkpoint"] != note
-
-    run(journey())
+async def test_without_a_core_nothing_is_signed_over_a_catalogue_that_was_changed(house):
+    store = house.core.store
+    await house.act("ledger.checkpoint")
+    (store.path / "changed-at-rest").write_text("expected one file, found another\n")
+    note = store.catalogue.read(ledger.latest_checkpoint)
+    store.catalogue.write(append)
+    assert (await house.act("ledger.checkpoint"))["checkpoint"] == note
+    store.acknowledge_change()
+    assert (await house.act("ledger.checkpoint"))["checkpoint"] != note

@@ -24,7 +24,7 @@ import os
 from typing import IO, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from gateway.core.core import Core, log
 from gateway.core.inspection.claims import InspectionDesk, NotRead
@@ -33,7 +33,7 @@ from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.catalogue.schema import documents
+from vault.catalogue import queries
 from vault.catalogue.states import STORED, DocumentState
 from vault.crypto.sealed import sealed_size
 from vault.errors import (
@@ -142,7 +142,7 @@ async def _mend(
 
 def _living(connection: Connection, document_id: str) -> Row[Any]:
     """The row of a document that is stored (raises Refusal)."""
-    row = connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
+    row = queries.document(connection, document_id)
     if row is None:
         raise Refusal("not_found", f"document {document_id}: expected one, found none")
     if row.state == DocumentState.DESTROYED:
