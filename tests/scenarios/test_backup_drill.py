@@ -602,10 +602,10 @@ async def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
     folder.mkdir()
     house = Drill(folder)
     try:
-        from gateway.core.outbound.transfers import Carriage
+        from gateway.core.outbound.transfers import TransferQueue
 
         await house.settle()
-        house.wings.outbound.transfers = Carriage(patience=0.1)
+        house.wings.outbound.transfers = TransferQueue(patience=0.1)
         refusal = await house.refused(house.act("backup.run"))
         assert "courier" in refusal.message
         with pytest.raises(Refusal, match="backup target nobody"):
