@@ -3,7 +3,7 @@
 Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
 the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
 so that recovery after a crash is the same call:
-    dispose.start     one transaction: checks, state BatchState.EXECUTING, executor
+    dispose.start     one transaction: checks, state EXECUTING, executor
     dispose.renew     every group that ever wrapped these documents' keys: survivors under a new group
     dispose.record    one transaction: rows lose key and metadata, tombstones, ledger: COMMIT POINT
     dispose.end-keys  the keyring loses the groups (new epoch); its registered copies must follow
@@ -90,7 +90,7 @@ async def execute(core: Core, outbound: Outbound, batch_id: str, account: Accoun
         if batch.state != BatchState.APPROVED:
             raise Refusal(
                 "locked",
-                f"batch {batch_id}: expected it BatchState.APPROVED, found it {batch.state}",
+                f"batch {batch_id}: expected it APPROVED, found it {batch.state}",
             )
         signers = set(
             tx.connection.execute(
