@@ -80,7 +80,7 @@ async def housekeeping(wings: Wings) -> None:
     """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
     core = wings.core
     now = core.now()
-    await partial.expire_due(core, now)
+    await partial.expire_due(wings.intake, now)
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
@@ -103,7 +103,7 @@ async def look_for_scanner(wings: Wings) -> None:
 
 async def make_room(wings: Wings) -> None:
     """End uploads that wait to be continued while the disk is nearly full."""
-    await pressure.relieve(wings.core)
+    await pressure.relieve(wings.intake)
 
 
 async def rotate_keys(wings: Wings) -> None:

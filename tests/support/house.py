@@ -13,13 +13,13 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, receive
 from gateway.core.login import accounts
 from gateway.core.outbound import keyring_copies
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.views import view_for
 from gateway.core.views.base import split
 from gateway.core.wings import Wings
@@ -121,7 +121,7 @@ class House:
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
         keyring_copies.prepare(self.core)
-        self.desk = InspectionDesk(self.core, chance=lambda: 0.0)  # delays that can be told
+        self.desk = InspectionDesk(self.wings.intake, chance=lambda: 0.0)  # delays that can be told
 
     @property
     def wings(self) -> Wings:
@@ -191,7 +191,7 @@ class House:
         def look(connection):
             return accounts.describe(connection, accounts.load_account(connection, name))
 
-        return view_for(self.core, await self.core.read(look))
+        return view_for(self.wings.intake, await self.core.read(look))
 
     async def upload(self, path: str, data: bytes, by: str = "acme") -> str:
         """Send a document as a client; returns its id."""
@@ -211,7 +211,7 @@ class House:
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(data)
         size = writer.finish()
-        await receive.commit(self.core, upload, size, hashlib.sha256(data).digest())
+        await receive.commit(self.wings.intake, upload, size, hashlib.sha256(data).digest())
         return upload.document_id
 
     async def judge(self, **more: Any) -> str:

@@ -136,7 +136,8 @@ async def _mend(
                     tx, "document.restored", row.id, actor, core.now(), target=target, found=found
                 )
             )
-    core.inspection_work.set()
+    if desk is not None:
+        desk.wake()
     return found
 
 
