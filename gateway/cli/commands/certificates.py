@@ -137,7 +137,7 @@ def keys(
     data = ask()
     if signer is not None:
         if not data["signer"]:
-            raise GatewayError("signing certificate: expected one, found no print made yet")
+            raise GatewayError("signing certificate: there is none before the first print is made")
         output.write_new(signer, data["signer"].encode())
 
     def show() -> None:

@@ -236,7 +236,7 @@ def check_proof(
     keys = list(_keys(vkey))
     text = output.read_text(proof)
     if (old is None) != (new is None):
-        raise ConfigurationError("verify-proof: expected --old and --new together, found one")
+        raise ConfigurationError("verify-proof: expected --old and --new together")
     if old is None or new is None:
         result = _inclusion(text, keys)
     else:

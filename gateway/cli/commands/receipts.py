@@ -32,7 +32,7 @@ def verify(
     known, source = certificates.trusted_keys(vkey or [], ask)
     if known is None:
         raise ConfigurationError(
-            "ledger key: expected --vkey or an installation to take it from, found neither"
+            "ledger key: expected --vkey, or an installation (--config) to take it from"
         )
     results: list[dict[str, Any]] = []
     for path in files:
