@@ -19,8 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
 from gateway.core.core import ACTOR_CORE, log
-from gateway.core.disposal import batch as disposal_batch
-from gateway.core.disposal import certificates, execution
+from gateway.core.disposal import certificates, execution, proposal
 from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.inspection.claims import InspectionDesk
@@ -72,7 +71,7 @@ async def checkpoint(wings: Wings) -> None:
 async def propose(wings: Wings) -> None:
     """Propose what has fallen due."""
     try:
-        await disposal_batch.propose(wings.core, ACTOR_CORE)
+        await proposal.propose(wings.core, ACTOR_CORE)
     except Refusal as refusal:
         log.error("nothing proposed", reason=refusal.message)
 

@@ -37,10 +37,9 @@ from gateway.wire.messages import (
     BeginMail,
     BeginPart,
     BeginUpload,
-    CarryReport,
     Claim,
-    ClaimCarry,
     ClaimErrand,
+    ClaimTransfer,
     Commit,
     Done,
     ErrandReport,
@@ -63,6 +62,7 @@ from gateway.wire.messages import (
     SignExchange,
     Space,
     Stat,
+    TransferReport,
     Verdict,
     Writable,
 )
@@ -421,18 +421,18 @@ class CourierSession(Session):
         super().__init__(outbound.core)
         self._transfers = outbound.transfers
         self._desk = desk
-        self._carry: int | None = None  # what this connection carries for a backup
+        self._transfer: int | None = None  # what this connection has claimed
 
     async def handle(self, request: Any) -> Answer:
         match request:
-            case ClaimCarry():
+            case ClaimTransfer():
                 claimed = await self._transfers.claim(drop=self.hang_up)
                 if claimed is None:
                     return NoWork(), None
-                self._carry = claimed[0].carry_id
+                self._transfer = claimed[0].transfer_id
                 return claimed
-            case CarryReport():
-                self._carry = None
+            case TransferReport():
+                self._transfer = None
                 self._transfers.report(request)
                 return Done(), None
             case ClaimErrand():
@@ -444,8 +444,8 @@ class CourierSession(Session):
 
     async def close(self) -> None:
         await super().close()
-        if self._carry is not None:
-            self._transfers.lost(self._carry)
+        if self._transfer is not None:
+            self._transfers.lost(self._transfer)
 
 
 SessionFactory = Callable[[], Session]

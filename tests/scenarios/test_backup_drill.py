@@ -266,7 +266,8 @@ async def test_a_document_reclassified_and_destroyed_after_the_backup_is_noise_i
         fiscal_year=2026,
     )
     assert await drill.destroy() == [document]
-    assert (await drill.carried(key_search.unreadable(drill.wings.outbound, "disk", row_of(drill, neighbour).client_id, [document]
+    assert (await drill.carried(key_search.unreadable(
+        drill.wings.outbound, "disk", row_of(drill, neighbour).client_id, [document]
     )))[0] == "passed"  # fmt: skip
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
@@ -601,10 +602,10 @@ async def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
     folder.mkdir()
     house = Drill(folder)
     try:
-        from gateway.core.outbound.transfers import Carriage
+        from gateway.core.outbound.transfers import TransferQueue
 
         await house.settle()
-        house.wings.outbound.transfers = Carriage(patience=0.1)
+        house.wings.outbound.transfers = TransferQueue(patience=0.1)
         refusal = await house.refused(house.act("backup.run"))
         assert "courier" in refusal.message
         with pytest.raises(Refusal, match="backup target nobody"):

@@ -20,10 +20,10 @@ from gateway.core.disposal import execution
 from gateway.core.outbound.backup import amendments, key_search, target
 from gateway.core.outbound.backup import places as backup_places
 from gateway.core.outbound.keyring_copies import ErrandDesk
-from gateway.core.outbound.transfers import Carriage
+from gateway.core.outbound.transfers import TransferQueue
 from gateway.core.sessions import CourierSession
 from gateway.errors import Refusal
-from gateway.wire.messages import ClaimCarry
+from gateway.wire.messages import ClaimTransfer
 from tests.scenarios.test_backup_drill import NOTE, Drill, Restored, content, drill, held, wrapped
 from tests.support import softhsm
 from vault.backup.restore import Report, finish, restore
@@ -317,12 +317,12 @@ async def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch
 
 
 async def test_the_connection_of_a_courier_that_hangs_is_dropped(drill):
-    drill.wings.outbound.transfers = Carriage(patience=5, stalled=0.1)
+    drill.wings.outbound.transfers = TransferQueue(patience=5, stalled=0.1)
     session = CourierSession(drill.wings.outbound, ErrandDesk(drill.core))
     dropped: list[str] = []
     session.hang_up = lambda: dropped.append("dropped")
-    carrying = asyncio.create_task(drill.wings.outbound.transfers.carry("disk", "remove", "a"))
-    await session.handle(ClaimCarry())
+    carrying = asyncio.create_task(drill.wings.outbound.transfers.transfer("disk", "remove", "a"))
+    await session.handle(ClaimTransfer())
     with pytest.raises(PlaceError, match="progress"):
         await carrying
     assert dropped == ["dropped"]

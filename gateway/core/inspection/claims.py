@@ -51,6 +51,7 @@ from gateway.core.inspection.queue import (
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
 from gateway.core.steps import step
+from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
@@ -123,31 +124,14 @@ class InspectionDesk:
         """
         self._asking += 1
         try:
-            return await self._claim()
+            return await wait_for_work(self._core.inspection_work, self._next, CLAIM_WAIT)
         finally:
             self._asking -= 1
-
-    async def _claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
-        deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
-        while True:
-            self._asked_at = time.monotonic()
-            self._core.inspection_work.clear()
-            found = await self._next()
-            if found is not None:
-                return found
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            try:
-                # Waking every second finds retries that have come due.
-                async with asyncio.timeout(min(left, 1.0)):
-                    await self._core.inspection_work.wait()
-            except TimeoutError:
-                continue
 
     async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         core = self._core
         now = core.now()
+        self._asked_at = time.monotonic()
         fixity = self._overdue_fixity()
         row: Row[Any] | None = None
         if fixity is None:

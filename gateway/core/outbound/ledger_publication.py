@@ -229,7 +229,7 @@ async def _there(outbound: Outbound, place: LedgerPlace, state: _State) -> int:
     with scratch(core) as file:
         try:
             # A probe, so that a place that was filled with something else does not fill our disk.
-            await outbound.transfers.carry(place.target, "probe", CHECKPOINT, file.fileno())
+            await outbound.transfers.transfer(place.target, "probe", CHECKPOINT, file.fileno())
         except PlaceMissing:
             if state.size:
                 raise PlaceError(
@@ -264,11 +264,11 @@ def _replaced(old: int, new: int) -> Iterator[Tile]:
 
 async def _remove_partials(outbound: Outbound, place: LedgerPlace, tile: Tile) -> None:
     with scratch(outbound.core) as file:
-        await outbound.transfers.carry(place.target, "names", tile.folder, file.fileno())
+        await outbound.transfers.transfer(place.target, "names", tile.folder, file.fileno())
         file.seek(0)
         names = [line.decode().rstrip("\n").partition(" ")[2] for line in file]
     for name in names:
-        await outbound.transfers.carry(place.target, "remove", name)
+        await outbound.transfers.transfer(place.target, "remove", name)
 
 
 # ── what is known of places ──────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from gateway.core import backoff
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
-from gateway.core.outbound.transfers import Carriage
+from gateway.core.outbound.transfers import TransferQueue
 
 
 class Outbound:
@@ -24,7 +24,7 @@ class Outbound:
         """`chance`: see `backoff.delay`."""
         self.core = core
         self.chance = chance
-        self.transfers = Carriage()
+        self.transfers = TransferQueue()
         self.amending = asyncio.Lock()  # one delivery of amendments at a time
         self.in_progress = InProgress()
         self.searched: dict[str, float] = {}

@@ -71,7 +71,7 @@ async def _deliver_one(outbound: Outbound, row: Row[Any]) -> None:
         raise PlaceError(f"target {row.target}: expected its marker, found none (is it mounted?)")
     with scratch(core) as file:
         await asyncio.to_thread(_seal_amendment, core, row, file.fileno(), secret, name)
-        await outbound.transfers.carry(row.target, "put", name, file.fileno())
+        await outbound.transfers.transfer(row.target, "put", name, file.fileno())
     now = core.now()
     await core.write(
         lambda tx: tx.connection.execute(

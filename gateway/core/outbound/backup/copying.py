@@ -85,8 +85,8 @@ async def copy(outbound: Outbound, target: str, ids: Sequence[str]) -> Copied:
                 done.missing.add(document_id)  # destroyed meanwhile, or for `check` to report
                 return
             try:
-                report = await outbound.transfers.carry(
-                    target, "put", backup_format.blob_name(document_id), descriptor
+                report = await outbound.transfers.transfer(
+                    target, "put", backup_format.blob_name(document_id), descriptor, bulk=True
                 )
                 size = os.fstat(descriptor).st_size
             finally:
@@ -163,7 +163,7 @@ async def settle(outbound: Outbound, target: str) -> None:
             )
             gone = [document_id for document_id in ids if document_id not in living]
             for document_id in gone:
-                await outbound.transfers.carry(target, "remove", ids[document_id])
+                await outbound.transfers.transfer(target, "remove", ids[document_id])
             if gone:
                 await core.write(lambda tx, which=gone: _forget(tx, target, which))  # type: ignore[misc]
     finally:

@@ -409,8 +409,8 @@ async def _probe(outbound: Outbound, target: str, row: Row[Any]) -> tuple[str, b
     """What is wrong with one file ("": nothing), and whether it was opened."""
     core = outbound.core
     with scratch(core) as file:
-        report = await outbound.transfers.carry(
-            target, "probe", backup.blob_name(row.id), file.fileno()
+        report = await outbound.transfers.transfer(
+            target, "probe", backup.blob_name(row.id), file.fileno(), bulk=True
         )
         if (report.size, report.sha256) != (row.sealed_size, bytes(row.sha256)):
             return "expected the sealed bytes that were put there, found others", False

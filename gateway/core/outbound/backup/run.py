@@ -271,8 +271,8 @@ async def _remove_unfinished(outbound: Outbound, target: str, present: str) -> N
 
 async def _remove_snapshot(outbound: Outbound, target: str, backup_id: str) -> None:
     # The manifest first: without it the rest is no backup.
-    await outbound.transfers.carry(target, "remove", backup_format.manifest_name(backup_id))
-    await outbound.transfers.carry(target, "remove", backup_format.catalogue_name(backup_id))
+    await outbound.transfers.transfer(target, "remove", backup_format.manifest_name(backup_id))
+    await outbound.transfers.transfer(target, "remove", backup_format.catalogue_name(backup_id))
 
 
 # ── the catalogue ────────────────────────────────────────────────────────────────────────────────
@@ -308,7 +308,7 @@ async def _snapshot(
             if len(late) > LATE_LIMIT:
                 continue  # documents come in faster than a manifest can name them: take it again
             more += await copy(outbound, target, late)
-            report = await outbound.transfers.carry(target, "put", name, sealed.fileno())
+            report = await outbound.transfers.transfer(target, "put", name, sealed.fileno())
         if (report.size, report.sha256) != (taken.size, taken.sha256):
             raise PlaceError(f"{name}: expected {taken.size} bytes carried whole, found others")
         checkpoint = Checkpoint(core.store.origin, taken.ledger_size, taken.root).encode()
@@ -400,7 +400,9 @@ async def _prune(outbound: Outbound, target: BackupTarget) -> None:
             ).scalars()
         )
     ):
-        await outbound.transfers.carry(target.name, "remove", backup_format.amendment_name(number))
+        await outbound.transfers.transfer(
+            target.name, "remove", backup_format.amendment_name(number)
+        )
 
 
 def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:

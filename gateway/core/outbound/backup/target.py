@@ -92,7 +92,7 @@ async def fetch(outbound: Outbound, target: str, name: str) -> IO[bytes]:
     """A small or sealed thing of a target in a nameless file (raises PlaceMissing, PlaceError)."""
     file = scratch(outbound.core)
     try:
-        await outbound.transfers.carry(target, "get", name, file.fileno())
+        await outbound.transfers.transfer(target, "get", name, file.fileno())
     except BaseException:
         file.close()
         raise
@@ -104,7 +104,7 @@ async def put_bytes(outbound: Outbound, target: str, name: str, data: bytes) -> 
     with scratch(outbound.core) as file:
         file.write(data)
         file.flush()
-        await outbound.transfers.carry(target, "put", name, file.fileno())
+        await outbound.transfers.transfer(target, "put", name, file.fileno())
 
 
 class Listing:
@@ -144,7 +144,7 @@ class Listing:
 async def listing(outbound: Outbound, target: str, folder: str) -> Listing:
     """What lies below a folder of a target (raises PlaceError)."""
     with scratch(outbound.core) as file:
-        await outbound.transfers.carry(target, "names", folder, file.fileno())
+        await outbound.transfers.transfer(target, "names", folder, file.fileno())
         return await asyncio.to_thread(Listing, file)
 
 
