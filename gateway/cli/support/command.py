@@ -133,7 +133,7 @@ def command(
     Args:
         group: the group of commands it is added to; None: whoever calls adds it.
         name: what it is called; else the act's last word.
-        act: as `gateway.core.admin.acts.ACTS` has it; "" for a command that performs none, or several.
+        act: as `gateway.core.admin.register.ACTS` has it; "" for a command that performs none, or several.
         signed: it has `--as` and `--key`. must_sign: it takes them.
         carries: something is carried to or from a backup target meanwhile (`targets`).
         offline: it needs no installation, and has no `--config`.
