@@ -121,9 +121,7 @@ def change(
     """Change when and from where an account may log in; its live sessions end."""
     limits = _limits(expires, network, hours)
     if not limits:
-        raise ConfigurationError(
-            "account change: expected --expires, --network or --hours, found none"
-        )
+        raise ConfigurationError("account change: expected --expires, --network or --hours")
     data = ask(name=name, **limits)
     return record(
         data,
@@ -247,7 +245,7 @@ def _new_password() -> str:
         return sys.stdin.readline().rstrip("\n")
     first = getpass.getpass("New password: ")
     if getpass.getpass("Once more: ") != first:
-        raise ConfigurationError("password: expected the same twice, found two different ones")
+        raise ConfigurationError("password: expected the same twice")
     return first
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.cli.support import output
-from gateway.cli.support.command import Ask, Shown, command, sentence
+from gateway.cli.support.command import Ask, Shown, command, findings, sentence
 from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 from gateway.config import Config, LogSection, PlaceSection
@@ -66,7 +66,7 @@ def run(
     ] = False,
 ) -> Shown:
     """Make a backup now; exit code 1 if something of the store is missing in it."""
-    return _findings(ask(target=target, fresh=fresh), {"bytes": output.size})
+    return findings(ask(target=target, fresh=fresh), _FINDINGS, {"bytes": output.size})
 
 
 @command(group, act="backup.list", carries=True)
@@ -104,7 +104,7 @@ def verify(
     arguments: dict[str, Any] = {"target": target, "backup": backup}
     if sample:
         arguments["sample"] = _per_cent(sample)
-    return _findings(ask(**arguments), {})
+    return findings(ask(**arguments), _FINDINGS)
 
 
 @command(group, act="backup.settle", signed=True)
@@ -189,22 +189,10 @@ def restore(
         ],
         "configuration": str(into / create.CONFIG),
     }
-    return _findings(data, {"made_at": output.moment}, 1 if report.found else 0)
+    return findings(data, _FINDINGS, {"made_at": output.moment}, 1 if report.found else 0)
 
 
 # ── what they share ──────────────────────────────────────────────────────────────────────────────
-
-
-def _findings(data: dict[str, Any], how: dict[str, Any], code: int = 0) -> Shown:
-    """A result with what was found, if anything was looked for."""
-
-    def show() -> None:
-        output.details({key: data[key] for key in data if key != "findings"}, how)
-        if "findings" in data:
-            output.say()
-            output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-
-    return Shown(data, show, code)
 
 
 def _per_cent(text: str) -> float:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import base64
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
 from msgspec import UNSET
 
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, listing
 from gateway.cli.support.options import VerifierKeys, new_group
 from gateway.cli.support.output import Column
@@ -35,8 +35,7 @@ from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")
 
-_VKEY_LIMIT: Final = 4096
-OWN_WORD: Final = "the certificate itself: the key is the file's own word"
+_OWN_WORD: Final = "the certificate itself: the key is the file's own word"
 
 _COLUMNS = (
     Column("id", "CERTIFICATE"),
@@ -137,7 +136,7 @@ def keys(
     data = ask()
     if signer is not None:
         if not data["signer"]:
-            raise GatewayError("signing certificate: expected one, found no print made yet")
+            raise GatewayError("signing certificate: there is none before the first print is made")
         output.write_new(signer, data["signer"].encode())
 
     def show() -> None:
@@ -166,7 +165,8 @@ def verify(
     vkey: VerifierKeys = None,
 ) -> Shown:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
-    known, source = trusted_keys(vkey or [], ask)
+    known, source = verifier_keys.trusted(vkey or [], ask)
+    source = _OWN_WORD if known is None else source
     given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
     by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
     reports: dict[Path, VerificationReport] = {}
@@ -197,35 +197,12 @@ def _show_report(path: Path, report: VerificationReport, source: str) -> None:
         output.say(f"  {step.number}. {mark}  {step.name}: {output.plain(step.detail)}")
     if not report.passed:
         output.say("NOT VERIFIED")
-    elif source == OWN_WORD:
+    elif source == _OWN_WORD:
         output.say(
             "Consistent, but only with itself: compare the key with one you know, or use --vkey."
         )
     else:
         output.say("Verified.")
-
-
-def trusted_keys(given: list[str], ask: Ask) -> tuple[tuple[str, ...] | None, str]:
-    """The ledger's keys that are not the certificate's own, or None, and where they are from.
-
-    Without `--vkey` and `--config`, an installation that can't be asked is as good as none.
-    """
-    if given:
-        found: list[str] = []
-        for each in given:
-            path = Path(each)
-            text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-            found.extend(line.strip() for line in text.splitlines() if line.strip())
-        files = [each for each in given if Path(each).is_file()]
-        return tuple(found), ", ".join(files) or "--vkey"
-    try:
-        with ask.desk() as desk:
-            data: dict[str, Any] = desk.act("certificate.keys", {}).data
-    except (GatewayError, VaultError):
-        if ask.config_path is not None:
-            raise
-        return None, OWN_WORD
-    return tuple(str(each) for each in data["vkeys"]), "the store of this installation"
 
 
 def _own_key(data: bytes) -> str:

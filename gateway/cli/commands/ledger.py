@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, sentence, verbatim
 from gateway.cli.support.connection import Desk
 from gateway.cli.support.options import new_group
@@ -37,7 +37,6 @@ _TILES_AT_ONCE: Final = 64
 _CHECKPOINT: Final = "checkpoint"
 _PUBLIC: Final = 0o644  # an export is there to be served
 _PUBLIC_FOLDER: Final = 0o755
-_VKEY_LIMIT: Final = 64 * 1024
 
 
 @command(group, act="ledger.verify")
@@ -233,10 +232,10 @@ def check_proof(
 ) -> Shown:
     """Verify a proof offline, without any store; exit code 1 if it proves nothing."""
     del ask
-    keys = list(_keys(vkey))
+    keys = list(verifier_keys.read(vkey))
     text = output.read_text(proof)
     if (old is None) != (new is None):
-        raise ConfigurationError("verify-proof: expected --old and --new together, found one")
+        raise ConfigurationError("verify-proof: expected --old and --new together")
     if old is None or new is None:
         result = _inclusion(text, keys)
     else:
@@ -247,13 +246,6 @@ def check_proof(
         output.say("Verified.")
 
     return Shown(result, show)
-
-
-def _keys(given: list[str]) -> Iterator[str]:
-    for each in given:
-        path = Path(each)
-        text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-        yield from (line.strip() for line in text.splitlines() if line.strip())
 
 
 def _inclusion(text: str, keys: list[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.support import output
-from gateway.cli.support.command import Ask, Shown, command
+from gateway.cli.support.command import Ask, Shown, command, findings
 from gateway.cli.support.output import Column
 
 _SHOWN = 10
@@ -253,11 +253,4 @@ def check(
     ] = False,
 ) -> Shown:
     """Check every invariant of the store; exit code 1 if anything is found."""
-    data = ask(read_data=read_data, acknowledge=acknowledge)
-
-    def show() -> None:
-        output.details({name: value for name, value in data.items() if name != "findings"})
-        output.say()
-        output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-
-    return Shown(data, show)
+    return findings(ask(read_data=read_data, acknowledge=acknowledge), _FINDINGS)

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.commands import certificates
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command
 from gateway.cli.support.options import VerifierKeys, new_group
 from gateway.errors import ConfigurationError
@@ -29,10 +28,10 @@ def verify(
     vkey: VerifierKeys = None,
 ) -> Shown:
     """Verify receipts offline; exit code 1 if one is not signed by a key of the ledger."""
-    known, source = certificates.trusted_keys(vkey or [], ask)
+    known, source = verifier_keys.trusted(vkey or [], ask)
     if known is None:
         raise ConfigurationError(
-            "ledger key: expected --vkey or an installation to take it from, found neither"
+            "ledger key: expected --vkey, or an installation (--config) to take it from"
         )
     results: list[dict[str, Any]] = []
     for path in files:

@@ -41,7 +41,7 @@ def recover(
     from vault.keys.root import load_root_key
 
     if not root_key:
-        raise ConfigurationError("--root-key: expected a file or a token's address, found none")
+        raise ConfigurationError("--root-key: expected a file, or an address on a token")
     assert ask.person is not None
     line, at = signing.public_key(add_file), datetime.now(UTC)
     root = load_root_key(root_key)

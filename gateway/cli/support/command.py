@@ -114,6 +114,23 @@ def record(
     return Shown(data, lambda: output.details(data if shown is None else shown, show))
 
 
+def findings(
+    data: Mapping[str, Any],
+    columns: Sequence[Column],
+    show: Mapping[str, Callable[[object], str]] | None = None,
+    code: int = 0,
+) -> Shown:
+    """A record with a table of what was found below it, if anything was looked for."""
+
+    def both() -> None:
+        output.details({key: data[key] for key in data if key != "findings"}, show)
+        if "findings" in data:
+            output.say()
+            output.table(data["findings"], columns, "Everything is as it should be.")
+
+    return Shown(data, both, code)
+
+
 _ASK: Final = "ask"
 
 
@@ -133,7 +150,7 @@ def command(
     Args:
         group: the group of commands it is added to; None: whoever calls adds it.
         name: what it is called; else the act's last word.
-        act: as `gateway.core.admin.acts.ACTS` has it; "" for a command that performs none, or several.
+        act: as `gateway.core.admin.register.ACTS` has it; "" for a command that performs none, or several.
         signed: it has `--as` and `--key`. must_sign: it takes them.
         carries: something is carried to or from a backup target meanwhile (`targets`).
         offline: it needs no installation, and has no `--config`.

@@ -49,7 +49,7 @@ class Desk:
         """Perform an act.
 
         Args:
-            act, arguments: as `gateway.core.admin.acts.ACTS` has them.
+            act, arguments: as `gateway.core.admin.register.ACTS` has them.
             person: who signs it; None: the operating system's user.
 
         Raises:

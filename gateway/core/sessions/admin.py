@@ -1,7 +1,12 @@
-"""A connection of the command line: acts, each of the console or signed by a person's key.
+"""A connection of the command line: who is asking, and how an act is proven to be a person's.
 
-Promises: who is at the console is what the kernel says; a signature is over one act with its arguments and
-this connection's challenge, and counts once. Leaves out: the acts and who may do them (`admin.acts`).
+Promises: an act comes over the admin socket from an operating system user (the console, which is what the
+kernel says), or carries a statement signed with a person's own SSH key (SSHSIG, namespace `strongroom-act`)
+over the act, its arguments, the account and this connection's challenge: then it is that account's act, once,
+and nobody else's. Acts that the law or dual control reserves to a person are closed to the console, root
+included. The same session serves the command line when no core runs: it opens the store itself and asks here.
+
+Leaves out: which acts there are and who may do them: each function of an act says so (`admin.register.act`).
 """
 
 from __future__ import annotations
