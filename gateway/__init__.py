@@ -13,5 +13,5 @@
 
 Below it lie two packages that know nothing of it: `vault` (sealed store, keys, catalogue, ledger,
 certificates) and `retention_rules` (what is kept how long, and why). A reader new here starts with
-docs/architecture.md, then `wire/messages.py`, then `core/journey`.
+docs/architecture.md, then `wire/messages/`, then `core/journey`.
 """

@@ -27,6 +27,7 @@ from sqlalchemy import Row, insert, select
 
 from vault.catalogue import diagnosis, ledger_keys
 from vault.catalogue.schema import clients, documents, settings
+from vault.catalogue.states import ClientState
 from vault.catalogue.store import Catalogue, Transaction
 from vault.crypto.wrapping import derive_key
 from vault.errors import (
@@ -325,7 +326,7 @@ class Store:
                 row.id: row.state
                 for row in tx.connection.execute(select(clients.c.id, clients.c.state))
             }
-            living = [owner for owner, state in states.items() if state != "closed"]
+            living = [owner for owner, state in states.items() if state != ClientState.CLOSED]
             done: list[str] = []
             if self.changed_at_rest is not None:
                 # Perhaps an older catalogue was put back: what it does not know may be all there is.

@@ -19,9 +19,10 @@ from gateway.core.keys import rotation
 from gateway.core.outbound import keyring_copies
 from gateway.core.outbound.backup import target
 from gateway.core.outbound.keyring_copies import ErrandDesk
-from gateway.core.server import MOST, CoreServer, listen
+from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.process import service
+from gateway.process.listen import listen_unix
 from gateway.wire.messages import Role
 from vault.storage.durable import make_directory
 
@@ -74,7 +75,7 @@ async def _serve(core: Core) -> None:
     listeners = {role: given[role] for role in ROLES if role in given}
     if not listeners:
         make_directory(config.resolve(config.sockets.directory))
-        listeners = {role: listen(config.socket(role)) for role in ROLES}
+        listeners = {role: listen_unix(config.socket(role)) for role in ROLES}
 
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls

@@ -11,7 +11,6 @@ nobody foresaw is answered "failed" and logged by type, never with its text, whi
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import math
 import os
@@ -19,53 +18,18 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gateway.core.core import log
 from gateway.core.sessions import Session, SessionFactory
-from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
+from gateway.errors import Disconnected, Refusal, WireError
 from gateway.wire.channel import REQUEST_DECODERS, REQUEST_LIMITS, AsyncChannel
 from gateway.wire.messages import Message, Refused, Role
 from vault.errors import StorageFailed, StorageFull, VaultError
 
-BACKLOG: Final = 512
 FAILED: Final = "This can't be done at the moment; nothing was changed. Please try again later."
-
-
-def listen(path: Path) -> socket.socket:
-    """A listening unix socket at `path`, for this user only.
-
-    Raises:
-        ConfigurationError: someone listens there already, or the place can't be used.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        if path.exists():
-            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-                if probe.connect_ex(str(path)) == 0:
-                    raise ConfigurationError(
-                        f"{path}: expected nobody listening, found another core"
-                    )
-            path.unlink()
-        previous = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(previous)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(
-            f"{path}: expected to listen there, found {error.strerror}"
-        ) from error
-    except ConfigurationError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener
 
 
 # Connections of a role at once: whoever took over one of its processes can't fill the core's memory with

@@ -11,16 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final, Literal, Protocol, cast
+from typing import BinaryIO, Final, Literal, Protocol, TypeVar, cast
 
+from gateway.config import InspectSection
 from gateway.errors import GatewayError
 from gateway.wire.messages import Scan
+
+R = TypeVar("R", bound=str)
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
 READ_SIZE: Final = 256 * KIB
+_CONFIGURED: Final = InspectSection()
 
 Reason = Literal["encrypted", "over_limit", "malformed", "ambiguous"]
+_GRAVITY: Final = ("", "ambiguous", "malformed", "over_limit", "encrypted")
 
 
 class Source(Protocol):
@@ -46,13 +51,18 @@ class Limits:
             more of them is never sure.
     """
 
-    max_expand_bytes: int = 1024 * MIB
-    max_parts: int = 1000
-    max_depth: int = 4
+    max_expand_bytes: int = _CONFIGURED.max_expanded_size
+    max_parts: int = _CONFIGURED.max_parts
+    max_depth: int = _CONFIGURED.max_depth
     max_whole_bytes: int = 64 * MIB
     max_text: int = 100_000
     max_pages: int = 4
     max_sections: int = 200
+
+    @classmethod
+    def of(cls, section: InspectSection) -> Limits:
+        """The limits with what is configured of them."""
+        return cls(section.max_expanded_size, section.max_parts, section.max_depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,11 @@ class Examination:
 
 def _codes(codes: list[str]) -> str:
     return ", ".join(codes)[:400]
+
+
+def graver(first: R, second: R) -> R:
+    """Of two reasons why something could not be judged (`Reason`, or "" for none) the graver one."""
+    return max(first, second, key=_GRAVITY.index)
 
 
 def read_exactly(source: Source, length: int) -> bytes:

@@ -26,6 +26,7 @@ from gateway.inspect.document import (
     PartSink,
     Unreadable,
     error_code,
+    graver,
 )
 from gateway.inspect.scan import office, pdf, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
@@ -35,7 +36,6 @@ from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
 
 MAX_FACTS: Final = 24
-_GRAVITY: Final = {"": 0, "ambiguous": 1, "malformed": 2, "over_limit": 3, "encrypted": 4}
 
 T = TypeVar("T")
 
@@ -59,8 +59,7 @@ class _Findings:
 
     def trouble(self, reason: str) -> None:
         """Note why the inside could not be judged; the gravest reason stays."""
-        if _GRAVITY[reason] > _GRAVITY[self.unreadable]:
-            self.unreadable = reason
+        self.unreadable = graver(self.unreadable, reason)
 
     def take(self, examination: Examination) -> None:
         """Add a scanner's examination."""

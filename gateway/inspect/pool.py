@@ -25,15 +25,17 @@ from typing import Final
 
 import structlog
 
+from gateway.config import InspectSection
 from gateway.inspect.classify import classify, media
-from gateway.inspect.document import MIB, Limits
+from gateway.inspect.document import MIB
 from gateway.inspect.scan import pdf
 from gateway.inspect.scan.yara import RuleSet
-from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, WorkerSettings, serve_one
-from gateway.process.sandbox import JailLimits, probe_fences
+from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, serve_one
+from gateway.process.sandbox import probe_fences
 
 _PAUSE_FIRST: Final = 0.1
 _PAUSE_MOST: Final = 10.0
+_WALL_PER_MIB: Final = 2.0  # seconds that each MiB of a document adds to its deadline
 _TICK: Final = 1.0  # how late a deadline may be noticed, in seconds
 _STOP_SECONDS: Final = 10.0
 
@@ -42,54 +44,6 @@ log = structlog.get_logger("inspect")
 
 def _nothing() -> None:
     """Nobody waits to hear that the pool is up."""
-
-
-@dataclass(frozen=True, slots=True)
-class InspectSettings:
-    """How inspectors run.
-
-    Args:
-        socket: the core's inspectors' socket.
-        workers: processes at once.
-        memory_limit: bytes of address space each may add.
-        cpu_seconds: processor seconds for a document at most, plus `cpu_seconds_per_mib` for each MiB; small
-            ones get less (`worker.cpu_budget`).
-        wall_seconds: seconds for a document, plus `wall_seconds_per_mib` for each MiB.
-        max_expand_bytes, max_parts, max_depth: see `Limits`.
-        yara_rules: a directory with further rules (`*.yar`).
-        clamd_max_signature_age_days: older signatures do not count as a scan; None for any age.
-        ready: called once, when the first workers were started.
-    """
-
-    socket: Path
-    workers: int = 2
-    memory_limit: int = 1024 * MIB
-    cpu_seconds: int = 60
-    wall_seconds: float = 60.0
-    max_expand_bytes: int = 1024 * MIB
-    max_parts: int = 1000
-    max_depth: int = 4
-    yara_rules: Path | None = None
-    clamd_max_signature_age_days: int | None = 7
-    cpu_seconds_per_mib: float = 1.0
-    wall_seconds_per_mib: float = 2.0
-    ready: Callable[[], None] = _nothing
-
-    def worker(self) -> WorkerSettings:
-        """The part that a worker needs."""
-        return WorkerSettings(
-            socket=self.socket,
-            limits=Limits(
-                max_expand_bytes=self.max_expand_bytes,
-                max_parts=self.max_parts,
-                max_depth=self.max_depth,
-            ),
-            jail=JailLimits(memory=self.memory_limit, cpu_seconds=self.cpu_seconds),
-            cpu_seconds_per_mib=self.cpu_seconds_per_mib,
-            # An answer later than this would be lost with the worker.
-            clamd_seconds=self.wall_seconds / 2,
-            clamd_max_signature_age_days=self.clamd_max_signature_age_days,
-        )
 
 
 @dataclass(slots=True)
@@ -102,7 +56,8 @@ class _Worker:
 
 @dataclass(slots=True)
 class _Pool:
-    settings: InspectSettings
+    section: InspectSection
+    socket: Path
     rules: RuleSet
     workers: dict[int, _Worker] = field(default_factory=dict)
     pause: float = 0.0
@@ -110,14 +65,26 @@ class _Pool:
     stopping: bool = False
 
 
-def run(settings: InspectSettings) -> None:
+def run(
+    section: InspectSection,
+    socket: Path,
+    *,
+    yara_rules: Path | None = None,
+    ready: Callable[[], None] = _nothing,
+) -> None:
     """Run the pool until SIGTERM or SIGINT. Blocks; to be called in the process's main thread.
+
+    Args:
+        section: how many workers, and what each may spend.
+        socket: the core's inspectors' socket.
+        yara_rules: a directory with further rules (`*.yar`); the section has it as it was written.
+        ready: called once, when the first workers were started.
 
     Raises:
         ConfigurationError: a rule file can't be used.
     """
     _preload()
-    pool = _Pool(settings, RuleSet.load(settings.yara_rules))
+    pool = _Pool(section, socket, RuleSet.load(yara_rules))
     gc.freeze()  # collections in a worker would otherwise copy every page it shares with this process
     missing = sorted(name for name, there in probe_fences().items() if not there)
     if missing:
@@ -125,8 +92,8 @@ def run(settings: InspectSettings) -> None:
     with _signals() as wakeup, selectors.DefaultSelector() as selector:
         selector.register(wakeup, selectors.EVENT_READ)
         _fill(pool, selector)
-        settings.ready()
-        log.info("inspect.ready", workers=settings.workers, rules=pool.rules.version)
+        ready()
+        log.info("inspect.ready", workers=section.workers, rules=pool.rules.version)
         while not pool.stopping:
             _turn(pool, selector, wakeup)
             _fill(pool, selector)
@@ -174,7 +141,7 @@ def _signals() -> Iterator[int]:
 def _fill(pool: _Pool, selector: selectors.BaseSelector) -> None:
     if time.monotonic() < pool.not_before:
         return
-    while len(pool.workers) < pool.settings.workers:
+    while len(pool.workers) < pool.section.workers:
         worker = _start(pool)
         pool.workers[worker.pid] = worker
         selector.register(worker.pipe, selectors.EVENT_READ, worker)
@@ -188,7 +155,7 @@ def _start(pool: _Pool) -> _Worker:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        serve_one(pool.settings.worker(), pool.rules, writing, parent)
+        serve_one(pool.section, pool.socket, pool.rules, writing, parent)
     os.close(writing)
     return _Worker(pid, reading)
 
@@ -196,7 +163,7 @@ def _start(pool: _Pool) -> _Worker:
 def _turn(pool: _Pool, selector: selectors.BaseSelector, wakeup: int) -> None:
     """Wait for something to happen, and see to it."""
     timeout = _TICK
-    if len(pool.workers) < pool.settings.workers and not pool.stopping:
+    if len(pool.workers) < pool.section.workers and not pool.stopping:
         timeout = min(_TICK, max(0.0, pool.not_before - time.monotonic()))
     for key, _events in selector.select(timeout):
         if key.fileobj == wakeup:
@@ -214,7 +181,7 @@ def _note_started(pool: _Pool, selector: selectors.BaseSelector, worker: _Worker
     message = os.read(worker.pipe, STARTED.size)
     if len(message) == STARTED.size:
         (size,) = STARTED.unpack(message)
-        allowed = pool.settings.wall_seconds + size / MIB * pool.settings.wall_seconds_per_mib
+        allowed = pool.section.wall_seconds + size / MIB * _WALL_PER_MIB
         worker.deadline = time.monotonic() + allowed
 
 

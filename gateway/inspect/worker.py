@@ -15,11 +15,11 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
+from gateway.config import InspectSection
 from gateway.errors import Disconnected, Refusal, WireError
 from gateway.inspect import inspection
 from gateway.inspect.document import MIB, Document, Limits
@@ -48,30 +48,10 @@ FIRST_CPU_SECONDS: Final = 1
 """Processor seconds of a first look, besides those for its size: ordinary documents take tenths of one."""
 _CPU_BASE: Final = 10.0  # seconds
 _CPU_PER_MIB: Final = 10.0
+_CPU_MORE_PER_MIB: Final = 1.0  # what each MiB adds to the seconds that are configured as the most
 EXIT_DONE: Final = 0
 EXIT_NO_CORE: Final = 3
 EXIT_FAILED: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a worker needs to know.
-
-    Args:
-        socket: the core's inspectors' socket.
-        limits: what the inspection of one document may cost.
-        jail: memory and descriptors; processor time and file size follow from the document.
-        cpu_seconds_per_mib: processor seconds added for each MiB of the document.
-        clamd_seconds: how long one exchange with the antivirus may take.
-        clamd_max_signature_age_days: None: of any age.
-    """
-
-    socket: Path
-    limits: Limits
-    jail: JailLimits
-    cpu_seconds_per_mib: float
-    clamd_seconds: float
-    clamd_max_signature_age_days: int | None
 
 
 class WireParts:
@@ -103,16 +83,20 @@ class WireParts:
         return reply.document_id
 
 
-def serve_one(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -> NoReturn:
+def serve_one(
+    section: InspectSection, socket: Path, rules: RuleSet, started: int, parent: int
+) -> NoReturn:
     """Live a worker's life in this (just forked) process, and end it.
 
     Args:
+        section: what the inspection of one document may cost.
+        socket: the core's inspectors' socket.
         started: descriptor to which `STARTED` is written when work begins.
         parent: process id of the manager.
     """
     code = EXIT_FAILED
     try:
-        code = _live(settings, rules, started, parent)
+        code = _live(section, socket, rules, started, parent)
     except (Disconnected, Refusal):
         code = EXIT_NO_CORE
     except (WireError, VaultError, JailError, OSError, MemoryError):
@@ -122,11 +106,11 @@ def serve_one(settings: WorkerSettings, rules: RuleSet, started: int, parent: in
         os._exit(code)
 
 
-def _live(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -> int:
+def _live(section: InspectSection, socket: Path, rules: RuleSet, started: int, parent: int) -> int:
     # 1. Nothing of the manager but the pipe; nothing to print to.
     _silence(keep=started)
     # 2. Wait for a document. The reply takes a while: the core holds the question open.
-    channel = Channel.connect(settings.socket)
+    channel = Channel.connect(socket)
     while True:
         work, descriptors = channel.call(Claim())
         if not isinstance(work, NoWork):
@@ -139,20 +123,22 @@ def _live(settings: WorkerSettings, rules: RuleSet, started: int, parent: int) -
     if work.clamd and work.mode == "inspect":
         clamd = ClamdStream.open(
             work.clamd,
-            timeout=settings.clamd_seconds,
+            # An answer later than this would be lost with the worker.
+            timeout=section.wall_seconds / 2,
             now=datetime.now(UTC),
-            max_age_days=settings.clamd_max_signature_age_days,
+            # 0 stands for signatures of any age.
+            max_age_days=section.clamd_max_signature_age_days or None,
         )
-    enter_jail(_jail_for(settings, work), parent)
+    enter_jail(_jail_for(section, work), parent)
     # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
-    channel.call(_verdict(work, descriptors[0], settings, rules, clamd, channel))
+    channel.call(_verdict(work, descriptors[0], section, rules, clamd, channel))
     return EXIT_DONE
 
 
 def _verdict(
     work: Work,
     descriptor: int,
-    settings: WorkerSettings,
+    section: InspectSection,
     rules: RuleSet,
     clamd: ClamdStream | None,
     channel: Channel,
@@ -172,7 +158,7 @@ def _verdict(
     if work.mode == "fixity":
         return inspection.measure(document)
     return inspection.inspect(
-        document, settings.limits, WireParts(channel), rules=rules, clamd=clamd
+        document, Limits.of(section), WireParts(channel), rules=rules, clamd=clamd
     )
 
 
@@ -190,16 +176,15 @@ def cpu_budget(size: int, most: int, per_mib: float) -> int:
     return int(min(_CPU_BASE + mib * _CPU_PER_MIB, most + mib * per_mib)) + 1
 
 
-def _jail_for(settings: WorkerSettings, work: Work) -> JailLimits:
-    seconds = cpu_budget(work.size, settings.jail.cpu_seconds, settings.cpu_seconds_per_mib)
+def _jail_for(section: InspectSection, work: Work) -> JailLimits:
+    seconds = cpu_budget(work.size, section.cpu_seconds, _CPU_MORE_PER_MIB)
     if not work.thorough:
-        first = FIRST_CPU_SECONDS + work.size / MIB * settings.cpu_seconds_per_mib
+        first = FIRST_CPU_SECONDS + work.size / MIB * _CPU_MORE_PER_MIB
         seconds = min(seconds, int(first) + 1)
     return JailLimits(
-        memory=settings.jail.memory,
+        memory=section.memory_limit,
         cpu_seconds=seconds,
-        file_size=sealed_size(settings.limits.max_expand_bytes),
-        descriptors=settings.jail.descriptors,
+        file_size=sealed_size(section.max_expanded_size),
     )
 
 

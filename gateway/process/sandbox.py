@@ -34,18 +34,20 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import GatewayError
+from gateway.process.prctl import (
+    LIBC,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    PR_CAPBSET_DROP,
+    PR_GET_SECCOMP,
+    PR_SET_DUMPABLE,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    PR_SET_SECCOMP,
+    prctl,
+)
 from gateway.process.seccomp import ringless_program, seccomp_program
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
-_PR_GET_SECCOMP: Final = 21
-_PR_SET_SECCOMP: Final = 22
-_PR_CAPBSET_DROP: Final = 24
-_PR_SET_NO_NEW_PRIVS: Final = 38
-_PR_CAP_AMBIENT: Final = 47
-_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _SECCOMP_MODE_FILTER: Final = 2
 _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _LAST_CAPABILITY: Final = 63
@@ -107,8 +109,8 @@ def enter_jail(
     if parent is not None:
         _die_with_parent(parent)
     _set_limits(limits)
-    _prctl("dumpable", _PR_SET_DUMPABLE, 0)
-    _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+    _prctl("dumpable", PR_SET_DUMPABLE, 0)
+    _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
     fences = {"limits": True, "no_new_privs": True}
     fences["capabilities"] = _drop_capabilities()
     fences["landlock"] = _landlock(readable_folders() if readable is None else readable)
@@ -125,7 +127,7 @@ def forgo_rings() -> None:
     Raises:
         JailError: a filter that the kernel offers could not be set.
     """
-    _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+    _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
     _filter(ringless_program(platform.machine()))
 
 
@@ -140,7 +142,7 @@ def probe_fences() -> dict[str, bool]:
     pid = os.fork()
     if pid == 0:  # a child tries the filter on itself
         try:
-            _prctl("no_new_privs", _PR_SET_NO_NEW_PRIVS, 1)
+            _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
             os._exit(0 if _seccomp() else 1)
         finally:
             os._exit(1)
@@ -157,15 +159,16 @@ def probe_fences() -> dict[str, bool]:
 
 
 def _die_with_parent(parent: int) -> None:
-    _prctl("parent death signal", _PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl("parent death signal", PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # it died before we asked to be told
 
 
 def _prctl(name: str, option: int, *arguments: int) -> None:
-    padded = [ctypes.c_ulong(value) for value in (*arguments, 0, 0, 0, 0)[:4]]
-    if _libc.prctl(option, *padded) != 0:
-        raise JailError(f"{name}: expected the kernel to set it, found {_reason()}")
+    try:
+        prctl(option, *arguments)
+    except OSError as error:
+        raise JailError(f"{name}: expected the kernel to set it, found {error.strerror}") from error
 
 
 def _reason() -> str:
@@ -201,11 +204,11 @@ def _set_limits(limits: JailLimits) -> None:
 
 def _drop_capabilities() -> bool:
     """Give up every capability, also as root: root without them is an ordinary user."""
-    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    LIBC.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     for capability in range(_LAST_CAPABILITY + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails past the kernel's last one
+        LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails past the kernel's last one
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
-    if _libc.capset(header, bytes(24)) != 0:
+    if LIBC.capset(header, bytes(24)) != 0:
         raise JailError(f"capabilities: expected to drop them, found {_reason()}")
     return True
 
@@ -227,7 +230,7 @@ _SCOPES: Final = 0b11  # abstract sockets and signals, from ABI 6
 
 def _landlock_abi() -> int:
     """The kernel's landlock version; 0 where there is none."""
-    version = _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION_FLAG)
+    version = LIBC.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), _LANDLOCK_VERSION_FLAG)
     return max(0, int(version))
 
 
@@ -256,7 +259,7 @@ def _landlock(folders: Sequence[Path]) -> bool:
         "=QQQ", rights, _NET_RIGHTS if abi >= 4 else 0, _SCOPES if abi >= 6 else 0
     )
     attributes = attributes[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
-    ruleset = _libc.syscall(
+    ruleset = LIBC.syscall(
         _LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0)
     )
     if ruleset < 0:
@@ -266,7 +269,7 @@ def _landlock(folders: Sequence[Path]) -> bool:
     try:
         for folder in folders:
             _allow_reading(ruleset, folder)
-        if _libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)) != 0:
+        if LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)) != 0:
             raise JailError(f"landlock: expected to be restricted, found {_reason()}")
     finally:
         os.close(ruleset)
@@ -280,7 +283,7 @@ def _allow_reading(ruleset: int, folder: Path) -> None:
         if folder.is_dir():
             rights |= _FS_EXECUTE | _FS_READ_DIR
         rule = struct.pack("=Qi", rights, descriptor)
-        if _libc.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_PATH_BENEATH, rule, 0) != 0:
+        if LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_PATH_BENEATH, rule, 0) != 0:
             raise JailError(f"landlock: expected to allow {folder}, found {_reason()}")
     finally:
         os.close(descriptor)
@@ -298,10 +301,10 @@ def _seccomp(calls: frozenset[str] = frozenset()) -> bool:
 
 
 def _filter(program: bytes | None) -> bool:
-    if program is None or _libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
+    if program is None or LIBC.prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return False
     fprog = _SockFprog(len(program) // 8, program)
-    if _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(fprog), 0, 0) != 0:
+    if LIBC.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(fprog), 0, 0) != 0:
         if ctypes.get_errno() == errno.EINVAL:
             return False  # strict mode only, no filters
         raise JailError(f"seccomp: expected the filter to be taken, found {_reason()}")

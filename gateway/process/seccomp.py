@@ -16,10 +16,10 @@ import functools
 import struct
 from typing import Final
 
+from gateway.process.prctl import PR_SET_DUMPABLE, PR_SET_PDEATHSIG
+
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT: Final = 0x40000000
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_DUMPABLE: Final = 4
 _RET_KILL: Final = 0x80000000
 _RET_ALLOW: Final = 0x7FFF0000
 _RET_EPERM: Final = 0x00050000 | errno.EPERM
@@ -257,8 +257,8 @@ def _after(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
     program += [
         (_EQUAL, 0, 5, _PRCTL[column]),
         (_LOAD, 0, 0, _DATA_ARGUMENT),
-        (_EQUAL, 1, 0, _PR_SET_DUMPABLE),
-        (_EQUAL, 0, 1, _PR_SET_PDEATHSIG),
+        (_EQUAL, 1, 0, PR_SET_DUMPABLE),
+        (_EQUAL, 0, 1, PR_SET_PDEATHSIG),
         (_RETURN, 0, 0, _RET_EPERM),
         (_RETURN, 0, 0, _RET_ALLOW),
     ]

@@ -8,8 +8,6 @@ never names, keys or document text. No role leaves a core dump: it could hold a 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import logging
 import os
 import resource
@@ -21,9 +19,8 @@ from typing import Final
 import structlog
 
 from gateway.config import Config
+from gateway.process.prctl import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 
-PR_SET_DUMPABLE: Final = 4
-PR_SET_PDEATHSIG: Final = 1
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -51,22 +48,17 @@ def configure_logging(config: Config, role: str) -> None:
     logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr, format="%(name)s: %(levelname)s")
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def forbid_core_dumps() -> None:
     """No core file, no reading of this process's memory by others of the same user."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):
-        _libc().prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0)
 
 
 def die_with_parent() -> None:
     """Be killed when the parent dies, so that no role outlives its supervisor."""
     with contextlib.suppress(OSError, AttributeError):
-        _libc().prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def notify(message: str) -> None:

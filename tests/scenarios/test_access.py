@@ -9,12 +9,14 @@ from gateway.core.views.base import split, tagged, untag
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from vault.catalogue import ledger
-from vault.catalogue.lifecycle import State
+from vault.catalogue.states import DocumentState
 from vault.crypto import sshsig
 
 
 def ledger_kinds(house):
     import msgspec
+
+    from vault.catalogue import ledger
 
     return [
         msgspec.json.decode(data)
@@ -187,7 +189,7 @@ async def test_moving_a_file_from_review_into_a_class_folder_classifies_it(house
     await view.rename(split("/review/acme/a.txt"), split("/clients/acme/2025/bank-statement/a.txt"))
     shown = await house.document(document)
     assert (shown["state"], shown["record_class"], shown["fiscal_year"]) == (
-        State.FILED, "bank-statement", 2025,
+        DocumentState.FILED, "bank-statement", 2025,
     )  # fmt: skip
     assert shown["confirmed"]
     assert await house.names("/clients/acme/2025/bank-statement", "accountant") == ["a.txt"]

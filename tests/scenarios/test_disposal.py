@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import eligibility
 from gateway.core.disposal.eligibility import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
 from vault.catalogue.schema import clients, documents, groups, wrappings
+from vault.catalogue.states import BatchState
 from vault.certificate.verify import verify_certificate
 from vault.errors import KeyUnavailable
 
@@ -30,7 +30,7 @@ async def approved(house) -> str:
     batch = await proposed(house)
     await house.approve(batch, "officer1")
     answer = await house.approve(batch, "officer2")
-    assert answer["state"] == disposal_batch.APPROVED
+    assert answer["state"] == BatchState.APPROVED
     return batch
 
 
@@ -110,7 +110,7 @@ async def test_a_hold_placed_at_any_moment_before_execution_stops_it(house, mome
             placed = await hold()
         refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch))
         assert "hold" in refusal.message
-        assert (await house.act("disposal.show", id=batch))["state"] == disposal_batch.APPROVED
+        assert (await house.act("disposal.show", id=batch))["state"] == BatchState.APPROVED
     assert (await house.document(document))["state"] == "FILED"
     assert await house.read(f"/clients/acme/2026/{NOTE}/note.txt") == b"x"
     # Only officers lift it, two of them; then it may go.
@@ -177,7 +177,7 @@ async def test_an_approval_of_another_register_is_refused(house):
 async def test_a_rejected_batch_frees_its_documents(house):
     document = await house.filed("note.txt", record_class=NOTE)
     batch = await approved(house)
-    assert (await house.approve(batch, "officer3", "reject"))["state"] == disposal_batch.REJECTED
+    assert (await house.approve(batch, "officer3", "reject"))["state"] == BatchState.REJECTED
     assert (await house.document(document))["batch"] is None
     assert len(await house.act("disposal.propose")) == 1
 

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from gateway.core.inspection import claims, queue
 from gateway.core.intake import recipients
 from gateway.wire.messages import BeginMail, Classification, Scan, Verdict
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 
 
 async def taken(house):
@@ -72,7 +72,7 @@ async def test_what_ran_out_of_time_is_tried_once_more_alone_with_all_the_time_a
     assert not work.thorough
     await house.desk.lost(claimed, None, seen=True)
     row = await row_of(house, document)
-    assert (row.state, row.reason) == (State.RECEIVED, queue.TIMED_OUT)
+    assert (row.state, row.reason) == (DocumentState.RECEIVED, queue.TIMED_OUT)
     ordinary = await house.upload("/inbox/later.xml", b"y")
     house.clock.advance(minutes=1)
     assert (await taken(house))[0].document_id == ordinary
@@ -80,7 +80,7 @@ async def test_what_ran_out_of_time_is_tried_once_more_alone_with_all_the_time_a
     assert (work.document_id, work.thorough) == (document, True)
     await house.desk.lost(claimed, None, seen=True)
     row = await row_of(house, document)
-    assert (row.state, row.reason) == (State.REVIEW, "unjudged:inspection-timed-out")
+    assert (row.state, row.reason) == (DocumentState.REVIEW, "unjudged:inspection-timed-out")
     assert row.lane == 0
 
 
@@ -90,7 +90,7 @@ async def test_a_sender_is_not_kept_in_the_catalogue_once_a_document_is_judged(h
     work, claimed, _ = await taken(house)
     await house.desk.verdict(claimed, verdict(work, claimed), None)
     row = await row_of(house, document)
-    assert (row.state, row.lane) == (State.FILED, 0)
+    assert (row.state, row.lane) == (DocumentState.FILED, 0)
 
 
 async def test_reading_for_fixity_gets_a_worker_while_a_backlog_drains(house, monkeypatch):
@@ -129,7 +129,7 @@ async def test_five_hundred_documents_are_each_handed_out_once_by_several_pools(
             if found is None:
                 states = await house.core.read(
                     lambda c: c.execute(
-                        select(documents.c.id).where(documents.c.state == State.RECEIVED)
+                        select(documents.c.id).where(documents.c.state == DocumentState.RECEIVED)
                     ).all()
                 )
                 if not states:

@@ -19,8 +19,8 @@ from gateway.core.login import recovery
 from gateway.core.views.base import split
 from gateway.errors import GatewayError
 from gateway.wire.messages import Classification, Scan
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents, holds
+from vault.catalogue.states import DocumentState
 from vault.crypto import sshsig
 from vault.errors import VaultError
 from vault.keys.root import FileRootKey
@@ -163,10 +163,10 @@ class World:
 
         rows, hold = await self.house.core.read(look)
         assert hold.released_at is None
-        assert not [row.id for row in rows.values() if row.state == State.DESTROYED]
-        assert rows[self.quarantined].state == State.QUARANTINED
-        assert rows[self.unjudged].state in {State.REVIEW, State.QUARANTINED}
-        if rows[self.unjudged].state == State.REVIEW:
+        assert not [row.id for row in rows.values() if row.state == DocumentState.DESTROYED]
+        assert rows[self.quarantined].state == DocumentState.QUARANTINED
+        assert rows[self.unjudged].state in {DocumentState.REVIEW, DocumentState.QUARANTINED}
+        if rows[self.unjudged].state == DocumentState.REVIEW:
             assert rows[self.unjudged].reason.startswith("unjudged:")
         assert rows[self.payslip].record_class == "payroll"
 

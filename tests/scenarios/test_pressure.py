@@ -10,8 +10,8 @@ from sqlalchemy import select
 from gateway.core.intake import partial, pressure, temporary
 from gateway.core.intake.pressure import FACTOR, RENAMING
 from vault.catalogue import ledger
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 from vault.crypto.sealed import CHUNK
 
 
@@ -49,7 +49,7 @@ async def test_nothing_goes_while_there_is_room(house, disk):
     part = await interrupt(house, "/inbox/a", 2)
     disk.left = disk.least
     assert await pressure.relieve(house.core) == 0
-    assert (await states(house))[part] == State.PARTIAL
+    assert (await states(house))[part] == DocumentState.PARTIAL
 
 
 async def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(house, disk):
@@ -59,14 +59,18 @@ async def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(
     disk.left = disk.least - 5 * CHUNK
     assert await pressure.relieve(house.core) == 2
     found = await states(house)
-    assert [found[each] for each in mine] == [State.EXPIRED, State.EXPIRED, State.PARTIAL]
-    assert (found[small], found[whole]) == (State.PARTIAL, State.RECEIVED)
+    assert [found[each] for each in mine] == [
+        DocumentState.EXPIRED,
+        DocumentState.EXPIRED,
+        DocumentState.PARTIAL,
+    ]
+    assert (found[small], found[whole]) == (DocumentState.PARTIAL, DocumentState.RECEIVED)
     # With the whole disk full all of them go, and nothing that was acknowledged.
     disk.left = 0
     assert await pressure.relieve(house.core) == 2
     found = await states(house)
-    assert found[whole] == State.RECEIVED
-    assert State.PARTIAL not in found.values()
+    assert found[whole] == DocumentState.RECEIVED
+    assert DocumentState.PARTIAL not in found.values()
     assert await pressure.relieve(house.core) == 0
 
 

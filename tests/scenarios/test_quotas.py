@@ -13,8 +13,8 @@ from gateway.core.intake import partial, quotas, receive
 from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import clients, documents, usage
+from vault.catalogue.states import DocumentState
 from vault.crypto.sealed import CHUNK, SealedWriter, document_context
 
 
@@ -265,7 +265,9 @@ async def test_any_order_of_events_leaves_the_count_right(house):
         assert_counted(house)
     kept = house.core.store.catalogue.read(
         lambda c: c.execute(
-            select(func.count()).select_from(documents).where(documents.c.state != State.EXPIRED)
+            select(func.count())
+            .select_from(documents)
+            .where(documents.c.state != DocumentState.EXPIRED)
         ).scalar_one()
     )
     assert kept > 3
@@ -322,7 +324,7 @@ def test_an_older_catalogue_is_counted_when_it_is_brought_up_to_date(tmp_path):
                 " custody_role, profile, created_at) VALUES (?, ?, 'open', 'cn', 'e', '12-31', 'w', x'', '')",
                 (client, client),
             )
-        for number, state in enumerate([*State, State.FILED]):
+        for number, state in enumerate([*DocumentState, DocumentState.FILED]):
             connection.exec_driver_sql(
                 "INSERT INTO documents (id, client_id, channel, depth, state, reason, received_at,"
                 " state_since, size, attempts, confidence, confirmed, restricted)"

@@ -14,7 +14,7 @@ from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan, Verdict
 from tests.support.house import House
 from vault.catalogue import ledger
-from vault.catalogue.lifecycle import State
+from vault.catalogue.states import DocumentState
 from vault.crypto.sealed import SealedWriter, document_context
 
 FOLDER = "/clients/acme/2025/payroll"
@@ -194,8 +194,9 @@ async def test_an_officers_export_takes_another_officers_approval(house):
     assert "another person" in refusal.message
     await house.act("access.approve", by="officer2", id=request["id"])
     assert entries(house, "document.exported") == []
-    from gateway.core.admin.acts import AdminSession, act_statement
+    from gateway.core.admin.acts import AdminSession
     from gateway.wire.messages import AdminCall, Challenge
+    from gateway.wire.signed_act import act_statement
     from vault.crypto import sshsig
 
     session = AdminSession(house.core, None)
@@ -294,7 +295,7 @@ async def test_a_mail_with_a_payslip_in_it_is_as_closed_as_the_payslip(house):
     assert await waiting(house) == []
     assert entries(house, "document.opened") == []
     await house.judge(classification=Classification("payroll", 0.95, "2025-03-01"))
-    assert (await house.document(part))["state"] == State.FILED
+    assert (await house.document(part))["state"] == DocumentState.FILED
     assert (await refused_open(house, mail)).code == "denied"
     (request,) = await waiting(house)
     refusal = await house.refused(
@@ -328,8 +329,8 @@ async def test_a_mail_opens_for_whom_its_unclassified_part_opens_in_review(house
 @pytest.mark.parametrize(
     ("verdict", "state"),
     [
-        ({"unreadable": "password"}, State.REVIEW),
-        ({"scans": [Scan("yara", "found", "rule")]}, State.QUARANTINED),
+        ({"unreadable": "password"}, DocumentState.REVIEW),
+        ({"scans": [Scan("yara", "found", "rule")]}, DocumentState.QUARANTINED),
     ],
     ids=["unjudged", "quarantined"],
 )

@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core.admin.acts import NAMESPACE, AdminSession, act_statement
+from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
@@ -24,6 +24,7 @@ from gateway.core.views import view_for
 from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
+from gateway.wire.signed_act import NAMESPACE, act_statement
 from retention_rules.parser import load_rulebook
 from vault.certificate.signing import SigningIdentity
 from vault.crypto import sshsig
@@ -117,7 +118,7 @@ class House:
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
         keyring_copies.prepare(self.core)
-        self.desk = InspectionDesk(self.core)
+        self.desk = InspectionDesk(self.core, chance=lambda: 0.0)  # delays that can be told
 
     def restart(self) -> None:
         self.core.close()

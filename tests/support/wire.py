@@ -14,7 +14,6 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from gateway.core.admin.acts import NAMESPACE, act_statement
 from gateway.core.login import ssh_keys
 from gateway.core.login.accounts import login_statement
 from gateway.inspect import inspection
@@ -36,6 +35,7 @@ from gateway.wire.messages import (
     SignExchange,
     Work,
 )
+from gateway.wire.signed_act import NAMESPACE, act_statement
 from vault.crypto import sshsig
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 

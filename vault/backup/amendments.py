@@ -30,6 +30,7 @@ from vault.catalogue.schema import (
     tombstones,
     wrappings,
 )
+from vault.catalogue.states import ClientState
 from vault.crypto.sealed import SealedReader
 from vault.errors import IntegrityError
 
@@ -114,7 +115,9 @@ def lines(
     closed = read(
         lambda c: list(
             c.execute(
-                select(clients.c.id).where(clients.c.state == "closed").order_by(clients.c.id)
+                select(clients.c.id)
+                .where(clients.c.state == ClientState.CLOSED)
+                .order_by(clients.c.id)
             ).scalars()
         )
     )

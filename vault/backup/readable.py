@@ -17,13 +17,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, select
 
 from vault.catalogue.schema import clients, copy_states, documents, groups
+from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Catalogue
 from vault.crypto.wrapping import KeyWrapper
 from vault.errors import IntegrityError
 from vault.keys.custody import PURPOSE_DOCUMENT
 from vault.keys.keyring import GroupKey
 
-STORED: Final = ("RECEIVED", "REVIEW", "QUARANTINED", "FILED", "ARCHIVED")
 _PAGE: Final = 1000
 
 Problem = Callable[[str, str], None]
@@ -42,7 +42,7 @@ def keyrings(
         held: their groups by id, each with its owner.
     """
     for owner in connection.execute(
-        select(clients.c.id).where(clients.c.state != "closed").order_by(clients.c.id)
+        select(clients.c.id).where(clients.c.state != ClientState.CLOSED).order_by(clients.c.id)
     ).scalars():
         if owner not in epochs:
             problem(

@@ -29,9 +29,9 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from vault.backup import format as backup_format
 from vault.backup import readable
 from vault.backup.amendments import Closing, Head, Line, Tombstone, Wrapping
-from vault.backup.readable import STORED
 from vault.catalogue import ledger_keys
 from vault.catalogue.ledger_keys import LedgerKey
+from vault.catalogue.lifecycle import Event, change_state
 from vault.catalogue.schema import (
     backup_amendments,
     backups,
@@ -43,15 +43,21 @@ from vault.catalogue.schema import (
     settings,
     wrappings,
 )
+from vault.catalogue.states import (
+    OPEN_BATCHES,
+    STORED,
+    BatchState,
+    ClientState,
+    DocumentState,
+    RotationState,
+)
 from vault.catalogue.store import Catalogue, Transaction
-from vault.catalogue.tombstones import DESTROYED, erase
+from vault.catalogue.tombstones import erase
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import GroupKey, KeyringStore
 
 ACTOR: Final = "restore"
-_OPEN_BATCHES: Final = ("PROPOSED", "APPROVED", "EXECUTING")
 _SCOPE_CLIENT: Final = "client"
-_CLOSED: Final = "closed"
 _PAGE: Final = 1000
 _GONE: Final[dict[str, Any]] = {
     "group_id": None,
@@ -196,17 +202,18 @@ class Replay:
         row = tx.connection.execute(
             select(documents).where(documents.c.id == line.document)
         ).one_or_none()
-        if row is None or row.state == DESTROYED:
+        if row is None or row.state == DocumentState.DESTROYED:
             return  # it came after the backup, or went before it
         if row.batch_id is not None:
             self._batches.add(row.batch_id)
-        stone = {
-            "document_id": line.document,
-            "client_id": row.client_id,
-            "batch_id": line.batch,
-            "destroyed_at": line.destroyed_at,
-        }
-        erase(tx, [stone])
+        erase(
+            tx,
+            [line.document],
+            client=row.client_id,
+            batch=line.batch,
+            destroyed_at=line.destroyed_at,
+            replayed=True,
+        )
         self._record(
             tx,
             "document.destroyed",
@@ -221,8 +228,8 @@ class Replay:
     def _close(self, tx: Transaction, line: Closing) -> None:
         closed = tx.connection.execute(
             update(clients)
-            .where(clients.c.id == line.client, clients.c.state != _CLOSED)
-            .values(state=_CLOSED, profile=b"")
+            .where(clients.c.id == line.client, clients.c.state != ClientState.CLOSED)
+            .values(state=ClientState.CLOSED, profile=b"")
         )
         if closed.rowcount:
             self._record(tx, "client.closed", line.client, replayed=True)
@@ -230,7 +237,7 @@ class Replay:
             self._batches.update(
                 tx.connection.execute(
                     select(batches.c.id).where(
-                        batches.c.client_id == line.client, batches.c.state.in_(_OPEN_BATCHES)
+                        batches.c.client_id == line.client, batches.c.state.in_(OPEN_BATCHES)
                     )
                 ).scalars()
             )
@@ -262,7 +269,7 @@ class Replay:
         self.owners = set(
             self._catalogue.read(
                 lambda c: (
-                    c.execute(select(clients.c.id).where(clients.c.state != _CLOSED))
+                    c.execute(select(clients.c.id).where(clients.c.state != ClientState.CLOSED))
                     .scalars()
                     .all()
                 )
@@ -281,13 +288,9 @@ class Replay:
     def _uploads(self, tx: Transaction) -> None:
         """Interrupted uploads were never acknowledged, and their files are in no backup."""
         for document_id in tx.connection.execute(
-            select(documents.c.id).where(documents.c.state == "PARTIAL")
+            select(documents.c.id).where(documents.c.state == DocumentState.PARTIAL)
         ).scalars():
-            tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == document_id)
-                .values(state="EXPIRED", state_since=self._stamp, **_GONE)
-            )
+            change_state(tx.connection, [document_id], Event.EXPIRE, self._stamp, **_GONE)
             self._record(tx, "document.expired", document_id, replayed=True)
 
     def _end_groups(self, tx: Transaction) -> None:
@@ -343,14 +346,14 @@ class Replay:
         )
         self._batches.update(
             tx.connection.execute(
-                select(batches.c.id).where(batches.c.state == "EXECUTING", living)
+                select(batches.c.id).where(batches.c.state == BatchState.EXECUTING, living)
             ).scalars()
         )
         for batch_id in sorted(self._batches):
             changed = tx.connection.execute(
                 update(batches)
-                .where(batches.c.id == batch_id, batches.c.state.in_(_OPEN_BATCHES))
-                .values(state="REJECTED", finished_at=self._stamp)
+                .where(batches.c.id == batch_id, batches.c.state.in_(OPEN_BATCHES))
+                .values(state=BatchState.REJECTED, finished_at=self._stamp)
             )
             tx.connection.execute(
                 update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
@@ -361,14 +364,14 @@ class Replay:
                 tx.connection.execute(
                     update(clients)
                     .where(
-                        clients.c.state == "closing",
+                        clients.c.state == ClientState.CLOSING,
                         clients.c.id.in_(
                             select(batches.c.client_id).where(
                                 batches.c.id == batch_id, batches.c.scope == _SCOPE_CLIENT
                             )
                         ),
                     )
-                    .values(state="open")
+                    .values(state=ClientState.OPEN)
                 )
 
     def _own_rows(
@@ -416,8 +419,8 @@ class Replay:
         # What was being rotated is in step with the keyrings now; what is too old falls due again.
         connection.execute(
             update(rotations)
-            .where(rotations.c.state == "running")
-            .values(state="done", finished_at=self._stamp)
+            .where(rotations.c.state == RotationState.RUNNING)
+            .values(state=RotationState.DONE, finished_at=self._stamp)
         )
 
     def _ledger_key(

@@ -37,9 +37,9 @@ from sqlalchemy import Connection, select
 
 from vault.backup import amendments, replay
 from vault.backup import format as backup
-from vault.backup.readable import STORED
 from vault.backup.replay import Replay
 from vault.catalogue.schema import backup_blobs, documents
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Catalogue
 from vault.errors import (
     IntegrityError,

@@ -1,4 +1,4 @@
-"""The life of a document as one literal table. Nothing else changes a state.
+"""The life of a document as one literal table, and the only function that changes a document's state.
 
 ```
 RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
@@ -7,30 +7,32 @@ RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
 PARTIAL ─▶ RECEIVED | EXPIRED
 ```
 
-Holds, restriction and membership of a batch are facts beside the state. A pair that is not in the table
-is not a transition; asking for one is a mistake of the program or a request to be refused, and
-`next_state` says which pair it was.
+Promises: `documents.state` is written by `add` and `change_state` alone (tests/unit/vault/test_lifecycle.py
+looks for any other writer), and only along the table. The database itself compares: a row is changed only
+while it stands where the event may happen. Leaves out: holds, restriction and membership of a batch, which
+are facts beside the state; ledger entries, which the caller appends in the same transaction.
+
+Rules:
+1. A pair of state and event that is not in the table is no transition: `IllegalTransition` says which.
+2. A restore repeats destructions that came after the backup (`replayed`). The document may stand anywhere
+   then, for the backup may be older than its filing.
+
+>>> next_state(DocumentState.REVIEW, Event.RECLASSIFY)
+<DocumentState.FILED: 'FILED'>
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import Connection, Update, bindparam, case, insert, select, update
+
+from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 from vault.errors import VaultError
-
-
-class State(StrEnum):
-    """Where a document stands."""
-
-    PARTIAL = "PARTIAL"  # an interrupted upload, resumable; not acknowledged
-    RECEIVED = "RECEIVED"  # acknowledged and durable; not judged, visible to no reader
-    REVIEW = "REVIEW"  # judged harmless or unreadable; a person must classify it
-    QUARANTINED = "QUARANTINED"  # something was found in it, or a person rejected it
-    FILED = "FILED"
-    ARCHIVED = "ARCHIVED"
-    DESTROYED = "DESTROYED"
-    EXPIRED = "EXPIRED"  # a partial that nobody completed in time
 
 
 class Event(StrEnum):
@@ -48,39 +50,43 @@ class Event(StrEnum):
     DESTROY = "destroy"
 
 
-TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
-    (State.PARTIAL, Event.COMPLETE): State.RECEIVED,
-    (State.PARTIAL, Event.EXPIRE): State.EXPIRED,
-    (State.RECEIVED, Event.FILE): State.FILED,
-    (State.RECEIVED, Event.QUESTION): State.REVIEW,
-    (State.RECEIVED, Event.QUARANTINE): State.QUARANTINED,
-    (State.REVIEW, Event.RECLASSIFY): State.FILED,
-    (State.REVIEW, Event.REJECT): State.QUARANTINED,
-    (State.QUARANTINED, Event.RELEASE): State.FILED,
-    (State.QUARANTINED, Event.DESTROY): State.DESTROYED,
-    (State.FILED, Event.RECLASSIFY): State.FILED,
-    (State.FILED, Event.ARCHIVE): State.ARCHIVED,
-    (State.FILED, Event.DESTROY): State.DESTROYED,
-    (State.ARCHIVED, Event.RECLASSIFY): State.ARCHIVED,
-    (State.ARCHIVED, Event.DESTROY): State.DESTROYED,
+TRANSITIONS: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
+    (DocumentState.PARTIAL, Event.COMPLETE): DocumentState.RECEIVED,
+    (DocumentState.PARTIAL, Event.EXPIRE): DocumentState.EXPIRED,
+    (DocumentState.RECEIVED, Event.FILE): DocumentState.FILED,
+    (DocumentState.RECEIVED, Event.QUESTION): DocumentState.REVIEW,
+    (DocumentState.RECEIVED, Event.QUARANTINE): DocumentState.QUARANTINED,
+    (DocumentState.REVIEW, Event.RECLASSIFY): DocumentState.FILED,
+    (DocumentState.REVIEW, Event.REJECT): DocumentState.QUARANTINED,
+    (DocumentState.QUARANTINED, Event.RELEASE): DocumentState.FILED,
+    (DocumentState.QUARANTINED, Event.DESTROY): DocumentState.DESTROYED,
+    (DocumentState.FILED, Event.RECLASSIFY): DocumentState.FILED,
+    (DocumentState.FILED, Event.ARCHIVE): DocumentState.ARCHIVED,
+    (DocumentState.FILED, Event.DESTROY): DocumentState.DESTROYED,
+    (DocumentState.ARCHIVED, Event.RECLASSIFY): DocumentState.ARCHIVED,
+    (DocumentState.ARCHIVED, Event.DESTROY): DocumentState.DESTROYED,
 }
 
-READABLE: Final = frozenset({State.FILED, State.ARCHIVED, State.REVIEW})
-"""States in which an accountant may read a document: it has been judged."""
 
-STORED: Final = frozenset(
-    {State.RECEIVED, State.REVIEW, State.QUARANTINED, State.FILED, State.ARCHIVED}
-)
-"""States in which an acknowledged document is there, whole."""
+BEGINNINGS: Final = frozenset({DocumentState.PARTIAL, DocumentState.RECEIVED})
+"""States that a document can come into being with."""
 
-DISPOSABLE: Final = frozenset({State.FILED, State.ARCHIVED, State.QUARANTINED})
+REPLAYED: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
+    (state, Event.DESTROY): DocumentState.DESTROYED
+    for state in DocumentState
+    if state is not DocumentState.DESTROYED
+}
+"""What a restore may repeat (rule 2)."""
+
+# What is looked up for every document is built once: building a statement costs three times its execution.
+_ADD: Final = insert(documents)
 
 
 class IllegalTransition(VaultError):
     """An event that a document in its state can't take."""
 
 
-def next_state(state: State, event: Event) -> State:
+def next_state(state: DocumentState, event: Event) -> DocumentState:
     """The state after `event`.
 
     Raises:
@@ -93,3 +99,91 @@ def next_state(state: State, event: Event) -> State:
             f"document in state {state}: expected one of {allowed}, found {event}"
         )
     return following
+
+
+def add(connection: Connection, state: DocumentState, at: str, columns: Mapping[str, Any]) -> None:
+    """Write the row of a new document.
+
+    Args:
+        state: one of `BEGINNINGS`.
+        at: now, as the catalogue stores it.
+        columns: every other column.
+
+    Raises:
+        RuntimeError: no document begins in this state.
+    """
+    if state not in BEGINNINGS:
+        raise RuntimeError(f"document: expected it to begin PARTIAL or RECEIVED, found {state}")
+    connection.execute(_ADD, {**columns, "state": state, "state_since": at})
+
+
+def change_state(
+    connection: Connection,
+    ids: Sequence[str],
+    event: Event,
+    at: str,
+    *,
+    replayed: bool = False,
+    where_possible: bool = False,
+    **columns: Any,
+) -> int:
+    """Change the state of documents, and with it other columns of their rows, inside a transaction.
+
+    Args:
+        ids: at most as many as an SQL `IN` list takes (500 is safe).
+        at: now, as the catalogue stores it; becomes `state_since`.
+        replayed: a restore repeats what happened after the backup (rule 2).
+        where_possible: leave alone what stands where the event can't happen.
+        columns: written in the same statement.
+
+    Returns:
+        How many documents changed.
+
+    Raises:
+        IllegalTransition: one of them can't take the event, or is not there; the transaction must not be
+            committed then.
+    """
+    changed: int = connection.execute(
+        _statement(event, replayed, tuple(columns)),
+        {"ids": list(ids), "since": at, **{f"new_{name}": columns[name] for name in columns}},
+    ).rowcount
+    if changed == len(ids) or where_possible:
+        return changed
+    found = {
+        row.id: DocumentState(row.state)
+        for row in connection.execute(
+            select(documents.c.id, documents.c.state).where(documents.c.id.in_(ids))
+        )
+    }
+    if missing := [each for each in ids if each not in found]:
+        raise IllegalTransition(f"document {missing[0]}: expected it in the catalogue, found none")
+    # Those that did change stand at an end of the event now: the others are to blame first.
+    ends = {end for (_, each), end in TRANSITIONS.items() if each is event}
+    for state in sorted(found.values(), key=lambda each: each in ends):
+        next_state(state, event)
+    raise IllegalTransition(f"documents: expected each once, found {len(ids)} for {len(found)}")
+
+
+@functools.cache
+def _statement(event: Event, replayed: bool, columns: tuple[str, ...]) -> Update:
+    """The one UPDATE that writes a state; the columns' names are the program's own, so they are few."""
+    table = REPLAYED if replayed else TRANSITIONS
+    ways = {state: end for (state, each), end in table.items() if each is event}
+    ends = set(ways.values())
+    following: Any = (
+        ends.pop()
+        if len(ends) == 1
+        else case(*((documents.c.state == state, end) for state, end in ways.items()))
+    )
+    return (
+        update(documents)
+        .where(
+            documents.c.id.in_(bindparam("ids", expanding=True)),
+            documents.c.state.in_(list(ways)),
+        )
+        .values(
+            state=following,
+            state_since=bindparam("since"),
+            **{name: bindparam(f"new_{name}") for name in columns},
+        )
+    )

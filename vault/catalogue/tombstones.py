@@ -9,24 +9,41 @@ Leaves out: whether a document may go, the keys of its groups, and its sealed fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
-from sqlalchemy import bindparam, update
 from sqlalchemy.dialects.sqlite import insert
 
-from vault.catalogue.schema import documents, tombstones
+from vault.catalogue.lifecycle import Event, change_state
+from vault.catalogue.schema import tombstones
 from vault.catalogue.store import Transaction
 
-DESTROYED: Final = "DESTROYED"
 
-_ERASE: Final = (
-    update(documents)
-    .where(documents.c.id == bindparam("document_id"))
-    .values(
-        state=DESTROYED,
-        state_since=bindparam("destroyed_at"),
-        destroyed_at=bindparam("destroyed_at"),
+def erase(
+    tx: Transaction,
+    ids: Sequence[str],
+    *,
+    client: str,
+    batch: str,
+    destroyed_at: str,
+    replayed: bool = False,
+) -> None:
+    """Take key, metadata and indexes out of rows, and put tombstones in.
+
+    Args:
+        ids: documents of one client, in one batch; at most 500. A tombstone that is there already stays.
+        destroyed_at: as the catalogue stores moments (ISO 8601).
+        replayed: a restore repeats it.
+
+    Raises:
+        IllegalTransition: one of them may not be destroyed in its state.
+    """
+    change_state(
+        tx.connection,
+        ids,
+        Event.DESTROY,
+        destroyed_at,
+        replayed=replayed,
+        destroyed_at=destroyed_at,
         reason="",
         group_id=None,
         wrapped_key=None,
@@ -35,19 +52,15 @@ _ERASE: Final = (
         digest_index=None,
         same_as=None,
     )
-)
-
-
-def erase(tx: Transaction, stones: Sequence[Mapping[str, Any]]) -> None:
-    """Take key, metadata and indexes out of rows, and put tombstones in.
-
-    Args:
-        stones: `document_id`, `client_id`, `batch_id`, `destroyed_at` (ISO 8601) of each. One that is there
-            already stays as it is.
-    """
-    if not stones:
-        return
-    tx.connection.execute(_ERASE, [dict(stone) for stone in stones])
     tx.connection.execute(
-        insert(tombstones).on_conflict_do_nothing(), [dict(stone) for stone in stones]
+        insert(tombstones).on_conflict_do_nothing(),
+        [
+            {
+                "document_id": document_id,
+                "client_id": client,
+                "batch_id": batch,
+                "destroyed_at": destroyed_at,
+            }
+            for document_id in ids
+        ],
     )

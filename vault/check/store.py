@@ -31,6 +31,7 @@ from vault.catalogue.schema import (
     tombstones,
     wrappings,
 )
+from vault.catalogue.states import STORED, ClientState, DocumentState
 from vault.certificate.verify import verify_certificate
 from vault.check import ledger as ledger_check
 from vault.crypto.sealed import sealed_size
@@ -39,7 +40,6 @@ from vault.keys import copies
 from vault.keys.custody import HOUSE
 from vault.store import Store
 
-LIVING: Final = ("RECEIVED", "REVIEW", "QUARANTINED", "FILED", "ARCHIVED")
 _PAGE: Final = 1000
 
 
@@ -142,7 +142,7 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
             ).scalar()
         )
         # One that is spooled, too, is being received: it has its row when it leaves the spool.
-        if known not in LIVING and blob_id not in spooled:
+        if known not in STORED and blob_id not in spooled:
             unknown[blob_id] = known
     findings.extend(
         Finding(
@@ -159,7 +159,7 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
         lambda c: c.execute(
             select(tombstones.c.document_id, documents.c.state)
             .join(documents, documents.c.id == tombstones.c.document_id)
-            .where(documents.c.state != "DESTROYED")
+            .where(documents.c.state != DocumentState.DESTROYED)
         ).all()
     ):
         findings.append(
@@ -181,7 +181,7 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
 def _broken_keyrings(store: Store) -> dict[str, Finding]:
     """Client id → the one finding that says all of a keyring that does not open."""
 
-    opened = select(clients.c.id, clients.c.slug).where(clients.c.state != "closed")
+    opened = select(clients.c.id, clients.c.slug).where(clients.c.state != ClientState.CLOSED)
     found = {}
     for row in store.catalogue.read(lambda c: c.execute(opened.order_by(clients.c.id)).all()):
         try:
@@ -200,7 +200,7 @@ def broken_keyring(row: Any, error: VaultError, connection: Connection) -> Findi
     behind = connection.execute(
         select(func.count())
         .select_from(documents)
-        .where(documents.c.client_id == row.id, documents.c.state.in_(LIVING))
+        .where(documents.c.client_id == row.id, documents.c.state.in_(STORED))
     ).scalar_one()
     places = [f"{place} (epoch {epoch})" for place, epoch in copies.good_copies(connection, row.id)]
     return Finding(
@@ -255,7 +255,7 @@ def _documents(
 ) -> None:
     received = _received(connection)
     for row in _rows(connection):
-        report.documents += row.state in LIVING
+        report.documents += row.state in STORED
         if row.client_id in broken:
             continue  # said once, of the keyring
         found = _document(store, connection, received, row)
@@ -282,11 +282,11 @@ def _strays(store: Store, unknown: Iterable[str]) -> list[str]:
             .outerjoin(batches, batches.c.id == tombstones.c.batch_id)
             .where(documents.c.id == blob_id)
         ).one_or_none()
-        if row is not None and row.state == "DESTROYED":
+        if row is not None and row.state == DocumentState.DESTROYED:
             # Until its batch is finished the file is still being removed; a tombstone that a restore brought
             # has no batch here, and nobody removes anything for it.
             return row.batch is None or row.finished_at is not None
-        return row is None or row.state not in LIVING
+        return row is None or row.state not in STORED
 
     # In this order: what leaves the spool has its row by then, what a row gave up has no file by then.
     spooled = set(store.blobs.spooled())
@@ -308,13 +308,13 @@ def _document(
     """What is wrong with one document: row, key, metadata, sealed file, its first ledger entry."""
     subject = f"document {row.id}"
     found: list[Finding] = []
-    if row.state == "DESTROYED":
+    if row.state == DocumentState.DESTROYED:
         gone = connection.execute(
             select(tombstones.c.document_id).where(tombstones.c.document_id == row.id)
         ).scalar()
         if row.wrapped_key is not None or row.sealed_metadata is not None or gone is None:
             found.append(Finding(subject, "expected nothing but a tombstone, found remains", TELL))
-    if row.state not in LIVING:
+    if row.state not in STORED:
         return found
     if row.id not in received:
         found.append(Finding(subject, "expected an entry of its receipt, found none", TELL))
@@ -372,11 +372,13 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
 
 def _groups(store: Store, report: Report, findings: list[Finding], broken: Container[str]) -> None:
     def open_clients(connection: Connection) -> set[str]:
-        wanted = select(clients.c.id).where(clients.c.state != "closed")
+        wanted = select(clients.c.id).where(clients.c.state != ClientState.CLOSED)
         return set(connection.execute(wanted).scalars())
 
     closed = store.catalogue.read(
-        lambda c: set(c.execute(select(clients.c.id).where(clients.c.state == "closed")).scalars())
+        lambda c: set(
+            c.execute(select(clients.c.id).where(clients.c.state == ClientState.CLOSED)).scalars()
+        )
     )
     owners = set(store.custody.owners())  # first: a keyring goes before its client's row is closed
     known = store.catalogue.read(open_clients)
@@ -407,7 +409,7 @@ def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[li
     row = connection.execute(
         select(clients.c.state, clients.c.slug).where(clients.c.id == client_id)
     ).one_or_none()
-    if row is None or row.state == "closed":
+    if row is None or row.state == ClientState.CLOSED:
         return [], 0  # that very moment
     slug = row.slug
     living = set(

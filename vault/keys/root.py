@@ -25,12 +25,12 @@ import base64
 import binascii
 import errno
 import os
-import stat
 from pathlib import Path
 from typing import Protocol, Self
 
 from vault.crypto.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
 from vault.errors import KeyUnavailable, RootKeyRefused
+from vault.storage import secret_file
 from vault.storage.durable import clear_leftovers, create_durably, storage_error
 
 CREDENTIAL = "strongroom.root-key"
@@ -41,8 +41,6 @@ PKCS11 = "pkcs11:"
 
 _MAGIC = "strongroom-root-key-v1"
 _MAX_FILE = 4096
-_GROUP_AND_OTHERS = 0o077
-_NOT_FOR_CREDENTIALS = 0o037
 
 
 class RootKey(Protocol):
@@ -226,25 +224,13 @@ def read_secret(path: Path, what: str, *, credential: bool) -> bytes:
             ) from error
         raise storage_error(error, f"open the {what}", path) from error
     try:
-        _check_secret(path, what, os.fstat(fd), credential=credential)
+        if fault := secret_file.fault(os.fstat(fd), credential=credential):
+            raise RootKeyRefused(f"{what} {path}: {fault}")
         return os.read(fd, _MAX_FILE + 1)
     except OSError as error:
         raise storage_error(error, f"read the {what}", path) from error
     finally:
         os.close(fd)
-
-
-def _check_secret(path: Path, what: str, status: os.stat_result, *, credential: bool) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise RootKeyRefused(f"{what} {path}: expected a regular file, found another kind")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & (_NOT_FOR_CREDENTIALS if credential else _GROUP_AND_OTHERS):
-        allowed = "0400 or 0440" if credential else "0600 or 0400"
-        raise RootKeyRefused(f"{what} {path}: expected mode {allowed}, found {mode:04o}")
-    if status.st_uid not in {os.geteuid(), 0}:
-        raise RootKeyRefused(
-            f"{what} {path}: expected owner {os.geteuid()} or 0, found {status.st_uid}"
-        )
 
 
 def _parse(path: Path, content: bytes) -> bytes:

@@ -34,9 +34,9 @@ from gateway.install import demonstration
 from vault.crypto.sshsig import SignatureError, fingerprint
 from vault.errors import StoreLocked, VaultError
 from vault.keys.root import PKCS11, load_root_key
+from vault.storage.secret_file import OTHERS
 
 PROBLEM: Final = "problem"
-_OTHERS: Final = 0o077
 _ROOMY: Final = 4  # times the minimum of free space under which it is worth a word
 _LOOPBACK: Final = ("127.", "::1", "localhost")
 _CLAMD_SECONDS: Final = 10.0
@@ -180,7 +180,7 @@ def _store(config: Config) -> Iterator[Finding]:
         return
     for place in (path, *sorted(path.iterdir())):
         status = place.lstat()
-        if not stat.S_ISLNK(status.st_mode) and status.st_mode & _OTHERS:
+        if not stat.S_ISLNK(status.st_mode) and status.st_mode & OTHERS:
             yield Finding(
                 "problem",
                 f"store {place}",
@@ -698,7 +698,7 @@ def _secret(subject: str, path: Path) -> Iterator[Finding]:
         what = f"expected a readable file at {path}, found {error.strerror}"
         yield Finding("problem", subject, what, "put it there, or correct the configuration")
         return
-    if mode & _OTHERS:
+    if mode & OTHERS:
         yield Finding(
             "problem",
             subject,

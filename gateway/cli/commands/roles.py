@@ -82,20 +82,10 @@ def inspect(config: ConfigPath = None) -> None:
     service.configure_logging(loaded, "inspect")
     service.forbid_core_dumps()
     pool.run(
-        pool.InspectSettings(
-            socket=loaded.socket("inspect"),
-            workers=section.workers,
-            memory_limit=section.memory_limit,
-            cpu_seconds=section.cpu_seconds,
-            wall_seconds=section.wall_seconds,
-            max_expand_bytes=section.max_expanded_size,
-            max_parts=section.max_parts,
-            max_depth=section.max_depth,
-            yara_rules=loaded.resolve(section.yara_rules) if section.yara_rules else None,
-            # 0 stands for signatures of any age.
-            clamd_max_signature_age_days=section.clamd_max_signature_age_days or None,
-            ready=service.ready,
-        )
+        section,
+        loaded.socket("inspect"),
+        yara_rules=loaded.resolve(section.yara_rules) if section.yara_rules else None,
+        ready=service.ready,
     )
 
 

@@ -5,7 +5,7 @@ so a core that is just starting is never raced, and only by the user who owns it
 store changes hands. Leaves out: what is done with the answer.
 
 Rules: nobody listening means no core; anything else (no permission, say) is an error and never a reason to
-open the store. A signed act asks for the connection's challenge first (`gateway.core.admin.acts`).
+open the store. A signed act asks for the connection's challenge first (`gateway.wire.signed_act`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from gateway.config import Config, LogSection, load
 from gateway.errors import ConfigurationError, Disconnected, WireError
 from gateway.wire.channel import Channel
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer, Readable
+from gateway.wire.signed_act import NAMESPACE, act_statement
 from vault.errors import KeyUnavailable
 
 if TYPE_CHECKING:
@@ -75,8 +76,6 @@ class Desk:
     ) -> tuple[Any, list[int]]:
         if person is None:
             return self._call(AdminCall(act, arguments))
-        from gateway.core.admin.acts import NAMESPACE, act_statement
-
         challenge, _ = self._call(Challenge())
         if not isinstance(challenge, ChallengeAnswer):
             raise WireError(f"act {act}: expected a challenge, found {type(challenge).__name__}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,10 +27,10 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from gateway.cli.support import output
 from gateway.errors import ConfigurationError
 from vault.crypto import sshsig
+from vault.storage import secret_file
 
 _LIMIT: Final = 64 * 1024
 _PUBLIC: Final = (b"ssh-", b"ecdsa-", b"sk-")
-_OTHERS: Final = 0o077
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,8 @@ def sign(path: Path, message: bytes, namespace: str) -> str:
     data = output.read_file(path, _LIMIT)
     if data.startswith(_PUBLIC):
         return _sign_with_openssh(path, message, namespace)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & _OTHERS:
-        raise ConfigurationError(
-            f"key {path}: expected mode 0600 (readable by nobody else), found {mode:04o}"
-        )
+    if fault := secret_file.mode_fault(path.stat().st_mode):
+        raise ConfigurationError(f"key {path}: {fault}")
     try:
         return sshsig.sign(_load(path, data), message, namespace)
     except sshsig.SignatureError as error:

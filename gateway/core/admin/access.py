@@ -13,6 +13,7 @@ from gateway.core.admin.second_officer import may_be_one_hand, signed
 from gateway.core.core import stamp
 from gateway.core.filing import restricted
 from vault.catalogue.schema import access_requests, accounts, documents
+from vault.catalogue.states import AccessState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
 
@@ -60,7 +61,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
             .limit(LISTED)
         )
         if not arguments.decided:
-            query = query.where(access_requests.c.state == restricted.WAITING)
+            query = query.where(access_requests.c.state == AccessState.WAITING)
         names = slugs(connection)
         found = []
         for row in reversed(connection.execute(query).all()):
@@ -71,7 +72,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
                 name = core.store.custody.open_metadata(document).name
             except (KeyUnavailable, IntegrityError):
                 name = ""
-            over = row.state == restricted.APPROVED and row.until <= stamp(context.now)
+            over = row.state == AccessState.APPROVED and row.until <= stamp(context.now)
             found.append(
                 {
                     "id": row.id,
@@ -119,7 +120,7 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     )
     return {
         "id": request_id,
-        "state": restricted.WAITING if until is None else restricted.APPROVED,
+        "state": AccessState.WAITING if until is None else AccessState.APPROVED,
         "scope": scope,
         "until": None if until is None else stamp(until),
         "waiting": until is None,
@@ -135,7 +136,7 @@ async def deny(context: Context, arguments: Deny) -> dict[str, Any]:
         restricted.deny(core, tx, request_id, context.actor, arguments.reason, context.now)
 
     await core.write(work)
-    return {"id": request_id, "state": restricted.DENIED}
+    return {"id": request_id, "state": AccessState.DENIED}
 
 
 async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
@@ -146,4 +147,4 @@ async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
         lambda tx: restricted.revoke(core, tx, request_id, context.actor, context.now)
     )
     core.end_sessions(account_id)
-    return {"id": request_id, "state": restricted.REVOKED}
+    return {"id": request_id, "state": AccessState.REVOKED}

@@ -26,6 +26,7 @@ from gateway.core.login import limits as admission
 from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, grants
+from vault.catalogue.states import AccountState, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
 
@@ -133,7 +134,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         client_id = None
         if arguments.client:
             client = client_row(tx.connection, arguments.client)
-            if client.state != "open":
+            if client.state != ClientState.OPEN:
                 raise Refusal("invalid", f"client {client.slug}: expected it open, found it closed")
             client_id = client.id
         tx.connection.execute(
@@ -143,7 +144,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "name": arguments.name,
                 "role": arguments.role,
                 "client_id": client_id,
-                "state": "active",
+                "state": AccountState.ACTIVE,
                 "password_hash": identity.hash_password(arguments.password)
                 if arguments.password
                 else None,
@@ -315,13 +316,13 @@ async def disable(context: Context, arguments: Named) -> dict[str, Any]:
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
         tx.connection.execute(
-            update(accounts).where(accounts.c.id == row.id).values(state="disabled")
+            update(accounts).where(accounts.c.id == row.id).values(state=AccountState.DISABLED)
         )
         context.core.record(tx, "account.disabled", row.id, context.actor, context.now)
         return str(row.id)
 
     context.core.end_sessions(await context.core.write(work))
-    return {"name": arguments.name, "state": "disabled"}
+    return {"name": arguments.name, "state": AccountState.DISABLED}
 
 
 async def enable(context: Context, arguments: Named) -> dict[str, Any]:
@@ -332,15 +333,15 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
         _check_other_officer(context, tx.connection, row)
         changed = tx.connection.execute(
             update(accounts)
-            .where(accounts.c.id == row.id, accounts.c.state == "disabled")
-            .values(state="active")
+            .where(accounts.c.id == row.id, accounts.c.state == AccountState.DISABLED)
+            .values(state=AccountState.ACTIVE)
         )
         if not changed.rowcount:
             raise Refusal("invalid", f"account {row.name}: expected it disabled, found it active")
         context.core.record(tx, "account.enabled", row.id, context.actor, context.now)
 
     await context.core.write(work)
-    return {"name": arguments.name, "state": "active"}
+    return {"name": arguments.name, "state": AccountState.ACTIVE}
 
 
 async def rename(context: Context, arguments: Rename) -> dict[str, Any]:

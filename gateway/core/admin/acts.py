@@ -50,9 +50,9 @@ from gateway.core.sessions import Answer, Session
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
+from gateway.wire.signed_act import NAMESPACE, act_statement
 from vault.errors import VaultError
 
-NAMESPACE: Final = "strongroom-act"
 CONSOLE: Final = "console"
 STAFF: Final = ("accountant", "officer", "archivist", "auditor", "admin")
 
@@ -147,20 +147,6 @@ ACTS: Final[dict[str, Act]] = {
     "check": Act(oversight.check, oversight.Check, _READERS),
     "status": Act(oversight.status, oversight.Nothing, _READERS),
 }
-
-
-def act_statement(act: str, arguments: dict[str, Any], account: str, challenge: str) -> bytes:
-    """The bytes a person signs to perform an act: canonical JSON with the connection's challenge."""
-    return msgspec.json.encode(
-        {
-            "account": account,
-            "act": act,
-            "arguments": arguments,
-            "challenge": challenge,
-            "purpose": "strongroom/v1/act",
-        },
-        order="deterministic",
-    )
 
 
 def _sentence(act: str, message: str) -> str:

@@ -27,6 +27,7 @@ from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.errors import Refusal
 from vault.catalogue.schema import approvals, batches, clients, sanitisations
+from vault.catalogue.states import BatchState
 from vault.catalogue.store import Transaction
 from vault.certificate.statements import (
     SANITISATION_NAMESPACE,
@@ -85,7 +86,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
 
     def work(tx: Transaction) -> str:
         batch = disposal_batch.load_batch(tx.connection, arguments.id.upper())
-        if batch.state != disposal_batch.DONE:
+        if batch.state != BatchState.DONE:
             raise Refusal(
                 "locked", f"batch {batch.id}: expected it executed, found it {batch.state}"
             )

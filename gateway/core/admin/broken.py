@@ -13,6 +13,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.core import Core
 from vault.catalogue.schema import clients
+from vault.catalogue.states import ClientState
 from vault.check.store import broken_keyring
 from vault.errors import IntegrityError, KeyUnavailable, VaultError
 
@@ -27,7 +28,7 @@ async def explain(core: Core, error: VaultError) -> str:
 def _explain(error: VaultError, connection: Connection) -> str:
     row = connection.execute(
         select(clients.c.id, clients.c.slug).where(
-            clients.c.id == error.owner, clients.c.state != "closed"
+            clients.c.id == error.owner, clients.c.state != ClientState.CLOSED
         )
     ).one_or_none()
     if row is None:
@@ -41,7 +42,7 @@ def look(core: Core, connection: Connection) -> list[dict[str, Any]]:
     found = []
     for row in connection.execute(
         select(clients.c.id, clients.c.slug)
-        .where(clients.c.state != "closed")
+        .where(clients.c.state != ClientState.CLOSED)
         .order_by(clients.c.slug)
     ):
         try:
@@ -58,7 +59,7 @@ def known(core: Core, connection: Connection) -> list[dict[str, Any]]:
         {"client": row.slug, "problem": seen[row.id]}
         for row in connection.execute(
             select(clients.c.id, clients.c.slug)
-            .where(clients.c.id.in_(list(seen)), clients.c.state != "closed")
+            .where(clients.c.id.in_(list(seen)), clients.c.state != ClientState.CLOSED)
             .order_by(clients.c.slug)
         )
     ]

@@ -17,8 +17,8 @@ from gateway.core.keys import rotation
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import clients, documents, holds
+from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
 from vault.store import SECRET_INDEX, SECRET_PROFILE
@@ -105,7 +105,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             {
                 "id": client_id,
                 "slug": arguments.slug,
-                "state": "open",
+                "state": ClientState.OPEN,
                 "jurisdiction": arguments.jurisdiction,
                 "entity_type": arguments.entity_type,
                 "fiscal_year_end": arguments.fiscal_year_end,
@@ -205,7 +205,7 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
         "quota_files": now.quota.files,
         "quota_file_size": now.quota.file_size,
     }
-    if row.state == "open":
+    if row.state == ClientState.OPEN:
         profile = recipients.open_profile(context.core, row)
         shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
     return shown
@@ -245,7 +245,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
 
     def work(tx: Transaction) -> None:
         row = client_row(tx.connection, arguments.slug)
-        if row.state != "open":
+        if row.state != ClientState.OPEN:
             raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
         stored = tx.connection.execute(
             select(func.count())
@@ -285,7 +285,7 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
 
     def work(tx: Transaction) -> str:
         row = client_row(tx.connection, arguments.slug)
-        if row.state != "open":
+        if row.state != ClientState.OPEN:
             raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
         left = tx.connection.execute(
             select(func.count())
@@ -302,7 +302,9 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
                 f" found {left} documents{' and a hold' if held else ''}; dispose of them first",
             )
         tx.connection.execute(
-            update(clients).where(clients.c.id == row.id).values(state="closed", profile=b"")
+            update(clients)
+            .where(clients.c.id == row.id)
+            .values(state=ClientState.CLOSED, profile=b"")
         )
         core.record(tx, "client.closed", row.id, context.actor, context.now)
         return str(row.id)
@@ -316,4 +318,4 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
 
     await core.write(end)
     core.errand_work.set()
-    return {"id": client_id, "slug": arguments.slug, "state": "closed"}
+    return {"id": client_id, "slug": arguments.slug, "state": ClientState.CLOSED}

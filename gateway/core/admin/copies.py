@@ -13,6 +13,7 @@ from gateway.core.admin.context import Context, client_row
 from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, copy_places, copy_states, errands
+from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import StorageFailed, VaultError
@@ -120,7 +121,7 @@ async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
 
     def work(tx: Transaction) -> dict[str, Any]:
         row = client_row(tx.connection, arguments.client)
-        if row.state != "open":  # one whose end has begun gets no key back
+        if row.state != ClientState.OPEN:  # one whose end has begun gets no key back
             raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
         try:
             keyring = core.store.custody.restore(

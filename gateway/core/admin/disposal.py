@@ -15,6 +15,7 @@ from gateway.core.disposal import execution
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, approvals, batches, certificates
+from vault.catalogue.states import BatchState
 from vault.certificate.signing import SigningIdentity
 from vault.certificate.statements import APPROVAL_NAMESPACE
 from vault.keys.custody import HOUSE
@@ -61,7 +62,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
 
 def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str:
     """Who has to act next, in words."""
-    if row.state == disposal_batch.PROPOSED:
+    if row.state == BatchState.PROPOSED:
         given = len(
             connection.execute(
                 select(approvals.c.account_id).where(approvals.c.batch_id == row.id)
@@ -69,9 +70,9 @@ def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str
         )
         wanted = context.core.config.disposal.approvals
         return f"{wanted - given} of {wanted} approvals by distinct officers"
-    if row.state == disposal_batch.APPROVED:
+    if row.state == BatchState.APPROVED:
         return "execution by an officer or archivist who did not approve it"
-    if row.state == disposal_batch.EXECUTING:
+    if row.state == BatchState.EXECUTING:
         return "the gateway, which is executing it"
     return ""
 
@@ -179,7 +180,7 @@ async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
     certificate = await execution.execute(context.core, arguments.id.upper(), context.account)
-    return {"id": arguments.id.upper(), "state": disposal_batch.DONE, "certificate": certificate}
+    return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 
 
 async def certificate_list(context: Context, arguments: ListAll) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from gateway.core.outbound.backup import documents as backup_documents
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
-from vault.catalogue.lifecycle import READABLE, STORED, State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import READABLE, STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
 
@@ -107,14 +107,14 @@ async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any
             subject = client_row(connection, arguments.client).id
             query = query.where(documents.c.client_id == subject)
         if arguments.state:
-            if arguments.state.upper() not in set(State):
+            if arguments.state.upper() not in set(DocumentState):
                 raise Refusal(
                     "invalid",
-                    f"state: expected one of {', '.join(State)}, found {arguments.state!r}",
+                    f"state: expected one of {', '.join(DocumentState)}, found {arguments.state!r}",
                 )
             query = query.where(documents.c.state == arguments.state.upper())
         else:
-            query = query.where(documents.c.state != State.EXPIRED)
+            query = query.where(documents.c.state != DocumentState.EXPIRED)
         if arguments.record_class:
             query = query.where(documents.c.record_class == arguments.record_class)
         if arguments.fiscal_year:

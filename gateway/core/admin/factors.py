@@ -25,6 +25,7 @@ from gateway.core.admin.second_officer import who_enrols
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
+from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 
 
@@ -96,7 +97,7 @@ async def _check(context: Context, name: str) -> None:
 
     def look(connection: Connection) -> None:
         row = account_row(connection, name)
-        if row.state != "active":
+        if row.state != AccountState.ACTIVE:
             raise Refusal("invalid", f"account {name}: expected it active, found it {row.state}")
         if row.role != "officer":
             check_not_officer(context, name)

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
 from gateway.core.admin.second_officer import signed
 from gateway.core.core import stamp
-from gateway.core.disposal.batch import EXECUTING
 from gateway.errors import Refusal
 from vault.catalogue.schema import batches, holds
+from vault.catalogue.states import GONE, BatchState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
@@ -55,7 +55,7 @@ async def place(context: Context, arguments: Place) -> dict[str, Any]:
         if arguments.document:
             row = document_row(tx.connection, arguments.document)
             client_id, document_id = row.client_id, row.id
-            if row.state in {"DESTROYED", "EXPIRED"}:
+            if row.state in GONE:
                 raise Refusal(
                     "invalid", f"document {row.id}: expected it stored, found it {row.state}"
                 )
@@ -65,7 +65,7 @@ async def place(context: Context, arguments: Place) -> dict[str, Any]:
                     select(batches.c.state).where(batches.c.id == row.batch_id)
                 ).scalar()
             )
-            if batch == EXECUTING:
+            if batch == BatchState.EXECUTING:
                 raise Refusal("locked", f"document {row.id}: its destruction has begun")
         else:
             client_id, document_id = client_row(tx.connection, arguments.client).id, None

@@ -16,6 +16,7 @@ from gateway.core.login import host_keys
 from gateway.core.outbound import keyring_copies
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, groups, rotations
+from vault.catalogue.states import ClientState
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,7 +56,9 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
             "keyrings": [
                 _keyring(core, connection, row)
                 for row in connection.execute(
-                    select(clients).where(clients.c.state == "open").order_by(clients.c.slug)
+                    select(clients)
+                    .where(clients.c.state == ClientState.OPEN)
+                    .order_by(clients.c.slug)
                 )
             ],
             "rotations": [

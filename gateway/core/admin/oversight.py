@@ -14,8 +14,6 @@ from sqlalchemy import Connection, func, select
 from gateway.core.admin import accounts, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
 from gateway.core.core import stamp
-from gateway.core.disposal import batch as disposal_batch
-from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
 from gateway.core.login import recovery
@@ -24,8 +22,8 @@ from gateway.core.outbound.backup import run as backup_run
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds
+from vault.catalogue.states import OPEN_BATCHES, AccessState, ClientState, DocumentState
 from vault.check import store as vault_check
 
 SETTING_CHECK: Final = "check.last"
@@ -130,7 +128,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
             row.reason: row.count
             for row in connection.execute(
                 select(documents.c.reason, func.count().label("count"))
-                .where(documents.c.state == State.RECEIVED, documents.c.attempts > 0)
+                .where(documents.c.state == DocumentState.RECEIVED, documents.c.attempts > 0)
                 .group_by(documents.c.reason)
             )
         }
@@ -138,7 +136,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
             "documents": states,
             "waiting": waiting,
             "clients": connection.execute(
-                select(func.count()).select_from(clients).where(clients.c.state == "open")
+                select(func.count()).select_from(clients).where(clients.c.state == ClientState.OPEN)
             ).scalar_one(),
             "holds": connection.execute(
                 select(func.count()).select_from(holds).where(holds.c.released_at.is_(None))
@@ -147,14 +145,14 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 row.state: row.count
                 for row in connection.execute(
                     select(batches.c.state, func.count().label("count"))
-                    .where(batches.c.state.in_(disposal_batch.OPEN_STATES))
+                    .where(batches.c.state.in_(OPEN_BATCHES))
                     .group_by(batches.c.state)
                 )
             },
             "access_requests": connection.execute(
                 select(func.count())
                 .select_from(access_requests)
-                .where(access_requests.c.state == restricted.WAITING)
+                .where(access_requests.c.state == AccessState.WAITING)
             ).scalar_one(),
             "ledger": {
                 "entries": ledger.size_of(connection),

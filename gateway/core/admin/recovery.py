@@ -29,6 +29,7 @@ from gateway.core.core import log, stamp
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts, recoveries
+from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate.enrolment import ROOT_KEY
 from vault.ids import new_id
@@ -146,7 +147,7 @@ def _check_recoverable(row: Row[Any], officer_id: str) -> None:
         raise Refusal(
             "invalid", f"account {row.name}: expected another officer than the one who signs"
         )
-    if row.state != "active":
+    if row.state != AccountState.ACTIVE:
         raise Refusal(
             "invalid",
             f"account {row.name}: expected it active, found it {row.state}; the remaining officer signs"
@@ -185,7 +186,7 @@ def _new_officer(tx: Transaction, name: str, now: datetime) -> str:
             "id": account_id,
             "name": name,
             "role": "officer",
-            "state": "active",
+            "state": AccountState.ACTIVE,
             "created_at": stamp(now),
         },
     )

@@ -14,8 +14,8 @@ from gateway.core.core import stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
-from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DISPOSABLE, DocumentState
 
 
 class Explain(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,7 +41,7 @@ async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
     def look(connection: Connection) -> dict[str, Any]:
         row = document_row(connection, arguments.document)
         answer: dict[str, Any] = {"document": row.id, "state": row.state}
-        if row.state == State.QUARANTINED:
+        if row.state == DocumentState.QUARANTINED:
             return answer | {
                 "rule": row.rule,
                 "eligible_at": row.eligible_at,
@@ -49,7 +49,7 @@ async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
                     f"It is in quarantine; by the house's rule it may go from {row.eligible_at}."
                 ],
             }
-        if row.state in {State.FILED, State.ARCHIVED}:
+        if row.state in {DocumentState.FILED, DocumentState.ARCHIVED}:
             decision = filing_retention.evaluate(context.core, connection, row)
         else:
             stored = filing_retention.stored_decision(row)

@@ -23,6 +23,7 @@ from gateway.core.core import stamp
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, second_signatures
+from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate import enrolment as certificate_enrolment
 
@@ -57,7 +58,7 @@ def signed(
     found = tx.connection.execute(
         select(second_signatures.c.account_id, accounts.c.name)
         .join(accounts, accounts.c.id == second_signatures.c.account_id)
-        .where(same, accounts.c.role == "officer", accounts.c.state == "active")
+        .where(same, accounts.c.role == "officer", accounts.c.state == AccountState.ACTIVE)
     ).all()
     others = [row.account_id for row in found if row.account_id != account.id]
     if others:

@@ -24,26 +24,16 @@ from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.steps import step
 from gateway.errors import Refusal
-from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import approvals, batches, clients, documents, holds
+from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.model import RegisterEntry, canonical, register_digest
 from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
 from vault.ids import new_id
 
-PROPOSED: Final = "PROPOSED"
 SCOPE_DOCUMENTS: Final = "documents"
 SCOPE_CLIENT: Final = "client"
-CLOSING: Final = (
-    "closing"  # a client whose end is being executed: nothing comes in, its keys still live
-)
-APPROVED: Final = "APPROVED"
-EXECUTING: Final = "EXECUTING"
-DONE: Final = "DONE"
-REJECTED: Final = "REJECTED"
-OPEN_STATES: Final = (PROPOSED, APPROVED, EXECUTING)
 
-GONE: Final = (State.DESTROYED, State.EXPIRED)
 
 decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
 
@@ -121,7 +111,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
         client = tx.connection.execute(
             select(clients).where(clients.c.slug == client_slug)
         ).one_or_none()
-        if client is None or client.state != "open":
+        if client is None or client.state != ClientState.OPEN:
             raise Refusal(
                 "not_found", f"client {client_slug}: expected one that is open, found none"
             )
@@ -235,7 +225,7 @@ def _insert(
             "id": batch_id,
             "client_id": client_id,
             "scope": scope,
-            "state": PROPOSED,
+            "state": BatchState.PROPOSED,
             "proposed_at": stamp(now),
             "proposed_by": actor,
             "register": canonical(register),
@@ -304,9 +294,9 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
 
     def work(tx: Transaction) -> str:
         batch = load_batch(tx.connection, batch_id)
-        if batch.state not in {PROPOSED, APPROVED}:
+        if batch.state not in {BatchState.PROPOSED, BatchState.APPROVED}:
             raise Refusal("locked", f"batch {batch_id}: expected it open, found it {batch.state}")
-        if batch.state == APPROVED and decision == "approve":
+        if batch.state == BatchState.APPROVED and decision == "approve":
             raise Refusal(
                 "exists", f"batch {batch_id}: expected approvals wanted, found it approved"
             )
@@ -365,10 +355,14 @@ async def decide(core: Core, batch_id: str, account: Account, decision: str, sig
             tx.connection.execute(
                 update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
             )
-            state = REJECTED
+            state = BatchState.REJECTED
         else:
             given = sum(row.decision == "approve" for row in earlier) + 1
-            state = APPROVED if given >= core.config.disposal.approvals else PROPOSED
+            state = (
+                BatchState.APPROVED
+                if given >= core.config.disposal.approvals
+                else BatchState.PROPOSED
+            )
         tx.connection.execute(update(batches).where(batches.c.id == batch_id).values(state=state))
         return state
 

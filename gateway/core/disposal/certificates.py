@@ -23,7 +23,6 @@ from sqlalchemy.dialects.sqlite import insert
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import searches
-from gateway.core.disposal.batch import DONE
 from gateway.core.disposal.signatures import approvals_of, sanitisations_of, witnesses_of
 from gateway.core.keys import rotation
 from gateway.core.login import recovery
@@ -35,6 +34,7 @@ from vault.catalogue.schema import (
     certificates,
     clients,
 )
+from vault.catalogue.states import BatchState
 from vault.catalogue.store import Transaction
 from vault.certificate.model import (
     BACKUP_UNREADABLE,
@@ -179,8 +179,8 @@ async def _publish(core: Core, batch: Row[Any]) -> str:
         )
         tx.connection.execute(
             update(batches)
-            .where(batches.c.id == batch.id, batches.c.state != DONE)
-            .values(state=DONE, finished_at=stamp(core.now()))
+            .where(batches.c.id == batch.id, batches.c.state != BatchState.DONE)
+            .values(state=BatchState.DONE, finished_at=stamp(core.now()))
         )
 
     await core.write(store)
@@ -240,13 +240,17 @@ async def _follow_up(core: Core, batch_id: str | None) -> list[str]:
         if batch_id is not None:
             wanted = batches.c.id == batch_id
         elif not core.followed_up:
-            wanted = batches.c.state == DONE  # once after a start: what a crash left half stored
+            wanted = (
+                batches.c.state == BatchState.DONE
+            )  # once after a start: what a crash left half stored
         else:
             wanted = batches.c.id.in_(
                 select(certificates.c.batch_id).where(certificates.c.level.in_(("L0", "L1")))
             )
         return list(
-            connection.execute(select(batches).where(batches.c.state == DONE, wanted)).all()
+            connection.execute(
+                select(batches).where(batches.c.state == BatchState.DONE, wanted)
+            ).all()
         )
 
     issued = []

@@ -17,8 +17,8 @@ from gateway.core.filing import retention as filing_retention
 from retention_rules.decision import is_due
 from retention_rules.facts import Decision
 from vault.catalogue.ledger import commitment
-from vault.catalogue.lifecycle import DISPOSABLE, State
 from vault.catalogue.schema import clients, holds
+from vault.catalogue.states import DISPOSABLE, DocumentState
 from vault.certificate.model import RegisterEntry, Text
 from vault.errors import KeyUnavailable
 
@@ -77,7 +77,7 @@ def _client(connection: Connection, client_id: str) -> Row[Any]:
 
 def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) -> Finding:
     """Whether a document may go now, decided afresh: (why not, its register entry)."""
-    if State(row.state) not in DISPOSABLE:
+    if DocumentState(row.state) not in DISPOSABLE:
         return f"its state is {row.state}", None
     live = filing_retention.live_holds(connection, row.client_id, row.id)
     if live:
@@ -96,7 +96,7 @@ def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) ->
     received_on = filing_retention.local_day(
         datetime.fromisoformat(row.received_at), client.jurisdiction
     )
-    if row.state == State.QUARANTINED:
+    if row.state == DocumentState.QUARANTINED:
         due = datetime.fromisoformat(row.eligible_at) if row.eligible_at else None
         if due is None or due > now:
             return "its quarantine has not ended", None

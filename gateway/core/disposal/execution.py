@@ -3,7 +3,7 @@
 Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
 the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
 so that recovery after a crash is the same call:
-    dispose.start     one transaction: checks, state EXECUTING, executor
+    dispose.start     one transaction: checks, state BatchState.EXECUTING, executor
     dispose.renew     every group that ever wrapped these documents' keys: survivors under a new group
     dispose.record    one transaction: rows lose key and metadata, tombstones, ledger: COMMIT POINT
     dispose.end-keys  the keyring loses the groups (new epoch); its registered copies must follow
@@ -23,16 +23,7 @@ from sqlalchemy import Connection, Row, func, or_, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import certificates, searches
-from gateway.core.disposal.batch import (
-    APPROVED,
-    CLOSING,
-    EXECUTING,
-    GONE,
-    REJECTED,
-    SCOPE_CLIENT,
-    decode_register,
-    load_batch,
-)
+from gateway.core.disposal.batch import SCOPE_CLIENT, decode_register, load_batch
 from gateway.core.disposal.certificates import Progress, progress_of, remember
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
@@ -42,7 +33,6 @@ from gateway.core.login.accounts import Account
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.catalogue.ledger import Draft
-from vault.catalogue.lifecycle import Event, State, next_state
 from vault.catalogue.schema import (
     account_keys,
     accounts,
@@ -52,6 +42,7 @@ from vault.catalogue.schema import (
     documents,
     holds,
 )
+from vault.catalogue.states import GONE, AccountState, BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.catalogue.tombstones import erase
 from vault.certificate.model import RegisterEntry
@@ -96,9 +87,10 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
 
     def start(tx: Transaction) -> None:
         batch = load_batch(tx.connection, batch_id)
-        if batch.state != APPROVED:
+        if batch.state != BatchState.APPROVED:
             raise Refusal(
-                "locked", f"batch {batch_id}: expected it APPROVED, found it {batch.state}"
+                "locked",
+                f"batch {batch_id}: expected it BatchState.APPROVED, found it {batch.state}",
             )
         signers = set(
             tx.connection.execute(
@@ -122,7 +114,7 @@ async def execute(core: Core, batch_id: str, account: Account) -> str:
         tx.connection.execute(
             update(batches)
             .where(batches.c.id == batch_id)
-            .values(state=EXECUTING, executor=account.id, started_at=stamp(now))
+            .values(state=BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
         )
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(register))
 
@@ -189,7 +181,7 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
         .where(
             approvals.c.batch_id == batch_id,
             approvals.c.decision == "approve",
-            accounts.c.state == "active",
+            accounts.c.state == AccountState.ACTIVE,
             accounts.c.role == "officer",
             or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > stamp(now)),
             account_keys.c.removed_at.is_(None),
@@ -213,7 +205,9 @@ async def recover(core: Core) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
     unfinished = await core.read(
         lambda connection: list(
-            connection.execute(select(batches.c.id).where(batches.c.state == EXECUTING)).scalars()
+            connection.execute(
+                select(batches.c.id).where(batches.c.state == BatchState.EXECUTING)
+            ).scalars()
         )
     )
     done = []
@@ -361,21 +355,9 @@ def _record(
         }
         for document_id in part:
             row = rows[document_id]
-            next_state(State(row.state), Event.DESTROY)
             facts = {"batch": batch.id, "record_class": row.record_class, "rule": row.rule}
             drafts.append(Draft("document.destroyed", document_id, batch.executor, now, facts))
-        erase(
-            tx,
-            [
-                {
-                    "document_id": document_id,
-                    "client_id": batch.client_id,
-                    "batch_id": batch.id,
-                    "destroyed_at": stamp(now),
-                }
-                for document_id in part
-            ],
-        )
+        erase(tx, part, client=batch.client_id, batch=batch.id, destroyed_at=stamp(now))
     indices = tx.ledger.append_all(tx.connection, drafts)
     remember(
         tx.connection,
@@ -409,15 +391,15 @@ def _withdraw(core: Core, tx: Transaction, batch: Row[Any], found: list[str]) ->
     tx.connection.execute(
         update(batches)
         .where(batches.c.id == batch.id)
-        .values(state=REJECTED, finished_at=stamp(now))
+        .values(state=BatchState.REJECTED, finished_at=stamp(now))
     )
     tx.connection.execute(
         update(documents).where(documents.c.batch_id == batch.id).values(batch_id=None)
     )
     tx.connection.execute(
         update(clients)
-        .where(clients.c.id == batch.client_id, clients.c.state == CLOSING)
-        .values(state="open")
+        .where(clients.c.id == batch.client_id, clients.c.state == ClientState.CLOSING)
+        .values(state=ClientState.OPEN)
     )
     core.record(tx, "disposal.withdrawn", batch.id, ACTOR_CORE, now, holds=found)
 
@@ -441,7 +423,7 @@ def _stop_intake(tx: Transaction, batch: Row[Any], items: int) -> None:
             f" client, found {stored}; reject it and propose again",
         )
     tx.connection.execute(
-        update(clients).where(clients.c.id == batch.client_id).values(state=CLOSING)
+        update(clients).where(clients.c.id == batch.client_id).values(state=ClientState.CLOSING)
     )
 
 
@@ -449,8 +431,8 @@ def _close_client(core: Core, tx: Transaction, batch: Row[Any], now: datetime) -
     """The end of a client: its keyring goes whole, and with it its name, addresses and indexes."""
     closed = tx.connection.execute(
         update(clients)
-        .where(clients.c.id == batch.client_id, clients.c.state != "closed")
-        .values(state="closed", profile=b"")
+        .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)
+        .values(state=ClientState.CLOSED, profile=b"")
     )
     core.store.custody.end(tx.connection, batch.client_id, now)
     if closed.rowcount:

@@ -31,28 +31,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, stamp
 from gateway.core.inspection.judgement import UNJUDGED
 from gateway.errors import Refusal
-from vault.catalogue.lifecycle import STORED
-from vault.catalogue.lifecycle import State as DocumentState
 from vault.catalogue.schema import access_requests, documents
+from vault.catalogue.states import STORED, AccessState, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.store import SECRET_PROFILE
 
-State = Literal["waiting", "approved", "denied", "lapsed", "revoked"]
-WAITING: Final = "waiting"
-APPROVED: Final = "approved"
-DENIED: Final = "denied"
-LAPSED: Final = "lapsed"
-REVOKED: Final = "revoked"
 DOCUMENT: Final = "document"
 FOLDER: Final = "folder"
 
@@ -142,7 +135,7 @@ def approval(connection: Connection, account_id: str, row: Row[Any], now: dateti
         select(asked.id)
         .where(
             asked.account_id == account_id,
-            asked.state == APPROVED,
+            asked.state == AccessState.APPROVED,
             asked.until > stamp(now),
             (asked.document_id == row.id) | in_folder,
         )
@@ -171,14 +164,14 @@ def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: dateti
         .order_by(asked.id.desc())
         .limit(1)
     ).one_or_none()
-    if last is not None and last.state == WAITING:
+    if last is not None and last.state == AccessState.WAITING:
         return Answer(None, by_approval + _filed(core, last.id, last.requested_at))
-    if last is not None and last.state == DENIED and _stands(last, now):
+    if last is not None and last.state == AccessState.DENIED and _stands(last, now):
         return Answer(None, _denied(core, last))
     waiting = tx.connection.execute(
         select(func.count())
         .select_from(access_requests)
-        .where(asked.account_id == account_id, asked.state == WAITING)
+        .where(asked.account_id == account_id, asked.state == AccessState.WAITING)
     ).scalar_one()
     if waiting >= core.config.access.max_waiting:
         return Answer(
@@ -195,7 +188,7 @@ def ask(core: Core, tx: Transaction, account_id: str, row: Row[Any], now: dateti
             "document_id": row.id,
             "record_class": row.record_class,
             "fiscal_year": row.fiscal_year,
-            "state": WAITING,
+            "state": AccessState.WAITING,
             "scope": DOCUMENT,
             "requested_at": stamp(now),
         },
@@ -238,7 +231,7 @@ def reason_of(core: Core, row: Row[Any]) -> str:
 # ── decisions ──
 
 
-def _row(tx: Transaction, request_id: str, state: State) -> Row[Any]:
+def _row(tx: Transaction, request_id: str, state: AccessState) -> Row[Any]:
     row = tx.connection.execute(
         select(access_requests).where(access_requests.c.id == request_id)
     ).one_or_none()
@@ -274,7 +267,7 @@ def approve(
         Refusal: no such request waits, it is the officer's own, its document is gone or is in no folder of
             a restricted class, or it is for longer than `access.max_hours`.
     """
-    row = _row(tx, request_id, WAITING)
+    row = _row(tx, request_id, AccessState.WAITING)
     _not_own(row, actor)
     if hours > core.config.access.max_hours:
         raise Refusal(
@@ -301,7 +294,7 @@ def approve(
         update(access_requests)
         .where(access_requests.c.id == row.id)
         .values(
-            state=APPROVED,
+            state=AccessState.APPROVED,
             scope=scope,
             decided_at=stamp(now),
             decided_by=actor,
@@ -329,25 +322,25 @@ def deny(
     core: Core, tx: Transaction, request_id: str, actor: str, reason: str, now: datetime
 ) -> None:
     """An officer denies a request; the one who asked reads the reason at the next try (raises Refusal)."""
-    row = _row(tx, request_id, WAITING)
+    row = _row(tx, request_id, AccessState.WAITING)
     _not_own(row, actor)
     key = core.store.custody.keyring(row.client_id).secrets[SECRET_PROFILE]
     sealed = seal_record(key, reason.encode(), purpose=PURPOSE_REASON, subject=row.id)
     tx.connection.execute(
         update(access_requests)
         .where(access_requests.c.id == row.id)
-        .values(state=DENIED, decided_at=stamp(now), decided_by=actor, reason=sealed)
+        .values(state=AccessState.DENIED, decided_at=stamp(now), decided_by=actor, reason=sealed)
     )
     core.record(tx, "access.denied", row.id, actor, now, document=row.document_id)
 
 
 def revoke(core: Core, tx: Transaction, request_id: str, actor: str, now: datetime) -> str:
     """Take an approval back; returns the account, whose live sessions the caller ends (raises Refusal)."""
-    row = _row(tx, request_id, APPROVED)
+    row = _row(tx, request_id, AccessState.APPROVED)
     tx.connection.execute(
         update(access_requests)
         .where(access_requests.c.id == row.id)
-        .values(state=REVOKED, ended_at=stamp(now), ended_by=actor)
+        .values(state=AccessState.REVOKED, ended_at=stamp(now), ended_by=actor)
     )
     core.record(
         tx, "access.revoked", row.id, actor, now, account=row.account_id, document=row.document_id
@@ -358,7 +351,9 @@ def revoke(core: Core, tx: Transaction, request_id: str, actor: str, now: dateti
 async def lapse(core: Core, now: datetime) -> int:
     """Let go of requests that nobody decided in time; returns how many."""
     limit = stamp(now - timedelta(days=core.config.access.lapse_days))
-    overdue = (access_requests.c.state == WAITING) & (access_requests.c.requested_at < limit)
+    overdue = (access_requests.c.state == AccessState.WAITING) & (
+        access_requests.c.requested_at < limit
+    )
     if not await core.read(lambda c: c.execute(select(exists().where(overdue))).scalar()):
         return 0
     return await core.write(functools.partial(_lapse, core, overdue, now))
@@ -376,7 +371,7 @@ def _lapse(core: Core, overdue: Any, now: datetime, tx: Transaction) -> int:
         tx.connection.execute(
             update(access_requests)
             .where(access_requests.c.id == request_id)
-            .values(state=LAPSED, ended_at=stamp(now), ended_by=ACTOR_CORE)
+            .values(state=AccessState.LAPSED, ended_at=stamp(now), ended_by=ACTOR_CORE)
         )
         core.record(tx, "access.lapsed", request_id, ACTOR_CORE, now)
     return len(ended)

@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Row, select, update
 from gateway.core.core import Core, stamp
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
-from vault.catalogue.lifecycle import Event, State, next_state
+from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import clients, documents, holds
+from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 
 LOCAL_ZONES: Final = {"cn": "Asia/Shanghai", "de": "Europe/Berlin", "uk": "Europe/London"}
@@ -130,8 +131,8 @@ def file(
     **more: Any,
 ) -> Decision:
     """File (or re-file) a document inside a transaction: state, retention, cohort, ledger entry."""
-    state = next_state(State(row.state), event)
-    changes = {
+    next_state(DocumentState(row.state), event)  # refused before any key is moved
+    changes: dict[str, Any] = {
         "record_class": record_class,
         "fiscal_year": fiscal_year,
         "document_date": document_date.isoformat() if document_date else None,
@@ -141,19 +142,17 @@ def file(
     decision = evaluate(core, tx.connection, row, **changes)
     custody = core.store.custody
     group = custody.cohort_group(tx.connection, row.client_id, fiscal_year, record_class, now)
-    tx.connection.execute(
-        update(documents)
-        .where(documents.c.id == row.id)
-        .values(
-            **changes,
-            **columns_of(decision),
-            **custody.move(tx.connection, row, group, now),
-            **more,
-            state=state,
-            state_since=stamp(now),
-            reason="",
-            next_attempt_at=None,
-        )
+    change_state(
+        tx.connection,
+        [row.id],
+        event,
+        stamp(now),
+        **changes,
+        **columns_of(decision),
+        **custody.move(tx.connection, row, group, now),
+        **more,
+        reason="",
+        next_attempt_at=None,
     )
     core.record(
         tx,
@@ -176,7 +175,7 @@ def refresh_parts(core: Core, tx: Transaction, parent_id: str) -> None:
     rows = tx.connection.execute(
         select(documents).where(
             documents.c.parent_id == parent_id,
-            documents.c.state.in_([State.FILED, State.ARCHIVED]),
+            documents.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED]),
         )
     ).all()
     for row in rows:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, select
 
 from gateway.core.core import Core, stamp
 from gateway.core.filing import restricted as access
@@ -23,8 +23,9 @@ from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.errors import Refusal
 from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
-from vault.catalogue.lifecycle import Event, IllegalTransition, State, next_state
+from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 
 
@@ -80,7 +81,7 @@ def _stays_restricted(
     """Refuse to an accountant what would open a document of a restricted class (raises Refusal)."""
     if row.record_class not in core.config.access.restricted:
         return
-    if row.state == State.REVIEW:
+    if row.state == DocumentState.REVIEW:
         # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
         if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
             return
@@ -105,7 +106,7 @@ async def reclassify(
     actor: str,
     *,
     permit: Callable[[Transaction, Row[Any]], bool] | None = None,
-) -> State:
+) -> DocumentState:
     """Classify a document by a person's decision, or change its class.
 
     Args:
@@ -121,7 +122,7 @@ async def reclassify(
     as_officer = permit is not None
     restricted = core.config.access.restricted
 
-    def work(tx: Transaction) -> State:
+    def work(tx: Transaction) -> DocumentState:
         row = _row(tx, document_id)
         if row.reason.startswith(UNJUDGED) and not as_officer:
             raise Refusal(
@@ -153,7 +154,7 @@ async def reclassify(
             row.record_class in restricted and record_class not in restricted
         )
         if permit is not None and opens and not permit(tx, row):
-            return State(row.state)
+            return DocumentState(row.state)
         try:
             filing_retention.file(
                 core,
@@ -170,7 +171,7 @@ async def reclassify(
             )
         except IllegalTransition as error:
             raise Refusal("invalid", f"document {row.id}: {error}") from error
-        return State(
+        return DocumentState(
             tx.connection.execute(
                 select(documents.c.state).where(documents.c.id == document_id)
             ).scalar_one()
@@ -186,7 +187,7 @@ async def release(
     record_class: str | None,
     fiscal_year: int | None,
     permit: Callable[[Transaction, Row[Any]], bool],
-) -> State:
+) -> DocumentState:
     """Officers release a quarantined document, or one that could not be judged.
 
     Args:
@@ -195,7 +196,7 @@ async def release(
     """
     now = core.now()
 
-    def work(tx: Transaction) -> State:
+    def work(tx: Transaction) -> DocumentState:
         row = _row(tx, document_id)
         chosen = record_class or row.record_class
         year = fiscal_year or row.fiscal_year
@@ -210,13 +211,13 @@ async def release(
                 f"document {row.id}: expected a record class and a fiscal year to release it into",
             )
         _check(core, chosen, year, now)
-        event = Event.RELEASE if row.state == State.QUARANTINED else Event.RECLASSIFY
+        event = Event.RELEASE if row.state == DocumentState.QUARANTINED else Event.RECLASSIFY
         if row.batch_id is not None:
             raise Refusal(
                 "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
             )
         if not permit(tx, row):
-            return State(row.state)
+            return DocumentState(row.state)
         core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
         try:
             filing_retention.file(
@@ -234,32 +235,29 @@ async def release(
             )
         except IllegalTransition as error:
             raise Refusal("invalid", f"document {row.id}: {error}") from error
-        return State.FILED
+        return DocumentState.FILED
 
     return await core.write(work)
 
 
-async def reject(core: Core, document_id: str, actor: str) -> State:
+async def reject(core: Core, document_id: str, actor: str) -> DocumentState:
     """An officer rejects a document in review: quarantine, and destruction after its own period."""
     now = core.now()
 
-    def work(tx: Transaction) -> State:
+    def work(tx: Transaction) -> DocumentState:
         row = _row(tx, document_id)
         try:
-            state = next_state(State(row.state), Event.REJECT)
-        except IllegalTransition as error:
-            raise Refusal("invalid", f"document {row.id}: {error}") from error
-        tx.connection.execute(
-            update(documents)
-            .where(documents.c.id == row.id)
-            .values(
+            change_state(
+                tx.connection,
+                [row.id],
+                Event.REJECT,
+                stamp(now),
                 **filing_retention.quarantine_columns(core, now),
-                state=state,
-                state_since=stamp(now),
                 reason="rejected",
             )
-        )
+        except IllegalTransition as error:
+            raise Refusal("invalid", f"document {row.id}: {error}") from error
         core.record(tx, "document.rejected", row.id, actor, now)
-        return state
+        return DocumentState.QUARANTINED
 
     return await core.write(work)

@@ -19,6 +19,7 @@ import asyncio
 import functools
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -26,6 +27,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
+from gateway.core import backoff
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection import scanner
@@ -52,8 +54,9 @@ from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
-from vault.catalogue.lifecycle import Event, State, next_state
+from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import clients, documents
+from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 from vault.keys.custody import DocumentMetadata
@@ -101,8 +104,10 @@ class Fixity:
 class InspectionDesk:
     """Who inspects what. One for the core; every inspector connection asks it."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+        """`chance`: see `backoff.delay`."""
         self._core = core
+        self._chance = chance
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
@@ -389,7 +394,7 @@ class InspectionDesk:
         event = judgement.event
         assert event is not None
         row = tx.connection.execute(select(documents).where(documents.c.id == claimed.row.id)).one()
-        state = next_state(State(row.state), event)
+        state = next_state(DocumentState(row.state), event)
         for document_id in verdict.parts:
             if document_id not in claimed.parts:
                 raise Refusal("denied", "verdict: expected parts of this document, found another")
@@ -461,20 +466,18 @@ class InspectionDesk:
             filing_retention.quarantine_columns(core, now) if event is Event.QUARANTINE else {}
         )
         day = judgement.document_date
-        tx.connection.execute(
-            update(documents)
-            .where(documents.c.id == row.id)
-            .values(
-                **more,
-                **retention,
-                state=state,
-                state_since=stamp(now),
-                reason=judgement.reason,
-                record_class=judgement.record_class,
-                document_date=day.isoformat() if day else None,
-                confidence=verdict.classification.confidence,
-                next_attempt_at=None,
-            )
+        change_state(
+            tx.connection,
+            [row.id],
+            event,
+            stamp(now),
+            **more,
+            **retention,
+            reason=judgement.reason,
+            record_class=judgement.record_class,
+            document_date=day.isoformat() if day else None,
+            confidence=verdict.classification.confidence,
+            next_attempt_at=None,
         )
 
     async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
@@ -482,40 +485,46 @@ class InspectionDesk:
         core = self._core
         now = core.now()
         attempts = row.attempts + 1
-        delay = min(
-            timedelta(seconds=core.config.inspect.retry_seconds) * 2 ** min(attempts - 1, 20),
-            LONGEST_DELAY,
+        delay = backoff.delay(
+            attempts,
+            first=timedelta(seconds=core.config.inspect.retry_seconds),
+            longest=LONGEST_DELAY,
+            chance=self._chance(),
         )
         twice = reason == TIMED_OUT and row.reason == TIMED_OUT
         give_up = (twice or attempts >= core.config.inspect.max_attempts) and not for_ever
 
         def work(tx: Transaction) -> None:
-            values: dict[str, Any] = {
-                "attempts": attempts,
-                "next_attempt_at": stamp(now + delay),
-                "reason": reason[:64],
-            }
-            if give_up:
-                values |= {
-                    "state": next_state(State.RECEIVED, Event.QUESTION),
-                    "state_since": stamp(now),
-                    "next_attempt_at": None,
-                    "lane": 0,
-                    "reason": f"{UNJUDGED}{reason}"[:64],
-                }
-            changed = tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == row.id, documents.c.state == State.RECEIVED)
-                .values(values)
+            if not give_up:
+                tx.connection.execute(
+                    update(documents)
+                    .where(documents.c.id == row.id, documents.c.state == DocumentState.RECEIVED)
+                    .values(
+                        attempts=attempts,
+                        next_attempt_at=stamp(now + delay),
+                        reason=reason[:64],
+                    )
+                )
+                return
+            changed = change_state(
+                tx.connection,
+                [row.id],
+                Event.QUESTION,
+                stamp(now),
+                where_possible=True,  # somebody has judged it meanwhile
+                attempts=attempts,
+                next_attempt_at=None,
+                lane=0,
+                reason=f"{UNJUDGED}{reason}"[:64],
             )
-            if give_up and changed.rowcount:  # the ledger says what happened, and nothing else
+            if changed:  # the ledger says what happened, and nothing else
                 core.record(
                     tx,
                     "document.inspected",
                     row.id,
                     ACTOR_CORE,
                     now,
-                    outcome=State.REVIEW,
+                    outcome=DocumentState.REVIEW,
                     reason=f"{UNJUDGED}{reason}"[:64],
                     attempts=attempts,
                 )
@@ -563,7 +572,7 @@ def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[A
     return connection.execute(
         select(documents).where(
             documents.c.id == document_id,
-            documents.c.state == State.RECEIVED,
+            documents.c.state == DocumentState.RECEIVED,
             documents.c.next_attempt_at <= stamp(now),
         )
     ).one_or_none()

@@ -25,8 +25,8 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.inspection.claims import InspectionDesk, NoReader, NotRead
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import documents, fixity_runs
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.check.store import RESTORE, Finding, put_back
 from vault.crypto.sealed import SealedReader, document_context

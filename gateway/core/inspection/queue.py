@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Row, func, literal_column, select
 
 from gateway.core.core import stamp
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 
 TIMED_OUT: Final = "inspection-timed-out"
 SLOW: Final = 2.0  # seconds in a worker's hands; what takes longer is slow
@@ -36,7 +37,7 @@ PATIENCE: Final = 300.0
 FIXITY_PATIENCE: Final = 2.0
 MOST_COSTS: Final = 10_000  # clients and senders remembered; the cheapest are forgotten
 # Spelt out: with a parameter the index of those that wait would not be used.
-_RECEIVED: Final = documents.c.state == literal_column("'RECEIVED'")
+_RECEIVED: Final = documents.c.state == literal_column(f"'{DocumentState.RECEIVED}'")
 MOST_LANES: Final = 32  # senders of one client that take part at once; those that waited longest
 _FRESH: Final = 0.5  # seconds that a look at who waits is good for
 

@@ -24,8 +24,8 @@ from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
 from gateway.errors import Refusal
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, VaultError
@@ -71,7 +71,9 @@ async def record(core: Core, upload: Upload, size: int) -> None:
         if upload.resumed:
             tx.connection.execute(
                 update(documents)
-                .where(documents.c.id == upload.document_id, documents.c.state == State.PARTIAL)
+                .where(
+                    documents.c.id == upload.document_id, documents.c.state == DocumentState.PARTIAL
+                )
                 .values(size=size, state_since=stamp(now))
             )
             return
@@ -102,11 +104,9 @@ def insert(
         "name_index": receive.name_index(core, upload.client_id, upload.name),
         "size": size,
         "received_at": stamp(core.received_time(now)),
-        "state": State.PARTIAL,
-        "state_since": stamp(now),
         "reason": reason,
     }
-    receive.insert_row(tx, upload, columns)
+    receive.insert_row(tx, upload, DocumentState.PARTIAL, now, columns)
     custody.remember(tx.connection, upload.document_id, group.id, now)
 
 
@@ -175,7 +175,7 @@ async def expire_due(core: Core, now: datetime) -> int:
         lambda connection: list(
             connection.execute(
                 select(documents.c.id)
-                .where(documents.c.state == State.PARTIAL, documents.c.state_since < limit)
+                .where(documents.c.state == DocumentState.PARTIAL, documents.c.state_since < limit)
                 .limit(1000)
             ).scalars()
         )
@@ -206,7 +206,7 @@ def _sweep_partial(core: Core, document_id: str, row: Row[Any]) -> int:
         core.store.catalogue.write(
             lambda tx: tx.connection.execute(
                 update(documents)
-                .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
+                .where(documents.c.id == document_id, documents.c.state == DocumentState.PARTIAL)
                 .values(size=chunks * CHUNK)
             )
         )
@@ -222,11 +222,11 @@ def sweep(core: Core) -> int:
     touched = 0
     for document_id in list(core.store.blobs.spooled()):
         row = core.store.catalogue.read(functools.partial(_row_of, document_id))
-        if row is not None and row.state == State.PARTIAL:
+        if row is not None and row.state == DocumentState.PARTIAL:
             touched += _sweep_partial(core, document_id, row)
             continue
         touched += 1
-        if row is None or row.state == State.EXPIRED:
+        if row is None or row.state == DocumentState.EXPIRED:
             # Never acknowledged: the link in the store (if it came to that) goes before the spooled name.
             with contextlib.suppress(VaultError):
                 core.store.blobs.remove(document_id)

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, and_, func, not_, select
 from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
 from gateway.core.intake.partial import TEMPORARY
-from vault.catalogue.lifecycle import State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import DocumentState
 
 FACTOR: Final = 2  # so that room is made before the floor stops anybody
 RENAMING: Final = timedelta(minutes=2)
@@ -52,7 +52,7 @@ def _next(core: Core, connection: Connection) -> Any:
     )
     holders = connection.execute(
         select(documents.c.client_id)
-        .where(documents.c.state == State.PARTIAL)
+        .where(documents.c.state == DocumentState.PARTIAL)
         .group_by(documents.c.client_id)
         .order_by(func.sum(documents.c.size).desc())
     ).scalars()
@@ -60,7 +60,9 @@ def _next(core: Core, connection: Connection) -> Any:
         rows = connection.execute(
             select(documents.c.id, documents.c.client_id, documents.c.size)
             .where(
-                documents.c.state == State.PARTIAL, documents.c.client_id == client_id, not_(fresh)
+                documents.c.state == DocumentState.PARTIAL,
+                documents.c.client_id == client_id,
+                not_(fresh),
             )
             .order_by(documents.c.state_since, documents.c.id)
             .limit(AT_ONCE)

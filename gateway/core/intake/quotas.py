@@ -25,15 +25,14 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from gateway.core.core import Core
 from gateway.errors import Refusal
-from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import clients, documents, usage
+from vault.catalogue.states import KEPT
 from vault.catalogue.store import Transaction
 from vault.check.store import Finding
 
 if TYPE_CHECKING:
     from gateway.core.intake.receive import Upload
 
-KEPT: Final = frozenset({*STORED, State.PARTIAL})
 """States in which a document counts (as the triggers have them)."""
 
 MORE: Final = "ask your accountant for more"

@@ -16,7 +16,7 @@ from gateway.core import reasons
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection.judgement import UNJUDGED
-from vault.catalogue.lifecycle import State
+from vault.catalogue.states import DocumentState
 from vault.certificate import receipt
 from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict
 from vault.keys.custody import DocumentMetadata
@@ -25,12 +25,12 @@ Kind = Literal["txt", "json"]
 KINDS: Final[tuple[Kind, ...]] = ("txt", "json")
 
 _NAME: Final = re.compile(r"(\d{8})-([0-9A-Z]{26})\.(txt|json)")
-_VERDICTS: Final[dict[State, Verdict]] = {
-    State.RECEIVED: "pending",
-    State.REVIEW: "review",
-    State.QUARANTINED: "refused",
-    State.FILED: "accepted",
-    State.ARCHIVED: "accepted",
+_VERDICTS: Final[dict[DocumentState, Verdict]] = {
+    DocumentState.RECEIVED: "pending",
+    DocumentState.REVIEW: "review",
+    DocumentState.QUARANTINED: "refused",
+    DocumentState.FILED: "accepted",
+    DocumentState.ARCHIVED: "accepted",
 }
 
 
@@ -54,10 +54,10 @@ def facts(
         client: its slug.
         same: the document whose bytes it repeats.
     """
-    state = State(row.state)
-    judged = state in {State.REVIEW, State.QUARANTINED}
+    state = DocumentState(row.state)
+    judged = state in {DocumentState.REVIEW, DocumentState.QUARANTINED}
     why, what = reasons.sentences(row.reason if judged else "", metadata.findings)
-    filed = state in {State.FILED, State.ARCHIVED}
+    filed = state in {DocumentState.FILED, DocumentState.ARCHIVED}
     known = core.rules.record_classes.get(row.record_class or "") if filed else None
     return Receipt(
         client=client,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.inspection.queue import lane_of
@@ -31,8 +31,9 @@ from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT, commitment
-from vault.catalogue.lifecycle import STORED, Event, State, next_state
+from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.schema import documents
+from vault.catalogue.states import STORED, ClientState, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size
 from vault.crypto.wrapping import blind_index, new_key
@@ -46,9 +47,6 @@ Channel = Literal["sftp", "smtp", "part"]
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
-
-# What every document passes through is built once: building a statement costs three times its execution.
-_INSERT: Final = insert(documents)
 
 
 @dataclass
@@ -183,7 +181,7 @@ async def unstage(core: Core, upload: Upload) -> None:
 def require_room(core: Core, tx: Transaction, upload: Upload, size: int) -> None:
     """Take in nothing for a client that has ended, nor beyond its quota (raises Refusal)."""
     now = quotas.standing(core, tx.connection, upload.client_id)
-    if now.state != "open":
+    if now.state != ClientState.OPEN:
         raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
     if upload.channel == "part":
         return  # it comes out of what was accepted
@@ -191,7 +189,7 @@ def require_room(core: Core, tx: Transaction, upload: Upload, size: int) -> None
     if upload.resumed:
         replaced = tx.connection.execute(
             select(documents.c.size).where(
-                documents.c.id == upload.document_id, documents.c.state == State.PARTIAL
+                documents.c.id == upload.document_id, documents.c.state == DocumentState.PARTIAL
             )
         ).scalar()
     quotas.check(now, size, replaced)
@@ -249,22 +247,14 @@ def record(
         "folder_id": upload.folder_id,
         "size": size,
         "received_at": stamp(core.received_time(now)),
-        "state": State.RECEIVED,
-        "state_since": stamp(now),
         "reason": "",
         "next_attempt_at": stamp(now),
         "lane": _lane(core, upload) if upload.lane is None else upload.lane,
     }
     if upload.resumed:
-        state = tx.connection.execute(
-            select(documents.c.state).where(documents.c.id == upload.document_id)
-        ).scalar_one()
-        next_state(State(state), Event.COMPLETE)
-        tx.connection.execute(
-            update(documents).where(documents.c.id == upload.document_id).values(columns)
-        )
+        change_state(tx.connection, [upload.document_id], Event.COMPLETE, stamp(now), **columns)
     else:
-        insert_row(tx, upload, columns)
+        insert_row(tx, upload, DocumentState.RECEIVED, now, columns)
     custody.remember(tx.connection, upload.document_id, group.id, now)
     core.record(
         tx,
@@ -280,9 +270,18 @@ def record(
     )
 
 
-def insert_row(tx: Transaction, upload: Upload, columns: dict[str, Any]) -> None:
-    tx.connection.execute(
-        _INSERT,
+def insert_row(
+    tx: Transaction,
+    upload: Upload,
+    state: DocumentState,
+    now: datetime,
+    columns: dict[str, Any],
+) -> None:
+    """Write the row of a new document inside a transaction."""
+    add(
+        tx.connection,
+        state,
+        stamp(now),
         {
             "id": upload.document_id,
             "client_id": upload.client_id,
@@ -370,18 +369,16 @@ def expire(
     **facts: str,
 ) -> None:
     """End a PARTIAL document, inside a transaction: its row keeps neither key nor name."""
-    next_state(State.PARTIAL, Event.EXPIRE)
-    changed = tx.connection.execute(
-        update(documents)
-        .where(documents.c.id == document_id, documents.c.state == State.PARTIAL)
-        .values(
-            state=State.EXPIRED,
-            state_since=stamp(now),
-            group_id=None,
-            wrapped_key=None,
-            sealed_metadata=None,
-            name_index=None,
-        )
+    changed = change_state(
+        tx.connection,
+        [document_id],
+        Event.EXPIRE,
+        stamp(now),
+        where_possible=True,  # it was completed or ended meanwhile
+        group_id=None,
+        wrapped_key=None,
+        sealed_metadata=None,
+        name_index=None,
     )
-    if changed.rowcount:
+    if changed:
         core.record(tx, "document.expired", document_id, actor, now, **facts)

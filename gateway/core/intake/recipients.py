@@ -21,6 +21,7 @@ from gateway.core.intake.receive import Upload
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue.schema import clients
+from vault.catalogue.states import ClientState
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import VaultError
 from vault.store import SECRET_PROFILE
@@ -38,9 +39,11 @@ NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant
 
 
 _NAMED: Final = select(clients).where(
-    clients.c.slug == bindparam("slug"), clients.c.state == "open"
+    clients.c.slug == bindparam("slug"), clients.c.state == ClientState.OPEN
 )
-_ANY: Final = select(clients).where(clients.c.state == "open").order_by(clients.c.id).limit(1)
+_ANY: Final = (
+    select(clients).where(clients.c.state == ClientState.OPEN).order_by(clients.c.id).limit(1)
+)
 
 
 class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

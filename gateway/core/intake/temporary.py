@@ -42,8 +42,8 @@ from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, opens_as_program
 from gateway.wire.messages import SHA256_SIZE, Readable
-from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
@@ -101,7 +101,9 @@ async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
             sealed = core.store.custody.seal_metadata(upload.key, upload.document_id, metadata)
             tx.connection.execute(
                 update(documents)
-                .where(documents.c.id == upload.document_id, documents.c.state == State.PARTIAL)
+                .where(
+                    documents.c.id == upload.document_id, documents.c.state == DocumentState.PARTIAL
+                )
                 .values(sealed_metadata=sealed, size=size, state_since=stamp(now), reason=TEMPORARY)
             )
         else:
@@ -340,7 +342,7 @@ async def _take(core: Core, document_id: str) -> Row[Any]:
         row = await core.read(
             lambda connection: connection.execute(
                 select(documents).where(
-                    documents.c.id == document_id, documents.c.state == State.PARTIAL
+                    documents.c.id == document_id, documents.c.state == DocumentState.PARTIAL
                 )
             ).one_or_none()
         )
@@ -379,7 +381,7 @@ def _supersede(
             documents.c.client_id == upload.client_id,
             documents.c.name_index == index,
             documents.c.folder_id.is_not_distinct_from(folder_id),
-            documents.c.state == State.PARTIAL,
+            documents.c.state == DocumentState.PARTIAL,
             documents.c.channel == "sftp",
             documents.c.id != upload.document_id,
         )

@@ -40,6 +40,7 @@ from vault.catalogue.schema import (
     groups,
     rotations,
 )
+from vault.catalogue.states import ClientState, RotationState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, StorageFailed, VaultError
 from vault.ids import new_id
@@ -51,8 +52,6 @@ KINDS: Final = ("groups", "root", "ledger")
 ROOT_SINCE: Final = "root_key_since"
 ROOT_ROTATION: Final = "root_key_rotation"
 LEDGER_ROTATION: Final = "ledger_key_rotation"
-RUNNING: Final = "running"
-DONE: Final = "done"
 ENTRY_GROUPS: Final = 500  # group ids in one ledger entry: an entry stays far below 64 KiB
 AMENDMENT_PATIENCE: Final = 5.0  # seconds to wait for reachable backups before keys are dropped
 
@@ -172,7 +171,9 @@ async def start(core: Core, kind: str, actor: str, client_id: str | None = None)
 
     def work(tx: Transaction) -> None:
         running = tx.connection.execute(
-            select(rotations.c.id).where(rotations.c.kind == kind, rotations.c.state == RUNNING)
+            select(rotations.c.id).where(
+                rotations.c.kind == kind, rotations.c.state == RotationState.RUNNING
+            )
         ).scalar()
         if running is not None:
             raise Refusal("locked", f"rotation of {kind}: expected none running, found {running}")
@@ -183,7 +184,7 @@ async def start(core: Core, kind: str, actor: str, client_id: str | None = None)
                 "kind": kind,
                 "client_id": client_id,
                 "cutoff": stamp(now),
-                "state": RUNNING,
+                "state": RotationState.RUNNING,
                 "started_by": actor,
                 "started_at": stamp(now),
                 "moved": 0,
@@ -193,7 +194,7 @@ async def start(core: Core, kind: str, actor: str, client_id: str | None = None)
 
     await core.write(work)
     log.info("rotation started", rotation=rotation_id, what=kind)
-    return Rotation(rotation_id, kind, client_id, stamp(now), RUNNING, 0)
+    return Rotation(rotation_id, kind, client_id, stamp(now), RotationState.RUNNING, 0)
 
 
 async def resume(core: Core) -> list[str]:
@@ -203,7 +204,9 @@ async def resume(core: Core) -> list[str]:
         return [
             _rotation(row)
             for row in connection.execute(
-                select(rotations).where(rotations.c.state == RUNNING).order_by(rotations.c.id)
+                select(rotations)
+                .where(rotations.c.state == RotationState.RUNNING)
+                .order_by(rotations.c.id)
             )
         ]
 
@@ -247,7 +250,7 @@ def _finish(core: Core, tx: Transaction, rotation: Rotation) -> int:
     tx.connection.execute(
         update(rotations)
         .where(rotations.c.id == rotation.id)
-        .values(state=DONE, finished_at=stamp(now))
+        .values(state=RotationState.DONE, finished_at=stamp(now))
     )
     core.record(
         tx, "keys.rotated", rotation.id, ACTOR_CORE, now, what=rotation.kind, moved=int(moved)
@@ -287,7 +290,7 @@ def ages(connection: Connection) -> dict[str, str | None]:
         "groups": connection.execute(
             select(func.min(groups.c.created_at))
             .join(clients, clients.c.id == groups.c.client_id)
-            .where(groups.c.ended_at.is_(None), clients.c.state == "open")
+            .where(groups.c.ended_at.is_(None), clients.c.state == ClientState.OPEN)
         ).scalar(),
         "root": root_since(connection) or created,
         "ledger": ledger_keys.newest_since(connection) or created,
@@ -306,7 +309,7 @@ async def _groups(core: Core, rotation: Rotation) -> None:
     """Every group made before the cutoff gives way to a new one."""
 
     def owners(connection: Connection) -> list[str]:
-        where = [clients.c.state == "open"]
+        where = [clients.c.state == ClientState.OPEN]
         if rotation.client_id is not None:
             where.append(clients.c.id == rotation.client_id)
         return list(connection.execute(select(clients.c.id).where(*where)).scalars())

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Row, bindparam, or_, select, update
 from gateway.core.core import Core
 from gateway.core.login import ssh_keys
 from vault.catalogue.schema import account_keys, accounts, grants
+from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.keys.custody import HOUSE
@@ -38,7 +39,7 @@ TOTP_WINDOW: Final = 1  # steps of 30 s a client's clock may be off
 
 # Built once: building a statement costs three times its execution, and every login passes here.
 _ACTIVE: Final = select(accounts).where(
-    accounts.c.name == bindparam("name"), accounts.c.state == "active"
+    accounts.c.name == bindparam("name"), accounts.c.state == AccountState.ACTIVE
 )
 _GRANTED: Final = select(grants.c.client_id).where(grants.c.account_id == bindparam("account"))
 _KEY: Final = select(account_keys.c.blob).where(

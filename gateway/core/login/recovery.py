@@ -27,6 +27,7 @@ from sqlalchemy import Connection, Row, exists, func, or_, select, update
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, recoveries
+from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
 from vault.keys.root import RootKey
@@ -92,7 +93,7 @@ def signers(connection: Connection, now: datetime) -> list[str]:
             select(accounts.c.id)
             .where(
                 accounts.c.role == "officer",
-                accounts.c.state == "active",
+                accounts.c.state == AccountState.ACTIVE,
                 or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > at),
                 exists().where(
                     account_keys.c.account_id == accounts.c.id,
@@ -188,7 +189,7 @@ def end(
     )
     if row.made:
         tx.connection.execute(
-            update(accounts).where(accounts.c.id == account_id).values(state="disabled")
+            update(accounts).where(accounts.c.id == account_id).values(state=AccountState.DISABLED)
         )
     core.record(
         tx, "quorum.recovery_cancelled", account_id, actor, now,

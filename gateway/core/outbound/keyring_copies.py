@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.wire.messages import Errand, ErrandReport
 from vault.catalogue.schema import clients, copy_places, errands
+from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
 from vault.errors import KeyUnavailable, VaultError
 from vault.keys import copies
@@ -69,7 +70,9 @@ def prepare(core: Core) -> None:
 def _out_of_step(core: Core, connection: Connection, target: str, *, fill: bool) -> list[str]:
     """Whose copies at a place are not what they should be, and not noted yet (or all, to fill it)."""
     opened = set(
-        connection.execute(select(clients.c.id).where(clients.c.state == "open")).scalars()
+        connection.execute(
+            select(clients.c.id).where(clients.c.state == ClientState.OPEN)
+        ).scalars()
     )
     owners = {HOUSE, *opened}
     noted = {
@@ -135,7 +138,9 @@ class ErrandDesk:
 
         def look(connection: Connection) -> tuple[bool, bool]:
             ended = connection.execute(
-                select(clients.c.id).where(clients.c.id == owner, clients.c.state == "closed")
+                select(clients.c.id).where(
+                    clients.c.id == owner, clients.c.state == ClientState.CLOSED
+                )
             ).scalar()
             return ended is not None, copies.delivered_to(connection, row.target)
 

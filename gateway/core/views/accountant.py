@@ -37,8 +37,8 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Readable
-from vault.catalogue.lifecycle import READABLE, State
 from vault.catalogue.schema import clients, documents
+from vault.catalogue.states import READABLE, ClientState, DocumentState
 from vault.catalogue.store import Transaction
 
 MOVES: Final = (
@@ -139,7 +139,7 @@ class AccountantView(View):
             raise Refusal(
                 "locked", "This document is in a disposal batch; it stays until that is decided."
             )
-        if row.state != State.REVIEW and (row.fiscal_year, row.record_class) == (
+        if row.state != DocumentState.REVIEW and (row.fiscal_year, row.record_class) == (
             fiscal_year,
             new[3],
         ):
@@ -170,7 +170,7 @@ class AccountantView(View):
 
     def _client(self, connection: Connection, slug: str) -> Row[Any]:
         row = connection.execute(
-            select(clients).where(clients.c.slug == slug, clients.c.state == "open")
+            select(clients).where(clients.c.slug == slug, clients.c.state == ClientState.OPEN)
         ).one_or_none()
         if row is None or row.id not in self.account.clients:
             raise Refusal("not_found", NOT_FOUND)
@@ -203,7 +203,7 @@ class AccountantView(View):
         if path in {("clients",), ("review",)}:
             slugs = connection.execute(
                 select(clients.c.slug)
-                .where(clients.c.id.in_(self.account.clients), clients.c.state == "open")
+                .where(clients.c.id.in_(self.account.clients), clients.c.state == ClientState.OPEN)
                 .order_by(clients.c.slug)
             ).scalars()
             found = [folder(slug) for slug in slugs]
@@ -213,10 +213,10 @@ class AccountantView(View):
                     select(clients.c.slug)
                     .where(
                         clients.c.id.in_(self.account.clients),
-                        clients.c.state == "open",
+                        clients.c.state == ClientState.OPEN,
                         exists().where(
                             documents.c.client_id == clients.c.id,
-                            documents.c.state == State.REVIEW,
+                            documents.c.state == DocumentState.REVIEW,
                         ),
                     )
                     .order_by(clients.c.slug)
@@ -234,7 +234,7 @@ class AccountantView(View):
                 raise Refusal("not_found", NOT_FOUND)
             return self._documents_page(
                 connection,
-                [documents.c.client_id == client.id, documents.c.state == State.REVIEW],
+                [documents.c.client_id == client.id, documents.c.state == DocumentState.REVIEW],
                 cursor,
             )
         mine = [documents.c.client_id == client.id, _filed()]
@@ -259,7 +259,7 @@ class AccountantView(View):
         client = self._client(connection, slug)
         rows = connection.execute(
             select(documents)
-            .where(documents.c.client_id == client.id, documents.c.state == State.REVIEW)
+            .where(documents.c.client_id == client.id, documents.c.state == DocumentState.REVIEW)
             .order_by(documents.c.id)
             .limit(MOST_REASONS + 1)
         ).all()
@@ -295,12 +295,12 @@ class AccountantView(View):
             older.c.state.in_(READABLE),
             older.c.state.is_not_distinct_from(documents.c.state)
             | (
-                older.c.state.in_([State.FILED, State.ARCHIVED])
-                & documents.c.state.in_([State.FILED, State.ARCHIVED])
+                older.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED])
+                & documents.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED])
             ),
             older.c.fiscal_year.is_not_distinct_from(documents.c.fiscal_year),
             older.c.record_class.is_not_distinct_from(documents.c.record_class)
-            | (documents.c.state == State.REVIEW),
+            | (documents.c.state == DocumentState.REVIEW),
             older.c.id < documents.c.id,
         )
         rows = connection.execute(
@@ -320,7 +320,7 @@ class AccountantView(View):
         """The document a path names (raises Refusal)."""
         if path and path[0] == "review" and len(path) == 3:
             client = self._client(connection, path[1])
-            where = [documents.c.state == State.REVIEW]
+            where = [documents.c.state == DocumentState.REVIEW]
         elif path and path[0] == "clients" and len(path) == 5:
             client = self._client(connection, path[1])
             where = [
@@ -360,4 +360,4 @@ def _reasons_of(path: tuple[str, ...]) -> str | None:
 
 
 def _filed() -> ColumnElement[bool]:
-    return documents.c.state.in_([State.FILED, State.ARCHIVED])
+    return documents.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED])

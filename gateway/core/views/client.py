@@ -36,8 +36,8 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Room
-from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import clients, documents, folders
+from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.certificate.receipt import Receipt, Same
 from vault.crypto.wrapping import blind_index, open_record, seal_record
@@ -120,7 +120,9 @@ class ClientView(View):
         # What a client sees of a name is its newest version: only that one can be continued.
         folder_id, newest, now = await self.core.read(look)
         waiting = (
-            newest if resume and newest is not None and newest.state == State.PARTIAL else None
+            newest
+            if resume and newest is not None and newest.state == DocumentState.PARTIAL
+            else None
         )
         allowance = quotas.allow(self.core, now, size=size, continued=waiting)
         upload = {
@@ -334,7 +336,7 @@ class ClientView(View):
         """What of a client's documents is listed: partial uploads, and what was received lately."""
         since = self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
         return [
-            documents.c.state.in_([*STORED, State.PARTIAL]),
+            documents.c.state.in_([*STORED, DocumentState.PARTIAL]),
             documents.c.received_at >= stamp(since),
             # An upload may have begun long before it was received, but not longer than it can be continued:
             # from this id on the index gives what is listed, however much lies before it.
@@ -362,7 +364,7 @@ class ClientView(View):
         if self._find_folder(connection, folder_id, name) is not None:
             return None
         newest = self._newest(connection, folder_id, name)
-        return newest if newest is not None and newest.state == State.PARTIAL else None
+        return newest if newest is not None and newest.state == DocumentState.PARTIAL else None
 
     def _inbox_entry(self, connection: Connection, path: tuple[str, ...]) -> Entry:
         *parents, name = path

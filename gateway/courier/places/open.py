@@ -8,7 +8,6 @@ read it: the rule of OpenSSH, and for the same reason.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,10 +15,9 @@ from typing import Final
 from gateway.config import LedgerPlace, PlaceSection
 from gateway.errors import ConfigurationError
 from vault.errors import PlaceError
+from vault.storage import secret_file
 from vault.storage.places import DirectoryPlace, Place
 
-_OTHERS: Final = 0o077
-_OTHERS_OF_CREDENTIAL: Final = 0o037  # systemd gives the service's user its right by the group bits
 _SECRET_LIMIT: Final = 64 * 1024
 
 
@@ -62,18 +60,10 @@ def read_secret(path: Path) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(fd, "rb") as file:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise PlaceError(f"{path}: expected a regular file, found another kind")
-            if status.st_uid not in {0, os.geteuid()}:
-                raise PlaceError(f"{path}: expected it to be ours or root's, found another owner's")
             given = os.environ.get("CREDENTIALS_DIRECTORY")
             credential = given is not None and path.parent == Path(given)
-            if status.st_mode & (_OTHERS_OF_CREDENTIAL if credential else _OTHERS):
-                raise PlaceError(
-                    f"{path}: expected mode 0600 (readable by nobody else),"
-                    f" found {stat.S_IMODE(status.st_mode):04o}"
-                )
+            if fault := secret_file.fault(os.fstat(fd), credential=credential):
+                raise PlaceError(f"{path}: {fault}")
             return file.read(_SECRET_LIMIT).decode("utf-8")
     except OSError as error:
         raise PlaceError(f"{path}: expected a readable file, found {error.strerror}") from error

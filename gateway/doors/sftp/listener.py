@@ -31,19 +31,19 @@ from typing import Final, Literal
 import structlog
 from paramiko.ssh_exception import SSHException
 
-from gateway.config import Config, parse_listen
+from gateway.config import Config
 from gateway.doors.sftp.pacing import Arrival, Arrivals
 from gateway.doors.sftp.sandbox import missing_fences, raise_fence
 from gateway.doors.sftp.session import SftpSession
 from gateway.doors.sftp.ssh.authentication import EXCHANGED, FAILED, PROVEN
 from gateway.doors.sftp.ssh.transport import DoorServer, DoorTransport
-from gateway.errors import ConfigurationError, GatewayError
+from gateway.errors import GatewayError
 from gateway.process import service
+from gateway.process.listen import listen_tcp
 from gateway.process.sources import parse_networks
 from gateway.wire.channel import Channel
 from gateway.wire.messages import Farewell, Greet, Greeting
 
-BACKLOG: Final = 256
 CORE_PATIENCE: Final = 5.0
 PATROL: Final = 1.0  # seconds between looks at a connection's clock
 PARKING: Final = 10.0  # seconds that putting open uploads away may take
@@ -53,30 +53,11 @@ PROMPT: Final = 2.0  # seconds that a key exchange takes at most, of those who m
 log = structlog.get_logger("sftp")
 
 
-def listen(address: str, key: str) -> socket.socket:
-    """A listening TCP socket.
-
-    Raises:
-        ConfigurationError: the address can't be used (a port in use, say).
-    """
-    host, port = parse_listen(address, key)
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        # Not its own text: `create_server` adds the address once more.
-        found = os.strerror(error.errno) if error.errno else error
-        raise ConfigurationError(
-            f"{key}: expected to listen on {address}, found {found}"
-        ) from error
-    return listener
-
-
 def run(config: Config) -> None:
     """Accept connections until SIGTERM or SIGINT (raises ConfigurationError)."""
     service.configure_logging(config, "sftp")
     service.forbid_core_dumps()
-    listener = listen(config.sftp.listen, "sftp.listen")
+    listener = listen_tcp(config.sftp.listen, "sftp.listen")
     Listener(config, listener).serve()
 
 

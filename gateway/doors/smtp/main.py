@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import ssl
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.config import Config, parse_listen
+from gateway.config import Config
 from gateway.doors.smtp.admission import COMPLAINT, Connections
 from gateway.doors.smtp.broker import READY, STOPPING, WELL, Usher, start
 from gateway.doors.smtp.connection import Terms
@@ -29,9 +28,9 @@ from gateway.doors.smtp.sandbox import raise_fence
 from gateway.doors.smtp.session import DoorSession
 from gateway.errors import ConfigurationError, Disconnected
 from gateway.process import service
+from gateway.process.listen import listen_tcp
 from gateway.process.sandbox import forgo_rings
 
-BACKLOG: Final = 256
 STOP_PATIENCE: Final = 10.0
 
 log = structlog.get_logger("smtp")
@@ -49,28 +48,11 @@ def run(config: Config) -> None:
     # aiosmtpd logs whole commands, with addresses.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
     context = tls_context(config)
-    listener = listen(config.smtp.listen)
+    listener = listen_tcp(config.smtp.listen, "smtp.listen")
     usher = start(config.socket("smtp"))
     # Never closed: closing a loop may take sockets that the fence denies (uvloop), and the process ends now.
     runner = asyncio.Runner(loop_factory=_loop_factory())
     runner.run(_serve(config, listener, context, usher))
-
-
-def listen(address: str) -> socket.socket:
-    """A listening TCP socket (raises ConfigurationError: a port in use, say)."""
-    host, port = parse_listen(address, "smtp.listen")
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        # `create_server` repeats the address in its text; a resolver's numbers are no errno.
-        resolver = isinstance(error, socket.gaierror)
-        found = error.strerror if resolver or error.errno is None else os.strerror(error.errno)
-        raise ConfigurationError(
-            f"smtp.listen: expected to listen on {address}, found {found}"
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:

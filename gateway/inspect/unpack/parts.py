@@ -17,16 +17,10 @@ from gateway.inspect.document import (
     Reason,
     Unreadable,
     error_code,
+    graver,
 )
 
 NAME: Final = "unpack"
-_SEVERITY: Final[dict[str, int]] = {
-    "": 0,
-    "ambiguous": 1,
-    "malformed": 2,
-    "over_limit": 3,
-    "encrypted": 4,
-}
 
 
 @dataclass(slots=True)
@@ -45,8 +39,7 @@ class Unpacked:
     def trouble(self, reason: Reason, code: str) -> None:
         """Note why something could not be judged; the gravest reason stays."""
         self.result.mark(code)
-        if _SEVERITY[reason] > _SEVERITY[self.result.unreadable]:
-            self.result.unreadable = reason
+        self.result.unreadable = graver(self.result.unreadable, reason)
 
 
 class Budget:

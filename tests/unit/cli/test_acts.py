@@ -15,10 +15,10 @@ from gateway.cli.support import connection
 from gateway.cli.support.connection import Desk, at_desk
 from gateway.cli.support.signing import Person, person
 from gateway.config import load
-from gateway.core.admin.acts import NAMESPACE
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.channel import Channel
 from gateway.wire.messages import AdminCall, Challenge
+from gateway.wire.signed_act import NAMESPACE
 from tests.servers.gateway_process import Installation, installation
 from tests.unit.cli.here import Program
 from vault.crypto import sshsig

@@ -87,7 +87,7 @@ def test_no_configuration_at_all_says_how_to_make_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("gateway.config.DEFAULT_PATHS", (Path("config.toml"),))
+    monkeypatch.setattr("gateway.config.loading.DEFAULT_PATHS", (Path("config.toml"),))
     assert "strongroom init" in Program(capsys)("status").one_line(2)
 
 

@@ -27,8 +27,12 @@ NOTE = b"Strongroom demonstration note\nDate: 2026-01-31\n\nNothing of value.\n"
 MAIN = """
 import sys
 from pathlib import Path
-from gateway.inspect.pool import InspectSettings, run
-run(InspectSettings(Path(sys.argv[1]), ready=lambda: print("up", flush=True), {settings}))
+from gateway.config import InspectSection
+from gateway.inspect.pool import run
+MIB = 1024 * 1024
+given = dict(cpu_seconds=60, wall_seconds=60.0, max_expanded_size=1024 * MIB, max_parts=1000)
+section = InspectSection(**(given | dict({settings})))
+run(section, Path(sys.argv[1]), ready=lambda: print("up", flush=True))
 """
 
 

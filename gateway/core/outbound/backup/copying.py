@@ -19,8 +19,8 @@ from sqlalchemy import Select, delete, insert, select
 from gateway.core.core import Core, log, stamp
 from gateway.core.outbound.backup.target import listing
 from vault.backup import format as backup_format
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import backup_blobs, documents
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.errors import BlobMissing, PlaceError
 

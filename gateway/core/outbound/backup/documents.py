@@ -32,8 +32,8 @@ from gateway.core.inspection.fixity import read_sealed
 from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.catalogue.lifecycle import STORED, State
 from vault.catalogue.schema import documents
+from vault.catalogue.states import STORED, DocumentState
 from vault.crypto.sealed import sealed_size
 from vault.errors import (
     BlobMissing,
@@ -143,7 +143,7 @@ def _living(connection: Connection, document_id: str) -> Row[Any]:
     row = connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
     if row is None:
         raise Refusal("not_found", f"document {document_id}: expected one, found none")
-    if row.state == State.DESTROYED:
+    if row.state == DocumentState.DESTROYED:
         raise Refusal(
             "invalid",
             f"document {row.id}: expected one that lives, found it destroyed: its key is nowhere, and"

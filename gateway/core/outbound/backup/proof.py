@@ -40,7 +40,6 @@ from gateway.core.outbound.backup.target import (
 )
 from gateway.errors import Refusal
 from vault.backup import format as backup
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import (
     backup_amendments,
     backup_blobs,
@@ -48,6 +47,7 @@ from vault.catalogue.schema import (
     documents,
     ledger_nodes,
 )
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction, migrate
 from vault.check import ledger as ledger_check
 from vault.crypto.sealed import SealedReader, document_context

@@ -56,8 +56,8 @@ from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.catalogue import settings
 from vault.catalogue.ledger import Ledger
-from vault.catalogue.lifecycle import STORED
 from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id

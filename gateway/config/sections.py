@@ -1,45 +1,36 @@
-"""The configuration: one TOML file, decoded strictly.
+"""The sections of the configuration, one struct each: keys, types, bounds and defaults.
 
-Unknown keys are refused, and an error names the file and the key path, what was expected and what was
-found. Relative paths are relative to the folder of the configuration file. `config.example.toml` lists
-every key with its unit, its default and what changing it would let an attacker do; a test decodes it.
+Promises: a section is immutable and knows its keys; a default stands here and nowhere else.
+Leaves out: where the file is and how a fault is told (`loading`), what an address means (`addresses`).
+
+Rules:
+    - What a key is for, its unit and what an attacker gains by changing it stands in `config.example.toml`.
+    - Who needs a section takes the section itself; nobody copies its values into a structure of their own.
 """
 
 from __future__ import annotations
 
-import base64
-import ipaddress
-import re
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Final, Literal
 
-import msgspec
 from msgspec import Meta, Struct, field
 
+from gateway.config.addresses import (
+    S3Address,
+    SftpAddress,
+    is_endpoint,
+    is_host_key,
+    is_token,
+    parse_s3,
+    parse_sftp,
+)
 from gateway.errors import ConfigurationError
-
-DEFAULT_PATHS: Final = (Path("config.toml"), Path("/etc/strongroom/config.toml"))
-SOCKET_PATH_LIMIT: Final = 107  # sun_path of sockaddr_un(7) less its terminating zero
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
-# No password, query or fragment: what opens a place lies in a file of its own.
-_SFTP: Final = re.compile(
-    r"sftp://(?P<user>[0-9A-Za-z._-]+)@(?:\[(?P<six>[0-9a-fA-F:]+)\]|(?P<host>[0-9A-Za-z.-]+))"
-    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^\x00-\x1f?#]*)"
-)
-_S3: Final = re.compile(
-    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[0-9A-Za-z._-]+(?:/[0-9A-Za-z._-]+)*))?/?"
-)
-_HOST_KEY: Final = re.compile(r"([a-z0-9@.-]+) ([A-Za-z0-9+/]{40,}={0,2})(?: .*)?")
-_ENDPOINT: Final = re.compile(
-    r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?/?"
-)
 _PLACE_KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # kind: (keys it needs, keys it may have)
     "sftp": (("host_key", "key"), ()),
@@ -172,22 +163,6 @@ class DisposalSection(_Section, frozen=True):
         return timedelta(hours=max(self.recovery_waiting_hours, self.key_waiting_hours))
 
 
-class SftpAddress(NamedTuple):
-    """The parts of `sftp://user@host:port/path`; `path` is absolute, or relative to the login's folder."""
-
-    user: str
-    host: str
-    port: int
-    path: str
-
-
-class S3Address(NamedTuple):
-    """The parts of `s3://bucket/prefix`; `prefix` may be empty."""
-
-    bucket: str
-    prefix: str
-
-
 class PlaceSection(_Section, frozen=True, kw_only=True):
     """What every section that names a place outside the store has in common.
 
@@ -214,23 +189,11 @@ class PlaceSection(_Section, frozen=True, kw_only=True):
 
     def sftp_address(self) -> SftpAddress:
         """The parts of `sftp` (raises ConfigurationError)."""
-        match = _SFTP.fullmatch(self.sftp)
-        port = int(match["port"] or 22) if match else 0
-        if match is None or not 0 < port < 65536:
-            raise ConfigurationError(
-                f"key sftp: expected sftp://user@host:port/path, found {self.sftp!r}"
-            )
-        path = match["path"]
-        # As in curl's addresses: /~/ begins at the login's own folder.
-        path = path[3:] or "." if path.startswith("/~/") else path
-        return SftpAddress(match["user"], match["six"] or match["host"], port, path)
+        return parse_sftp(self.sftp)
 
     def s3_address(self) -> S3Address:
         """The parts of `s3` (raises ConfigurationError)."""
-        match = _S3.fullmatch(self.s3)
-        if match is None:
-            raise ConfigurationError(f"key s3: expected s3://bucket/prefix, found {self.s3!r}")
-        return S3Address(match["bucket"], match["prefix"] or "")
+        return parse_s3(self.s3)
 
     def fault(self) -> str | None:
         """What the types can't say: which key is wrong, what was expected and what was found."""
@@ -255,9 +218,9 @@ class PlaceSection(_Section, frozen=True, kw_only=True):
                 self.s3_address()
         except ConfigurationError as error:
             return str(error)
-        if self.host_key and not _is_host_key(self.host_key):
+        if self.host_key and not is_host_key(self.host_key):
             return "key host_key: expected a line like `ssh-ed25519 AAAA…`, found another"
-        if self.endpoint and not _ENDPOINT.fullmatch(self.endpoint):
+        if self.endpoint and not is_endpoint(self.endpoint):
             return (
                 "key endpoint: expected https://host (http:// on this machine only),"
                 f" found {self.endpoint!r}"
@@ -338,7 +301,9 @@ class LogSection(_Section, frozen=True):
     format: Literal["text", "json"] = "text"
 
 
-class _File(_Section, frozen=True):
+class File(_Section, frozen=True):
+    """The whole file: its sections, in the order of `config.example.toml`."""
+
     store: StoreSection = StoreSection()
     sockets: SocketsSection = SocketsSection()
     sftp: SftpSection = SftpSection()
@@ -358,7 +323,7 @@ class _File(_Section, frozen=True):
     log: LogSection = LogSection()
 
 
-class Config(_File, frozen=True):
+class Config(File, frozen=True):
     """A decoded configuration and the folder it speaks from."""
 
     base: Path = Path()
@@ -383,143 +348,8 @@ class Config(_File, frozen=True):
         return self._key(self.store.next_root_key)
 
     def _key(self, value: str) -> str:
-        return str(self.resolve(value)) if value and not value.startswith("pkcs11:") else value
+        return value if not value or is_token(value) else str(self.resolve(value))
 
     def socket(self, role: str) -> Path:
         """Where the core listens for a role."""
         return self.resolve(self.sockets.directory) / f"{role}.sock"
-
-
-def load(path: Path | None = None) -> Config:
-    """Read and decode the configuration.
-
-    Args:
-        path: the file; None looks at `./config.toml`, then `/etc/strongroom/config.toml`.
-
-    Raises:
-        ConfigurationError: there is none, it is not TOML, or a key is unknown or out of its range.
-    """
-    if path is None:
-        path = next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
-        if path is None:
-            places = " or ".join(str(candidate) for candidate in DEFAULT_PATHS)
-            raise ConfigurationError(
-                f"configuration: expected a file at {places}, found none; `strongroom init` makes one"
-            )
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: expected a readable configuration, found {error.strerror}"
-        ) from error
-    return decode(raw, path)
-
-
-def decode(raw: bytes, path: Path) -> Config:
-    """Decode the bytes of a configuration file (errors as `load`)."""
-    try:
-        data = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: expected TOML in UTF-8, found {error}") from error
-    try:
-        file = msgspec.convert(data, _File)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(_sentence(path, data, str(error))) from error
-    parts = {name: getattr(file, name) for name in _File.__struct_fields__}
-    config = Config(**parts, base=path.parent.absolute(), source=path)
-    _check(config)
-    return config
-
-
-def _sentence(path: Path, data: dict[str, Any], message: str) -> str:
-    """Turn msgspec's message into subject, expected, found."""
-    text, _, place = message.partition(" - at `$")
-    key = place.rstrip("`").lstrip(".")
-    unknown = re.match(r"Object contains unknown field `(.+)`", text)
-    if unknown:
-        where = f"{key}.{unknown[1]}" if key else unknown[1]
-        return f"{path}: key {where}: expected a known key, found an unknown one"
-    found: Any = data
-    for step in re.findall(r"[^.\[\]]+", key):
-        try:
-            found = found[int(step)] if isinstance(found, list) else found[step]
-        except (KeyError, IndexError, ValueError, TypeError):
-            break
-    expected = re.sub(r"^Expected ", "", text)
-    expected = expected.split(", got")[0]
-    return f"{path}: key {key or '(top level)'}: expected {expected}, found {found!r}"
-
-
-def _check(config: Config) -> None:
-    """What the types can't say."""
-    for key, value in (("sftp.listen", config.sftp.listen), ("smtp.listen", config.smtp.listen)):
-        parse_listen(value, f"{config.source}: key {key}")
-    for role in ("sftp", "smtp", "inspect", "courier", "admin"):
-        where = str(config.socket(role))
-        if len(where.encode()) > SOCKET_PATH_LIMIT:
-            raise ConfigurationError(
-                f"{config.source}: key sockets.directory: expected a socket path of at most"
-                f" {SOCKET_PATH_LIMIT} bytes, found {len(where.encode())} ({where})"
-            )
-    if bool(config.smtp.tls_certificate) != bool(config.smtp.tls_key):
-        raise ConfigurationError(
-            f"{config.source}: key smtp.tls_certificate: expected it together with smtp.tls_key,"
-            " found one of the two"
-        )
-    if config.access.hours > config.access.max_hours:
-        raise ConfigurationError(
-            f"{config.source}: key access.hours: expected at most access.max_hours"
-            f" ({config.access.max_hours}), found {config.access.hours}"
-        )
-    _check_login(config)
-    check_places(config.source, "keyring.copies", config.keyring.copies)
-    check_places(config.source, "backup.targets", config.backup.targets)
-    check_places(config.source, "ledger.places", config.ledger.places)
-
-
-def _check_login(config: Config) -> None:
-    where = f"{config.source}: key login"
-    try:
-        ZoneInfo(config.login.time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"{where}.time_zone: expected a name like Europe/Berlin, found {config.login.time_zone!r}"
-        ) from error
-    for text in config.login.exempt:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"{where}.exempt: expected networks like 192.0.2.0/24, found {text!r}"
-            ) from error
-
-
-def check_places(source: Path, key: str, sections: Sequence[PlaceSection]) -> None:
-    """Distinct names, and places that make sense (raises ConfigurationError)."""
-    names = [section.name for section in sections]
-    if len(set(names)) != len(names):
-        raise ConfigurationError(f"{source}: key {key}: expected distinct names, found {names}")
-    for section in sections:
-        if fault := section.fault():
-            raise ConfigurationError(f"{source}: key {key} ({section.name}): {fault}")
-
-
-def _is_host_key(line: str) -> bool:
-    """Whether `line` is a public key of OpenSSH's: type, base64 that names the same type, comment."""
-    match = _HOST_KEY.fullmatch(line)
-    if match is None:
-        return False
-    try:
-        blob = base64.b64decode(match[2], validate=True)
-    except ValueError:
-        return False
-    name = match[1].encode()
-    return blob.startswith(len(name).to_bytes(4, "big") + name)
-
-
-def parse_listen(value: str, subject: str) -> tuple[str, int]:
-    """Split `host:port` (IPv6 in brackets) into its parts (raises ConfigurationError)."""
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\[\]]+)):(\d{1,5})", value)
-    if match is None or not 0 <= int(match[3]) <= 65535:
-        raise ConfigurationError(f"{subject}: expected host:port, found {value!r}")
-    return match[1] or match[2], int(match[3])
