@@ -25,8 +25,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Row, insert, select
 
-from vault.catalogue import diagnosis, ledger_keys
-from vault.catalogue.schema import clients, documents, settings
+from vault.catalogue import diagnosis, ledger_keys, queries
+from vault.catalogue.schema import clients, settings
 from vault.catalogue.states import ClientState
 from vault.catalogue.store import Catalogue, Transaction
 from vault.crypto.wrapping import derive_key
@@ -210,11 +210,7 @@ class Store:
 
     def _document(self, document_id: str) -> Row[Any] | None:
         """A document's row as it is committed now."""
-        return self.catalogue.read(
-            lambda connection: connection.execute(
-                select(documents).where(documents.c.id == document_id)
-            ).one_or_none()
-        )
+        return self.catalogue.read(lambda connection: queries.document(connection, document_id))
 
     @classmethod
     def create(

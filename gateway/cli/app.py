@@ -44,7 +44,7 @@ _CONFIGURATION: Final = (
 )
 # Every command and group of commands: the module it lives in, and its name there. In the order of `--help`.
 _COMMANDS: Final = {
-    "init": ("roles", "init"),
+    "init": ("init", "init"),
     "run": ("roles", "run"),
     "core": ("roles", "core"),
     "sftp": ("roles", "sftp"),

@@ -21,7 +21,6 @@ from sqlalchemy import Connection
 from gateway.config import Config
 from gateway.core.clock import StoreClock
 from gateway.core.login.password_queue import GuessDesk
-from gateway.core.outbound.transfers import Carriage
 from gateway.errors import ConfigurationError, Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.model import RuleBook
@@ -103,13 +102,6 @@ class Core:
         self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
         # Whoever ends key groups, or needs them to stand still, holds it: destruction, rotation, backup.
         self.keys_lock = asyncio.Lock()
-        self.carriage = Carriage()
-        self.amending = asyncio.Lock()  # one delivery of amendments at a time
-        self.backing_up: set[str] = set()  # backup targets in use by a run or a verification
-        self.backups_tried: dict[
-            str, float
-        ] = {}  # batch id → when its backups were last looked into
-        self.publishing: set[str] = set()  # places that a checkpoint is on its way to
         self.followed_up = False  # all batches were looked at once since the start
         self.certifying = asyncio.Lock()  # one follow-up certificate at a time
         self.checkpointed = -1  # ledger size at the last checkpoint job

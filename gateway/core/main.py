@@ -21,6 +21,7 @@ from gateway.core.outbound.backup import target
 from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
+from gateway.core.wings import Wings
 from gateway.process import service
 from gateway.process.listen import listen_unix
 from gateway.wire.messages import Role
@@ -79,14 +80,15 @@ async def _serve(core: Core) -> None:
 
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
+    wings = Wings.around(core)
     inspection = InspectionDesk(core)
     courier = ErrandDesk(core)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(core),
         "smtp": lambda: SmtpSession(core),
         "inspect": lambda: InspectSession(core, inspection),
-        "courier": lambda: CourierSession(core, courier),
-        "admin": lambda: AdminSession(core, inspection),
+        "courier": lambda: CourierSession(wings.outbound, courier),
+        "admin": lambda: AdminSession(wings, inspection),
     }
     most = MOST | {
         "inspect": max(MOST["inspect"], 2 * config.inspect.workers),
@@ -96,7 +98,7 @@ async def _serve(core: Core) -> None:
     server = CoreServer(listeners, factories, own_sockets=not given, most=most)
 
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
-    scheduler = schedule.start(core, inspection)
+    scheduler = schedule.start(wings, inspection)
     serving = asyncio.create_task(server.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,7 +117,7 @@ async def _serve(core: Core) -> None:
         with contextlib.suppress(Exception):
             await core.logins.flush(core, core.clock.steady(), last=True)
             await asyncio.to_thread(core.clock.keep, core.now())
-            await schedule.checkpoint(core)
+            await schedule.checkpoint(wings)
         for listener in listeners.values():
             listener.close()
         if not given:

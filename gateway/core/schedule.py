@@ -18,9 +18,8 @@ from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
-from gateway.core.core import ACTOR_CORE, Core, log
-from gateway.core.disposal import batch as disposal_batch
-from gateway.core.disposal import certificates, execution
+from gateway.core.core import ACTOR_CORE, log
+from gateway.core.disposal import certificates, execution, proposal
 from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.inspection.claims import InspectionDesk
@@ -30,6 +29,7 @@ from gateway.core.login import host_keys, limits, recovery
 from gateway.core.outbound import ledger_publication
 from gateway.core.outbound.backup import amendments
 from gateway.core.outbound.backup import run as backup_run
+from gateway.core.wings import Wings
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
 from vault.catalogue.store import Transaction
@@ -53,8 +53,9 @@ SCANNER_SECONDS: Final = 15.0
 RECOVERY_SECONDS: Final = 60.0
 
 
-async def checkpoint(core: Core) -> None:
+async def checkpoint(wings: Wings) -> None:
     """Sign a checkpoint if anything came since the last."""
+    core = wings.core
 
     def work(tx: Transaction) -> None:
         tx.ledger.sign_checkpoint(
@@ -67,16 +68,17 @@ async def checkpoint(core: Core) -> None:
         core.checkpointed = size
 
 
-async def propose(core: Core) -> None:
+async def propose(wings: Wings) -> None:
     """Propose what has fallen due."""
     try:
-        await disposal_batch.propose(core, ACTOR_CORE)
+        await proposal.propose(wings.core, ACTOR_CORE)
     except Refusal as refusal:
         log.error("nothing proposed", reason=refusal.message)
 
 
-async def housekeeping(core: Core) -> None:
+async def housekeeping(wings: Wings) -> None:
     """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
+    core = wings.core
     now = core.now()
     await partial.expire_due(core, now)
     await restricted.lapse(core, now)
@@ -94,45 +96,47 @@ async def housekeeping(core: Core) -> None:
             await rotation.drop_ended(core, now)
 
 
-async def look_for_scanner(core: Core) -> None:
+async def look_for_scanner(wings: Wings) -> None:
     """Find out whether clamd is there."""
-    await scanner.look(core)
+    await scanner.look(wings.core)
 
 
-async def make_room(core: Core) -> None:
+async def make_room(wings: Wings) -> None:
     """End uploads that wait to be continued while the disk is nearly full."""
-    await pressure.relieve(core)
+    await pressure.relieve(wings.core)
 
 
-async def rotate_keys(core: Core) -> None:
+async def rotate_keys(wings: Wings) -> None:
     """Go on with rotations that were begun, and begin those that are due by age."""
+    core = wings.core
     await rotation.resume(core)
     for kind in await rotation.due(core):
         await rotation.run(core, await rotation.start(core, kind, ACTOR_CORE))
 
 
-async def back_up(core: Core) -> None:
+async def back_up(wings: Wings) -> None:
     """Run the backups that are due."""
-    await backup_run.due(core)
+    await backup_run.due(wings.outbound)
 
 
-async def amend_backups(core: Core) -> None:
+async def amend_backups(wings: Wings) -> None:
     """Tell backups of groups that have ended since they were made."""
-    await amendments.deliver(core)
+    await amendments.deliver(wings.outbound)
 
 
-async def publish(core: Core) -> None:
+async def publish(wings: Wings) -> None:
     """Bring the ledger's newest checkpoint to the places that are to have it."""
-    await ledger_publication.due(core)
+    await ledger_publication.due(wings.outbound)
 
 
-async def follow_up(core: Core) -> None:
+async def follow_up(wings: Wings) -> None:
     """Certify anew where a claim has risen."""
-    await certificates.follow_up(core)
+    await certificates.follow_up(wings.core, wings.outbound)
 
 
-async def watch_sessions(core: Core) -> None:
+async def watch_sessions(wings: Wings) -> None:
     """End the sessions of accounts that may not be logged in any more: expired, or out of hours."""
+    core = wings.core
     now, zone = core.now(), ZoneInfo(core.config.login.time_zone)
     ids = list(core.live)
     if not ids:
@@ -152,37 +156,37 @@ async def watch_sessions(core: Core) -> None:
         core.end_sessions(account_id)
 
 
-async def write_logins(core: Core) -> None:
+async def write_logins(wings: Wings) -> None:
     """Write what changed of penalties; count failures in the ledger."""
-    await core.logins.flush(core, core.clock.steady())
+    await wings.core.logins.flush(wings.core, wings.core.clock.steady())
 
 
-async def change_host_keys(core: Core) -> None:
+async def change_host_keys(wings: Wings) -> None:
     """Put announced host keys to use once their day has come."""
-    await host_keys.due(core)
+    await host_keys.due(wings.core)
 
 
-async def resume_disposal(core: Core) -> None:
+async def resume_disposal(wings: Wings) -> None:
     """Finish destructions that a crash or a full disk interrupted."""
-    await execution.recover(core)
+    await execution.recover(wings.core, wings.outbound)
 
 
-async def keep_time(core: Core) -> None:
+async def keep_time(wings: Wings) -> None:
     """Remember that the clock is right, or say that it is not."""
-    if (reason := await asyncio.to_thread(core.clock.keep, core.now())) is not None:
+    if (reason := await asyncio.to_thread(wings.core.clock.keep, wings.core.now())) is not None:
         log.critical("nothing is ended or removed", reason=reason)
 
 
-async def announce_recovery(core: Core) -> None:
+async def announce_recovery(wings: Wings) -> None:
     """Say that a recovered quorum has begun to count."""
-    await recovery.announce(core)
+    await recovery.announce(wings.core)
 
 
-def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
+def start(wings: Wings, desk: InspectionDesk) -> AsyncIOScheduler:
     """Start the ticks on the running loop."""
 
-    async def read_share(core: Core) -> None:
-        await fixity.daily(core, desk)
+    async def read_share(wings: Wings) -> None:
+        await fixity.daily(wings.core, desk)
 
     scheduler = AsyncIOScheduler(
         timezone="UTC",
@@ -190,7 +194,7 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     )
 
     def add(
-        job: Callable[[Core], Awaitable[None]],
+        job: Callable[[Wings], Awaitable[None]],
         seconds: float,
         *,
         at_once: bool = False,
@@ -203,14 +207,14 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
             _guarded(_dated(job) if dated else job),
             "interval",
             seconds=seconds,
-            args=[core],
+            args=[wings],
             id=job.__name__,
             **more,
         )
 
     add(checkpoint, CHECKPOINT_SECONDS)
     add(keep_time, CLOCK_SECONDS, at_once=True)
-    add(propose, core.config.retention.propose_interval, at_once=True, dated=True)
+    add(propose, wings.core.config.retention.propose_interval, at_once=True, dated=True)
     add(housekeeping, HOUSEKEEPING_SECONDS, at_once=True, dated=True)
     add(resume_disposal, RESUME_SECONDS, at_once=True)
     add(rotate_keys, ROTATION_SECONDS, at_once=True, dated=True)
@@ -222,9 +226,9 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     add(make_room, PRESSURE_SECONDS, at_once=True)
     add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
-    if core.config.ledger.places:
+    if wings.core.config.ledger.places:
         add(publish, PUBLICATION_SECONDS)
-    if core.config.backup.targets:
+    if wings.core.config.backup.targets:
         add(amend_backups, AMENDMENT_SECONDS)
         add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(
@@ -235,23 +239,23 @@ def start(core: Core, desk: InspectionDesk) -> AsyncIOScheduler:
     return scheduler
 
 
-def _dated(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:
+def _dated(job: Callable[[Wings], Awaitable[None]]) -> Callable[[Wings], Awaitable[None]]:
     """A job that ends, removes or begins something by a date: it rests while the clock is in doubt."""
 
     @functools.wraps(job)
-    async def run(core: Core) -> None:
-        if await asyncio.to_thread(core.clock.reason, core.now()) is None:
-            await job(core)
+    async def run(wings: Wings) -> None:
+        if await asyncio.to_thread(wings.core.clock.reason, wings.core.now()) is None:
+            await job(wings)
 
     return run
 
 
-def _guarded(job: Callable[[Core], Awaitable[None]]) -> Callable[[Core], Awaitable[None]]:
+def _guarded(job: Callable[[Wings], Awaitable[None]]) -> Callable[[Wings], Awaitable[None]]:
     """A job whose failure is logged by subject and does not end it."""
 
-    async def run(core: Core) -> None:
+    async def run(wings: Wings) -> None:
         try:
-            await job(core)
+            await job(wings)
         except (VaultError, Refusal) as error:
             log.error("job failed", job=job.__name__, error=str(error))
 

@@ -22,6 +22,7 @@ from gateway.core.login import accounts as identity
 from gateway.core.login.accounts import Account
 from gateway.core.login.login import Attempt, Login
 from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound.outbound import Outbound
 from gateway.core.views import view_for
 from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
 from gateway.errors import Refusal, WireError
@@ -36,10 +37,9 @@ from gateway.wire.messages import (
     BeginMail,
     BeginPart,
     BeginUpload,
-    CarryReport,
     Claim,
-    ClaimCarry,
     ClaimErrand,
+    ClaimTransfer,
     Commit,
     Done,
     ErrandReport,
@@ -62,6 +62,7 @@ from gateway.wire.messages import (
     SignExchange,
     Space,
     Stat,
+    TransferReport,
     Verdict,
     Writable,
 )
@@ -416,22 +417,23 @@ class InspectSession(Session):
 class CourierSession(Session):
     """A connection of the courier."""
 
-    def __init__(self, core: Core, desk: ErrandDesk) -> None:
-        super().__init__(core)
+    def __init__(self, outbound: Outbound, desk: ErrandDesk) -> None:
+        super().__init__(outbound.core)
+        self._transfers = outbound.transfers
         self._desk = desk
-        self._carry: int | None = None  # what this connection carries for a backup
+        self._transfer: int | None = None  # what this connection has claimed
 
     async def handle(self, request: Any) -> Answer:
         match request:
-            case ClaimCarry():
-                claimed = await self.core.carriage.claim(drop=self.hang_up)
+            case ClaimTransfer():
+                claimed = await self._transfers.claim(drop=self.hang_up)
                 if claimed is None:
                     return NoWork(), None
-                self._carry = claimed[0].carry_id
+                self._transfer = claimed[0].transfer_id
                 return claimed
-            case CarryReport():
-                self._carry = None
-                self.core.carriage.report(request)
+            case TransferReport():
+                self._transfer = None
+                self._transfers.report(request)
                 return Done(), None
             case ClaimErrand():
                 return await self._desk.claim() or NoWork(), None
@@ -442,8 +444,8 @@ class CourierSession(Session):
 
     async def close(self) -> None:
         await super().close()
-        if self._carry is not None:
-            self.core.carriage.lost(self._carry)
+        if self._transfer is not None:
+            self._transfers.lost(self._transfer)
 
 
 SessionFactory = Callable[[], Session]

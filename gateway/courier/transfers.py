@@ -1,4 +1,4 @@
-"""The courier's hands for backups and the ledger: one carry at a time, from a descriptor to a place or back.
+"""The courier's hands for backups and the ledger: one transfer each, from a descriptor to a place or back.
 
 Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
 is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
@@ -26,14 +26,14 @@ from gateway.config import Config, PlaceSection
 from gateway.courier.places.open import open_place
 from gateway.errors import ConfigurationError, Disconnected, GatewayError
 from gateway.wire.channel import Channel
-from gateway.wire.messages import Carry, CarryReport, ClaimCarry
+from gateway.wire.messages import ClaimTransfer, Transfer, TransferReport
 from vault.errors import PlaceError, PlaceMissing, VaultError
 from vault.storage.durable import write_all
 from vault.storage.places import Place
 
 T = TypeVar("T")
 
-HANDS: Final = 6  # carries at once: four for a backup, and what must not wait for it
+HANDS: Final = 6  # transfers at once: four for a backup, and what must not wait for it
 PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
 RECONNECT_SECONDS: Final = 1.0
 _PIECE: Final = 1024 * 1024
@@ -79,33 +79,35 @@ class Places:
             self.drop(target)
 
 
-def perform(carry: Carry, descriptor: int | None, places: Places) -> CarryReport:
-    """Do one carry; every failure is in the report. The descriptor stays the caller's.
+def perform(transfer: Transfer, descriptor: int | None, places: Places) -> TransferReport:
+    """Do one transfer; every failure is in the report. The descriptor stays the caller's.
 
-    Its position follows what has been done: that is how the core sees that a long carry moves.
+    Its position follows what has been done: that is how the core sees that a long transfer moves.
     """
     try:
-        return _do(carry, descriptor, places[carry.target])
+        return _do(transfer, descriptor, places[transfer.target])
     except PlaceMissing as error:
-        return CarryReport(carry.carry_id, "missing", detail=str(error)[:300])
+        return TransferReport(transfer.transfer_id, "missing", detail=str(error)[:300])
     except VaultError as error:
-        places.drop(carry.target)
-        return CarryReport(carry.carry_id, "failed", detail=str(error)[:300])
+        places.drop(transfer.target)
+        return TransferReport(transfer.transfer_id, "failed", detail=str(error)[:300])
     except OSError as error:
-        return CarryReport(
-            carry.carry_id, "failed", detail=f"{carry.name}: expected to be carried, found {error}"
+        return TransferReport(
+            transfer.transfer_id,
+            "failed",
+            detail=f"{transfer.name}: expected it transferred, found {error}",
         )
 
 
-def _do(carry: Carry, descriptor: int | None, place: Place) -> CarryReport:
-    if carry.verb == "remove":
-        place.remove(carry.name)
-        return CarryReport(carry.carry_id, "done")
+def _do(transfer: Transfer, descriptor: int | None, place: Place) -> TransferReport:
+    if transfer.verb == "remove":
+        place.remove(transfer.name)
+        return TransferReport(transfer.transfer_id, "done")
     if descriptor is None:
-        raise VaultError(f"carry {carry.verb}: expected a descriptor beside it, found none")
+        raise VaultError(f"transfer {transfer.verb}: expected a descriptor beside it, found none")
     digest = hashlib.sha256()
     size = 0
-    match carry.verb:
+    match transfer.verb:
         case "put":
 
             def pieces() -> Iterator[bytes]:
@@ -116,22 +118,22 @@ def _do(carry: Carry, descriptor: int | None, place: Place) -> CarryReport:
                     os.lseek(descriptor, size, os.SEEK_SET)
                     yield piece
 
-            place.put(carry.name, pieces())
+            place.put(transfer.name, pieces())
         case "get":
-            for piece in place.get(carry.name):
+            for piece in place.get(transfer.name):
                 digest.update(piece)
-                size = write_all(descriptor, [piece], size, carry.name)
+                size = write_all(descriptor, [piece], size, transfer.name)
         case "probe":
-            size = _probe(place.get(carry.name), descriptor, digest.update, carry.name)
+            size = _probe(place.get(transfer.name), descriptor, digest.update, transfer.name)
         case "names":
             lines: list[bytes] = []
-            for name, length in place.names(carry.name):
+            for name, length in place.names(transfer.name):
                 lines.append(f"{length} {name}\n".encode())
                 if len(lines) == _LINES:
-                    size = write_all(descriptor, [b"".join(lines)], size, carry.name)
+                    size = write_all(descriptor, [b"".join(lines)], size, transfer.name)
                     lines.clear()
-            size = write_all(descriptor, [b"".join(lines)], size, carry.name)
-    return CarryReport(carry.carry_id, "done", size, digest.digest())
+            size = write_all(descriptor, [b"".join(lines)], size, transfer.name)
+    return TransferReport(transfer.transfer_id, "done", size, digest.digest())
 
 
 def _probe(
@@ -156,7 +158,7 @@ def _probe(
 
 
 def serve(config: Config, stop: threading.Event) -> None:
-    """Start the threads that carry, if there is a place to carry to. They end with the process."""
+    """Start the threads that transfer, if there is a place. They end with the process."""
     if not config.backup.targets and not config.ledger.places:
         return
     for number in range(HANDS):
@@ -175,18 +177,18 @@ def _serve(config: Config, stop: threading.Event) -> None:
             continue
         try:
             while not stop.is_set():
-                carry, descriptors = channel.call(ClaimCarry())
+                transfer, descriptors = channel.call(ClaimTransfer())
                 try:
-                    if isinstance(carry, Carry):
+                    if isinstance(transfer, Transfer):
                         descriptor = descriptors[0] if descriptors else None
-                        channel.call(perform(carry, descriptor, places))
+                        channel.call(perform(transfer, descriptor, places))
                 finally:
                     for descriptor in descriptors:
                         os.close(descriptor)
         except Disconnected:
             stop.wait(RECONNECT_SECONDS)
         except GatewayError as error:
-            log.error("carry failed", error=str(error))
+            log.error("transfer failed", error=str(error))
             stop.wait(RECONNECT_SECONDS)
         finally:
             channel.close()
@@ -197,18 +199,18 @@ def _serve(config: Config, stop: threading.Event) -> None:
 
 
 class Queue(Protocol):
-    """Where carries wait (`gateway.core.outbound.transfers.Carriage`)."""
+    """Where transfers wait (`gateway.core.outbound.transfers.TransferQueue`)."""
 
-    async def claim(self) -> tuple[Carry, int | None] | None:
-        """The next carry, or None after a while."""
+    async def claim(self) -> tuple[Transfer, int | None] | None:
+        """The next transfer, or None after a while."""
 
-    def report(self, report: CarryReport) -> None:
+    def report(self, report: TransferReport) -> None:
         """Take a report."""
 
 
 async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
-    """Run `work`, and carry what it has carried, in this process."""
-    hands = [asyncio.create_task(_carry_here(queue, config)) for _ in range(HANDS)]
+    """Run `work`, and do what it has transferred, in this process."""
+    hands = [asyncio.create_task(_transfer_here(queue, config)) for _ in range(HANDS)]
     try:
         return await work
     finally:
@@ -217,15 +219,15 @@ async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
         await asyncio.gather(*hands, return_exceptions=True)
 
 
-async def _carry_here(queue: Queue, config: Config) -> None:
+async def _transfer_here(queue: Queue, config: Config) -> None:
     places = Places(config)
     try:
         while True:
             claimed = await queue.claim()
             if claimed is None:
                 continue
-            carry, descriptor = claimed
-            doing = asyncio.create_task(asyncio.to_thread(perform, carry, descriptor, places))
+            transfer, descriptor = claimed
+            doing = asyncio.create_task(asyncio.to_thread(perform, transfer, descriptor, places))
             try:
                 queue.report(await asyncio.shield(doing))
             finally:

@@ -28,6 +28,7 @@ from gateway.config import Config, LogSection, decode, load, parse_listen
 from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.login import ssh_keys
+from gateway.core.wings import Wings
 from gateway.errors import ConfigurationError
 from gateway.install import demonstration
 from gateway.process import service
@@ -249,7 +250,7 @@ def _demonstrate(config: Config, now: datetime) -> None:
 
 
 async def _add_accounts(core: Core, lines: dict[str, str]) -> None:
-    session = AdminSession(core, None)
+    session = AdminSession(Wings.around(core), None)
     session.attach((os.getpid(), os.getuid(), os.getgid()))
 
     async def act(name: str, arguments: dict[str, Any]) -> None:

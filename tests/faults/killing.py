@@ -20,6 +20,7 @@ import pytest
 from gateway.config import load
 from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
+from gateway.core.wings import Wings
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.messages import AdminCall
 from tests.support.core_process import CoreProcess
@@ -187,7 +188,7 @@ def _check_offline(folder: Path) -> None:
     async def check() -> list[dict]:
         core = Core.open(load(folder / "config.toml"))
         try:
-            answer, _ = await AdminSession(core, None).handle(
+            answer, _ = await AdminSession(Wings.around(core), None).handle(
                 AdminCall("check", {"read_data": True})
             )
             return answer.data["findings"]

@@ -62,7 +62,7 @@ class Drill(House):
         return await self.carried(self.act("backup.verify", sample=sample, **more))
 
     async def carried(self, work: Any) -> Any:
-        return await beside(self.core.carriage, self.config, work)
+        return await beside(self.wings.outbound.transfers, self.config, work)
 
     async def destroy(self) -> list[str]:
         """Destroy what is due; its backups are told as a running courier would tell them."""
@@ -79,14 +79,14 @@ class Drill(House):
 
     async def _tell(self) -> None:
         while True:
-            await amendments.deliver(self.core)
+            await amendments.deliver(self.wings.outbound)
             await asyncio.sleep(0.02)
 
     async def next_day(self) -> None:
         """A day later the emptied intake groups end (a restart, so that the clock is believed)."""
         self.restart_at(days=1)
-        await self.carried(schedule.housekeeping(self.core))
-        await self.carried(amendments.deliver(self.core))
+        await self.carried(schedule.housekeeping(self.wings))
+        await self.carried(amendments.deliver(self.wings.outbound))
 
     def restart_at(self, *, believed: bool = True, **delta: float) -> None:
         self.core.close()
@@ -267,7 +267,7 @@ async def test_a_document_reclassified_and_destroyed_after_the_backup_is_noise_i
     )
     assert await drill.destroy() == [document]
     assert (await drill.carried(key_search.unreadable(
-        drill.core, "disk", row_of(drill, neighbour).client_id, [document]
+        drill.wings.outbound, "disk", row_of(drill, neighbour).client_id, [document]
     )))[0] == "passed"  # fmt: skip
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
@@ -331,7 +331,7 @@ async def test_an_amendment_waits_for_its_target_and_says_what_is_true_when_it_c
     assert status["amendments_behind"] >= 1
     away.rename(drill.place)
     drill.clock.advance(hours=2)
-    await drill.carried(amendments.deliver(drill.core))
+    await drill.carried(amendments.deliver(drill.wings.outbound))
     assert backup_run.status(drill.core)["targets"][0]["amendments_behind"] == 0
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
@@ -473,7 +473,7 @@ async def test_a_closed_client_stays_closed_and_its_keyring_is_not_asked_for(dri
     drill.core.store.catalogue.write(
         lambda tx: backup_format.request_amendment(tx.connection, ["disk"], [], drill.clock())
     )
-    await drill.carried(amendments.deliver(drill.core))
+    await drill.carried(amendments.deliver(drill.wings.outbound))
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
     assert (await there.act("client.show", slug="other"))["state"] == "closed"
@@ -602,10 +602,10 @@ async def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
     folder.mkdir()
     house = Drill(folder)
     try:
-        from gateway.core.outbound.transfers import Carriage
+        from gateway.core.outbound.transfers import TransferQueue
 
         await house.settle()
-        house.core.carriage = Carriage(patience=0.1)
+        house.wings.outbound.transfers = TransferQueue(patience=0.1)
         refusal = await house.refused(house.act("backup.run"))
         assert "courier" in refusal.message
         with pytest.raises(Refusal, match="backup target nobody"):
@@ -673,7 +673,7 @@ async def test_the_last_backups_stay_whatever_their_dates_and_one_from_the_futur
         house.restart_at(days=10)  # longer than backups are kept
         (target,) = (await house.act("status"))["backups"]["targets"]
         assert target["overdue"]
-        await house.carried(backup_run.due(house.core))
+        await house.carried(backup_run.due(house.wings.outbound))
         newest = (await house.act("status"))["backups"]["targets"][0]["newest"]
         assert newest not in {*good, ahead}
         assert present() == {good[-1], newest, ahead}  # the last two good ones, and the odd one
@@ -697,7 +697,7 @@ async def test_a_backup_says_whose_documents_in_it_open_for_nobody(drill):
 
 async def test_a_backup_is_made_when_it_is_due_and_not_before(drill):
     async def due() -> int:
-        await drill.carried(backup_run.due(drill.core))
+        await drill.carried(backup_run.due(drill.wings.outbound))
         return len((await drill.act("backup.list"))["backups"])
 
     assert [await due(), await due()] == [1, 1]

@@ -134,12 +134,12 @@ async def test_every_search_finds_what_it_looks_for_when_it_is_there(house):
     )
     groups = store.catalogue.read(lambda c: list(c.execute(select(wrappings.c.group_id)).scalars()))
     (batch,) = await house.act("disposal.propose")
-    record = store.catalogue.read(lambda c: disposal_batch.load_batch(c, batch["id"]))
+    record = store.catalogue.read(lambda c: disposal_batch.load(c, batch["id"]))
     remains = store.catalogue.read(
         lambda c: searches.gather(house.core, c, row.client_id, [document], groups)
     )
     assert len(remains.keys) == len(groups) + 1
-    checks = searches.look(house.core, record, [document], remains, emptied=False)
+    checks = searches.look(house.core, record, remains, emptied=False)
     found = {check.name: check.result for check in checks}
     assert found == {
         "live-key-absent": "failed",
@@ -214,14 +214,14 @@ async def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when
     body = await destroy(house)
     assert body["claim"]["level"] == "L1"
     assert [(copy["kind"], copy["state"]) for copy in body["copies"]] == [("keyring", "live")]
-    assert await certificates.follow_up(house.core) == []
+    assert await certificates.follow_up(house.core, house.wings.outbound) == []
     await carry(house)
-    (raised,) = await certificates.follow_up(house.core)
+    (raised,) = await certificates.follow_up(house.core, house.wings.outbound)
     after = await body_of(house, raised)
     assert after["claim"]["level"] == "L2"
     assert after["follows"] == body["certificate_id"]
     assert [copy["state"] for copy in after["copies"]] == ["destroyed"]
-    assert await certificates.follow_up(house.core) == []
+    assert await certificates.follow_up(house.core, house.wings.outbound) == []
     assert (await house.act("disposal.list"))[0]["certificate"] == raised
     assert (await house.act("check"))["findings"] == []
 
@@ -241,13 +241,13 @@ async def test_a_follow_up_that_was_bound_and_not_yet_stored_is_stored_once(copi
     with monkeypatch.context() as patch:
         patch.setattr(certificates, "_publish", dies)
         with pytest.raises(RuntimeError):
-            await certificates.follow_up(house.core)
+            await certificates.follow_up(house.core, house.wings.outbound)
     assert len(await house.act("certificate.list")) == 1
     house.restart()
-    (raised,) = await certificates.follow_up(house.core)
+    (raised,) = await certificates.follow_up(house.core, house.wings.outbound)
     assert (await body_of(house, raised))["claim"]["level"] == "L2"
     assert len(await house.act("certificate.list")) == 2
-    assert await certificates.follow_up(house.core) == []
+    assert await certificates.follow_up(house.core, house.wings.outbound) == []
 
 
 async def attest(house, account: str, batch: str, kind: str, **facts) -> dict:
@@ -394,7 +394,7 @@ async def test_after_a_crash_between_erasure_and_search_the_claim_stays_below_l2
         with pytest.raises(RuntimeError):
             await house.act("disposal.execute", by="officer3", id=batch["id"])
     house.restart()
-    (certificate,) = await destruction.recover(house.core)
+    (certificate,) = await destruction.recover(house.core, house.wings.outbound)
     body = await body_of(house, certificate)
     assert results(body)["decryption-fails"] == "not_checked"
     assert body["claim"]["level"] == "L1"
@@ -434,7 +434,7 @@ async def test_the_progress_kept_between_steps_holds_no_key(house):
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
     body = await destroy(house)
-    progress = store.catalogue.read(lambda c: certificates.progress_of(c, body["batch_id"]))
+    progress = store.catalogue.read(lambda c: disposal_batch.load(c, body["batch_id"]).progress)
     text = msgspec.json.encode(progress)
     assert row.wrapped_key.hex().encode() not in text
     assert set(progress.entries) == {document}

@@ -471,17 +471,17 @@ async def test_live_sessions_end_when_their_hours_or_their_account_do(make):
     await house.act("account.change", name="other", expires="2026-11-22")
     acme, other = await Door(house).open(), await Door(house).open()
     assert await acme.key("acme") == await other.key("other") == "granted"
-    await schedule.watch_sessions(house.core)
+    await schedule.watch_sessions(house.wings)
     assert [acme.ended, other.ended] == [False, False]
     house.clock.now = START.replace(hour=8, minute=59, second=59)
-    await schedule.watch_sessions(house.core)
+    await schedule.watch_sessions(house.wings)
     assert [acme.ended, other.ended] == [False, False]
     house.clock.advance(seconds=1)
-    await schedule.watch_sessions(house.core)
+    await schedule.watch_sessions(house.wings)
     assert acme.ended
     assert not other.ended
     house.clock.now = START.replace(day=23, hour=0)
-    await schedule.watch_sessions(house.core)
+    await schedule.watch_sessions(house.wings)
     assert other.ended
     assert schedule.WATCH_SECONDS <= 1.0  # so that it is within two
 

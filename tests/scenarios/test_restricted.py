@@ -199,7 +199,7 @@ async def test_an_officers_export_takes_another_officers_approval(house):
     from gateway.wire.signed_act import act_statement
     from vault.crypto import sshsig
 
-    session = AdminSession(house.core, None)
+    session = AdminSession(house.wings, None)
     session.attach((1, 1000, 1000))
     challenge, _ = await session.handle(Challenge())
     statement = act_statement("document.export", export, "officer1", challenge.nonce)

@@ -41,20 +41,22 @@ class Published(House):
     async def publish(self) -> bool:
         await self.act("ledger.checkpoint")
         return await beside(
-            self.core.carriage, self.config, ledger_publication.publish(self.core, self.section)
+            self.wings.outbound.transfers,
+            self.config,
+            ledger_publication.publish(self.wings.outbound, self.section),
         )
 
     async def tick(self) -> bool:
         """What the job does; whether it began anything."""
 
         async def work() -> bool:
-            await ledger_publication.due(self.core)
+            await ledger_publication.due(self.wings.outbound)
             begun = list(self.core.background)
             for task in begun:
                 await task
             return bool(begun)
 
-        return await beside(self.core.carriage, self.config, work())
+        return await beside(self.wings.outbound.transfers, self.config, work())
 
     def grow(self, count: int) -> None:
         now = self.clock()
@@ -320,7 +322,9 @@ async def test_a_restored_store_does_not_overwrite_what_was_published_and_the_al
     async def publish(house: House) -> bool:
         await house.act("ledger.checkpoint")
         return await beside(
-            house.core.carriage, house.config, ledger_publication.publish(house.core, section)
+            house.wings.outbound.transfers,
+            house.config,
+            ledger_publication.publish(house.wings.outbound, section),
         )
 
     try:

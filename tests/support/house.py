@@ -30,6 +30,7 @@ from gateway.core.login import accounts
 from gateway.core.outbound import keyring_copies
 from gateway.core.views import view_for
 from gateway.core.views.base import split
+from gateway.core.wings import Wings
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
 from gateway.wire.signed_act import NAMESPACE, act_statement
@@ -158,6 +159,8 @@ def _place(folder: Path, root_key: str) -> str:
 class House:
     """An open core with two clients and an account of each role. `accountant` sees acme only."""
 
+    _wings: Wings | None = None
+
     def __init__(self, folder: Path, root_key: str = "root.key", **settings: Any) -> None:
         self.folder = folder
         self.clock = Clock()
@@ -195,6 +198,13 @@ class House:
         keyring_copies.prepare(self.core)
         self.desk = InspectionDesk(self.core, chance=lambda: 0.0)  # delays that can be told
 
+    @property
+    def wings(self) -> Wings:
+        """The wings of the core that is open; delays are whole, so that they can be told."""
+        if self._wings is None or self._wings.core is not self.core:
+            self._wings = Wings.around(self.core, chance=lambda: 0.0)
+        return self._wings
+
     def restart(self) -> None:
         self.core.close()
         self.open()
@@ -220,7 +230,7 @@ class House:
 
     async def act(self, act_name: str, by: str = "", **arguments: Any) -> Any:
         """Perform an administrative act, signed by an account or from the console."""
-        session = AdminSession(self.core, None)
+        session = AdminSession(self.wings, None)
         session.attach((1, 1000, 1000))
         call = AdminCall(act_name, arguments)
         if by:

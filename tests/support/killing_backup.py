@@ -10,6 +10,7 @@ from gateway import config
 from gateway.core import steps
 from gateway.core.core import Core
 from gateway.core.outbound.backup import run as backup_run
+from gateway.core.outbound.outbound import Outbound
 from gateway.courier.transfers import beside
 
 
@@ -22,7 +23,8 @@ def kill_at(step: str, phase: str):
 
 
 async def main(core: Core) -> None:
-    await beside(core.carriage, core.config, backup_run.run(core, "", "core"))
+    outbound = Outbound(core)
+    await beside(outbound.transfers, core.config, backup_run.run(outbound, "", "core"))
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Integer, func, literal_column, select
 
+from vault.catalogue import queries
 from vault.catalogue.schema import (
     backup_amendments,
-    clients,
     documents,
     ledger_entries,
     tombstones,
@@ -112,15 +112,7 @@ def lines(
                 break
             yield b"".join(_line(each) for each in page)
     # 3. The clients that are closed: their keyrings are gone.
-    closed = read(
-        lambda c: list(
-            c.execute(
-                select(clients.c.id)
-                .where(clients.c.state == ClientState.CLOSED)
-                .order_by(clients.c.id)
-            ).scalars()
-        )
-    )
+    closed = read(lambda c: queries.client_ids(c, ClientState.CLOSED))
     yield b"".join(_line(Closing(client)) for client in closed)
 
 

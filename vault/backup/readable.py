@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
-from vault.catalogue.schema import clients, copy_states, documents, groups
-from vault.catalogue.states import STORED, ClientState
+from vault.catalogue import queries
+from vault.catalogue.schema import copy_states, documents, groups
+from vault.catalogue.states import STORED
 from vault.catalogue.store import Catalogue
 from vault.crypto.wrapping import KeyWrapper
 from vault.errors import IntegrityError
@@ -41,9 +42,7 @@ def keyrings(
         epochs: of the keyrings at hand, by owner.
         held: their groups by id, each with its owner.
     """
-    for owner in connection.execute(
-        select(clients.c.id).where(clients.c.state != ClientState.CLOSED).order_by(clients.c.id)
-    ).scalars():
+    for owner in queries.with_keyring(connection):
         if owner not in epochs:
             problem(
                 f"client {owner}",

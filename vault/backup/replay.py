@@ -29,7 +29,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 from vault.backup import format as backup_format
 from vault.backup import readable
 from vault.backup.amendments import Closing, Head, Line, Tombstone, Wrapping
-from vault.catalogue import ledger_keys
+from vault.catalogue import ledger_keys, queries
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.lifecycle import Event, change_state
 from vault.catalogue.schema import (
@@ -199,9 +199,7 @@ class Replay:
         )
 
     def _destroy(self, tx: Transaction, line: Tombstone) -> None:
-        row = tx.connection.execute(
-            select(documents).where(documents.c.id == line.document)
-        ).one_or_none()
+        row = queries.document(tx.connection, line.document)
         if row is None or row.state == DocumentState.DESTROYED:
             return  # it came after the backup, or went before it
         if row.batch_id is not None:
@@ -266,15 +264,7 @@ class Replay:
             lambda tx: self._own_rows(tx.connection, manifest, manifest_digest, root_id, highest)
         )
         self._catalogue.write(lambda tx: self._ledger_key(tx.connection, manifest, vkey))
-        self.owners = set(
-            self._catalogue.read(
-                lambda c: (
-                    c.execute(select(clients.c.id).where(clients.c.state != ClientState.CLOSED))
-                    .scalars()
-                    .all()
-                )
-            )
-        )
+        self.owners = set(self._catalogue.read(queries.with_keyring))
         self.examine()
         self._catalogue.write(self._bring_back_groups)
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, func, select
 
-from vault.catalogue import ledger
+from vault.catalogue import ledger, queries
 from vault.catalogue.ledger import commitment
 from vault.catalogue.schema import (
     backup_blobs,
@@ -371,17 +371,9 @@ def _rows(connection: Connection) -> Iterator[Row[Any]]:
 
 
 def _groups(store: Store, report: Report, findings: list[Finding], broken: Container[str]) -> None:
-    def open_clients(connection: Connection) -> set[str]:
-        wanted = select(clients.c.id).where(clients.c.state != ClientState.CLOSED)
-        return set(connection.execute(wanted).scalars())
-
-    closed = store.catalogue.read(
-        lambda c: set(
-            c.execute(select(clients.c.id).where(clients.c.state == ClientState.CLOSED)).scalars()
-        )
-    )
+    closed = set(store.catalogue.read(lambda c: queries.client_ids(c, ClientState.CLOSED)))
     owners = set(store.custody.owners())  # first: a keyring goes before its client's row is closed
-    known = store.catalogue.read(open_clients)
+    known = set(store.catalogue.read(queries.with_keyring))
     findings.extend(
         Finding(
             f"keyring {owner}",

@@ -24,6 +24,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from vault.catalogue import queries
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.crypto.wrapping import KEY, KeyWrapper, open_record, seal_record, unwrap_key, wrap_key
 from vault.errors import IntegrityError, KeyUnavailable, VaultError
@@ -379,7 +380,7 @@ class Custody:
     def living_groups(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
         """Every group that ever wrapped one of these documents' keys and whose key is not dropped yet."""
         found: set[str] = set()
-        for part in _slices(document_ids):
+        for part in queries.pages(document_ids):
             found.update(
                 connection.execute(
                     select(wrappings.c.group_id)
@@ -454,7 +455,7 @@ class Custody:
         Raises:
             RuntimeError: a living document is still wrapped under one of them.
         """
-        for part in _slices(list(group_ids)):
+        for part in queries.pages(list(group_ids)):
             left = connection.execute(
                 select(documents.c.id).where(documents.c.group_id.in_(part)).limit(1)
             ).scalar()
@@ -478,7 +479,7 @@ class Custody:
             RuntimeError: one of them has not ended.
         """
         ids = list(group_ids)
-        for part in _slices(ids):
+        for part in queries.pages(ids):
             alive = connection.execute(
                 select(groups.c.id)
                 .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
@@ -496,7 +497,7 @@ class Custody:
             self.save(connection, client_id, now)
         else:
             copies.request(connection, self._targets, client_id, now)
-        for part in _slices(ids):
+        for part in queries.pages(ids):
             connection.execute(
                 update(groups)
                 .where(groups.c.id.in_(part), groups.c.dropped_at.is_(None))
@@ -517,7 +518,7 @@ class Custody:
     def every_group(self, connection: Connection, document_ids: Sequence[str]) -> list[str]:
         """Every group that ever wrapped one of these documents' keys."""
         found: set[str] = set()
-        for part in _slices(document_ids):
+        for part in queries.pages(document_ids):
             found.update(
                 connection.execute(
                     select(wrappings.c.group_id).distinct().where(wrappings.c.document_id.in_(part))
@@ -564,9 +565,3 @@ class Custody:
 
 def _stamp(now: datetime) -> str:
     return now.isoformat(timespec="microseconds")
-
-
-def _slices(items: Sequence[str], length: int = 500) -> Iterable[Sequence[str]]:
-    """Pieces short enough for an SQL `IN` list."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]

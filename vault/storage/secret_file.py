@@ -28,7 +28,7 @@ def mode_fault(mode: int, *, credential: bool = False) -> str | None:
     """
     if not mode & (_OTHERS_OF_CREDENTIAL if credential else OTHERS):
         return None
-    allowed = "0400 or 0440" if credential else "0600 or 0400 (access for nobody else)"
+    allowed = "0600, 0400 or 0440" if credential else "0600 or 0400 (access for nobody else)"
     return f"expected mode {allowed}, found {stat.S_IMODE(mode):04o}"
 
 

@@ -29,11 +29,11 @@ from gateway.wire.signed_act import NAMESPACE, act_statement
 from vault.errors import KeyUnavailable
 
 if TYPE_CHECKING:
-    from gateway.core.core import Core
+    from gateway.core.outbound.outbound import Outbound
 
 _NOBODY: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 _Call: TypeAlias = Callable[[Challenge | AdminCall], tuple[Any, list[int]]]
-Beside: TypeAlias = Callable[["Core", Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
+Beside: TypeAlias = Callable[["Outbound", Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]
 """How an act is run where no core runs: with what else has to go on beside it in this process."""
 
 
@@ -139,6 +139,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     from gateway.core.admin.acts import AdminSession
     from gateway.core.core import Core
     from gateway.core.outbound import keyring_copies
+    from gateway.core.wings import Wings
     from gateway.process import service
 
     expect_owner(config)
@@ -154,13 +155,14 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     try:
         keyring_copies.prepare(core)
         with asyncio.Runner() as runner:
-            session = AdminSession(core, None)
+            wings = Wings.around(core)
+            session = AdminSession(wings, None)
             session.attach((os.getpid(), os.getuid(), os.getgid()))
 
             def call(request: Challenge | AdminCall) -> tuple[Any, list[int]]:
                 handling = session.handle(request)
                 reply, descriptor = runner.run(
-                    handling if beside is None else beside(core, handling)
+                    handling if beside is None else beside(wings.outbound, handling)
                 )
                 if isinstance(reply, AdminAnswer):
                     # As over the socket: plain data, whatever the act returned.

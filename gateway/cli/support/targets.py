@@ -15,7 +15,7 @@ from gateway.config import Config
 from gateway.wire.messages import AdminAnswer
 
 if TYPE_CHECKING:
-    from gateway.core.core import Core
+    from gateway.core.outbound.outbound import Outbound
 
 
 def act(
@@ -24,10 +24,10 @@ def act(
     """Perform such an act (raises as `gateway.cli.support.connection.ask`)."""
 
     # Imported when it is needed: the courier brings the clients of network places with it.
-    def beside(core: Core, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    def beside(outbound: Outbound, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
         from gateway.courier import transfers as hands
 
-        return hands.beside(core.carriage, config, work)
+        return hands.beside(outbound.transfers, config, work)
 
     with at_desk(config, beside) as desk:
         return desk.act(name, arguments, person)

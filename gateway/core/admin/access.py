@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core.admin.context import ALL, Context, slugs
+from gateway.core.admin.context import ALL, Context
 from gateway.core.admin.second_officer import may_be_one_hand, signed
 from gateway.core.core import stamp
 from gateway.core.filing import restricted
+from vault.catalogue import queries
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.states import AccessState
 from vault.catalogue.store import Transaction
@@ -62,7 +63,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
         )
         if not arguments.decided:
             query = query.where(access_requests.c.state == AccessState.WAITING)
-        names = slugs(connection)
+        names = queries.slugs(connection)
         found = []
         for row in reversed(connection.execute(query).all()):
             document = connection.execute(

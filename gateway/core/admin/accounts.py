@@ -17,7 +17,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
-from gateway.core.admin.context import Context, account_row, client_row, slugs
+from gateway.core.admin.context import Context, account_row, client_row
 from gateway.core.admin.second_officer import CONSOLE, who_enrols
 from gateway.core.core import Core, stamp
 from gateway.core.disposal.signatures import signers_named
@@ -25,6 +25,7 @@ from gateway.core.login import accounts as identity
 from gateway.core.login import limits as admission
 from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.states import AccountState, ClientState
 from vault.catalogue.store import Transaction
@@ -271,7 +272,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     del arguments
 
     def look(connection: Any) -> list[dict[str, Any]]:
-        names = slugs(connection)
+        names = queries.slugs(connection)
         login = context.core.config.login
         found = []
         for row in connection.execute(select(accounts).order_by(accounts.c.name)):
@@ -540,9 +541,7 @@ async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
     """Keys of officers that do not count yet: the notice that all officers see in `status`."""
 
     def look(connection: Connection) -> list[dict[str, Any]]:
-        names = {
-            row.id: row.name for row in connection.execute(select(accounts.c.id, accounts.c.name))
-        }
+        names = queries.account_names(connection)
         rows = connection.execute(
             select(account_keys)
             .join(accounts, accounts.c.id == account_keys.c.account_id)

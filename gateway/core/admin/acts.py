@@ -42,12 +42,12 @@ from gateway.core.admin import (
     retention,
 )
 from gateway.core.admin.context import Context
-from gateway.core.core import Core
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.sessions import Answer, Session
 from gateway.core.views.base import Opened
+from gateway.core.wings import Wings
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import AdminAnswer, AdminCall, Challenge, ChallengeAnswer
 from gateway.wire.signed_act import NAMESPACE, act_statement
@@ -164,8 +164,9 @@ def _sentence(act: str, message: str) -> str:
 class AdminSession(Session):
     """A connection of the command line."""
 
-    def __init__(self, core: Core, desk: InspectionDesk | None) -> None:
-        super().__init__(core)
+    def __init__(self, wings: Wings, desk: InspectionDesk | None) -> None:
+        super().__init__(wings.core)
+        self._wings = wings
         self._desk = desk
         self._challenge = secrets.token_hex(32)
         self._uid = -1
@@ -199,7 +200,7 @@ class AdminSession(Session):
         except msgspec.ValidationError as error:
             raise Refusal("invalid", _sentence(call.act, str(error))) from error
         actor = account.id if account else f"{CONSOLE}:{self._uid}"
-        context = Context(self.core, self.core.now(), actor, account, self._desk)
+        context = Context(self._wings, self.core.now(), actor, account, self._desk)
         try:
             result = await act.run(context, arguments)
         except VaultError as error:

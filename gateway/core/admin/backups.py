@@ -49,7 +49,9 @@ async def run(context: Context, arguments: Run) -> AdminAnswer:
     A backup holds no keys: what it holds of a client whose keyring is broken opens for nobody.
     """
     core = context.core
-    made = await backup_run.run(core, arguments.target, context.actor, fresh=arguments.fresh)
+    made = await backup_run.run(
+        context.wings.outbound, arguments.target, context.actor, fresh=arguments.fresh
+    )
     made["keyrings_broken"] = await core.read(lambda connection: broken.look(core, connection))
     return AdminAnswer(made, 1 if made["missing"] or made["keyrings_broken"] else 0)
 
@@ -57,7 +59,7 @@ async def run(context: Context, arguments: Run) -> AdminAnswer:
 async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     """Prove that a backup can be restored; exit code 1 if anything is found."""
     proof = await backup_proof.verify(
-        context.core, arguments.target, context.actor, arguments.backup, arguments.sample
+        context.wings.outbound, arguments.target, context.actor, arguments.backup, arguments.sample
     )
     return AdminAnswer(msgspec.to_builtins(proof), 1 if proof.found else 0)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from gateway.core.admin.context import Context, client_row
 from gateway.core.core import stamp
@@ -17,6 +17,7 @@ from gateway.core.keys import rotation
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
+from vault.catalogue import queries
 from vault.catalogue.schema import clients, documents, holds
 from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Transaction
@@ -185,7 +186,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
 
 async def _describe(context: Context, slug: str) -> dict[str, Any]:
 
-    def look(connection: Connection) -> tuple[Row[Any], quotas.Standing]:
+    def look(connection: Connection) -> tuple[queries.Client, quotas.Standing]:
         row = client_row(connection, slug)
         return row, quotas.standing(context.core, connection, row.id)
 

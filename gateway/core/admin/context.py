@@ -11,19 +11,26 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.core import Core
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.login.accounts import Account
+from gateway.core.wings import Wings
 from gateway.errors import Refusal
-from vault.catalogue.schema import accounts, clients, documents
+from vault.catalogue import queries
+from vault.catalogue.schema import documents
 
 
 @dataclass(frozen=True)
 class Context:
     """An act's surroundings. `account` None: the console. `desk` None: no inspectors (no core runs)."""
 
-    core: Core
+    wings: Wings
     now: datetime
     actor: str
     account: Account | None
     desk: InspectionDesk | None
+
+    @property
+    def core(self) -> Core:
+        """The core that the act is done in."""
+        return self.wings.core
 
     async def note_reading(self, act: str, subject: str, **facts: Any) -> None:
         """Write down that names or senders were read, before they are handed out.
@@ -43,17 +50,17 @@ ALL: Final = "store"
 """The subject of a reading that is not of one client."""
 
 
-def client_row(connection: Connection, slug: str) -> Row[Any]:
+def client_row(connection: Connection, slug: str) -> queries.Client:
     """A client by slug (raises Refusal)."""
-    row = connection.execute(select(clients).where(clients.c.slug == slug)).one_or_none()
-    if row is None:
+    found = queries.client_named(connection, slug)
+    if found is None:
         raise Refusal("not_found", f"client {slug}: expected one, found none")
-    return row
+    return found
 
 
 def account_row(connection: Connection, name: str) -> Row[Any]:
     """An account by name (raises Refusal)."""
-    row = connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+    row = queries.account_named(connection, name)
     if row is None:
         raise Refusal("not_found", f"account {name}: expected one, found none")
     return row
@@ -71,8 +78,3 @@ def document_row(connection: Connection, document_id: str) -> Row[Any]:
         found = "several" if len(rows) > 1 else "none"
         raise Refusal("not_found", f"document {document_id}: expected one, found {found}")
     return rows[0]
-
-
-def slugs(connection: Connection) -> dict[str, str]:
-    """Client id → slug."""
-    return {row.id: row.slug for row in connection.execute(select(clients.c.id, clients.c.slug))}

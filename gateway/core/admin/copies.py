@@ -12,7 +12,8 @@ from sqlalchemy import Connection, func, select
 from gateway.core.admin.context import Context, client_row
 from gateway.core.core import stamp
 from gateway.errors import Refusal
-from vault.catalogue.schema import accounts, copy_places, copy_states, errands
+from vault.catalogue import queries
+from vault.catalogue.schema import copy_places, copy_states, errands
 from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
@@ -72,9 +73,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
                 ).group_by(copy_states.c.target)
             )
         }
-        names = {
-            row.id: row.name for row in connection.execute(select(accounts.c.id, accounts.c.name))
-        }
+        names = queries.account_names(connection)
         found = []
         for row in connection.execute(select(copy_places).order_by(copy_places.c.name)):
             waits = waiting.get(row.name)

@@ -6,16 +6,18 @@ import base64
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
-from gateway.core.admin.context import Context, account_row, slugs
-from gateway.core.disposal import batch as disposal_batch
+from gateway.core.admin.context import Context, account_row
 from gateway.core.disposal import certificates as certify
-from gateway.core.disposal import execution
+from gateway.core.disposal import execution, proposal
+from gateway.core.disposal.batch import Batch, load, of_row
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import accounts, approvals, batches, certificates
 from vault.catalogue.states import BatchState
+from vault.certificate.model import canonical
 from vault.certificate.signing import SigningIdentity
 from vault.certificate.statements import APPROVAL_NAMESPACE
 from vault.keys.custody import HOUSE
@@ -60,7 +62,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
     signature: str
 
 
-def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str:
+def _waiting_for(connection: Connection, context: Context, row: Batch) -> str:
     """Who has to act next, in words."""
     if row.state == BatchState.PROPOSED:
         given = len(
@@ -77,13 +79,13 @@ def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str
     return ""
 
 
-def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[str, Any]:
+def _describe(connection: Connection, context: Context, row: Batch) -> dict[str, Any]:
     newest = certify.newest_of(connection, row.id)
     return {
         "id": row.id,
-        "client": slugs(connection).get(row.client_id, ""),
+        "client": queries.slugs(connection).get(row.client_id, ""),
         "state": row.state,
-        "items": len(msgspec.json.decode(bytes(row.register))),
+        "items": len(row.register),
         "waiting_for": _waiting_for(connection, context, row),
         "proposed_at": row.proposed_at,
         "register_digest": row.register_digest,
@@ -97,15 +99,13 @@ async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     if arguments.whole_client:
         if not arguments.client or arguments.documents:
             raise Refusal("invalid", "offboarding: expected a client and no documents")
-        made = [await disposal_batch.propose_end(context.core, context.actor, arguments.client)]
+        made = [await proposal.propose_end(context.core, context.actor, arguments.client)]
     else:
-        made = await disposal_batch.propose(
+        made = await proposal.propose(
             context.core, context.actor, arguments.client or None, arguments.documents
         )
     return await context.core.read(
-        lambda c: [
-            _describe(c, context, disposal_batch.load_batch(c, batch_id)) for batch_id in made
-        ]
+        lambda c: [_describe(c, context, load(c, batch_id)) for batch_id in made]
     )
 
 
@@ -114,7 +114,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     del arguments
     return await context.core.read(
         lambda c: [
-            _describe(c, context, row)
+            _describe(c, context, of_row(row))
             for row in c.execute(select(batches).order_by(batches.c.id)).all()
         ]
     )
@@ -124,7 +124,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
     """One batch with its register and approvals."""
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = disposal_batch.load_batch(connection, arguments.id.upper())
+        row = load(connection, arguments.id.upper())
         signed = connection.execute(
             select(accounts.c.name, approvals.c.role, approvals.c.decision, approvals.c.signed_at)
             .join(accounts, accounts.c.id == approvals.c.account_id)
@@ -132,7 +132,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
             .order_by(approvals.c.signed_at)
         ).all()
         return _describe(connection, context, row) | {
-            "register": msgspec.json.decode(bytes(row.register)),
+            "register": msgspec.json.decode(canonical(row.register)),
             "approvals": [dict(entry._mapping) for entry in signed],
         }
 
@@ -144,9 +144,9 @@ async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
     _check_decision(arguments.decision)
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = disposal_batch.load_batch(connection, arguments.id.upper())
+        row = load(connection, arguments.id.upper())
         account = identity.describe(connection, account_row(connection, arguments.account))
-        text = disposal_batch.statement_for(connection, row, account, arguments.decision)
+        text = proposal.statement_for(connection, row, account, arguments.decision)
         return {"statement": text, "namespace": APPROVAL_NAMESPACE}
 
     return await context.core.read(look)
@@ -165,7 +165,7 @@ async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
         raise Refusal(
             "not_found", f"account {arguments.account}: expected an active one, found none"
         )
-    state = await disposal_batch.decide(
+    state = await proposal.decide(
         context.core, arguments.id.upper(), account, arguments.decision, arguments.signature
     )
     return {"id": arguments.id.upper(), "state": state}
@@ -179,7 +179,9 @@ def _check_decision(decision: str) -> None:
 async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
-    certificate = await execution.execute(context.core, arguments.id.upper(), context.account)
+    certificate = await execution.execute(
+        context.core, context.wings.outbound, arguments.id.upper(), context.account
+    )
     return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 
 
@@ -188,7 +190,7 @@ async def certificate_list(context: Context, arguments: ListAll) -> list[dict[st
     del arguments
 
     def look(connection: Connection) -> list[dict[str, Any]]:
-        names = slugs(connection)
+        names = queries.slugs(connection)
         rows = connection.execute(
             select(
                 certificates.c.id,

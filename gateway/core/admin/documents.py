@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
-from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
 from gateway.core.inspection.judgement import UNJUDGED
@@ -17,6 +17,7 @@ from gateway.core.outbound.backup import documents as backup_documents
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import READABLE, STORED, DocumentState
 from vault.catalogue.store import Transaction
@@ -119,7 +120,7 @@ async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any
             query = query.where(documents.c.record_class == arguments.record_class)
         if arguments.fiscal_year:
             query = query.where(documents.c.fiscal_year == arguments.fiscal_year)
-        names = slugs(connection)
+        names = queries.slugs(connection)
         rows = connection.execute(query.order_by(documents.c.id).limit(arguments.limit)).all()
         return subject, [describe(context, row, names) for row in rows]
 
@@ -139,7 +140,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
 
     def look(connection: Connection) -> dict[str, Any]:
         row = document_row(connection, arguments.document)
-        shown = describe(context, row, slugs(connection))
+        shown = describe(context, row, queries.slugs(connection))
         shown |= {
             "state_since": row.state_since,
             "confirmed": row.confirmed,
@@ -231,7 +232,7 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
         return [document_row(connection, each).id for each in arguments.documents]
 
     done = await backup_documents.restore(
-        context.core,
+        context.wings.outbound,
         context.desk,
         await context.core.read(look),
         arguments.target,

@@ -7,10 +7,11 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.second_officer import signed
 from gateway.core.core import stamp
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import batches, holds
 from vault.catalogue.states import GONE, BatchState
 from vault.catalogue.store import Transaction
@@ -128,7 +129,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     """Live holds (or all)."""
 
     def look(connection: Connection) -> list[dict[str, Any]]:
-        names = slugs(connection)
+        names = queries.slugs(connection)
         query = select(holds).order_by(holds.c.id)
         if not arguments.released:
             query = query.where(holds.c.released_at.is_(None))

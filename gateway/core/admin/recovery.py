@@ -28,6 +28,7 @@ from gateway.core.clock import TOLERANCE
 from gateway.core.core import log, stamp
 from gateway.core.login import recovery
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import accounts, recoveries
 from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
@@ -76,9 +77,7 @@ async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
         used = select(recoveries.c.id).where(recoveries.c.proof == proof)
         if connection.execute(used).first() is not None:
             raise Refusal("exists", "recovery: expected a new proof, found one that was used")
-        row = connection.execute(
-            select(accounts).where(accounts.c.name == arguments.name)
-        ).one_or_none()
+        row = queries.account_named(connection, arguments.name)
         account_id = row.id if row is not None else _new_officer(tx, arguments.name, now)
         if row is not None:
             _check_recoverable(row, officer.id)

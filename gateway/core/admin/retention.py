@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.core.admin.context import ALL, Context, client_row, document_row, slugs
+from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.documents import describe
 from gateway.core.core import stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DISPOSABLE, DocumentState
 
@@ -87,7 +88,7 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
         ) from error
 
     def look(connection: Connection) -> tuple[str, list[dict[str, Any]]]:
-        names, subject = slugs(connection), ALL
+        names, subject = queries.slugs(connection), ALL
         query = (
             select(documents)
             .where(documents.c.state.in_(DISPOSABLE), documents.c.eligible_at <= stamp(moment))
@@ -98,7 +99,7 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
             query = query.where(documents.c.client_id == subject)
         return subject, [
             describe(context, row, names)
-            | {"holds": list(filing_retention.live_holds(connection, row.client_id, row.id))}
+            | {"holds": list(queries.holds_on(connection, row.client_id, row.id))}
             for row in connection.execute(query)
         ]
 

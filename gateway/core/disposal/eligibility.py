@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row
 
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
 from retention_rules.decision import is_due
 from retention_rules.facts import Decision
+from vault.catalogue import queries
 from vault.catalogue.ledger import commitment
-from vault.catalogue.schema import clients, holds
 from vault.catalogue.states import DISPOSABLE, DocumentState
 from vault.certificate.model import RegisterEntry, Text
 from vault.errors import KeyUnavailable
@@ -40,13 +40,13 @@ class Examination:
         self._core = core
         self._now = now
         self._seen: dict[str, tuple[Row[Any], Finding]] = {}
-        self._clients: dict[str, Row[Any]] = {}
+        self._clients: dict[str, queries.Client] = {}
 
     def look(self, connection: Connection, rows: Iterable[Row[Any]]) -> None:
         """Examine documents of one client (a read of one moment)."""
         for row in rows:
             if row.client_id not in self._clients:
-                self._clients[row.client_id] = _client(connection, row.client_id)
+                self._clients[row.client_id] = queries.client(connection, row.client_id)
             self._seen[row.id] = row, examine(self._core, connection, row, self._now)
 
     def again(
@@ -54,14 +54,15 @@ class Examination:
     ) -> Iterator[tuple[Row[Any], str | None, RegisterEntry | None]]:
         """The same inside a transaction, row by row: (row, why not, register entry)."""
         client_ids = {row.client_id for row in rows}
-        same = {each for each in client_ids if self._clients.get(each) == _client(connection, each)}
-        held = set(
-            connection.execute(
-                select(func.coalesce(holds.c.document_id, holds.c.client_id)).where(
-                    holds.c.client_id.in_(client_ids), holds.c.released_at.is_(None)
-                )
-            ).scalars()
-        )
+        same = {
+            each
+            for each in client_ids
+            if self._clients.get(each) == queries.client(connection, each)
+        }
+        held = {
+            hold.document_id or hold.client_id
+            for hold in queries.live_holds(connection, client_ids)
+        }
         for row in rows:
             seen = self._seen.get(row.id)
             free = row.id not in held and row.client_id not in held
@@ -71,15 +72,11 @@ class Examination:
                 yield row, *examine(self._core, connection, row, self._now)
 
 
-def _client(connection: Connection, client_id: str) -> Row[Any]:
-    return connection.execute(select(clients).where(clients.c.id == client_id)).one()
-
-
 def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) -> Finding:
     """Whether a document may go now, decided afresh: (why not, its register entry)."""
     if DocumentState(row.state) not in DISPOSABLE:
         return f"its state is {row.state}", None
-    live = filing_retention.live_holds(connection, row.client_id, row.id)
+    live = queries.holds_on(connection, row.client_id, row.id)
     if live:
         return f"a hold is on it ({', '.join(live)})", None
     try:
@@ -92,7 +89,7 @@ def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) ->
         "size": row.size,
         "commitment": commitment(metadata.salt, metadata.sha256),
     }
-    client = _client(connection, row.client_id)
+    client = queries.client(connection, row.client_id)
     received_on = filing_retention.local_day(
         datetime.fromisoformat(row.received_at), client.jurisdiction
     )

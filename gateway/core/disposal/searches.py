@@ -21,11 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from gateway.core.core import Core
+from gateway.core.disposal.batch import Batch
 from gateway.core.outbound.backup import key_search, places
 from gateway.core.outbound.backup.key_search import Kept
+from gateway.core.outbound.outbound import Outbound
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.certificate.model import BACKUP_UNREADABLE, CIPHERTEXT_ABSENT, KEY_ABSENT, Check, Text
 from vault.crypto.wrapping import KeyWrapper
@@ -63,7 +66,7 @@ def gather(
     wrappers: dict[str, KeyWrapper] = {}
     wrapped: dict[str, tuple[str, bytes]] = {}
     keys: list[bytes] = [keyring.groups[each].key for each in groups if each in keyring.groups]
-    for part in _slices(ids):
+    for part in queries.pages(ids):
         for row in connection.execute(
             select(documents.c.id, documents.c.group_id, documents.c.wrapped_key).where(
                 documents.c.id.in_(part), documents.c.wrapped_key.is_not(None)
@@ -79,8 +82,7 @@ def gather(
 
 def look(
     core: Core,
-    batch: Row[Any],
-    ids: Sequence[str],
+    batch: Batch,
     remains: Remains,
     emptied: bool,
 ) -> tuple[Check, ...]:
@@ -89,7 +91,7 @@ def look(
     Args:
         emptied: whether the write-ahead log was emptied after the erasure.
     """
-    keyring = _stored(core, batch.client_id)
+    keyring, ids = _stored(core, batch.client_id), batch.ids
     # Every group that ever wrapped one of these keys, whatever this execution believes to have ended.
     groups = core.store.catalogue.read(lambda c: core.store.custody.every_group(c, ids))
     return (
@@ -112,7 +114,7 @@ def look(
 
 
 async def look_into_backups(
-    core: Core,
+    outbound: Outbound,
     client_id: str,
     ids: Sequence[str],
     destroyed_at: str,
@@ -122,12 +124,12 @@ async def look_into_backups(
 
     Hold `core.keys_lock`. Without a backup there is nothing to say, and nothing is said.
     """
-    targets = await backup_places_of(core)
+    targets = await backup_places_of(outbound.core)
     if not targets:
         return ()
     outcomes = [
         await key_search.unreadable(
-            core, name, client_id, ids, destroyed_at, (kept or {}).get(name)
+            outbound, name, client_id, ids, destroyed_at, (kept or {}).get(name)
         )
         for name in targets
     ]
@@ -151,14 +153,14 @@ async def backup_places_of(core: Core) -> list[str]:
     return await core.read(lambda c: places.places_with_backups(c, core.config, now))
 
 
-async def fetch_backups(core: Core, destroyed_at: str) -> dict[str, Kept]:
+async def fetch_backups(outbound: Outbound, destroyed_at: str) -> dict[str, Kept]:
     """What `look_into_backups` needs from elsewhere, fetched before anyone has to wait for `core.keys_lock`.
 
     The caller closes each.
     """
     return {
-        name: await key_search.fetch_kept(core, name, destroyed_at)
-        for name in await backup_places_of(core)
+        name: await key_search.fetch_kept(outbound, name, destroyed_at)
+        for name in await backup_places_of(outbound.core)
     }
 
 
@@ -190,7 +192,7 @@ def _keys_absent(
                     )
                 ).all()
             )
-            for part in _slices(ids)
+            for part in queries.pages(ids)
         )
 
     with_keys = core.store.catalogue.read(remaining)
@@ -295,9 +297,3 @@ def _erased(core: Core, client_id: str, keyring: Keyring | None) -> tuple[Check,
             f"令牌中该客户的期密钥：{len(left)} 个，其中曾含上述密钥的：{len(former)} 个",
         ),
     )
-
-
-def _slices(items: Sequence[str], length: int = 500) -> Iterator[Sequence[str]]:
-    """Pieces short enough for an SQL `IN` list."""
-    for start in range(0, len(items), length):
-        yield items[start : start + length]

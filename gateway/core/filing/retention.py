@@ -17,8 +17,9 @@ from sqlalchemy import Connection, Row, select, update
 from gateway.core.core import Core, stamp
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
+from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, change_state, next_state
-from vault.catalogue.schema import clients, documents, holds
+from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 
@@ -39,25 +40,10 @@ def year_end(text: str) -> tuple[int, int]:
     return int(month), int(day)
 
 
-def live_holds(connection: Connection, client_id: str, document_id: str) -> tuple[str, ...]:
-    """The holds that keep a document: its own and those of its whole client."""
-    return tuple(
-        connection.execute(
-            select(holds.c.id)
-            .where(
-                holds.c.client_id == client_id,
-                holds.c.released_at.is_(None),
-                holds.c.document_id.is_(None) | (holds.c.document_id == document_id),
-            )
-            .order_by(holds.c.id)
-        ).scalars()
-    )
-
-
 def facts_of(connection: Connection, row: Row[Any], **changes: Any) -> Facts:
     """The facts retention is decided by, for a document row, with `changes` to its columns."""
     values = {**row._mapping, **changes}
-    client = connection.execute(select(clients).where(clients.c.id == row.client_id)).one()
+    client = queries.client(connection, row.client_id)
     parent: Decision | None = None
     if row.parent_id is not None:
         stored = connection.execute(
@@ -76,7 +62,7 @@ def facts_of(connection: Connection, row: Row[Any], **changes: Any) -> Facts:
         document_date=date.fromisoformat(day) if isinstance(day, str) else day,
         confidence=values["confidence"],
         confirmed=values["confirmed"],
-        holds=live_holds(connection, row.client_id, row.id),
+        holds=queries.holds_on(connection, row.client_id, row.id),
         entity_type=client.entity_type,
         custody_role=client.custody_role,
         parent_eligible_at=parent.eligible_at if parent else None,

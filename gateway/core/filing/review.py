@@ -23,6 +23,7 @@ from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
 from gateway.errors import Refusal
 from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
+from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
@@ -37,9 +38,7 @@ def parse_fiscal_year(text: str) -> int:
 
 
 def _row(tx: Transaction, document_id: str) -> Row[Any]:
-    row = tx.connection.execute(
-        select(documents).where(documents.c.id == document_id)
-    ).one_or_none()
+    row = queries.document(tx.connection, document_id)
     if row is None:
         raise Refusal("not_found", f"document {document_id}: expected one, found none")
     return row

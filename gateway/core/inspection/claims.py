@@ -51,11 +51,13 @@ from gateway.core.inspection.queue import (
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
 from gateway.core.steps import step
+from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
+from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, change_state, next_state
-from vault.catalogue.schema import clients, documents
+from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
@@ -122,31 +124,14 @@ class InspectionDesk:
         """
         self._asking += 1
         try:
-            return await self._claim()
+            return await wait_for_work(self._core.inspection_work, self._next, CLAIM_WAIT)
         finally:
             self._asking -= 1
-
-    async def _claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
-        deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
-        while True:
-            self._asked_at = time.monotonic()
-            self._core.inspection_work.clear()
-            found = await self._next()
-            if found is not None:
-                return found
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            try:
-                # Waking every second finds retries that have come due.
-                async with asyncio.timeout(min(left, 1.0)):
-                    await self._core.inspection_work.wait()
-            except TimeoutError:
-                continue
 
     async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         core = self._core
         now = core.now()
+        self._asked_at = time.monotonic()
         fixity = self._overdue_fixity()
         row: Row[Any] | None = None
         if fixity is None:
@@ -541,11 +526,7 @@ class InspectionDesk:
     async def _circumstances(self, claimed: Claimed) -> Circumstances:
         core = self._core
         row = claimed.row
-        client = await core.read(
-            lambda connection: connection.execute(
-                select(clients).where(clients.c.id == row.client_id)
-            ).one()
-        )
+        client = await core.read(lambda connection: queries.client(connection, row.client_id))
         received = datetime.fromisoformat(row.received_at)
         return Circumstances(
             size=row.size,

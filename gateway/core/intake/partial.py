@@ -24,6 +24,7 @@ from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
 from gateway.core.intake.receive import Upload
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
@@ -189,7 +190,7 @@ async def expire_due(core: Core, now: datetime) -> int:
 
 
 def _row_of(document_id: str, connection: Connection) -> Row[Any] | None:
-    return connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
+    return queries.document(connection, document_id)
 
 
 def _sweep_partial(core: Core, document_id: str, row: Row[Any]) -> int:

@@ -20,6 +20,7 @@ from gateway.core.intake import quotas, receive
 from gateway.core.intake.receive import Upload
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
+from vault.catalogue import queries
 from vault.catalogue.schema import clients
 from vault.catalogue.states import ClientState
 from vault.crypto.wrapping import open_record, seal_record
@@ -62,7 +63,7 @@ def seal_profile(core: Core, client_id: str, profile: ClientProfile) -> bytes:
     )
 
 
-def open_profile(core: Core, row: Row[tuple[object, ...]]) -> ClientProfile:
+def open_profile(core: Core, row: queries.Client | Row[Any]) -> ClientProfile:
     """The profile of a client row."""
     key = core.store.custody.keyring(row.id).secrets[SECRET_PROFILE]
     data = open_record(key, row.profile, purpose=PURPOSE_PROFILE, subject=row.id)

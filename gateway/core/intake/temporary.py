@@ -42,6 +42,7 @@ from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, opens_as_program
 from gateway.wire.messages import SHA256_SIZE, Readable
+from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
@@ -259,9 +260,7 @@ async def rename(
     now = core.now()
 
     def work(tx: Transaction) -> None:
-        row = tx.connection.execute(
-            select(documents).where(documents.c.id == document_id)
-        ).one_or_none()
+        row = queries.document(tx.connection, document_id)
         if row is None or not may_rename(core, row, submitter):
             raise Refusal("not_found", GONE)
         custody = core.store.custody

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Row, exists, func, or_, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.errors import Refusal
+from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts, recoveries
 from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
@@ -230,7 +231,7 @@ async def announce(core: Core) -> None:
 def state(connection: Connection, now: datetime) -> dict[str, Any]:
     """The quorum for people and scripts: how many can sign, and which recoveries run or wait for review."""
     able = len(signers(connection, now))
-    names = {row.id: row.name for row in connection.execute(select(accounts.c.id, accounts.c.name))}
+    names = queries.account_names(connection)
     return {
         "can_sign": able,
         "lost": lost(connection, now),

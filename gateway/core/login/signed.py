@@ -14,14 +14,14 @@ import base64
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from gateway.core.core import stamp
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits
 from gateway.core.login.accounts import Account
 from gateway.errors import Refusal
-from vault.catalogue.schema import accounts
+from vault.catalogue import queries
 from vault.crypto import sshsig
 
 
@@ -51,7 +51,7 @@ def verify_signed(
         raise Refusal("denied", f"{subject}: {error}") from error
     blob = base64.b64decode(line.split()[1])
     row = (
-        connection.execute(select(accounts).where(accounts.c.name == name)).one_or_none()
+        queries.account_named(connection, name)
         if suspended
         else identity.load_account(connection, name)
     )

@@ -34,6 +34,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gateway.config import LedgerPlace
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.outbound.backup.target import put_bytes, scratch
+from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.catalogue import ledger, ledger_keys
 from vault.catalogue.ledger_keys import LedgerKey
@@ -49,6 +50,7 @@ from vault.storage.places import DirectoryPlace
 CHECKPOINT: Final = "checkpoint"
 CONTRADICTED: Final = "ledger.place-contradicts"
 """The kind of the entry that says a place was found to hold what is not of this history."""
+PUBLISHING: Final = "publication to"
 LONGEST_DELAY: Final = timedelta(hours=1)
 GRACE: Final = timedelta(seconds=30)  # how much later than promised is nobody's concern
 MAX_CHECKPOINT: Final = 64 * 1024  # bytes of a checkpoint that are looked at
@@ -78,8 +80,9 @@ class _State:
 # ── when ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def due(core: Core) -> None:
+async def due(outbound: Outbound) -> None:
     """Begin to bring the newest checkpoint wherever it is due; what was begun goes on by itself."""
+    core = outbound.core
     places = core.config.ledger.places
     if not places:
         return
@@ -91,8 +94,10 @@ async def due(core: Core) -> None:
     newest, states = await core.read(look)
     for place in places:
         state = states.get(place.name, _State())
-        if place.name not in core.publishing and _is_due(place, state, newest, now):
-            task = asyncio.ensure_future(publish(core, place))
+        if not outbound.in_progress.has(PUBLISHING, place.name) and _is_due(
+            place, state, newest, now
+        ):
+            task = asyncio.ensure_future(publish(outbound, place))
             core.background.add(task)
             task.add_done_callback(core.background.discard)
 
@@ -110,22 +115,21 @@ def _every(place: LedgerPlace) -> timedelta:
     return timedelta(seconds=place.every_seconds)
 
 
-async def publish(core: Core, place: LedgerPlace) -> bool:
+async def publish(outbound: Outbound, place: LedgerPlace) -> bool:
     """Bring one place the newest checkpoint, and record how it went; whether it is there.
 
     Raises:
-        StorageFailed: the store itself failed.
+        StorageFailed: the store itself failed. Refusal: it is on its way there already.
     """
-    core.publishing.add(place.name)
-    try:
-        size = await _deliver(core, place)
-    except StorageFailed:
-        raise
-    except VaultError as error:
-        await _failed(core, place, error)
-        return False
-    finally:
-        core.publishing.discard(place.name)
+    core = outbound.core
+    with outbound.in_progress.claim(PUBLISHING, place.name):
+        try:
+            size = await _deliver(outbound, place)
+        except StorageFailed:
+            raise
+        except VaultError as error:
+            await _failed(core, place, error)
+            return False
     now = core.now()
     await core.write(
         lambda tx: _save(
@@ -174,8 +178,9 @@ async def _failed(core: Core, place: LedgerPlace, error: VaultError) -> None:
 # ── one delivery, in its order ───────────────────────────────────────────────────────────────────
 
 
-async def _deliver(core: Core, place: LedgerPlace) -> int:
+async def _deliver(outbound: Outbound, place: LedgerPlace) -> int:
     """Returns the size of the checkpoint that the place holds now."""
+    core = outbound.core
 
     def look(connection: Connection) -> tuple[_State, tuple[LedgerKey, ...], int, str]:
         newest = connection.execute(
@@ -190,40 +195,41 @@ async def _deliver(core: Core, place: LedgerPlace) -> int:
 
     state, keys, size, note = await core.read(look)
     # 1. What lies there is of this history.
-    there = await _there(core, place, state)
+    there = await _there(outbound, place, state)
     # 2. Keys that came since, hand-overs among them.
     for name, text in ledger_keys.files(keys, core.store.vkeys[0]).items():
         if not there or int(name) >= there:
-            await put_bytes(core, place.target, f"keys/{name}", text.encode())
+            await put_bytes(outbound, place.target, f"keys/{name}", text.encode())
     # 3. Full tiles, in strides that need not be done again; partial ones; those that full ones have replaced.
     if place.tiles:
         done = min(state.tiles, there)
         while done < size:
             upto = min(size, (done // _STRIDE + 1) * _STRIDE)
             for tile in tiles.full_between(done, upto):
-                await _put_tile(core, place, tile)
+                await _put_tile(outbound, place, tile)
             done = upto
             if done < size:
                 await core.write(lambda tx, sofar=done: _save(tx, place.name, tiles=sofar))  # type: ignore[misc]
         for tile in tiles.partials(size):
-            await _put_tile(core, place, tile)
+            await _put_tile(outbound, place, tile)
         for tile in _replaced(there, size):
-            await _remove_partials(core, place, tile)
+            await _remove_partials(outbound, place, tile)
     # 4. COMMIT POINT: the checkpoint, once everything that it needs is there.
-    await put_bytes(core, place.target, CHECKPOINT, note.encode())
+    await put_bytes(outbound, place.target, CHECKPOINT, note.encode())
     return size
 
 
-async def _there(core: Core, place: LedgerPlace, state: _State) -> int:
+async def _there(outbound: Outbound, place: LedgerPlace, state: _State) -> int:
     """The size of the checkpoint at the place, which is of our history; 0: there never was any.
 
     Raises:
         Contradiction: there is another. PlaceError: the place can't be read, or lost what it had.
     """
+    core = outbound.core
     with scratch(core) as file:
         try:
             # A probe, so that a place that was filled with something else does not fill our disk.
-            await core.carriage.carry(place.target, "probe", CHECKPOINT, file.fileno())
+            await outbound.transfers.transfer(place.target, "probe", CHECKPOINT, file.fileno())
         except PlaceMissing:
             if state.size:
                 raise PlaceError(
@@ -245,9 +251,9 @@ def _of_ours(core: Core, connection: Connection, name: str, data: bytes) -> int:
     return size
 
 
-async def _put_tile(core: Core, place: LedgerPlace, tile: Tile) -> None:
-    data = await core.read(lambda connection: ledger.tile_bytes(connection, tile))
-    await put_bytes(core, place.target, tile.path, data)
+async def _put_tile(outbound: Outbound, place: LedgerPlace, tile: Tile) -> None:
+    data = await outbound.core.read(lambda connection: ledger.tile_bytes(connection, tile))
+    await put_bytes(outbound, place.target, tile.path, data)
 
 
 def _replaced(old: int, new: int) -> Iterator[Tile]:
@@ -256,13 +262,13 @@ def _replaced(old: int, new: int) -> Iterator[Tile]:
     return (tile for tile in tiles.partials(old) if (tile.level, tile.index) not in still)
 
 
-async def _remove_partials(core: Core, place: LedgerPlace, tile: Tile) -> None:
-    with scratch(core) as file:
-        await core.carriage.carry(place.target, "names", tile.folder, file.fileno())
+async def _remove_partials(outbound: Outbound, place: LedgerPlace, tile: Tile) -> None:
+    with scratch(outbound.core) as file:
+        await outbound.transfers.transfer(place.target, "names", tile.folder, file.fileno())
         file.seek(0)
         names = [line.decode().rstrip("\n").partition(" ")[2] for line in file]
     for name in names:
-        await core.carriage.carry(place.target, "remove", name)
+        await outbound.transfers.transfer(place.target, "remove", name)
 
 
 # ── what is known of places ──────────────────────────────────────────────────────────────────────

@@ -36,6 +36,7 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page, Room
+from vault.catalogue import queries
 from vault.catalogue.schema import clients, documents, folders
 from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
@@ -457,9 +458,7 @@ class ClientView(View):
 
     def _facts(self, connection: Connection, rows: Sequence[Row[Any]]) -> list[Receipt]:
         """What the receipts of some documents state."""
-        slug = connection.execute(
-            select(clients.c.slug).where(clients.c.id == self.client_id)
-        ).scalar_one()
+        slug = queries.slug_of(connection, self.client_id)
         same = {
             row.id: Same(document=row.id, received_at=row.received_at)
             for row in connection.execute(

@@ -33,7 +33,7 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
-from vault.catalogue import ledger, ledger_keys
+from vault.catalogue import ledger, ledger_keys, queries
 from vault.catalogue.schema import batches, certificates, ledger_entries
 from vault.certificate.model import RegisterEntry
 from vault.ids import is_id
@@ -105,10 +105,7 @@ class OfficerView(_GeneratedView):
         raise Refusal("not_found", NOT_FOUND)
 
     def _files(self, connection: Connection, batch_id: str) -> dict[str, tuple[bytes, str]]:
-        row = (
-            is_id(batch_id)
-            and connection.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
-        )
+        row = is_id(batch_id) and queries.batch(connection, batch_id)
         if not row:
             raise Refusal("not_found", NOT_FOUND)
         files = {

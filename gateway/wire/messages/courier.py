@@ -47,17 +47,17 @@ class ErrandReport(Message, frozen=True):
     sha256: bytes = b""
 
 
-class ClaimCarry(Message, frozen=True):
-    """Asks for something sealed to carry to or from a backup target; answered like `Claim`."""
+class ClaimTransfer(Message, frozen=True):
+    """Asks for something to transfer; answered like `Claim`."""
 
 
-CarryVerb = Literal["put", "get", "probe", "names", "remove"]
+TransferVerb = Literal["put", "get", "probe", "names", "remove"]
 
 
-class Carry(Message, frozen=True):
+class Transfer(Message, frozen=True):
     """Something to do at a backup target or a place of the ledger (`ledger:<name>`).
 
-    What is carried is sealed, or signed and meant to be read; but for `remove`, one descriptor travels
+    What is transferred is sealed, or signed and meant to be read; but for `remove`, one descriptor travels
     beside the message.
 
     `put` keeps what the descriptor holds under `name`. `get` writes what is kept into it; `probe` reads all
@@ -65,22 +65,22 @@ class Carry(Message, frozen=True):
     `names` writes a line `size name` for each name below the folder `name`. `remove` takes it away.
     """
 
-    carry_id: int
+    transfer_id: int
     target: str
-    verb: CarryVerb
+    verb: TransferVerb
     name: str
 
 
-class CarryReport(Message, frozen=True):
-    """How a carry ended: `size` (bytes) and `sha256` of what was put, fetched or probed."""
+class TransferReport(Message, frozen=True):
+    """How a transfer ended: `size` (bytes) and `sha256` of what was put, fetched or probed."""
 
-    carry_id: int
+    transfer_id: int
     outcome: Literal["done", "missing", "failed"]
     size: int = 0
     sha256: bytes = b""
     detail: str = ""
 
 
-CourierRequest = ClaimErrand | ErrandReport | ClaimCarry | CarryReport
+CourierRequest = ClaimErrand | ErrandReport | ClaimTransfer | TransferReport
 
-CourierReply = Errand | Carry
+CourierReply = Errand | Transfer

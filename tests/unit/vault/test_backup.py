@@ -17,10 +17,10 @@ from sqlalchemy import create_engine, insert, select
 
 from gateway.config import BackupSection, BackupTarget, Config, decode
 from gateway.core.outbound.backup.target import Listing
-from gateway.core.outbound.transfers import Carriage
+from gateway.core.outbound.transfers import BULK, TransferQueue
 from gateway.courier.transfers import PROBE, Places, perform
 from gateway.errors import ConfigurationError
-from gateway.wire.messages import Carry, CarryReport
+from gateway.wire.messages import Transfer, TransferReport
 from vault.backup import amendments
 from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_amendments, backups, metadata
@@ -293,11 +293,11 @@ def places(tmp_path):
     opened.close()
 
 
-def do(places: Places, verb: str, name: str, content: bytes = b"") -> tuple[CarryReport, bytes]:
+def do(places: Places, verb: str, name: str, content: bytes = b"") -> tuple[TransferReport, bytes]:
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.flush()
-        report = perform(Carry(1, "disk", verb, name), file.fileno(), places)  # type: ignore[arg-type]
+        report = perform(Transfer(1, "disk", verb, name), file.fileno(), places)  # type: ignore[arg-type]
         return report, os.pread(file.fileno(), 1 << 24, 0)
 
 
@@ -320,7 +320,7 @@ def test_a_probe_has_the_whole_size_and_digest_and_both_ends_at_their_places(pla
 def test_a_carry_that_can_t_be_done_says_which_way(places, tmp_path):
     assert do(places, "get", "blobs/aa/x")[0].outcome == "missing"
     assert do(places, "remove", "blobs/aa/x")[0].outcome == "done"
-    unknown = perform(Carry(1, "nobody", "remove", "a"), None, places)
+    unknown = perform(Transfer(1, "nobody", "remove", "a"), None, places)
     assert (unknown.outcome, "nobody" in unknown.detail) == ("failed", True)
     (tmp_path / "place").rmdir()
     assert do(places, "names", "blobs")[0].outcome == "failed"
@@ -331,7 +331,7 @@ def test_a_listing_finds_sizes_by_name_and_keeps_order(places):
         do(places, "put", f"blobs/aa/{number}", b"x" * number)
     do(places, "put", "other", b"")
     with tempfile.TemporaryFile() as file:
-        perform(Carry(1, "disk", "names", "blobs"), file.fileno(), places)
+        perform(Transfer(1, "disk", "names", "blobs"), file.fileno(), places)
         found = Listing(file)
     assert list(found.names()) == ["blobs/aa/1", "blobs/aa/2", "blobs/aa/3"]
     assert [found.size(f"blobs/aa/{number}") for number in (1, 2, 3, 4)] == [1, 2, 3, None]
@@ -339,31 +339,31 @@ def test_a_listing_finds_sizes_by_name_and_keeps_order(places):
 
 
 async def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
-    carriage = Carriage(patience=0.05)
+    queue = TransferQueue(patience=0.05)
     with pytest.raises(PlaceError, match="courier"):
-        await carriage.carry("disk", "remove", "a")
+        await queue.transfer("disk", "remove", "a")
     # Claimed, it may take longer than anyone waits to be claimed; then the courier is gone.
-    carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
-    claimed = await carriage.claim()
+    carrying = asyncio.create_task(queue.transfer("disk", "remove", "a"))
+    claimed = await queue.claim()
     assert claimed is not None
     await asyncio.sleep(0.2)
     assert not carrying.done()
-    carriage.lost(claimed[0].carry_id)
+    queue.lost(claimed[0].transfer_id)
     with pytest.raises(PlaceError, match="courier gone"):
         await carrying
     # A report that nobody waits for changes nothing; "missing" is an answer of its own.
-    carriage.report(CarryReport(claimed[0].carry_id, "done"))
+    queue.report(TransferReport(claimed[0].transfer_id, "done"))
     file = tempfile.TemporaryFile()  # noqa: SIM115  closed while it is carried
-    carrying = asyncio.create_task(carriage.carry("disk", "get", "a", file.fileno()))
-    claimed = await carriage.claim()
+    carrying = asyncio.create_task(queue.transfer("disk", "get", "a", file.fileno()))
+    claimed = await queue.claim()
     assert claimed is not None
     assert claimed[1] is not None
     os.close(claimed[1])
     file.close()
-    carriage.report(CarryReport(claimed[0].carry_id, "missing"))
+    queue.report(TransferReport(claimed[0].transfer_id, "missing"))
     with pytest.raises(PlaceMissing):
         await carrying
-    assert await carriage.claim(wait=0.01) is None
+    assert await queue.claim(wait=0.01) is None
 
 
 @pytest.mark.parametrize("verb", ["put", "get", "probe"])
@@ -372,12 +372,12 @@ async def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_i
 ):
     """A dead mount: the courier hangs, his connection is dropped, and a late report changes nothing."""
     dropped: list[str] = []
-    carriage = Carriage(patience=5, stalled=0.2)
+    queue = TransferQueue(patience=5, stalled=0.2)
     with (tmp_path / "file").open("wb+", buffering=0) as file:
         file.write(b"x" * 1000)
         file.seek(0)
-        carrying = asyncio.create_task(carriage.carry("disk", verb, "a", file.fileno()))
-        claimed = await carriage.claim(drop=lambda: dropped.append(verb))
+        carrying = asyncio.create_task(queue.transfer("disk", verb, "a", file.fileno()))
+        claimed = await queue.claim(drop=lambda: dropped.append(verb))
         assert claimed is not None
         carry, descriptor = claimed
         assert descriptor is not None
@@ -394,13 +394,13 @@ async def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_i
                 await carrying
         assert dropped == [verb]
         os.close(descriptor)
-        carriage.report(CarryReport(carry.carry_id, "done"))
+        queue.report(TransferReport(carry.transfer_id, "done"))
 
 
 async def test_a_carry_without_a_file_ends_too_when_its_courier_hangs():
-    carriage = Carriage(patience=5, stalled=0.1)
-    carrying = asyncio.create_task(carriage.carry("disk", "remove", "a"))
-    assert await carriage.claim() is not None
+    queue = TransferQueue(patience=5, stalled=0.1)
+    carrying = asyncio.create_task(queue.transfer("disk", "remove", "a"))
+    assert await queue.claim() is not None
     async with asyncio.timeout(2):
         with pytest.raises(PlaceError, match="progress"):
             await carrying
@@ -416,7 +416,7 @@ def test_what_a_courier_has_done_is_seen_from_its_file(places, verb):
         file.flush()
         file.seek(0)
         ours = os.dup(file.fileno())
-        perform(Carry(1, "disk", verb, "blobs/a"), file.fileno(), places)
+        perform(Transfer(1, "disk", verb, "blobs/a"), file.fileno(), places)
         assert os.lseek(ours, 0, os.SEEK_CUR) == len(content)
         os.close(ours)
 
@@ -435,3 +435,29 @@ def test_what_a_courier_has_done_is_seen_from_its_file(places, verb):
 def test_a_wrong_target_is_told_with_its_key(text, word):
     with pytest.raises(ConfigurationError, match=word):
         decode(text.encode(), Path("config.toml"))
+
+
+async def test_what_is_of_bulk_takes_some_of_the_hands_only_and_loses_no_patience_meanwhile():
+    """A long backup keeps nothing else waiting, and one backup does not fail for another's sake."""
+    queue = TransferQueue(patience=0.05, stalled=5)
+    many = [
+        asyncio.create_task(queue.transfer("disk", "remove", f"blobs/{n}", bulk=True))
+        for n in range(BULK + 1)
+    ]
+    await asyncio.sleep(0)
+    claimed = [await queue.claim() for _ in range(BULK)]
+    assert await queue.claim(wait=0.01) is None
+    urgent = asyncio.create_task(queue.transfer("disk", "remove", "keyring"))
+    last = await queue.claim()
+    assert last is not None
+    assert last[0].name == "keyring"
+    await asyncio.sleep(0.3)  # far longer than its patience, but others are at work
+    assert not many[-1].done()
+    for each in (*claimed, last):
+        assert each is not None
+        queue.report(TransferReport(each[0].transfer_id, "done"))
+    await urgent
+    rest = await queue.claim()
+    assert rest is not None
+    queue.report(TransferReport(rest[0].transfer_id, "done"))
+    await asyncio.gather(*many)

@@ -16,6 +16,7 @@ from sqlalchemy import Row, select, update
 
 from gateway.core.core import Core, log, stamp
 from gateway.core.outbound.backup.target import expect_marker, scratch, secret_of, store_id
+from gateway.core.outbound.outbound import Outbound
 from vault.backup import amendments
 from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_amendments
@@ -25,18 +26,19 @@ from vault.errors import PlaceError, StorageFailed, VaultError
 LONGEST_DELAY: Final = timedelta(hours=1)
 
 
-async def deliver(core: Core, target: str = "") -> int:
+async def deliver(outbound: Outbound, target: str = "") -> int:
     """Bring the backups what they must be told; returns how many amendments were delivered.
 
     Args:
         target: only of this one, due or not, and a failure is raised (PlaceError); "": of each, what is
             due, and a failure is recorded and comes again with growing delays.
     """
+    core = outbound.core
     names = [target] if target else [each.name for each in core.config.backup.targets]
-    if not target and (not names or core.amending.locked()):
+    if not target and (not names or outbound.amending.locked()):
         return 0
     done = 0
-    async with core.amending:
+    async with outbound.amending:
         query = select(backup_amendments).where(
             backup_amendments.c.delivered_at.is_(None), backup_amendments.c.target.in_(names)
         )
@@ -46,7 +48,7 @@ async def deliver(core: Core, target: str = "") -> int:
             lambda c: c.execute(query.order_by(backup_amendments.c.id).limit(100)).all()
         ):
             try:
-                await _deliver_one(core, row)
+                await _deliver_one(outbound, row)
             except StorageFailed:
                 raise
             except VaultError as error:
@@ -61,14 +63,15 @@ async def deliver(core: Core, target: str = "") -> int:
     return done
 
 
-async def _deliver_one(core: Core, row: Row[Any]) -> None:
+async def _deliver_one(outbound: Outbound, row: Row[Any]) -> None:
+    core = outbound.core
     secret = await secret_of(core)
     name = backup_format.amendment_name(row.id)
-    if not await expect_marker(core, row.target):
+    if not await expect_marker(outbound, row.target):
         raise PlaceError(f"target {row.target}: expected its marker, found none (is it mounted?)")
     with scratch(core) as file:
         await asyncio.to_thread(_seal_amendment, core, row, file.fileno(), secret, name)
-        await core.carriage.carry(row.target, "put", name, file.fileno())
+        await outbound.transfers.transfer(row.target, "put", name, file.fileno())
     now = core.now()
     await core.write(
         lambda tx: tx.connection.execute(

@@ -16,8 +16,9 @@ from typing import Any, Final, Self
 import msgspec
 from sqlalchemy import Select, delete, insert, select
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import log, stamp
 from gateway.core.outbound.backup.target import listing
+from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup_format
 from vault.catalogue.schema import backup_blobs, documents
 from vault.catalogue.states import STORED
@@ -42,14 +43,14 @@ class Copied(msgspec.Struct):
         return self
 
 
-async def copy_missing(core: Core, target: str) -> Copied:
+async def copy_missing(outbound: Outbound, target: str) -> Copied:
     """Copy every stored document's sealed file that the target lacks, page by page."""
     done = Copied()
     last = ""
-    while ids := await core.read(
+    while ids := await outbound.core.read(
         lambda c, after=last: list(c.execute(lacking(target, after)).scalars())  # type: ignore[misc]
     ):
-        done += await copy(core, target, ids)
+        done += await copy(outbound, target, ids)
         last = ids[-1]
     return done
 
@@ -69,8 +70,9 @@ def lacking(target: str, after: str) -> Select[str]:
     )
 
 
-async def copy(core: Core, target: str, ids: Sequence[str]) -> Copied:
+async def copy(outbound: Outbound, target: str, ids: Sequence[str]) -> Copied:
     """Copy some sealed files and record them; raises PlaceError (in a group) if one can't be."""
+    core = outbound.core
     gate = asyncio.Semaphore(AT_ONCE)
     rows: list[dict[str, Any]] = []
     done = Copied()
@@ -83,8 +85,8 @@ async def copy(core: Core, target: str, ids: Sequence[str]) -> Copied:
                 done.missing.add(document_id)  # destroyed meanwhile, or for `check` to report
                 return
             try:
-                report = await core.carriage.carry(
-                    target, "put", backup_format.blob_name(document_id), descriptor
+                report = await outbound.transfers.transfer(
+                    target, "put", backup_format.blob_name(document_id), descriptor, bulk=True
                 )
                 size = os.fstat(descriptor).st_size
             finally:
@@ -116,12 +118,13 @@ async def copy(core: Core, target: str, ids: Sequence[str]) -> Copied:
     return done
 
 
-async def settle(core: Core, target: str) -> None:
+async def settle(outbound: Outbound, target: str) -> None:
     """Compare a listing of the target with what it should hold; forget what is not there, whole.
 
     What belongs to no stored document is removed: it was destroyed, or copied by a run that died.
     """
-    there = await listing(core, target, backup_format.BLOBS)
+    core = outbound.core
+    there = await listing(outbound, target, backup_format.BLOBS)
     try:
         # 1. Recorded and not there (or of another size): to be copied again.
         last = ""
@@ -160,7 +163,7 @@ async def settle(core: Core, target: str) -> None:
             )
             gone = [document_id for document_id in ids if document_id not in living]
             for document_id in gone:
-                await core.carriage.carry(target, "remove", ids[document_id])
+                await outbound.transfers.transfer(target, "remove", ids[document_id])
             if gone:
                 await core.write(lambda tx, which=gone: _forget(tx, target, which))  # type: ignore[misc]
     finally:

@@ -24,15 +24,16 @@ import os
 from typing import IO, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row
 
 from gateway.core.core import Core, log
 from gateway.core.inspection.claims import InspectionDesk, NotRead
 from gateway.core.inspection.fixity import read_sealed
 from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
+from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.catalogue.schema import documents
+from vault.catalogue import queries
 from vault.catalogue.states import STORED, DocumentState
 from vault.crypto.sealed import sealed_size
 from vault.errors import (
@@ -58,7 +59,7 @@ class Outcome(msgspec.Struct):
 
 
 async def restore(
-    core: Core, desk: InspectionDesk | None, ids: list[str], name: str, actor: str
+    outbound: Outbound, desk: InspectionDesk | None, ids: list[str], name: str, actor: str
 ) -> list[Outcome]:
     """Bring back the sealed files of documents from a backup's target, one after the other.
 
@@ -71,23 +72,23 @@ async def restore(
         Refusal: no such target, it can't be reached, it is another store's, or nobody reads documents.
         StorageFull, StorageFailed: the store can't be written to.
     """
-    target = target_of(core, name).name
+    target = target_of(outbound.core, name).name
     try:
-        if not await expect_marker(core, target):
+        if not await expect_marker(outbound, target):
             raise Refusal(
                 "failed",
                 f"target {target}: expected its marker, found none (is it mounted?)",
             )
-        return [await _restore(core, desk, document_id, target, actor) for document_id in ids]
+        return [await _restore(outbound, desk, document_id, target, actor) for document_id in ids]
     except (PlaceError, IntegrityError, NotRead) as error:
         raise Refusal("failed", str(error)) from error
 
 
 async def _restore(
-    core: Core, desk: InspectionDesk | None, document_id: str, target: str, actor: str
+    outbound: Outbound, desk: InspectionDesk | None, document_id: str, target: str, actor: str
 ) -> Outcome:
     try:
-        found = await _mend(core, desk, document_id, target, actor)
+        found = await _mend(outbound, desk, document_id, target, actor)
     except (PlaceError, NotRead, StorageFull, StorageFailed):
         raise
     except Refusal as refusal:
@@ -99,9 +100,10 @@ async def _restore(
 
 
 async def _mend(
-    core: Core, desk: InspectionDesk | None, document_id: str, target: str, actor: str
+    outbound: Outbound, desk: InspectionDesk | None, document_id: str, target: str, actor: str
 ) -> str:
     """Bring one back; returns what was found in its place."""
+    core = outbound.core
     blobs = core.store.blobs
     # 1. It lives, and its key opens: else nothing that could be fetched would be it.
     row = await core.read(lambda c: _living(c, document_id))
@@ -110,7 +112,7 @@ async def _mend(
     found = await _damage(core, desk, row)
     # 3. What the target holds is.
     try:
-        file = await fetch(core, target, backup_format.blob_name(row.id))
+        file = await fetch(outbound, target, backup_format.blob_name(row.id))
     except PlaceMissing:
         raise Refusal(
             "not_found", f"document {row.id}: expected its sealed file at {target}, found none"
@@ -140,7 +142,7 @@ async def _mend(
 
 def _living(connection: Connection, document_id: str) -> Row[Any]:
     """The row of a document that is stored (raises Refusal)."""
-    row = connection.execute(select(documents).where(documents.c.id == document_id)).one_or_none()
+    row = queries.document(connection, document_id)
     if row is None:
         raise Refusal("not_found", f"document {document_id}: expected one, found none")
     if row.state == DocumentState.DESTROYED:

@@ -31,6 +31,7 @@ from gateway.core.outbound.backup.target import (
     plain_snapshot,
     secret_of,
 )
+from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup
 from vault.catalogue.schema import documents
 from vault.certificate.model import Text
@@ -75,7 +76,7 @@ class _Seen:
     opened: int = 0
 
 
-async def fetch_kept(core: Core, target: str, destroyed_at: str | None = None) -> Kept:
+async def fetch_kept(outbound: Outbound, target: str, destroyed_at: str | None = None) -> Kept:
     """Fetch the sealed catalogues in which keys are to be tried; needs no lock.
 
     Args:
@@ -84,8 +85,8 @@ async def fetch_kept(core: Core, target: str, destroyed_at: str | None = None) -
     Raises:
         PlaceError: the target can't be reached. IntegrityError: a manifest is not what was written.
     """
-    kept = Kept(target, await secret_of(core))
-    there = await listing(core, target, backup.SNAPSHOTS)
+    kept = Kept(target, await secret_of(outbound.core))
+    there = await listing(outbound, target, backup.SNAPSHOTS)
     try:
         names = list(there.names())
     finally:
@@ -101,9 +102,9 @@ async def fetch_kept(core: Core, target: str, destroyed_at: str | None = None) -
     kept.unfinished = len(begun)
     try:
         for backup_id in sorted({*known[:1], *known[-NEWEST:]}, reverse=True):
-            manifest = await manifest_of(core, target, backup_id, kept.secret)
+            manifest = await manifest_of(outbound, target, backup_id, kept.secret)
             name = backup.catalogue_name(backup_id)
-            kept.catalogues.append((manifest, await fetch(core, target, name)))
+            kept.catalogues.append((manifest, await fetch(outbound, target, name)))
     except BaseException:
         kept.close()
         raise
@@ -111,7 +112,7 @@ async def fetch_kept(core: Core, target: str, destroyed_at: str | None = None) -
 
 
 async def unreadable(
-    core: Core,
+    outbound: Outbound,
     target: str,
     client_id: str,
     ids: Sequence[str],
@@ -133,11 +134,12 @@ async def unreadable(
         The outcome and one sentence. `not_checked`: no backup, it can't be reached or read now, or it was
         made after the destruction had begun.
     """
+    core = outbound.core
     ours = kept is None
     try:
         if kept is None:
             async with asyncio.timeout(BUDGET):
-                kept = await fetch_kept(core, target, destroyed_at)
+                kept = await fetch_kept(outbound, target, destroyed_at)
         seen: list[_Seen] = []
         for manifest, file in kept.catalogues:
             with plain_snapshot(core, f"proof-{manifest.backup}") as plain:

@@ -26,10 +26,10 @@ from gateway.core.core import Core, log, stamp
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
 from gateway.core.outbound.backup.target import (
+    BACKUP,
     Listing,
     expect_marker,
     fetch,
-    in_hand,
     listing,
     manifest_of,
     plain_snapshot,
@@ -38,6 +38,7 @@ from gateway.core.outbound.backup.target import (
     secret_of,
     target_of,
 )
+from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup
 from vault.catalogue.schema import (
@@ -80,7 +81,7 @@ class Proof(msgspec.Struct):
 
 
 async def verify(
-    core: Core, name: str, actor: str, backup_id: str = "", sample: float | None = None
+    outbound: Outbound, name: str, actor: str, backup_id: str = "", sample: float | None = None
 ) -> Proof:
     """Verify a backup; recorded, with a ledger entry.
 
@@ -92,11 +93,12 @@ async def verify(
     Raises:
         Refusal: the target can't be reached, or has no such backup.
     """
+    core = outbound.core
     target = target_of(core, name)
     share = core.config.backup.verify_percent if sample is None else sample
-    with in_hand(core, target.name):
+    with outbound.in_progress.claim(BACKUP, target.name):
         try:
-            proof = await _verify(core, target.name, backup_id.upper(), share)
+            proof = await _verify(outbound, target.name, backup_id.upper(), share)
         except PlaceError as error:
             raise Refusal("failed", str(error)) from error
 
@@ -125,16 +127,16 @@ async def verify(
     return proof
 
 
-async def _verify(core: Core, target: str, backup_id: str, share: float) -> Proof:
-    secret = await secret_of(core)
+async def _verify(outbound: Outbound, target: str, backup_id: str, share: float) -> Proof:
+    secret = await secret_of(outbound.core)
     proof = Proof(backup_id, target)
     # 1. The marker, and which backup.
     try:
-        if not await expect_marker(core, target):
+        if not await expect_marker(outbound, target):
             proof.add("marker", f"expected {backup.MARKER}, found none")
     except IntegrityError as error:
         proof.add("marker", str(error))
-    there = await listing(core, target, "")
+    there = await listing(outbound, target, "")
     try:
         known = backup.backups_in(there.names())
         if not backup_id:
@@ -145,25 +147,25 @@ async def _verify(core: Core, target: str, backup_id: str, share: float) -> Proo
             raise Refusal("not_found", f"backup {backup_id}: expected it at {target}, found none")
         # 2. The manifest, and the catalogue it vouches for.
         try:
-            manifest = await manifest_of(core, target, backup_id, secret)
+            manifest = await manifest_of(outbound, target, backup_id, secret)
         except IntegrityError as error:
             proof.add(f"manifest {backup_id}", str(error))
         else:
             proof.documents = manifest.documents
             # 3. The amendments, each to its end, and what a restore would make of all that.
-            with Amendments(core, target, secret) as told:
-                tried = await _amendments(core, target, there, told, proof)
-                await _catalogue(core, target, manifest, secret, there, told, tried, proof)
+            with Amendments(outbound, target, secret) as told:
+                tried = await _amendments(outbound, target, there, told, proof)
+                await _catalogue(outbound, target, manifest, secret, there, told, tried, proof)
                 proof.amendments = len(told.numbers)
     finally:
         there.close()
     # 4. A sample of the sealed files.
-    await _sample(core, target, share, proof)
+    await _sample(outbound, target, share, proof)
     return proof
 
 
 async def _catalogue(
-    core: Core,
+    outbound: Outbound,
     target: str,
     manifest: backup.Manifest,
     secret: bytes,
@@ -172,9 +174,10 @@ async def _catalogue(
     tried: set[int],
     proof: Proof,
 ) -> None:
+    core = outbound.core
     name = backup.catalogue_name(manifest.backup)
     try:
-        file = await fetch(core, target, name)
+        file = await fetch(outbound, target, name)
     except PlaceMissing as error:
         proof.add(name, str(error))
         return
@@ -315,10 +318,10 @@ def _bytes(size: int | None) -> str:
 
 
 async def _amendments(
-    core: Core, target: str, there: Listing, told: Amendments, proof: Proof
+    outbound: Outbound, target: str, there: Listing, told: Amendments, proof: Proof
 ) -> set[int]:
     """Fetch those that are there, and name those that should be; returns all of them."""
-    delivered, _ = await core.read(lambda c: _told(c, target))
+    delivered, _ = await outbound.core.read(lambda c: _told(c, target))
     found = sorted(
         number for name in there.names() if (number := backup.amendment_number(name)) is not None
     )
@@ -362,7 +365,7 @@ def _oldest_kept(connection: Connection, target: str) -> str:
 # ── sealed files ─────────────────────────────────────────────────────────────────────────────────
 
 
-async def _sample(core: Core, target: str, share: float, proof: Proof) -> None:
+async def _sample(outbound: Outbound, target: str, share: float, proof: Proof) -> None:
     """Read some sealed files back: their bytes are those that were put, and they open at both ends."""
     chance = random.SystemRandom()
     gate = asyncio.Semaphore(AT_ONCE)
@@ -370,7 +373,7 @@ async def _sample(core: Core, target: str, share: float, proof: Proof) -> None:
     async def one(row: Row[Any]) -> None:
         async with gate:
             try:
-                problem, opened = await _probe(core, target, row)
+                problem, opened = await _probe(outbound, target, row)
             except PlaceMissing as error:
                 problem, opened = str(error), False
         proof.sampled += 1
@@ -379,7 +382,7 @@ async def _sample(core: Core, target: str, share: float, proof: Proof) -> None:
             proof.add(f"document {row.id}", problem)
 
     last = ""
-    while rows := await core.read(
+    while rows := await outbound.core.read(
         lambda c, after=last: c.execute(  # type: ignore[misc]
             select(documents, backup_blobs.c.size.label("sealed_size"), backup_blobs.c.sha256)
             .join(backup_blobs, backup_blobs.c.document_id == documents.c.id)
@@ -402,10 +405,13 @@ async def _sample(core: Core, target: str, share: float, proof: Proof) -> None:
             raise PlaceError(reason_of(errors)) from errors
 
 
-async def _probe(core: Core, target: str, row: Row[Any]) -> tuple[str, bool]:
+async def _probe(outbound: Outbound, target: str, row: Row[Any]) -> tuple[str, bool]:
     """What is wrong with one file ("": nothing), and whether it was opened."""
+    core = outbound.core
     with scratch(core) as file:
-        report = await core.carriage.carry(target, "probe", backup.blob_name(row.id), file.fileno())
+        report = await outbound.transfers.transfer(
+            target, "probe", backup.blob_name(row.id), file.fileno(), bulk=True
+        )
         if (report.size, report.sha256) != (row.sealed_size, bytes(row.sha256)):
             return "expected the sealed bytes that were put there, found others", False
         try:

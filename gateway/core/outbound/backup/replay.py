@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from gateway.core.core import Core
 from gateway.core.outbound.backup.target import fetch, scratch, store_id
+from gateway.core.outbound.outbound import Outbound
 from vault.backup import amendments
 from vault.backup import format as backup_format
 from vault.backup.replay import Replay
@@ -34,11 +35,11 @@ class Amendments:
     One descriptor for all of them: there may be more than a process may have files open.
     """
 
-    def __init__(self, core: Core, target: str, secret: bytes) -> None:
-        self._core = core
+    def __init__(self, outbound: Outbound, target: str, secret: bytes) -> None:
+        self._outbound = outbound
         self._target = target
         self._secret = secret
-        self._file = scratch(core)
+        self._file = scratch(outbound.core)
         self._end = 0
         self._places: dict[int, tuple[int, int]] = {}  # number → offset, size
 
@@ -58,7 +59,7 @@ class Amendments:
         for number in numbers:
             try:
                 with await fetch(
-                    self._core, self._target, backup_format.amendment_name(number)
+                    self._outbound, self._target, backup_format.amendment_name(number)
                 ) as file:
                     offset = self._end
                     self._append(file.fileno())
@@ -75,12 +76,12 @@ class Amendments:
         """The lines of one, its head first (raises IntegrityError)."""
         offset, size = self._places[number]
         name = backup_format.amendment_name(number)
-        with scratch(self._core) as file:
+        with scratch(self._outbound.core) as file:
             self._copy(self._file.fileno(), offset, size, file.fileno(), 0)
             with backup_format.open_object(
-                file.fileno(), self._secret, store_id(self._core), name
+                file.fileno(), self._secret, store_id(self._outbound.core), name
             ) as reader:
-                yield amendments.read(reader, number, store_id(self._core))
+                yield amendments.read(reader, number, store_id(self._outbound.core))
 
     def _append(self, fd: int) -> None:
         size = os.fstat(fd).st_size

@@ -11,8 +11,8 @@ A run at a target, each step safe to repeat:
     backup.prune      what is older than the target keeps, never the last `keep_least` good ones, and nothing
                       while the clock is in doubt
 
-Promises: the core carries no bytes and has no network: `core.carriage` hands sealed files to the courier. A
-failure is recorded and comes again; nothing is ever reported made that was not.
+Promises: the core carries no bytes and has no network: the queue of transfers hands sealed files to the
+courier. A failure is recorded and comes again; nothing is ever reported made that was not.
 
 Leaves out: formats (`vault.backup.format`), proving (`gateway.core.outbound.backup.proof`), restoring
 (`vault.backup.restore`).
@@ -40,8 +40,8 @@ from gateway.core.outbound.backup import places
 from gateway.core.outbound.backup.amendments import deliver
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking, settle
 from gateway.core.outbound.backup.target import (
+    BACKUP,
     expect_marker,
-    in_hand,
     listing,
     plain_snapshot,
     put_bytes,
@@ -51,6 +51,7 @@ from gateway.core.outbound.backup.target import (
     store_id,
     target_of,
 )
+from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
@@ -74,7 +75,7 @@ LONGEST_DELAY: Final = timedelta(hours=1)
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def run(core: Core, name: str, actor: str, *, fresh: bool = False) -> dict[str, Any]:
+async def run(outbound: Outbound, name: str, actor: str, *, fresh: bool = False) -> dict[str, Any]:
     """Make a backup at a target.
 
     Args:
@@ -88,14 +89,15 @@ async def run(core: Core, name: str, actor: str, *, fresh: bool = False) -> dict
     Raises:
         Refusal: it failed; recorded, and the reason is its message.
     """
+    core = outbound.core
     target = target_of(core, name)
     core.store.catalogue.ledger.expect_whole()  # what is cut must not become the newest backup
-    with in_hand(core, target.name):
+    with outbound.in_progress.claim(BACKUP, target.name):
         now = core.now()
         backup_id = new_id(now)
         await core.write(lambda tx: _begin_row(tx, backup_id, target.name, now, fresh))
         try:
-            return await _run(core, target, backup_id, actor, now, fresh=fresh)
+            return await _run(outbound, target, backup_id, actor, now, fresh=fresh)
         except StorageFailed:
             raise
         except (VaultError, ExceptionGroup) as error:
@@ -144,37 +146,43 @@ def _failed(
 
 
 async def _run(
-    core: Core, target: BackupTarget, backup_id: str, actor: str, now: datetime, *, fresh: bool
+    outbound: Outbound,
+    target: BackupTarget,
+    backup_id: str,
+    actor: str,
+    now: datetime,
+    *,
+    fresh: bool,
 ) -> dict[str, Any]:
-    name = target.name
+    core, name = outbound.core, target.name
     # 1. The place is ours, and nothing half made lies there.
     with step("backup.begin"):
-        await _claim_place(core, name, fresh=fresh)
+        await _claim_place(outbound, name, fresh=fresh)
         secret = await secret_of(core)
-        await deliver(core, name)
-        await _remove_unfinished(core, name, backup_id)
+        await deliver(outbound, name)
+        await _remove_unfinished(outbound, name, backup_id)
     # 2. Sealed files: copied once, recorded once they are there, and looked for in a listing.
     with step("backup.copy"):
-        copied = await copy_missing(core, name)
-        await settle(core, name)
-        copied += await copy_missing(core, name)
+        copied = await copy_missing(outbound, name)
+        await settle(outbound, name)
+        copied += await copy_missing(outbound, name)
     # 3. The catalogue, after the rows of what was copied, so that it knows them.
     with step("backup.snapshot"):
-        manifest, more = await _snapshot(core, name, backup_id, secret, now, copied.missing)
+        manifest, more = await _snapshot(outbound, name, backup_id, secret, now, copied.missing)
         copied += more
     # 4. COMMIT POINT: once its manifest is there it is a backup.
     data = await asyncio.to_thread(
         backup_format.sign_manifest, manifest, secret, core.store.origin, core.store.ledger_key
     )
     with step("backup.manifest"):
-        await put_bytes(core, name, backup_format.manifest_name(backup_id), data)
+        await put_bytes(outbound, name, backup_format.manifest_name(backup_id), data)
     with step("backup.record"):
         await core.write(
             lambda tx: _made(core, tx, manifest, actor, copied.blobs, copied.size, data)
         )
     # 5. What is older than the target keeps.
     with step("backup.prune"):
-        await _prune(core, target)
+        await _prune(outbound, target)
     log.info("backup made", target=name, backup=backup_id, documents=manifest.documents)
     return {
         "backup": backup_id,
@@ -221,9 +229,10 @@ def _made(
     )
 
 
-async def _claim_place(core: Core, target: str, *, fresh: bool) -> None:
-    if await expect_marker(core, target):
+async def _claim_place(outbound: Outbound, target: str, *, fresh: bool) -> None:
+    if await expect_marker(outbound, target):
         return
+    core = outbound.core
     known = await core.read(
         lambda c: c.execute(
             select(backups.c.id)
@@ -236,17 +245,17 @@ async def _claim_place(core: Core, target: str, *, fresh: bool) -> None:
             f"target {target}: expected its marker, found none (is it mounted?);"
             " for a new place in its stead run it with --fresh"
         )
-    await put_bytes(core, target, backup_format.MARKER, backup_format.marker(store_id(core)))
+    await put_bytes(outbound, target, backup_format.MARKER, backup_format.marker(store_id(core)))
 
 
-async def _remove_unfinished(core: Core, target: str, present: str) -> None:
+async def _remove_unfinished(outbound: Outbound, target: str, present: str) -> None:
     """Remove the folders of our own runs that did not come to an end, or were let go."""
-    there = await listing(core, target, backup_format.SNAPSHOTS)
+    there = await listing(outbound, target, backup_format.SNAPSHOTS)
     try:
         found = {name.split("/")[1] for name in there.names()} - {present}
     finally:
         there.close()
-    ended = await core.read(
+    ended = await outbound.core.read(
         lambda c: list(
             c.execute(
                 select(backups.c.id).where(
@@ -257,13 +266,13 @@ async def _remove_unfinished(core: Core, target: str, present: str) -> None:
         )
     )
     for backup_id in ended:
-        await _remove_snapshot(core, target, backup_id)
+        await _remove_snapshot(outbound, target, backup_id)
 
 
-async def _remove_snapshot(core: Core, target: str, backup_id: str) -> None:
+async def _remove_snapshot(outbound: Outbound, target: str, backup_id: str) -> None:
     # The manifest first: without it the rest is no backup.
-    await core.carriage.carry(target, "remove", backup_format.manifest_name(backup_id))
-    await core.carriage.carry(target, "remove", backup_format.catalogue_name(backup_id))
+    await outbound.transfers.transfer(target, "remove", backup_format.manifest_name(backup_id))
+    await outbound.transfers.transfer(target, "remove", backup_format.catalogue_name(backup_id))
 
 
 # ── the catalogue ────────────────────────────────────────────────────────────────────────────────
@@ -281,13 +290,14 @@ class Taken(msgspec.Struct):
 
 
 async def _snapshot(
-    core: Core, target: str, backup_id: str, secret: bytes, now: datetime, skip: set[str]
+    outbound: Outbound, target: str, backup_id: str, secret: bytes, now: datetime, skip: set[str]
 ) -> tuple[backup_format.Manifest, Copied]:
     """Seal the catalogue, put it, and copy what came in meanwhile; returns the manifest to sign."""
+    core = outbound.core
     name = backup_format.catalogue_name(backup_id)
     more = Copied(missing=set(skip))
     for _ in range(ROUNDS):
-        more += await copy_missing(core, target)
+        more += await copy_missing(outbound, target)
         with scratch(core) as sealed:
             async with core.keys_lock:
                 with plain_snapshot(core, f"backup-{backup_id}") as plain:
@@ -297,8 +307,8 @@ async def _snapshot(
             late = [each for each in taken.late if each not in more.missing]
             if len(late) > LATE_LIMIT:
                 continue  # documents come in faster than a manifest can name them: take it again
-            more += await copy(core, target, late)
-            report = await core.carriage.carry(target, "put", name, sealed.fileno())
+            more += await copy(outbound, target, late)
+            report = await outbound.transfers.transfer(target, "put", name, sealed.fileno())
         if (report.size, report.sha256) != (taken.size, taken.sha256):
             raise PlaceError(f"{name}: expected {taken.size} bytes carried whole, found others")
         checkpoint = Checkpoint(core.store.origin, taken.ledger_size, taken.root).encode()
@@ -346,8 +356,9 @@ def _late(
     )
 
 
-async def _prune(core: Core, target: BackupTarget) -> None:
+async def _prune(outbound: Outbound, target: BackupTarget) -> None:
     """Let go of backups older than the target keeps, and of the amendments only they needed."""
+    core = outbound.core
     now = core.now()
     if (reason := await asyncio.to_thread(core.clock.reason, now)) is not None:
         log.warning("no backup is let go of", target=target.name, reason=reason)
@@ -368,11 +379,11 @@ async def _prune(core: Core, target: BackupTarget) -> None:
         if row.started_at >= limit or row.id in spared:
             continue
         await core.write(lambda tx, which=row.id: _let_go(core, tx, which, target.name))  # type: ignore[misc]
-        await _remove_snapshot(core, target.name, row.id)
+        await _remove_snapshot(outbound, target.name, row.id)
         kept.remove(row)
     if not kept:
         return
-    there = await listing(core, target.name, backup_format.AMENDMENTS)
+    there = await listing(outbound, target.name, backup_format.AMENDMENTS)
     try:
         numbers = {backup_format.amendment_number(name) for name in there.names()} - {None}
     finally:
@@ -389,7 +400,9 @@ async def _prune(core: Core, target: BackupTarget) -> None:
             ).scalars()
         )
     ):
-        await core.carriage.carry(target.name, "remove", backup_format.amendment_name(number))
+        await outbound.transfers.transfer(
+            target.name, "remove", backup_format.amendment_name(number)
+        )
 
 
 def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
@@ -402,10 +415,11 @@ def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
 # ── the clock, and what is there ─────────────────────────────────────────────────────────────────
 
 
-async def due(core: Core) -> None:
+async def due(outbound: Outbound) -> None:
     """Run the backups that are due; for a job that never overlaps itself."""
+    core = outbound.core
     for target in core.config.backup.targets:
-        if not target.every_hours or target.name in core.backing_up:
+        if not target.every_hours or outbound.in_progress.has(BACKUP, target.name):
             continue
         now = core.now()
         newest = await core.read(lambda c, name=target.name, at=now: _newest(c, name, at))  # type: ignore[misc]
@@ -415,7 +429,7 @@ async def due(core: Core) -> None:
         if tried is not None and now < tried + RETRY:
             continue
         try:
-            await run(core, target.name, ACTOR_CORE)
+            await run(outbound, target.name, ACTOR_CORE)
         except Refusal:
             continue  # recorded and logged; it comes again
 

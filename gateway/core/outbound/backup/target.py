@@ -17,12 +17,14 @@ from typing import IO, Final
 
 from gateway.config import BackupTarget
 from gateway.core.core import Core, log
+from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.errors import IntegrityError, PlaceMissing, VaultError
 from vault.keys.custody import HOUSE
 from vault.storage.durable import remove_durably
 
+BACKUP: Final = "backup to"  # a run or a verification, in progress
 PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so
 
 
@@ -36,18 +38,6 @@ def target_of(core: Core, name: str) -> BackupTarget:
             return target
     known = ", ".join(target.name for target in targets) or "none"
     raise Refusal("not_found", f"backup target {name or '(none given)'}: expected one of {known}")
-
-
-@contextlib.contextmanager
-def in_hand(core: Core, target: str) -> Iterator[None]:
-    """One run or verification of a target at a time (raises Refusal)."""
-    if target in core.backing_up:
-        raise Refusal("locked", f"backup target {target}: expected it free, found it in use")
-    core.backing_up.add(target)
-    try:
-        yield
-    finally:
-        core.backing_up.discard(target)
 
 
 def store_id(core: Core) -> str:
@@ -98,23 +88,23 @@ def sweep(core: Core) -> int:
     return len(left)
 
 
-async def fetch(core: Core, target: str, name: str) -> IO[bytes]:
+async def fetch(outbound: Outbound, target: str, name: str) -> IO[bytes]:
     """A small or sealed thing of a target in a nameless file (raises PlaceMissing, PlaceError)."""
-    file = scratch(core)
+    file = scratch(outbound.core)
     try:
-        await core.carriage.carry(target, "get", name, file.fileno())
+        await outbound.transfers.transfer(target, "get", name, file.fileno())
     except BaseException:
         file.close()
         raise
     return file
 
 
-async def put_bytes(core: Core, target: str, name: str, data: bytes) -> None:
+async def put_bytes(outbound: Outbound, target: str, name: str, data: bytes) -> None:
     """Put something small (raises PlaceError)."""
-    with scratch(core) as file:
+    with scratch(outbound.core) as file:
         file.write(data)
         file.flush()
-        await core.carriage.carry(target, "put", name, file.fileno())
+        await outbound.transfers.transfer(target, "put", name, file.fileno())
 
 
 class Listing:
@@ -151,40 +141,42 @@ class Listing:
         self._names.close()
 
 
-async def listing(core: Core, target: str, folder: str) -> Listing:
+async def listing(outbound: Outbound, target: str, folder: str) -> Listing:
     """What lies below a folder of a target (raises PlaceError)."""
-    with scratch(core) as file:
-        await core.carriage.carry(target, "names", folder, file.fileno())
+    with scratch(outbound.core) as file:
+        await outbound.transfers.transfer(target, "names", folder, file.fileno())
         return await asyncio.to_thread(Listing, file)
 
 
-async def expect_marker(core: Core, target: str) -> bool:
+async def expect_marker(outbound: Outbound, target: str) -> bool:
     """Whether the target is this store's; False: it has no marker at all.
 
     Raises:
         IntegrityError: it is another store's, or damaged. PlaceError: it can't be read.
     """
     try:
-        file = await fetch(core, target, backup_format.MARKER)
+        file = await fetch(outbound, target, backup_format.MARKER)
     except PlaceMissing:
         return False
     with file:
         file.seek(0)
-        if file.read() != backup_format.marker(store_id(core)):
+        store = store_id(outbound.core)
+        if file.read() != backup_format.marker(store):
             raise IntegrityError(
-                f"target {target}: expected the marker of store {store_id(core)}, found another",
+                f"target {target}: expected the marker of store {store}, found another",
                 kind="header",
             )
     return True
 
 
 async def manifest_of(
-    core: Core, target: str, backup_id: str, secret: bytes
+    outbound: Outbound, target: str, backup_id: str, secret: bytes
 ) -> backup_format.Manifest:
     """A backup's manifest, verified (raises IntegrityError, PlaceMissing, PlaceError)."""
-    with await fetch(core, target, backup_format.manifest_name(backup_id)) as file:
+    with await fetch(outbound, target, backup_format.manifest_name(backup_id)) as file:
         file.seek(0)
         data = file.read(backup_format.MAX_MANIFEST + 1)
+    core = outbound.core
     return backup_format.read_manifest(data, secret, core.store.vkey, store_id(core), backup_id)
 
 

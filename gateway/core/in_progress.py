@@ -1,0 +1,59 @@
+"""What is being done now, so that nobody begins it a second time.
+
+Promises: of one kind and key, one piece of work is in progress at a time. `claim` refuses a second one in
+plain words; `turn` lets it wait for the first. Whatever way the work ends, the claim ends with it.
+
+Leaves out: work in another process. The store's lock sees to it that there is one core.
+
+>>> running = InProgress()
+>>> with running.claim("backup to", "disk"):
+...     running.has("backup to", "disk")
+True
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+from gateway.errors import Refusal
+
+
+class InProgress:
+    """The work in progress. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], asyncio.Event] = {}  # set when it has ended
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether this is in progress."""
+        return (kind, key) in self._running
+
+    @contextlib.contextmanager
+    def claim(self, kind: str, key: str) -> Iterator[None]:
+        """Have this in progress for as long as the block runs.
+
+        Args:
+            kind: the work in words that go before its key: "backup to", "rotation".
+            key: what it is done to.
+
+        Raises:
+            Refusal: it is in progress already.
+        """
+        if self.has(kind, key):
+            raise Refusal("locked", f"{kind} {key} is already running")
+        ended = self._running[kind, key] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._running[kind, key]
+            ended.set()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, kind: str, key: str) -> AsyncIterator[None]:
+        """As `claim`, but wait for one that is in progress to end."""
+        while (ended := self._running.get((kind, key))) is not None:
+            await ended.wait()
+        with self.claim(kind, key):
+            yield

@@ -1,0 +1,31 @@
+"""The outbound wing: what everything that leaves the machine shares while the core runs.
+
+Promises: one queue of transfers, and one list of what is in progress, so that a place is never written to by
+two at once. It decides nothing.
+
+Leaves out: what is due and what became of it; that is in the catalogue, and each module here knows its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.core import backoff
+from gateway.core.core import Core
+from gateway.core.in_progress import InProgress
+from gateway.core.outbound.transfers import TransferQueue
+
+
+class Outbound:
+    """The wing's state; made once, beside the core."""
+
+    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+        """`chance`: see `backoff.delay`."""
+        self.core = core
+        self.chance = chance
+        self.transfers = TransferQueue()
+        self.amending = asyncio.Lock()  # one delivery of amendments at a time
+        self.in_progress = InProgress()
+        self.searched: dict[str, float] = {}
+        """Batch id → when backups were last searched for its keys (`time.monotonic`)."""

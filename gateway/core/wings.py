@@ -1,0 +1,32 @@
+"""The wings of the core, put together: what an act, a job or a session is handed.
+
+Promises: each wing is made once for a core, and holds its own state. Whoever needs one is handed it from
+here; `Core` knows none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from gateway.core import backoff
+from gateway.core.core import Core
+from gateway.core.outbound.outbound import Outbound
+
+
+@dataclass(frozen=True)
+class Wings:
+    """A core and its wings."""
+
+    core: Core
+    outbound: Outbound
+
+    @classmethod
+    def around(cls, core: Core, chance: Callable[[], float] = backoff.chance) -> Self:
+        """Make the wings of a core.
+
+        Args:
+            chance: what delays are shortened by (`backoff.delay`).
+        """
+        return cls(core, Outbound(core, chance))
