@@ -26,7 +26,8 @@ from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, receive
 from gateway.core.login import accounts
-from gateway.core.outbound import keyring_copies
+from gateway.core.outbound import keyring_copies, outbox
+from gateway.core.outbound.kinds import kinds
 from gateway.core.sessions.admin import AdminSession
 from gateway.core.views import view_for
 from gateway.core.views.base import split
@@ -204,6 +205,11 @@ class House:
         if self._wings is None or self._wings.core is not self.core:
             self._wings = Wings.around(self.core, chance=lambda: 0.0)
         return self._wings
+
+    async def deliver(self) -> None:
+        """Deliver what is due, as the job does, and wait until that was done or has failed."""
+        for task in await outbox.due(self.wings.outbound, kinds(self.wings.outbound)):
+            await task
 
     def restart(self) -> None:
         self.core.close()
