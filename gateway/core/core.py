@@ -90,7 +90,6 @@ class Core:
             store.catalogue, clock, timedelta(days=config.clock.longest_absence_days)
         )
         self.inspection_work = asyncio.Event()
-        self.errand_work = asyncio.Event()
         # Where documents are made durable: whoever waits for the disk there keeps no reader waiting, and as
         # many as wait at once are committed in one transaction.
         self.committing = ThreadPoolExecutor(COMMITTING, thread_name_prefix="commit")

@@ -18,7 +18,6 @@ from gateway.core.intake import partial
 from gateway.core.keys import rotation
 from gateway.core.outbound import keyring_copies
 from gateway.core.outbound.backup import target
-from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.core.wings import Wings
@@ -82,12 +81,11 @@ async def _serve(core: Core) -> None:
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
     wings = Wings.around(core)
     inspection = InspectionDesk(core)
-    courier = ErrandDesk(core)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(core),
         "smtp": lambda: SmtpSession(core),
         "inspect": lambda: InspectSession(core, inspection),
-        "courier": lambda: CourierSession(wings.outbound, courier),
+        "courier": lambda: CourierSession(wings.outbound),
         "admin": lambda: AdminSession(wings, inspection),
     }
     most = MOST | {

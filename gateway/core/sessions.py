@@ -21,7 +21,6 @@ from gateway.core.intake.receive import Upload
 from gateway.core.login import accounts as identity
 from gateway.core.login.accounts import Account
 from gateway.core.login.login import Attempt, Login
-from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.views import view_for
 from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
@@ -38,11 +37,9 @@ from gateway.wire.messages import (
     BeginPart,
     BeginUpload,
     Claim,
-    ClaimErrand,
     ClaimTransfer,
     Commit,
     Done,
-    ErrandReport,
     ExchangeSignature,
     Farewell,
     Greet,
@@ -417,10 +414,9 @@ class InspectSession(Session):
 class CourierSession(Session):
     """A connection of the courier."""
 
-    def __init__(self, outbound: Outbound, desk: ErrandDesk) -> None:
+    def __init__(self, outbound: Outbound) -> None:
         super().__init__(outbound.core)
         self._transfers = outbound.transfers
-        self._desk = desk
         self._transfer: int | None = None  # what this connection has claimed
 
     async def handle(self, request: Any) -> Answer:
@@ -435,12 +431,9 @@ class CourierSession(Session):
                 self._transfer = None
                 self._transfers.report(request)
                 return Done(), None
-            case ClaimErrand():
-                return await self._desk.claim() or NoWork(), None
-            case ErrandReport():
-                await self._desk.report(request)
-                return Done(), None
-        raise WireError(f"courier: expected an errand, found {type(request).__name__}")
+        raise WireError(
+            f"courier: expected a request of the courier, found {type(request).__name__}"
+        )
 
     async def close(self) -> None:
         await super().close()

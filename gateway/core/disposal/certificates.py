@@ -214,7 +214,6 @@ async def signing_identity(core: Core) -> SigningIdentity:
         )  # fmt: skip
 
     await core.write(keep)
-    core.errand_work.set()
     return made
 
 

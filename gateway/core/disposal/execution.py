@@ -285,7 +285,6 @@ async def _destroy(
                 core.record(tx, "groups.ended", batch.id, ACTOR_CORE, now, groups=part)
 
         await core.write(end)
-        core.errand_work.set()
 
     # 4. The sealed files.
     with step("dispose.remove-blobs"):

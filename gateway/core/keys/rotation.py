@@ -93,7 +93,6 @@ async def await_amendments(core: Core) -> bool:
     while await core.read(lambda connection: _untold(core, connection, tried=False)):
         if asyncio.get_running_loop().time() >= deadline:
             break
-        core.errand_work.set()
         await asyncio.sleep(0.1)
     return not await core.read(lambda connection: _untold(core, connection, tried=True))
 
@@ -151,7 +150,6 @@ async def drop_ended(core: Core, now: datetime) -> int:
             log.error("keys of ended groups not dropped", client=client_id, error=str(error))
         else:
             waiting -= len(ids)
-    core.errand_work.set()
     return waiting
 
 
@@ -379,7 +377,6 @@ async def _root(core: Core, rotation: Rotation) -> None:
                 await core.write(
                     lambda tx, who=owner: _save_under(core, tx, rotation, who, core.now())  # type: ignore[misc]
                 )
-            core.errand_work.set()
 
         def commit(tx: Transaction) -> None:
             # COMMIT POINT: from here on the store opens with the new root key only.
@@ -491,4 +488,3 @@ async def _retire(core: Core) -> None:
 
     with step("rotate.retire"):
         await core.write(work)
-    core.errand_work.set()

@@ -210,7 +210,9 @@ class Rows:
         """One is there. A place that answers again is not kept waiting with what else it lacks."""
         c = self._table.c
         connection.execute(
-            update(self._table).where(c.id == row.id).values(delivered_at=stamp(now), failure="")
+            update(self._table)
+            .where(c.id == row.id, c.delivered_at.is_(None))
+            .values(delivered_at=stamp(now), failure="")
         )
         connection.execute(
             update(self._table)
