@@ -17,7 +17,7 @@ from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial
 from gateway.core.keys import rotation
 from gateway.core.outbound import keyring_copies
-from gateway.core.outbound.backup import target
+from gateway.core.outbound.backup import snapshot
 from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
 from gateway.core.wings import Wings
@@ -60,7 +60,7 @@ async def _serve(core: Core) -> None:
         await core.write(lambda tx: rotation.tell_backups(core, tx, [], now))
     await asyncio.to_thread(keyring_copies.prepare, core)
     await asyncio.to_thread(partial.sweep, core)
-    await asyncio.to_thread(target.sweep, core)
+    await asyncio.to_thread(snapshot.sweep, core)
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
         await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))

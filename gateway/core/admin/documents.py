@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
+from gateway.core.inspection import fixity
 from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.outbound.backup import documents as backup_documents
 from gateway.core.views.base import Opened
@@ -233,7 +234,7 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
 
     done = await backup_documents.restore(
         context.wings.outbound,
-        context.desk,
+        fixity.reader_of(context.core, context.desk),
         await context.core.read(look),
         arguments.target,
         context.actor,

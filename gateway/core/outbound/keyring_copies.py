@@ -102,7 +102,7 @@ def _out_of_step(core: Core, connection: Connection, target: str, *, fill: bool)
         try:
             epoch = sealed_epoch(core.store.custody.sealed_file(owner), owner)
         except (VaultError, OSError):
-            continue  # `check` says so; nothing can be carried
+            continue  # `check` says so; nothing can be delivered
         if (fill or owner not in noted) and (seen is None or seen.epoch != epoch):
             found.append(owner)
     # What lies there of clients that have been closed since has to go.

@@ -12,7 +12,7 @@ Promises:
 - A failure is in its row from the first time on, so that `status` and `doctor` can show it; it is in the log
   at most hourly.
 
-Leaves out: carrying bytes (`transfers`), and what is delivered (each kind's module).
+Leaves out: bringing bytes there (`transfers`), and what is delivered (each kind's module).
 
 Rule: whether something was delivered is decided by its kind, which looks at the place. A crash in between
 delivers it again; that must do no harm.

@@ -24,7 +24,8 @@ from typing import IO, Any, Final, Literal
 from sqlalchemy import select
 
 from gateway.core.core import Core
-from gateway.core.outbound.backup.target import listing, manifest_of, plain_snapshot, secret_of
+from gateway.core.outbound.backup.snapshot import plain_snapshot
+from gateway.core.outbound.backup.target import listing, manifest_of, secret_of
 from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup
