@@ -19,8 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlalchemy import Connection, or_, select
 
 from gateway.core.core import ACTOR_CORE, log
-from gateway.core.disposal import batch as disposal_batch
-from gateway.core.disposal import certificates, execution
+from gateway.core.disposal import certificates, execution, proposal
 from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.inspection.claims import InspectionDesk
@@ -71,7 +70,7 @@ async def checkpoint(wings: Wings) -> None:
 async def propose(wings: Wings) -> None:
     """Propose what has fallen due."""
     try:
-        await disposal_batch.propose(wings.core, ACTOR_CORE)
+        await proposal.propose(wings.core, ACTOR_CORE)
     except Refusal as refusal:
         log.error("nothing proposed", reason=refusal.message)
 
@@ -80,7 +79,7 @@ async def housekeeping(wings: Wings) -> None:
     """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
     core = wings.core
     now = core.now()
-    await partial.expire_due(core, now)
+    await partial.expire_due(wings.intake, now)
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
@@ -103,7 +102,7 @@ async def look_for_scanner(wings: Wings) -> None:
 
 async def make_room(wings: Wings) -> None:
     """End uploads that wait to be continued while the disk is nearly full."""
-    await pressure.relieve(wings.core)
+    await pressure.relieve(wings.intake)
 
 
 async def rotate_keys(wings: Wings) -> None:

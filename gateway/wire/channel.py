@@ -254,7 +254,7 @@ class AsyncChannel:
                     await self._feed()
         except TimeoutError as error:
             raise WireError(
-                f"frame: expected the rest of it within {FRAME_SECONDS:.0f} s, found none"
+                f"frame: the rest of it did not come within {FRAME_SECONDS:.0f} s"
             ) from error
         return frame
 

@@ -20,7 +20,7 @@ from gateway.core.disposal import execution
 from gateway.core.outbound.backup import key_search, target
 from gateway.core.outbound.backup import places as backup_places
 from gateway.core.outbound.transfers import TransferQueue
-from gateway.core.sessions import CourierSession
+from gateway.core.sessions.courier import CourierSession
 from gateway.errors import Refusal
 from gateway.wire.messages import ClaimTransfer
 from tests.scenarios.test_backup_drill import NOTE, Drill, Restored, content, drill, held, wrapped

@@ -134,12 +134,12 @@ async def test_every_search_finds_what_it_looks_for_when_it_is_there(house):
     )
     groups = store.catalogue.read(lambda c: list(c.execute(select(wrappings.c.group_id)).scalars()))
     (batch,) = await house.act("disposal.propose")
-    record = store.catalogue.read(lambda c: disposal_batch.load_batch(c, batch["id"]))
+    record = store.catalogue.read(lambda c: disposal_batch.load(c, batch["id"]))
     remains = store.catalogue.read(
         lambda c: searches.gather(house.core, c, row.client_id, [document], groups)
     )
     assert len(remains.keys) == len(groups) + 1
-    checks = searches.look(house.core, record, [document], remains, emptied=False)
+    checks = searches.look(house.core, record, remains, emptied=False)
     found = {check.name: check.result for check in checks}
     assert found == {
         "live-key-absent": "failed",
@@ -414,7 +414,7 @@ async def test_the_progress_kept_between_steps_holds_no_key(house):
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
     body = await destroy(house)
-    progress = store.catalogue.read(lambda c: certificates.progress_of(c, body["batch_id"]))
+    progress = store.catalogue.read(lambda c: disposal_batch.load(c, body["batch_id"]).progress)
     text = msgspec.json.encode(progress)
     assert row.wrapped_key.hex().encode() not in text
     assert set(progress.entries) == {document}

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, listing, sentence
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 
 group = new_group("Access to documents of restricted classes: requests, approvals, denials.")
@@ -32,21 +32,20 @@ _COLUMNS = (
 )
 
 
-@group.command("list")
+@command(group, act="access.list")
 def list_all(
+    ask: Ask,
     decided: Annotated[
         bool, typer.Option("--all", help="Also what is decided, lapsed or revoked.")
     ] = False,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """List the requests that wait for an officer, the oldest first."""
-    data = ask(config, "access.list", {"decided": decided}).data
-    output.listing(data, as_json, _COLUMNS, "No requests.")
+    return listing(ask(decided=decided), _COLUMNS, "No requests.")
 
 
-@group.command("approve")
+@command(group, act="access.approve", signed=True)
 def approve(
+    ask: Ask,
     request: Request,
     hours: Annotated[
         int,
@@ -63,17 +62,11 @@ def approve(
             "--folder", help="All of this client's documents of the class and fiscal year."
         ),
     ] = False,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Let the account that asked open the document, for a time."""
-    arguments = {"id": request, "hours": hours, "folder": folder}
-    data = ask(config, "access.approve", arguments, signing.person(as_name, key)).data
-    output.outcome(
+    data = ask(id=request, hours=hours, folder=folder)
+    return sentence(
         data,
-        as_json,
         f"Request {data['id']} waits: its account may be in the same hand as your key. Another officer"
         " signs the same within seven days, or one answers for the account (`account vouch`)."
         if data["waiting"]
@@ -81,33 +74,21 @@ def approve(
     )
 
 
-@group.command("deny")
+@command(group, act="access.deny", signed=True)
 def deny(
+    ask: Ask,
     request: Request,
     reason: Annotated[
         str, typer.Option("--reason", help="A sentence for the one who asked (kept sealed).")
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Deny a request; whoever asked reads the reason at the next try."""
-    arguments = {"id": request, "reason": reason}
-    data = ask(config, "access.deny", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Request {data['id']} denied.")
+    data = ask(id=request, reason=reason)
+    return sentence(data, f"Request {data['id']} denied.")
 
 
-@group.command("revoke")
-def revoke(
-    request: Request,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="access.revoke", signed=True)
+def revoke(ask: Ask, request: Request) -> Shown:
     """Take an approval back and end the account's live sessions."""
-    data = ask(config, "access.revoke", {"id": request}, signing.person(as_name, key)).data
-    output.outcome(
-        data, as_json, f"Request {data['id']} revoked; the account's live sessions are ended."
-    )
+    data = ask(id=request)
+    return sentence(data, f"Request {data['id']} revoked; the account's live sessions are ended.")

@@ -15,8 +15,8 @@ import typer
 
 from gateway.cli.commands import recovery
 from gateway.cli.support import enrolment, output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key, SigningKey, new_group
+from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
+from gateway.cli.support.options import SigningKey, new_group
 from gateway.cli.support.output import Column
 from gateway.errors import ConfigurationError
 
@@ -60,8 +60,9 @@ _COLUMNS = (
 )
 
 
-@group.command("add")
+@command(group, act="account.add", signed=True, key=SigningKey)
 def add(
+    ask: Ask,
     name: Name,
     role: Annotated[
         Literal["client", "accountant", "officer", "archivist", "auditor", "admin"],
@@ -83,11 +84,7 @@ def add(
     expires: Expires = None,
     network: Networks = None,
     hours: Hours = None,
-    config: ConfigPath = None,
-    as_name: As = "",
-    signing_key: SigningKey = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Add an account with at least one way to log in."""
     arguments = {
         "name": name,
@@ -98,110 +95,87 @@ def add(
         "totp": totp,
         **{key: value for key, value in _limits(expires, network, hours).items() if value},
     }
-    data = ask(config, "account.add", arguments, signing.person(as_name, signing_key)).data
-    if as_json:
-        output.json_document(data)
-        return
-    output.say(f"Account {name} ({role}) added.")
-    if "totp_uri" in data:
-        enrolment.show(data["totp_uri"])
-    if data["lacks"]:
-        output.hint(
-            f"It can't log in over SFTP yet: its role takes {' and '.join(data['lacks'])}"
-            " (`strongroom account key`, `account password`, `account totp`)."
-        )
+    data = ask(**arguments)
+
+    def show() -> None:
+        output.say(f"Account {name} ({role}) added.")
+        if "totp_uri" in data:
+            enrolment.show(data["totp_uri"])
+        if data["lacks"]:
+            output.hint(
+                f"It can't log in over SFTP yet: its role takes {' and '.join(data['lacks'])}"
+                " (`strongroom account key`, `account password`, `account totp`)."
+            )
+
+    return Shown(data, show)
 
 
-@group.command("change")
+@command(group, act="account.change", signed=True)
 def change(
+    ask: Ask,
     name: Name,
     expires: Expires = None,
     network: Networks = None,
     hours: Hours = None,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Change when and from where an account may log in; its live sessions end."""
     limits = _limits(expires, network, hours)
     if not limits:
-        raise ConfigurationError(
-            "account change: expected --expires, --network or --hours, found none"
-        )
-    arguments = {"name": name, **limits}
-    data = ask(config, "account.change", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-        return
-    output.details(
+        raise ConfigurationError("account change: expected --expires, --network or --hours")
+    data = ask(name=name, **limits)
+    return record(
+        data,
         {
             "account": data["name"],
             "expires": output.moment(data["expires_at"]) if data["expires_at"] else "never",
             "from": data["networks"] or "anywhere",
             "hours": data["hours"] or "any",
-        }
+        },
     )
 
 
-@group.command("totp")
-def totp(
-    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
-) -> None:
+@command(group, act="account.totp", signed=True)
+def totp(ask: Ask, name: Name) -> Shown:
     """Enrol a one-time code, or enrol it anew: the former one ends."""
-    data = ask(config, "account.totp", {"name": name}, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        enrolment.show(data["totp_uri"])
+    data = ask(name=name)
+    return Shown(data, lambda: enrolment.show(data["totp_uri"]))
 
 
-@group.command("password")
+@command(group, act="account.password", signed=True)
 def password(
+    ask: Ask,
     name: Name,
     remove: Annotated[bool, typer.Option("--remove", help="Take the password away.")] = False,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Give an account another password (asked for, or a line of input); its live sessions end."""
-    arguments = {"name": name, "password": "" if remove else _new_password()}
-    if not remove and not arguments["password"]:
+    new = "" if remove else _new_password()
+    if not remove and not new:
         raise ConfigurationError("password: expected one, found an empty line")
-    data = ask(config, "account.password", arguments, signing.person(as_name, key)).data
-    output.outcome(
-        data, as_json, f"Account {name} has {'a new' if data['password'] else 'no'} password."
-    )
+    data = ask(name=name, password=new)
+    return sentence(data, f"Account {name} has {'a new' if data['password'] else 'no'} password.")
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="account.list")
+def list_all(ask: Ask) -> Shown:
     """List the accounts, their keys and what they may see."""
-    data = ask(config, "account.list").data
-    output.listing(data, as_json, _COLUMNS, "No accounts yet; `strongroom account add` adds one.")
+    return listing(ask(), _COLUMNS, "No accounts yet; `strongroom account add` adds one.")
 
 
-@group.command("disable")
-def disable(
-    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
-) -> None:
+@command(group, act="account.disable", signed=True)
+def disable(ask: Ask, name: Name) -> Shown:
     """Disable an account: no further login."""
-    data = ask(config, "account.disable", {"name": name}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Account {name} disabled.")
+    return sentence(ask(name=name), f"Account {name} disabled.")
 
 
-@group.command("enable")
-def enable(
-    name: Name, config: ConfigPath = None, as_name: As = "", key: Key = None, as_json: Json = False
-) -> None:
+@command(group, act="account.enable", signed=True)
+def enable(ask: Ask, name: Name) -> Shown:
     """Enable a disabled account again; an officer's takes another officer's signature."""
-    data = ask(config, "account.enable", {"name": name}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Account {name} is active again.")
+    return sentence(ask(name=name), f"Account {name} is active again.")
 
 
-@group.command("key")
+@command(group, act="account.key", signed=True)
 def change_key(
+    ask: Ask,
     name: Name,
     add_file: Annotated[
         Path | None, typer.Option("--add", metavar="FILE", help="A public key (.pub) to add.")
@@ -209,85 +183,49 @@ def change_key(
     remove: Annotated[
         str, typer.Option("--remove", metavar="SHA256:…", help="The fingerprint to remove.")
     ] = "",
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Add a public key to an account, or remove one."""
     if (add_file is None) == (not remove):
         raise ConfigurationError(
             "account key: expected --add FILE or --remove SHA256:…, one of them"
         )
-    arguments = {
-        "name": name,
-        "add": signing.public_key(add_file) if add_file is not None else "",
-        "remove": remove,
-    }
-    data = ask(config, "account.key", arguments, signing.person(as_name, key)).data
-    if as_json:
-        output.json_document(data)
-    else:
-        done = "removed from" if remove else "added to"
-        output.say(f"Key {output.plain(data['fingerprint'])} {done} {name}.")
+    added = signing.public_key(add_file) if add_file is not None else ""
+    data = ask(name=name, add=added, remove=remove)
+    done = "removed from" if remove else "added to"
+    return sentence(data, f"Key {output.plain(data['fingerprint'])} {done} {name}.")
 
 
-@group.command("rename")
+@command(group, act="account.rename", signed=True)
 def rename(
+    ask: Ask,
     name: Name,
     to: Annotated[str, typer.Option("--to", metavar="NAME", help="Its new name.")],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Give an account another name to log in and sign with (an officer's: another officer signs)."""
-    arguments = {"name": name, "to": to}
-    data = ask(config, "account.rename", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Account {name} is now {data['name']}.")
+    data = ask(name=name, to=to)
+    return sentence(data, f"Account {name} is now {data['name']}.")
 
 
-@group.command("vouch")
-def vouch(
-    name: Name,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="account.vouch", signed=True)
+def vouch(ask: Ask, name: Name) -> Shown:
     """Answer, as an officer, for whose hands an account's keys, password and code are in."""
-    data = ask(config, "account.vouch", {"name": name}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"You answer for account {name}.")
+    return sentence(ask(name=name), f"You answer for account {name}.")
 
 
-@group.command("grant")
-def grant(
-    name: Name,
-    client: Client,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="account.grant", signed=True)
+def grant(ask: Ask, name: Name, client: Client) -> Shown:
     """Let an accountant, archivist or officer see a client's documents."""
-    arguments = {"name": name, "client": client}
-    data = ask(config, "account.grant", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Account {name} may now see the documents of {client}.")
+    data = ask(name=name, client=client)
+    return sentence(data, f"Account {name} may now see the documents of {client}.")
 
 
-@group.command("revoke")
-def revoke(
-    name: Name,
-    client: Client,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="account.revoke", signed=True)
+def revoke(ask: Ask, name: Name, client: Client) -> Shown:
     """Take a grant back."""
-    arguments = {"name": name, "client": client}
-    data = ask(config, "account.revoke", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Account {name} may no longer see the documents of {client}.")
+    return sentence(
+        ask(name=name, client=client),
+        f"Account {name} may no longer see the documents of {client}.",
+    )
 
 
 def _limits(expires: str | None, networks: list[str] | None, hours: str | None) -> dict[str, Any]:
@@ -307,7 +245,7 @@ def _new_password() -> str:
         return sys.stdin.readline().rstrip("\n")
     first = getpass.getpass("New password: ")
     if getpass.getpass("Once more: ") != first:
-        raise ConfigurationError("password: expected the same twice, found two different ones")
+        raise ConfigurationError("password: expected the same twice")
     return first
 
 

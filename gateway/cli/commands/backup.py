@@ -15,15 +15,14 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli.support import output, signing, targets
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, findings, sentence
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
-from gateway.config import Config, LogSection, PlaceSection, load
+from gateway.config import Config, LogSection, PlaceSection
 from gateway.errors import ConfigurationError
 from gateway.install import create
 from gateway.process import service
-from gateway.wire.messages import AdminAnswer
 from vault.backup import restore as vault_restore
 from vault.keys.root import PKCS11, load_root_key
 from vault.storage.durable import create_durably, make_directory
@@ -37,7 +36,7 @@ _TARGETS = (
     Column("made_at", "NEWEST", output.moment),
     Column("verified_at", "VERIFIED", output.moment),
     Column("overdue", "OVERDUE"),
-    Column("amendments_behind", "TO BE TOLD", right=True),
+    Column("amendments_behind", "BEHIND", right=True),
     Column("failure", "LAST FAILURE"),
 )
 _BACKUPS = (
@@ -58,38 +57,40 @@ Target = Annotated[
 ]
 
 
-@group.command("run")
+@command(group, act="backup.run", carries=True)
 def run(
+    ask: Ask,
     target: Target = "",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="The place is new, or was emptied: begin it anew.")
     ] = False,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Make a backup now; exit code 1 if something of the store is missing in it."""
-    answer = targets.act(load(config), "backup.run", {"target": target, "fresh": fresh})
-    _show(answer, as_json, {"bytes": output.size})
+    return findings(ask(target=target, fresh=fresh), _FINDINGS, {"bytes": output.size})
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="backup.list", carries=True)
+def list_all(ask: Ask) -> Shown:
     """List the targets and their backups, the newest last."""
-    data = targets.act(load(config), "backup.list", {}).data
-    if as_json:
-        output.json_document(data)
-        return
-    output.table(data["targets"], _TARGETS, "No backup target is configured: [[backup.targets]].")
-    output.say()
-    output.table(data["backups"], _BACKUPS, "No backup was made yet.")
-    for name in data["former"]:
-        output.say(
-            f"{name} is in use no more, but was never settled: `strongroom backup settle {name}`."
+    data = ask()
+
+    def show() -> None:
+        output.table(
+            data["targets"], _TARGETS, "No backup target is configured: [[backup.targets]]."
         )
+        output.say()
+        output.table(data["backups"], _BACKUPS, "No backup was made yet.")
+        for name in data["former"]:
+            output.say(
+                f"{name} is in use no more, but was never settled: `strongroom backup settle {name}`."
+            )
+
+    return Shown(data, show)
 
 
-@group.command("verify")
+@command(group, act="backup.verify", carries=True)
 def verify(
+    ask: Ask,
     target: Target = "",
     backup: Annotated[
         str, typer.Option("--backup", metavar="ID", help="Which backup; the newest else.")
@@ -98,34 +99,29 @@ def verify(
         str,
         typer.Option("--sample", metavar="N%", help="Share of the documents to read back."),
     ] = "",
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Prove that a backup can be restored; exit code 1 if anything is found."""
     arguments: dict[str, Any] = {"target": target, "backup": backup}
     if sample:
         arguments["sample"] = _per_cent(sample)
-    answer = targets.act(load(config), "backup.verify", arguments)
-    _show(answer, as_json, {})
+    return findings(ask(**arguments), _FINDINGS)
 
 
-@group.command("settle")
+@command(group, act="backup.settle", signed=True)
 def settle(
+    ask: Ask,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The former place, as `backup list` names it.")
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """State that nothing is left at a place that is in use no more (an officer's act)."""
-    data = ask(config, "backup.settle", {"name": name}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Place {data['name']} settled: certificates list it no more.")
+    data = ask(name=name)
+    return sentence(data, f"Place {data['name']} settled: certificates list it no more.")
 
 
-@group.command("restore")
+@command(group, "restore", offline=True)
 def restore(
+    ask: Ask,
     source: Annotated[
         str,
         typer.Option(
@@ -161,12 +157,12 @@ def restore(
         str, typer.Option("--endpoint", metavar="URL", help="s3: another service's address.")
     ] = "",
     region: Annotated[str, typer.Option("--region", metavar="NAME", help="s3: the region.")] = "",
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Make an installation from a backup; the same command goes on after an interruption.
 
     Exit code 1: it is made, and what could not be brought back is listed.
     """
+    del ask
     section = PlaceSection(
         name="restore",
         **_address(source),
@@ -193,22 +189,10 @@ def restore(
         ],
         "configuration": str(into / create.CONFIG),
     }
-    _show(AdminAnswer(data, 1 if report.found else 0), as_json, {"made_at": output.moment})
+    return findings(data, _FINDINGS, {"made_at": output.moment}, 1 if report.found else 0)
 
 
 # ── what they share ──────────────────────────────────────────────────────────────────────────────
-
-
-def _show(answer: AdminAnswer, as_json: bool, show: dict[str, Any]) -> None:
-    data = answer.data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.details({key: data[key] for key in data if key != "findings"}, show)
-        if "findings" in data:
-            output.say()
-            output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-    raise typer.Exit(answer.exit_code)
 
 
 def _per_cent(text: str) -> float:

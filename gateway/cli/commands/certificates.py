@@ -11,17 +11,16 @@ from __future__ import annotations
 import base64
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
 from msgspec import UNSET
 
-from gateway.cli.support import output
-from gateway.cli.support.connection import ask, at_desk
-from gateway.cli.support.options import ConfigPath, Json, VerifierKeys, new_group
+from gateway.cli.support import output, verifier_keys
+from gateway.cli.support.command import Ask, Shown, command, listing
+from gateway.cli.support.options import VerifierKeys, new_group
 from gateway.cli.support.output import Column
-from gateway.config import load
 from gateway.errors import GatewayError
 from vault.certificate.model import (
     MAX_CERTIFICATE,
@@ -36,8 +35,7 @@ from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")
 
-_VKEY_LIMIT: Final = 4096
-OWN_WORD: Final = "the certificate itself: the key is the file's own word"
+_OWN_WORD: Final = "the certificate itself: the key is the file's own word"
 
 _COLUMNS = (
     Column("id", "CERTIFICATE"),
@@ -48,15 +46,15 @@ _COLUMNS = (
 )
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="certificate.list")
+def list_all(ask: Ask) -> Shown:
     """List the certificates."""
-    data = ask(config, "certificate.list").data
-    output.listing(data, as_json, _COLUMNS, "No certificates.")
+    return listing(ask(), _COLUMNS, "No certificates.")
 
 
-@group.command("show")
+@command(group, act="certificate.show")
 def show(
+    ask: Ask,
     certificate: Annotated[str, typer.Argument(metavar="ID", help="The certificate's id.")],
     pdf: Annotated[
         Path | None, typer.Option("--pdf", metavar="FILE", help="Write its print to a new file.")
@@ -65,22 +63,21 @@ def show(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the certificate to a new file."),
     ] = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Show a certificate, or write it (and its print) to files."""
-    data = ask(config, "certificate.show", {"id": certificate}).data
+    data = ask(id=certificate)
     if to is not None:
         output.write_new(to, data["json"].encode())
     if pdf is not None:
         output.write_new(pdf, base64.b64decode(data["pdf"]))
-    if as_json:
-        output.json_document(data)
-        return
-    _show(parse_certificate(data["json"].encode()), data["vkey"])
-    for path in (to, pdf):
-        if path is not None:
-            output.say(f"Written: {path}")
+
+    def show() -> None:
+        _show(parse_certificate(data["json"].encode()), data["vkey"])
+        for path in (to, pdf):
+            if path is not None:
+                output.say(f"Written: {path}")
+
+    return Shown(data, show)
 
 
 def _show(certificate: Certificate, vkey: str) -> None:
@@ -127,32 +124,32 @@ def _recovery(body: Body) -> dict[str, str]:
     }
 
 
-@group.command("keys")
+@command(group, act="certificate.keys")
 def keys(
+    ask: Ask,
     signer: Annotated[
         Path | None,
         typer.Option("--signer", metavar="FILE", help="Write what to trust the prints by (PEM)."),
     ] = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Show what others verify certificates with: the ledger's keys, and who signs the prints."""
-    data = ask(config, "certificate.keys").data
+    data = ask()
     if signer is not None:
         if not data["signer"]:
-            raise GatewayError("signing certificate: expected one, found no print made yet")
+            raise GatewayError("signing certificate: there is none before the first print is made")
         output.write_new(signer, data["signer"].encode())
-    if as_json:
-        output.json_document(data)
-        return
-    output.details(
-        {
-            "ledger_keys": data["vkeys"],
-            "signer_sha256": data["fingerprint"] or "none yet: it is made with the first print",
-        }
-    )
-    if signer is not None:
-        output.say(f"Written: {signer}")
+
+    def show() -> None:
+        output.details(
+            {
+                "ledger_keys": data["vkeys"],
+                "signer_sha256": data["fingerprint"] or "none yet: it is made with the first print",
+            }
+        )
+        if signer is not None:
+            output.say(f"Written: {signer}")
+
+    return Shown(data, show)
 
 
 @group.command("schema")
@@ -161,35 +158,38 @@ def schema() -> None:
     output.say(json_schema().decode().rstrip())
 
 
-@group.command("verify")
+@command(group, "verify")
 def verify(
+    ask: Ask,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
     vkey: VerifierKeys = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
-    known, source = trusted_keys(vkey or [], config)
+    known, source = verifier_keys.trusted(vkey or [], ask)
+    source = _OWN_WORD if known is None else source
     given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
     by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
-    results = []
+    reports: dict[Path, VerificationReport] = {}
     for path, data in given.items():
         follows = _body_of(data, "follows")
-        report = verify_certificate(
+        reports[path] = verify_certificate(
             data,
             _own_key(data) if known is None else known,
             earlier=by_id.get(follows) if follows else None,
         )
-        results.append({"file": str(path), "key_source": source, **msgspec.to_builtins(report)})
-        if not as_json:
-            _print_report(path, report, source)
-    if as_json:
-        output.json_document(results)
-    if not all(result["passed"] for result in results):
-        raise typer.Exit(1)
+
+    def show() -> None:
+        for path, report in reports.items():
+            _show_report(path, report, source)
+
+    results = [
+        {"file": str(path), "key_source": source, **msgspec.to_builtins(report)}
+        for path, report in reports.items()
+    ]
+    return Shown(results, show, 0 if all(report.passed for report in reports.values()) else 1)
 
 
-def _print_report(path: Path, report: VerificationReport, source: str) -> None:
+def _show_report(path: Path, report: VerificationReport, source: str) -> None:
     output.heading(f"{output.plain(path)}")
     output.say(f"Ledger key from {source}")
     for step in report.steps:
@@ -197,35 +197,12 @@ def _print_report(path: Path, report: VerificationReport, source: str) -> None:
         output.say(f"  {step.number}. {mark}  {step.name}: {output.plain(step.detail)}")
     if not report.passed:
         output.say("NOT VERIFIED")
-    elif source == OWN_WORD:
+    elif source == _OWN_WORD:
         output.say(
             "Consistent, but only with itself: compare the key with one you know, or use --vkey."
         )
     else:
         output.say("Verified.")
-
-
-def trusted_keys(given: list[str], config: Path | None) -> tuple[tuple[str, ...] | None, str]:
-    """The ledger's keys that are not the certificate's own, or None, and where they are from.
-
-    Without `--vkey` and `--config`, an installation that can't be asked is as good as none.
-    """
-    if given:
-        found: list[str] = []
-        for each in given:
-            path = Path(each)
-            text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-            found.extend(line.strip() for line in text.splitlines() if line.strip())
-        files = [each for each in given if Path(each).is_file()]
-        return tuple(found), ", ".join(files) or "--vkey"
-    try:
-        with at_desk(load(config)) as desk:
-            data: dict[str, Any] = desk.act("certificate.keys", {}).data
-    except (GatewayError, VaultError):
-        if config is not None:
-            raise
-        return None, OWN_WORD
-    return tuple(str(each) for each in data["vkeys"]), "the store of this installation"
 
 
 def _own_key(data: bytes) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 
 group = new_group("Clients: whose documents they are.")
@@ -51,10 +52,18 @@ _COLUMNS = (
     Column("documents", "DOCUMENTS", right=True),
     Column("id", "ID"),
 )
+_SHOW: Final[dict[str, Callable[[object], str]]] = {
+    "created_at": output.moment,
+    "used_bytes": output.size,
+    "quota_bytes": lambda value: output.size(value) if value else "no limit",
+    "quota_files": lambda value: output.plain(value) if value else "no limit",
+    "quota_file_size": lambda value: output.size(value) if value else "as the doors take",
+}
 
 
-@group.command("add")
+@command(group, act="client.add", signed=True)
 def add(
+    ask: Ask,
     slug: Slug,
     name: Annotated[str, typer.Option("--name", help="The client's full name (kept sealed).")],
     fiscal_year_end: Annotated[
@@ -82,43 +91,38 @@ def add(
     quota_bytes: QuotaBytes = _DEFAULT,
     quota_files: QuotaFiles = _DEFAULT,
     quota_file_size: QuotaFileSize = _DEFAULT,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Add a client, with a keyring of its own."""
-    arguments: dict[str, Any] = {
-        "slug": slug,
-        "name": name,
-        "fiscal_year_end": fiscal_year_end,
-        "jurisdiction": jurisdiction,
-        "entity_type": entity_type,
-        "custody_role": custody_role,
-        "emails": list(email or []),
-        "language": language,
-    }
     quotas = _quotas(quota_bytes, quota_files, quota_file_size)
-    arguments |= {name: value for name, value in quotas.items() if value != _DEFAULT}
-    data = ask(config, "client.add", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Client {slug} added ({data['id']}).")
+    data = ask(
+        slug=slug,
+        name=name,
+        fiscal_year_end=fiscal_year_end,
+        jurisdiction=jurisdiction,
+        entity_type=entity_type,
+        custody_role=custody_role,
+        emails=list(email or []),
+        language=language,
+        **{name: value for name, value in quotas.items() if value != _DEFAULT},
+    )
+    return sentence(data, f"Client {slug} added ({data['id']}).")
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="client.list")
+def list_all(ask: Ask) -> Shown:
     """List the clients."""
-    data = ask(config, "client.list").data
-    output.listing(data, as_json, _COLUMNS, "No clients yet; `strongroom client add` adds one.")
+    return listing(ask(), _COLUMNS, "No clients yet; `strongroom client add` adds one.")
 
 
-@group.command("show")
-def show(slug: Slug, config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="client.show")
+def show(ask: Ask, slug: Slug) -> Shown:
     """Show a client with its profile, what it has stored, and its quota."""
-    _show(ask(config, "client.show", {"slug": slug}).data, as_json)
+    return record(ask(slug=slug), show=_SHOW)
 
 
-@group.command("change")
+@command(group, act="client.change", signed=True)
 def change(
+    ask: Ask,
     slug: Slug,
     name: Annotated[str, typer.Option("--name", help="Its name in full.")] = "",
     email: Annotated[
@@ -148,16 +152,8 @@ def change(
     quota_bytes: QuotaBytes = "",
     quota_files: QuotaFiles = "",
     quota_file_size: QuotaFileSize = "",
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Change a client: only what is given changes, from the next document on."""
-    arguments: dict[str, Any] = {
-        "slug": slug,
-        **_quotas(quota_bytes, quota_files, quota_file_size),
-    }
     given = {
         "name": name,
         "emails": list(email or []),
@@ -165,24 +161,11 @@ def change(
         "fiscal_year_end": fiscal_year_end,
         "jurisdiction": jurisdiction,
     }
-    arguments |= {key_: value for key_, value in given.items() if value}
-    _show(ask(config, "client.change", arguments, signing.person(as_name, key)).data, as_json)
-
-
-def _show(data: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        output.json_document(data)
-        return
-    output.details(
-        data,
-        {
-            "created_at": output.moment,
-            "used_bytes": output.size,
-            "quota_bytes": lambda value: output.size(value) if value else "no limit",
-            "quota_files": lambda value: output.plain(value) if value else "no limit",
-            "quota_file_size": lambda value: output.size(value) if value else "as the doors take",
-        },
-    )
+    changed = {
+        **_quotas(quota_bytes, quota_files, quota_file_size),
+        **{name: value for name, value in given.items() if value},
+    }
+    return record(ask(slug=slug, **changed), show=_SHOW)
 
 
 def _quotas(in_all: str, files: str, file_size: str) -> dict[str, int | str]:
@@ -202,14 +185,7 @@ def _amount(name: str, text: str) -> int | str:
     return int(match[1]) * int(1024**power)
 
 
-@group.command("close")
-def close(
-    slug: Slug,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="client.close", signed=True)
+def close(ask: Ask, slug: Slug) -> Shown:
     """Close a client that has no stored documents left; its keys end for good."""
-    data = ask(config, "client.close", {"slug": slug}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Client {slug} closed; its keyring is ended.")
+    return sentence(ask(slug=slug), f"Client {slug} closed; its keyring is ended.")

@@ -10,11 +10,11 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask, connect, expect_owner
-from gateway.cli.support.options import As, ConfigPath, Json, Key
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, listing, sentence
+from gateway.cli.support.connection import connect, expect_owner
 from gateway.cli.support.output import Column
-from gateway.config import Config, load
+from gateway.config import Config
 from gateway.errors import ConfigurationError
 from gateway.process import service
 
@@ -30,35 +30,32 @@ _PLACES = (
 )
 
 
-def list_copies(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(None, act="keys.copies")
+def list_copies(ask: Ask) -> Shown:
     """List every place that holds or held copies of the keyrings, and what is behind, since when and why."""
-    data = ask(config, "keys.copies").data
-    output.listing(data, as_json, _PLACES, "No copies are registered ([[keyring.copies]]).")
+    return listing(ask(), _PLACES, "No copies are registered ([[keyring.copies]]).")
 
 
+@command(None, act="keys.settle", signed=True)
 def settle(
+    ask: Ask,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The place, as `keys copies` names it.")
     ],
     statement: Annotated[
         str, typer.Option("--statement", help="What became of the copies there, and how you know.")
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """State that nothing is left at a place that was taken out of the configuration (an officer's act)."""
-    arguments = {"name": name, "statement": statement}
-    data = ask(config, "keys.settle", arguments, signing.person(as_name, key)).data
-    output.outcome(
-        data,
-        as_json,
-        f"Place {data['name']} settled: certificates list it as destroyed from now on.",
+    data = ask(name=name, statement=statement)
+    return sentence(
+        data, f"Place {data['name']} settled: certificates list it as destroyed from now on."
     )
 
 
+@command(None, act="keys.restore", signed=True)
 def restore(
+    ask: Ask,
     client: Annotated[
         str, typer.Argument(metavar="CLIENT", help="The client's short name, or `house`.")
     ],
@@ -71,24 +68,17 @@ def restore(
             help="A copy of its keyring, fetched from a place that `check` names.",
         ),
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Bring back a keyring that does not open from a registered copy: a client's, or the house's.
 
     The house's comes back while no core runs, by the store's owner: `keys restore house house.keyring`.
     """
     content = file.read_bytes()
-    if client == _HOUSE and _is_houses(load(config), content):
-        _restore_house(load(config), content, as_json)
-        return
-    arguments = {"client": client, "content": base64.b64encode(content).decode()}
-    data = ask(config, "keys.restore", arguments, signing.person(as_name, key)).data
-    output.outcome(
+    if client == _HOUSE and _is_houses(ask.config, content):
+        return _restore_house(ask.config, content)
+    data = ask(client=client, content=base64.b64encode(content).decode())
+    return sentence(
         data,
-        as_json,
         f"The keyring of {data['client']} opens again (epoch {data['epoch']},"
         f" {data['groups']} groups); its copies follow.",
     )
@@ -109,7 +99,7 @@ def _is_houses(config: Config, content: bytes) -> bool:
     return True
 
 
-def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
+def _restore_house(config: Config, content: bytes) -> Shown:
     """Without that keyring no core can start, so nobody else is asked."""
     channel = connect(config)
     if channel is not None:
@@ -133,9 +123,8 @@ def _restore_house(config: Config, content: bytes, as_json: bool) -> None:
         following,
     )
     data = {"client": _HOUSE, "epoch": keyring.epoch, "groups": 0}
-    output.outcome(
+    return sentence(
         data,
-        as_json,
         f"The keyring of the house opens again (epoch {keyring.epoch}), and the store with it; its copies"
         " follow when the core runs.",
     )

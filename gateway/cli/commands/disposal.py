@@ -13,10 +13,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask, at_desk
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support.command import Ask, Shown, command, listing, sentence
+from gateway.cli.support.options import As, Key, new_group
 from gateway.cli.support.output import Column
-from gateway.config import load
 from gateway.errors import ConfigurationError
 from vault.crypto.sshsig import MAX_ARMORED
 
@@ -36,7 +35,7 @@ _COLUMNS = (
     Column("state", "STATE"),
     Column("items", "ITEMS", right=True),
     Column("proposed_at", "PROPOSED", output.moment),
-    Column("waiting_for", "WAITS FOR"),
+    Column("waiting_for", "WAITING FOR"),
     Column("certificate", "CERTIFICATE"),
 )
 _REGISTER = (
@@ -45,7 +44,7 @@ _REGISTER = (
     Column("fiscal_year", "YEAR"),
     Column("received_on", "RECEIVED"),
     Column("size", "SIZE", output.size, right=True),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("rule", "RULE"),
 )
 _APPROVALS = (
@@ -56,8 +55,9 @@ _APPROVALS = (
 )
 
 
-@group.command("propose")
+@command(group, act="disposal.propose", signed=True)
 def propose(
+    ask: Ask,
     client: Annotated[
         str, typer.Option("--client", metavar="SLUG", help="Only of this client.")
     ] = "",
@@ -72,158 +72,119 @@ def propose(
             help="The end of --client: every document of it, and its keyring with them.",
         ),
     ] = False,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Propose what is due now, one batch per client."""
-    person = signing.person(as_name, key)
-    arguments = {
-        "client": client,
-        "documents": [each.upper() for each in document or []],
-        "whole_client": whole_client,
-    }
-    data = ask(config, "disposal.propose", arguments, person).data
-    output.listing(data, as_json, _COLUMNS, "Nothing is due that is not proposed already.")
+    documents = [each.upper() for each in document or []]
+    data = ask(client=client, documents=documents, whole_client=whole_client)
+    return listing(data, _COLUMNS, "Nothing is due that is not proposed already.")
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="disposal.list")
+def list_all(ask: Ask) -> Shown:
     """List all batches, the newest last."""
-    data = ask(config, "disposal.list").data
-    output.listing(data, as_json, _COLUMNS, "No batches.")
+    return listing(ask(), _COLUMNS, "No batches.")
 
 
-@group.command("show")
-def show(batch: Batch, config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="disposal.show")
+def show(ask: Ask, batch: Batch) -> Shown:
     """Show a batch with its register and approvals."""
-    data = ask(config, "disposal.show", {"id": batch}).data
-    if as_json:
-        output.json_document(data)
-        return
+    data = ask(id=batch)
     facts = {name: value for name, value in data.items() if name not in {"register", "approvals"}}
-    output.details(facts, {"proposed_at": output.moment})
-    output.say()
-    output.heading("Register")
-    output.table(data["register"], _REGISTER, "Empty.")
-    output.say()
-    output.heading("Decisions")
-    output.table(data["approvals"], _APPROVALS, "None yet.")
+
+    def show() -> None:
+        output.details(facts, {"proposed_at": output.moment})
+        output.say()
+        output.heading("Register")
+        output.table(data["register"], _REGISTER, "Empty.")
+        output.say()
+        output.heading("Decisions")
+        output.table(data["approvals"], _APPROVALS, "None yet.")
+
+    return Shown(data, show)
 
 
-@group.command("statement")
+@command(group, act="disposal.statement")
 def statement(
+    ask: Ask,
     batch: Batch,
     as_name: Annotated[str, typer.Option("--as", metavar="NAME", help="Whose decision it is.")],
     decision: Annotated[
         Literal["approve", "reject"], typer.Option("--decision", help="Which decision.")
     ],
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Print the exact text to sign elsewhere (`ssh-keygen -Y sign -n NAMESPACE -f KEY FILE`)."""
-    arguments = {"id": batch, "account": as_name, "decision": decision}
-    data = ask(config, "disposal.statement", arguments).data
-    if as_json:
-        output.json_document(data)
-    else:
+    data = ask(id=batch, account=as_name, decision=decision)
+
+    def show() -> None:
         output.write_text(data["statement"])
         output.hint(f"Sign it in the namespace {data['namespace']}, byte for byte as printed.")
 
+    return Shown(data, show)
 
-@group.command("approve")
+
+@command(group, "approve")
 def approve(
-    batch: Batch,
-    as_name: As = "",
-    key: Key = None,
-    signature: Signature = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+    ask: Ask, batch: Batch, as_name: As = "", key: Key = None, signature: Signature = None
+) -> Shown:
     """Approve a batch with your own signature (an officer's act)."""
-    _decide("approve", batch, as_name, key, signature, config, as_json)
+    return _decide(ask, "approve", batch, as_name, key, signature)
 
 
-@group.command("reject")
+@command(group, "reject")
 def reject(
-    batch: Batch,
-    as_name: As = "",
-    key: Key = None,
-    signature: Signature = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+    ask: Ask, batch: Batch, as_name: As = "", key: Key = None, signature: Signature = None
+) -> Shown:
     """Reject a batch with your own signature (an officer's act)."""
-    _decide("reject", batch, as_name, key, signature, config, as_json)
+    return _decide(ask, "reject", batch, as_name, key, signature)
 
 
 def _decide(
-    decision: str,
-    batch: str,
-    name: str,
-    key: Path | None,
-    signature: Path | None,
-    config: Path | None,
-    as_json: bool,
-) -> None:
+    ask: Ask, decision: str, batch: str, name: str, key: Path | None, signature: Path | None
+) -> Shown:
     if not name or (key is None) == (signature is None):
         raise ConfigurationError(
             f"disposal {decision}: expected --as NAME and one of --key FILE and --signature FILE,"
             " found otherwise"
         )
     arguments: dict[str, Any] = {"id": batch, "account": name, "decision": decision}
-    with at_desk(load(config)) as desk:
+    with ask.desk() as desk:
         if signature is not None:
             armored = output.read_text(signature, MAX_ARMORED)
         else:
-            assert key is not None
             asked = desk.act("disposal.statement", arguments).data
-            if not as_json:
-                output.heading("You sign:")
-                output.say(
-                    "\n".join(output.plain(line) for line in asked["statement"].splitlines())
-                )
-            armored = signing.sign(key, asked["statement"].encode(), asked["namespace"])
+            armored = _signed(ask, signing.required(name, key), asked)
         data = desk.act("disposal.decide", {**arguments, "signature": armored}).data
-    if as_json:
-        output.json_document(data)
-    else:
-        done = {"approve": "approved", "reject": "rejected"}[decision]
-        output.say(f"Batch {data['id']} {done} by {name}; it is now {data['state']}.")
+    done = {"approve": "approved", "reject": "rejected"}[decision]
+    return sentence(data, f"Batch {data['id']} {done} by {name}; it is now {data['state']}.")
 
 
-@group.command("execute")
-def execute(
-    batch: Batch,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+def _signed(ask: Ask, person: signing.Person, asked: dict[str, Any]) -> str:
+    """A person's signature over a statement of the core's, which is shown before it is signed."""
+    if not ask.as_json:
+        output.heading("You sign:")
+        output.say("\n".join(output.plain(line) for line in asked["statement"].splitlines()))
+    return person.sign(asked["statement"].encode(), asked["namespace"])
+
+
+@command(group, act="disposal.execute", signed=True)
+def execute(ask: Ask, batch: Batch) -> Shown:
     """Destroy an approved batch (an officer's or archivist's act, of one who did not approve it)."""
-    data = ask(config, "disposal.execute", {"id": batch}, signing.person(as_name, key)).data
-    output.outcome(
+    data = ask(id=batch)
+    return sentence(
         data,
-        as_json,
         f"Batch {data['id']} is {data['state']}; its certificate is {data['certificate']}.",
     )
 
 
-@group.command("witness")
-def witness(
-    batch: Batch,
-    as_name: As = "",
-    key: Key = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+@command(group, "witness", signed=True, must_sign=True)
+def witness(ask: Ask, batch: Batch) -> Shown:
     """Sign, after an execution you watched, that register and items agreed (监销)."""
-    _attest({"id": batch, "kind": "witness"}, as_name, key, config, as_json)
+    return _attest(ask, id=batch, kind="witness")
 
 
-@group.command("sanitised")
+@command(group, "sanitised", signed=True, must_sign=True)
 def sanitised(
+    ask: Ask,
     batch: Batch,
     medium: Annotated[str, typer.Option("--medium", help="What was sanitised: make and model.")],
     serial: Annotated[str, typer.Option("--serial", help="Its serial number.")],
@@ -234,35 +195,25 @@ def sanitised(
         str, typer.Option("--performed-on", metavar="YYYY-MM-DD", help="On which day.")
     ],
     place: Annotated[str, typer.Option("--place", help="Where.")],
-    as_name: As = "",
-    key: Key = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """State, with your signature, that a medium that held a batch was sanitised (claim level L3)."""
-    facts = {
-        "medium": medium,
-        "serial": serial,
-        "method": method,
-        "performed_on": performed_on,
-        "place": place,
-    }
-    _attest({"id": batch, "kind": "sanitised", **facts}, as_name, key, config, as_json)
-
-
-def _attest(
-    what: dict[str, Any], name: str, key: Path | None, config: Path | None, as_json: bool
-) -> None:
-    signing.required(name, key)
-    assert key is not None
-    arguments = {**what, "account": name}
-    with at_desk(load(config)) as desk:
-        asked = desk.act("disposal.attestation", arguments).data
-        if not as_json:
-            output.heading("You sign:")
-            output.say("\n".join(output.plain(line) for line in asked["statement"].splitlines()))
-        armored = signing.sign(key, asked["statement"].encode(), asked["namespace"])
-        data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
-    output.outcome(
-        data, as_json, f"Recorded. A follow-up certificate says so: {data['certificate']}."
+    return _attest(
+        ask,
+        id=batch,
+        kind="sanitised",
+        medium=medium,
+        serial=serial,
+        method=method,
+        performed_on=performed_on,
+        place=place,
     )
+
+
+def _attest(ask: Ask, **what: str) -> Shown:
+    assert ask.person is not None
+    arguments = {**what, "account": ask.person.name}
+    with ask.desk() as desk:
+        asked = desk.act("disposal.attestation", arguments).data
+        armored = _signed(ask, ask.person, asked)
+        data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
+    return sentence(data, f"Recorded. A follow-up certificate says so: {data['certificate']}.")

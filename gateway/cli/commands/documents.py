@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.support import output, signing, targets
-from gateway.cli.support.connection import Desk, ask, at_desk
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
+from gateway.cli.support.connection import Desk
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
-from gateway.config import load
 from gateway.errors import GatewayError, WireError
 from vault.crypto.sealed import SealedReader, document_context
 
@@ -41,7 +41,7 @@ _COLUMNS = (
     Column("record_class", "CLASS"),
     Column("fiscal_year", "YEAR"),
     Column("received_at", "RECEIVED", output.moment),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("size", "SIZE", output.size, right=True),
     Column("name", "NAME"),
 )
@@ -61,8 +61,9 @@ _HOLD_COLUMNS = (
 )
 
 
-@group.command("list")
+@command(group, "list")
 def list_some(
+    ask: Ask,
     client: Annotated[str, typer.Option("--client", metavar="SLUG", help="Of this client.")] = "",
     state: Annotated[str, typer.Option("--state", help="In this state (FILED, REVIEW, …).")] = "",
     record_class: RecordClass = "",
@@ -76,14 +77,12 @@ def list_some(
     limit: Annotated[
         int, typer.Option("--limit", min=0, help="At most so many; 0 for all there are.")
     ] = 0,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """List documents in order of arrival."""
     filters = {"client": client, "state": state, "record_class": record_class, "fiscal_year": year}
-    with at_desk(load(config)) as desk:
+    with ask.desk() as desk:
         rows = _all_pages(desk, filters, after, limit)
-    output.listing(rows, as_json, _COLUMNS, "No documents.")
+    return listing(rows, _COLUMNS, "No documents.")
 
 
 def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
@@ -98,74 +97,54 @@ def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> l
         after = page[-1]["id"]
 
 
-@group.command("show")
-def show(document: Document, config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="document.show")
+def show(ask: Ask, document: Document) -> Shown:
     """Show everything known about one document."""
-    data = ask(config, "document.show", {"document": document}).data
-    if as_json:
-        output.json_document(data)
-        return
+    data = ask(document=document)
     moments = ("received_at", "eligible_at", "state_since", "next_attempt_at", "destroyed_at")
-    output.details(data, {**dict.fromkeys(moments, output.moment), "size": output.size})
+    return record(data, show={**dict.fromkeys(moments, output.moment), "size": output.size})
 
 
-@group.command("release")
+@command(group, act="document.release", signed=True)
 def release(
+    ask: Ask,
     document: Document,
     record_class: RecordClass = "",
     year: Year = 0,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Release a quarantined document, or one that could not be checked (two officers sign the same)."""
-    arguments = {"document": document, "record_class": record_class, "fiscal_year": year}
-    data = ask(config, "document.release", arguments, signing.person(as_name, key)).data
-    _say_state(data, as_json)
+    return _state(ask(document=document, record_class=record_class, fiscal_year=year))
 
 
-@group.command("reject")
-def reject(
-    document: Document,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(group, act="document.reject", signed=True)
+def reject(ask: Ask, document: Document) -> Shown:
     """Reject a document in review: it goes into quarantine (an officer's act)."""
-    person = signing.person(as_name, key)
-    _say_state(ask(config, "document.reject", {"document": document}, person).data, as_json)
+    return _state(ask(document=document))
 
 
-@group.command("reclassify")
+@command(group, act="document.reclassify", signed=True)
 def reclassify(
+    ask: Ask,
     document: Document,
     record_class: RecordClass,
     year: Year,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Classify a document, or change its class (an accountant's or officer's act)."""
-    arguments = {"document": document, "record_class": record_class, "fiscal_year": year}
-    data = ask(config, "document.reclassify", arguments, signing.person(as_name, key)).data
-    _say_state(data, as_json)
+    return _state(ask(document=document, record_class=record_class, fiscal_year=year))
 
 
-def _say_state(data: dict[str, Any], as_json: bool) -> None:
-    output.outcome(
+def _state(data: dict[str, Any]) -> Shown:
+    return sentence(
         data,
-        as_json,
         f"Document {data['id']} stays as it is until another officer signs the same within seven days."
         if data.get("waiting")
         else f"Document {data['id']} is now {data['state']}.",
     )
 
 
-@group.command("restore")
+@command(group, act="document.restore", signed=True, carries=True)
 def restore(
+    ask: Ask,
     which: Annotated[
         list[str],
         typer.Argument(
@@ -176,38 +155,24 @@ def restore(
         str,
         typer.Option("--from", metavar="TARGET", help="A backup target; none for the only one."),
     ] = "",
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Bring back documents whose stored file is missing or damaged from a backup.
 
     A stored file that is whole is left alone. Exit code 1 if one of them was not brought back.
     """
-    arguments = {"documents": which, "target": source}
-    answer = targets.act(load(config), "document.restore", arguments, signing.person(as_name, key))
-    if as_json:
-        output.json_document(answer.data)
-    else:
-        output.table(answer.data["documents"], _RESTORED, "Nothing to bring back.")
-    raise typer.Exit(answer.exit_code)
+    data = ask(documents=which, target=source)
+    return Shown(data, lambda: output.table(data["documents"], _RESTORED, "Nothing to bring back."))
 
 
-@group.command("export")
+@command(group, "export", signed=True)
 def export(
+    ask: Ask,
     document: Document,
     to: Annotated[Path, typer.Option("--output", metavar="FILE", help="A new file for its bytes.")],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Write a document's original bytes to a new file (an accountant's or officer's act)."""
-    with at_desk(load(config)) as desk:
-        opened, descriptor = desk.open(
-            "document.export", {"document": document}, signing.person(as_name, key)
-        )
+    with ask.desk() as desk:
+        opened, descriptor = desk.open("document.export", {"document": document}, ask.person)
     try:
         if opened.key is None or opened.document_id is None:
             raise WireError("document export: expected a sealed document, found plain bytes")
@@ -227,9 +192,7 @@ def export(
         "size": opened.size,
         "sha256": digest.hexdigest(),
     }
-    output.outcome(
-        data, as_json, f"Document {opened.document_id}: {opened.size} bytes written to {to}."
-    )
+    return sentence(data, f"Document {opened.document_id}: {opened.size} bytes written to {to}.")
 
 
 def _pieces(reader: SealedReader, digest: Any) -> Iterator[bytes]:
@@ -240,8 +203,9 @@ def _pieces(reader: SealedReader, digest: Any) -> Iterator[bytes]:
         yield piece
 
 
-@holds.command("place")
+@command(holds, act="hold.place", signed=True)
 def place(
+    ask: Ask,
     reason: Annotated[str, typer.Option("--reason", help="Why (kept sealed).")],
     document: Annotated[
         str, typer.Option("--document", metavar="DOC", help="Hold this document.")
@@ -249,42 +213,31 @@ def place(
     client: Annotated[
         str, typer.Option("--client", metavar="SLUG", help="Hold all of this client.")
     ] = "",
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Place a hold: destruction stops at once."""
-    arguments = {"reason": reason, "document": document, "client": client}
-    data = ask(config, "hold.place", arguments, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"Hold {data['id']} placed.")
+    data = ask(reason=reason, document=document, client=client)
+    return sentence(data, f"Hold {data['id']} placed.")
 
 
-@holds.command("release")
+@command(holds, act="hold.release", signed=True)
 def release_hold(
+    ask: Ask,
     hold: Annotated[str, typer.Argument(metavar="ID", help="The hold's id.")],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Release a hold (two officers sign the same)."""
-    data = ask(config, "hold.release", {"hold": hold}, signing.person(as_name, key)).data
-    output.outcome(
+    data = ask(hold=hold)
+    return sentence(
         data,
-        as_json,
         f"Hold {data['id']} stays until another officer signs the same within seven days."
         if data["waiting"]
         else f"Hold {data['id']} released.",
     )
 
 
-@holds.command("list")
+@command(holds, act="hold.list")
 def list_holds(
+    ask: Ask,
     released: Annotated[bool, typer.Option("--released", help="Also those released.")] = False,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """List the holds in force."""
-    data = ask(config, "hold.list", {"released": released}).data
-    output.listing(data, as_json, _HOLD_COLUMNS, "No holds.")
+    return listing(ask(released=released), _HOLD_COLUMNS, "No holds.")

@@ -9,8 +9,8 @@ import typer
 
 from gateway.cli.commands import copies
 from gateway.cli.support import output
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import ConfigPath, Json, new_group
+from gateway.cli.support.command import Ask, Shown, command
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 
 keys = new_group("Keys: their ages, rotation, and the copies of keyrings.")
@@ -32,26 +32,27 @@ class What(StrEnum):
     host = "host"
 
 
-@keys.command("status")
-def status(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(keys, act="keys.status")
+def status(ask: Ask) -> Shown:
     """Show the keys with their ages and limits, the keyrings, and copies that are behind."""
-    data = ask(config, "keys.status").data
-    if as_json:
-        output.json_document(data)
-        return
-    output.details(
-        {
-            "root_key": data["root_key"],
-            "ledger_key": data["ledger_key"],
-            **{f"{each['what']}_in_use_since": _age(each) for each in data["ages"]},
-            "last_rotation": _rotation(data["rotations"]),
-            **_host(data["host"]),
-            "copies": data["copies"],
-            "copies_behind": data["copies_behind"],
-        }
-    )
-    output.say()
-    output.table(data["keyrings"], _KEYRINGS, "No client has a keyring yet.")
+    data = ask()
+
+    def show() -> None:
+        output.details(
+            {
+                "root_key": data["root_key"],
+                "ledger_key": data["ledger_key"],
+                **{f"{each['what']}_in_use_since": _age(each) for each in data["ages"]},
+                "last_rotation": _rotation(data["rotations"]),
+                **_host(data["host"]),
+                "copies": data["copies"],
+                "copies_behind": data["copies_behind"],
+            }
+        )
+        output.say()
+        output.table(data["keyrings"], _KEYRINGS, "No client has a keyring yet.")
+
+    return Shown(data, show)
 
 
 def _age(age: dict[str, Any]) -> str:
@@ -70,8 +71,9 @@ def _rotation(rotations: list[dict[str, Any]]) -> str:
     return f"{newest['what']}, {newest['state']}, {output.moment(when)}"
 
 
-@keys.command("rotate")
+@command(keys, act="keys.rotate")
 def rotate(
+    ask: Ask,
     what: Annotated[
         What,
         typer.Argument(
@@ -88,15 +90,13 @@ def rotate(
             "--at-once", help="Host keys: use the new ones now, though clients don't know them yet."
         ),
     ] = False,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Change keys while the gateway serves. Interrupted, it goes on by itself."""
-    arguments = {"what": what.value, "client": client, "at_once": at_once}
-    data = ask(config, "keys.rotate", arguments).data
-    if as_json:
-        output.json_document(data)
-        return
+    data = ask(what=what.value, client=client, at_once=at_once)
+    return Shown(data, lambda: _show_rotated(what, data))
+
+
+def _show_rotated(what: What, data: dict[str, Any]) -> None:
     if what is What.host:
         output.details(_host(data))
         output.say(
@@ -130,20 +130,21 @@ def _host(host: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-@keys.command("host")
-def host(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(keys, act="keys.host")
+def host(ask: Ask) -> Shown:
     """Show the SSH host keys: fingerprints to tell clients, and lines for a known_hosts file."""
-    data = ask(config, "keys.host").data
-    if as_json:
-        output.json_document(data)
-        return
-    output.details(_host(data))
-    output.say()
-    output.say(
-        "# known_hosts: put the server's name before each, [name]:port for a port other than 22"
-    )
-    for each in (*data["in_use"], *data["announced"]):
-        output.say(each["line"])
+    data = ask()
+
+    def show() -> None:
+        output.details(_host(data))
+        output.say()
+        output.say(
+            "# known_hosts: put the server's name before each, [name]:port for a port other than 22"
+        )
+        for each in (*data["in_use"], *data["announced"]):
+            output.say(each["line"])
+
+    return Shown(data, show)
 
 
 copies.add_to(keys)

@@ -19,10 +19,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import Desk, ask, at_desk
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
-from gateway.config import load
+from gateway.cli.support import output, verifier_keys
+from gateway.cli.support.command import Ask, Shown, command, sentence, verbatim
+from gateway.cli.support.connection import Desk
+from gateway.cli.support.options import new_group
 from gateway.errors import ConfigurationError, GatewayError
 from vault.catalogue.ledger_keys import verify_by_any
 from vault.ledger.merkle import leaf_hash, verify_consistency
@@ -37,59 +37,49 @@ _TILES_AT_ONCE: Final = 64
 _CHECKPOINT: Final = "checkpoint"
 _PUBLIC: Final = 0o644  # an export is there to be served
 _PUBLIC_FOLDER: Final = 0o755
-_VKEY_LIMIT: Final = 64 * 1024
 
 
-@group.command("verify")
+@command(group, act="ledger.verify")
 def verify(
+    ask: Ask,
     against: Annotated[
         list[Path] | None,
         typer.Option("--against", metavar="FILE", help="A checkpoint kept elsewhere; repeatable."),
     ] = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Recompute the ledger and hold it against its checkpoints; exit code 1 if they disagree."""
     texts = [output.read_text(path) for path in against or []]
-    answer = ask(config, "ledger.verify", {"against": texts})
-    data = answer.data
-    if as_json:
-        output.json_document(data)
-    else:
+    data = ask(against=texts)
+
+    def show() -> None:
         output.details(data)
         output.say("The ledger is whole." if not data["findings"] else "THE LEDGER IS NOT WHOLE.")
-    raise typer.Exit(answer.exit_code)
+
+    return Shown(data, show)
 
 
-@group.command("checkpoint")
-def checkpoint(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="ledger.checkpoint")
+def checkpoint(ask: Ask) -> Shown:
     """Print the newest signed checkpoint: keep a copy elsewhere."""
-    data = ask(config, "ledger.checkpoint").data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.write_text(data["checkpoint"])
+    data = ask()
+    return verbatim(data, data["checkpoint"])
 
 
-@group.command("settle")
+@command(group, act="ledger.settle", signed=True)
 def settle(
+    ask: Ask,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="A place that the configuration names no more.")
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """State that a place of checkpoints is in use no more (an officer's act); `check` forgets it."""
-    data = ask(config, "ledger.settle", {"name": name}, signing.person(as_name, key)).data
-    output.outcome(
-        data, as_json, f"Place {data['name']} is settled: `check` no longer asks for it."
-    )
+    data = ask(name=name)
+    return sentence(data, f"Place {data['name']} is settled: `check` no longer asks for it.")
 
 
-@group.command("export")
+@command(group, "export")
 def export(
+    ask: Ask,
     to: Annotated[
         Path, typer.Argument(metavar="FILE|DIR", help="A new file; with --tiles a folder.")
     ],
@@ -100,13 +90,10 @@ def export(
             help="Write checkpoint, keys and tiles that any web server can serve (C2SP tlog-tiles).",
         ),
     ] = False,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Write every entry, as it is hashed, to a new file (JSON lines), or bring a folder of tiles forward."""
     if tiles:
-        _export_tiles(to, config, as_json)
-        return
+        return _export_tiles(to, ask)
     count = 0
 
     def lines(desk: Desk) -> Iterator[bytes]:
@@ -118,18 +105,15 @@ def export(
             if len(page["entries"]) < _LEDGER_PAGE:
                 return
 
-    with at_desk(load(config)) as desk:
+    with ask.desk() as desk:
         output.write_pieces(to, lines(desk))
-    if as_json:
-        output.json_document({"file": str(to), "entries": count})
-    else:
-        output.say(f"{count} entries written to {to}.")
+    return sentence({"file": str(to), "entries": count}, f"{count} entries written to {to}.")
 
 
-def _export_tiles(folder: Path, config: Path | None, as_json: bool) -> None:
+def _export_tiles(folder: Path, ask: Ask) -> Shown:
     # 1. What is there is an export, or nothing.
     known = _exported(folder)
-    with at_desk(load(config)) as desk:
+    with ask.desk() as desk:
         # 2. It is of this history: the core says, or refuses.
         data = desk.act("ledger.snapshot", {"known": known}).data
         old, size = int(data["known"]), int(data["size"])
@@ -149,9 +133,7 @@ def _export_tiles(folder: Path, config: Path | None, as_json: bool) -> None:
         if tile.folder not in still:
             shutil.rmtree(folder / tile.folder, ignore_errors=True)
     result = {"folder": str(folder), "entries": size, "before": old, "tiles": count}
-    output.outcome(
-        result, as_json, f"{size} entries in {folder} ({old} before, {count} tiles written)."
-    )
+    return sentence(result, f"{size} entries in {folder} ({old} before, {count} tiles written).")
 
 
 def _exported(folder: Path) -> str:
@@ -200,41 +182,34 @@ def _write(path: Path, data: bytes) -> None:
     write_durably(path, data, mode=_PUBLIC)
 
 
-@group.command("prove")
+@command(group, act="ledger.prove")
 def prove(
+    ask: Ask,
     entry: Annotated[int, typer.Argument(metavar="N", help="The entry's index, from 0.")],
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Print the proof that an entry is in the ledger (C2SP tlog-proof; the entry in its extra line)."""
-    data = ask(config, "ledger.prove", {"entry": entry}).data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.write_text(data["proof"])
+    data = ask(entry=entry)
+    return verbatim(data, data["proof"])
 
 
-@group.command("consistency")
+@command(group, act="ledger.consistency")
 def consistency(
+    ask: Ask,
     old: Annotated[int, typer.Argument(metavar="OLD", help="The smaller size, in entries.")],
     new: Annotated[
         int | None,
         typer.Argument(metavar="[NEW]", help="The larger size; the newest checkpoint's else."),
     ] = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Print the proof that the history only grew between two sizes (RFC 6962), a hash in base64 a line."""
-    data = ask(config, "ledger.consistency", {"old": old, "new": new}).data
-    if as_json:
-        output.json_document(data)
-        return
-    for each in data["hashes"]:
-        output.say(base64.b64encode(bytes.fromhex(each)).decode())
+    data = ask(old=old, new=new)
+    lines = (base64.b64encode(bytes.fromhex(each)).decode() for each in data["hashes"])
+    return verbatim(data, "".join(f"{line}\n" for line in lines))
 
 
-@group.command("verify-proof")
+@command(group, "verify-proof", offline=True)
 def check_proof(
+    ask: Ask,
     proof: Annotated[
         Path, typer.Argument(metavar="FILE", help="What prove or consistency printed.")
     ],
@@ -254,29 +229,23 @@ def check_proof(
         Path | None,
         typer.Option("--new", metavar="FILE", help="For consistency: the newer checkpoint."),
     ] = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Verify a proof offline, without any store; exit code 1 if it proves nothing."""
-    keys = list(_keys(vkey))
+    del ask
+    keys = list(verifier_keys.read(vkey))
     text = output.read_text(proof)
     if (old is None) != (new is None):
-        raise ConfigurationError("verify-proof: expected --old and --new together, found one")
+        raise ConfigurationError("verify-proof: expected --old and --new together")
     if old is None or new is None:
         result = _inclusion(text, keys)
     else:
         result = _consistent(text, output.read_text(old), output.read_text(new), keys)
-    if as_json:
-        output.json_document(result)
-    else:
+
+    def show() -> None:
         output.details(result)
         output.say("Verified.")
 
-
-def _keys(given: list[str]) -> Iterator[str]:
-    for each in given:
-        path = Path(each)
-        text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-        yield from (line.strip() for line in text.splitlines() if line.strip())
+    return Shown(result, show)
 
 
 def _inclusion(text: str, keys: list[str]) -> dict[str, Any]:

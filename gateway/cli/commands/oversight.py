@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, findings
 from gateway.cli.support.output import Column
 
 _SHOWN = 10
@@ -19,12 +18,14 @@ _FINDINGS = (
 )
 
 
-def status(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(None, act="status")
+def status(ask: Ask) -> Shown:
     """Show in one screen what is there, what waits, and what is behind."""
-    data = ask(config, "status").data
-    if as_json:
-        output.json_document(data)
-        return
+    data = ask()
+    return Shown(data, lambda: _show(data))
+
+
+def _show(data: dict[str, Any]) -> None:
     output.details(
         {
             "gateway": "serving" if data["serving"] else "not running (the store is at rest)",
@@ -237,7 +238,9 @@ def _antivirus(clamd: dict[str, Any]) -> str:
     return f"clamd {policy}, not seen yet"
 
 
+@command(None, act="check", signed=True)
 def check(
+    ask: Ask,
     read_data: Annotated[
         bool, typer.Option("--read-data", help="Also decrypt and re-hash every document.")
     ] = False,
@@ -248,19 +251,6 @@ def check(
             help="Answer, as an officer, for a change of the catalogue's file while it was closed.",
         ),
     ] = False,
-    as_name: As = "",
-    key: Key = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Check every invariant of the store; exit code 1 if anything is found."""
-    arguments = {"read_data": read_data, "acknowledge": acknowledge}
-    answer = ask(config, "check", arguments, signing.person(as_name, key))
-    data = answer.data
-    if as_json:
-        output.json_document(data)
-    else:
-        output.details({name: value for name, value in data.items() if name != "findings"})
-        output.say()
-        output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-    raise typer.Exit(answer.exit_code)
+    return findings(ask(read_data=read_data, acknowledge=acknowledge), _FINDINGS)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key, new_group
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command, listing, sentence
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 
 group = new_group("Penalties: sources that logins fail from.")
@@ -21,23 +21,19 @@ _COLUMNS = (
 )
 
 
-@group.command("list")
-def list_all(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="penalty.list")
+def list_all(ask: Ask) -> Shown:
     """List the sources whose penalty stands, and what for."""
-    data = ask(config, "penalty.list").data
-    output.listing(data, as_json, _COLUMNS, "No source is penalised.")
+    return listing(ask(), _COLUMNS, "No source is penalised.")
 
 
-@group.command("lift")
+@command(group, act="penalty.lift", signed=True)
 def lift(
+    ask: Ask,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="An address, or a source as it is listed.")
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Lift a source's penalty, and give back the guesses it used up."""
-    data = ask(config, "penalty.lift", {"source": source}, signing.person(as_name, key)).data
-    output.outcome(data, as_json, f"{output.plain(data['source'])} starts anew.")
+    data = ask(source=source)
+    return sentence(data, f"{output.plain(data['source'])} starts anew.")

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.commands import certificates
-from gateway.cli.support import output
-from gateway.cli.support.options import ConfigPath, Json, VerifierKeys, new_group
+from gateway.cli.support import output, verifier_keys
+from gateway.cli.support.command import Ask, Shown, command
+from gateway.cli.support.options import VerifierKeys, new_group
 from gateway.errors import ConfigurationError
 from vault.certificate.receipt import MAX_RECEIPT, json_schema, verify_receipt
 from vault.errors import VaultError
@@ -21,18 +21,17 @@ from vault.errors import VaultError
 group = new_group("Receipts: what was handed in, signed.")
 
 
-@group.command("verify")
+@command(group, "verify")
 def verify(
+    ask: Ask,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Receipts, text or JSON.")],
     vkey: VerifierKeys = None,
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Verify receipts offline; exit code 1 if one is not signed by a key of the ledger."""
-    known, source = certificates.trusted_keys(vkey or [], config)
+    known, source = verifier_keys.trusted(vkey or [], ask)
     if known is None:
         raise ConfigurationError(
-            "ledger key: expected --vkey or an installation to take it from, found neither"
+            "ledger key: expected --vkey, or an installation (--config) to take it from"
         )
     results: list[dict[str, Any]] = []
     for path in files:
@@ -42,21 +41,18 @@ def verify(
         except VaultError as error:
             result |= {"passed": False, "problem": str(error)}
         results.append(result)
-        if not as_json:
-            _print(result)
-    if as_json:
-        output.json_document(results)
-    if not all(result["passed"] for result in results):
-        raise typer.Exit(1)
+    passed = all(result["passed"] for result in results)
+    return Shown(results, lambda: _show(results), 0 if passed else 1)
 
 
-def _print(result: dict[str, Any]) -> None:
-    output.heading(output.plain(result["file"]))
-    if not result["passed"]:
-        output.say(f"NOT VERIFIED: {output.plain(result['problem'])}")
-        return
-    output.details({name: value for name, value in result["receipt"].items() if value})
-    output.say(f"Verified; ledger key from {output.plain(result['key_source'])}.")
+def _show(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        output.heading(output.plain(result["file"]))
+        if result["passed"]:
+            output.details({name: value for name, value in result["receipt"].items() if value})
+            output.say(f"Verified; ledger key from {output.plain(result['key_source'])}.")
+        else:
+            output.say(f"NOT VERIFIED: {output.plain(result['problem'])}")
 
 
 @group.command("schema")

@@ -14,14 +14,15 @@ from typing import Annotated
 import typer
 
 from gateway.cli.support import output, signing
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import As, ConfigPath, Json, Key
+from gateway.cli.support.command import Ask, Shown, command, sentence
 from gateway.errors import ConfigurationError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
 
 
+@command(None, act="account.recover", signed=True, must_sign=True)
 def recover(
+    ask: Ask,
     name: Name,
     add_file: Annotated[
         Path, typer.Option("--add", metavar="FILE", help="The public key (.pub) it is to have.")
@@ -34,67 +35,45 @@ def recover(
             help="The root key's file, or its address on a token (pkcs11:…), where its holder has it.",
         ),
     ],
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """Restore a lost quorum: give a new officer, or one who lost every key, a key that counts later."""
     from gateway.core.login import recovery
     from vault.keys.root import load_root_key
 
     if not root_key:
-        raise ConfigurationError("--root-key: expected a file or a token's address, found none")
-    person = signing.required(as_name, key)
+        raise ConfigurationError("--root-key: expected a file, or an address on a token")
+    assert ask.person is not None
     line, at = signing.public_key(add_file), datetime.now(UTC)
     root = load_root_key(root_key)
-    text = recovery.statement(name=name, key=line, officer=person.name, at=at)
+    text = recovery.statement(name=name, key=line, officer=ask.person.name, at=at)
     try:
         proof = recovery.prove(root, text, name)
-        arguments = {
-            "name": name,
-            "key": line,
-            "at": at.isoformat(),
-            "proof": base64.b64encode(proof).decode("ascii"),
-        }
-        data = ask(config, "account.recover", arguments, person).data
+        data = ask(
+            name=name, key=line, at=at.isoformat(), proof=base64.b64encode(proof).decode("ascii")
+        )
     finally:
         recovery.forget(root, name)  # nothing of it stays on a token
-    output.outcome(
+    return sentence(
         data,
-        as_json,
         f"Key {data['fingerprint']} of {name} counts from {output.moment(data['counts_from'])}, for"
         " batches proposed after that. Until then any officer objects with"
         f" `strongroom account cancel-recovery {name}`; afterwards two officers review it.",
     )
 
 
-def cancel(
-    name: Name,
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(None, act="account.cancel-recovery", signed=True, must_sign=True)
+def cancel(ask: Ask, name: Name) -> Shown:
     """Object, as an officer, to a recovery that does not count yet: it ends."""
-    person = signing.required(as_name, key)
-    data = ask(config, "account.cancel-recovery", {"name": name}, person).data
-    output.outcome(data, as_json, f"The recovery of {name} is cancelled.")
+    return sentence(ask(name=name), f"The recovery of {name} is cancelled.")
 
 
-def review(
-    config: ConfigPath = None,
-    as_name: As = "",
-    key: Key = None,
-    as_json: Json = False,
-) -> None:
+@command(None, act="account.review-recovery", signed=True, must_sign=True)
+def review(ask: Ask) -> Shown:
     """State, as one of two officers, that a recovery was in order: later certificates no longer name it."""
-    person = signing.required(as_name, key)
-    data = ask(config, "account.review-recovery", {}, person).data
+    data = ask()
     names = ", ".join(data["names"])
-    output.outcome(
+    return sentence(
         data,
-        as_json,
         f"The recovery of {names} waits for a second officer's review."
         if data["waiting"]
         else f"The recovery of {names} is reviewed.",

@@ -8,8 +8,8 @@ import typer
 
 from gateway.cli.commands.documents import Document
 from gateway.cli.support import output
-from gateway.cli.support.connection import ask
-from gateway.cli.support.options import ConfigPath, Json, new_group
+from gateway.cli.support.command import Ask, Shown, command, listing
+from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 
 group = new_group("Retention: how long, and why.")
@@ -20,7 +20,7 @@ _PREVIEW = (
     Column("state", "STATE"),
     Column("record_class", "CLASS"),
     Column("fiscal_year", "YEAR"),
-    Column("eligible_at", "MAY GO", output.moment),
+    Column("eligible_at", "ELIGIBLE", output.moment),
     Column("holds", "HOLDS"),
     Column("rule", "RULE"),
     Column("name", "NAME"),
@@ -37,36 +37,34 @@ _RULES = (
 )
 
 
-@group.command("explain")
-def explain(document: Document, config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="retention.explain")
+def explain(ask: Ask, document: Document) -> Shown:
     """Say which rule keeps a document, from which trigger, until when."""
-    data = ask(config, "retention.explain", {"document": document}).data
-    if as_json:
-        output.json_document(data)
-        return
-    output.heading(f"Document {data['document']} ({data['state']})")
-    output.say(f"Rule: {output.plain(data['rule'])}")
-    output.say(f"May go from: {output.moment(data['eligible_at'])}")
-    for line in data["lines"]:
-        output.say(f"  {output.plain(line)}")
+    data = ask(document=document)
+
+    def show() -> None:
+        output.heading(f"Document {data['document']} ({data['state']})")
+        output.say(f"Rule: {output.plain(data['rule'])}")
+        output.say(f"May go from: {output.moment(data['eligible_at'])}")
+        for line in data["lines"]:
+            output.say(f"  {output.plain(line)}")
+
+    return Shown(data, show)
 
 
-@group.command("preview")
+@command(group, act="retention.preview")
 def preview(
+    ask: Ask,
     at: Annotated[
         str, typer.Option("--at", metavar="DATE", help="A day (to its end, UTC) or time, ISO 8601.")
     ],
     client: Annotated[str, typer.Option("--client", metavar="SLUG", help="Of this client.")] = "",
-    config: ConfigPath = None,
-    as_json: Json = False,
-) -> None:
+) -> Shown:
     """List what falls due by a date."""
-    data = ask(config, "retention.preview", {"at": at, "client": client}).data
-    output.listing(data, as_json, _PREVIEW, f"Nothing falls due by {at}.")
+    return listing(ask(at=at, client=client), _PREVIEW, f"Nothing falls due by {at}.")
 
 
-@group.command("rules")
-def rules(config: ConfigPath = None, as_json: Json = False) -> None:
+@command(group, act="retention.rules")
+def rules(ask: Ask) -> Shown:
     """List the rules in force, with their legal basis and how sure it is."""
-    data = ask(config, "retention.rules").data
-    output.listing(data, as_json, _RULES, "No rules.")
+    return listing(ask(), _RULES, "No rules.")

@@ -1,4 +1,4 @@
-"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`; and `init`.
+"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`.
 
 Each role is imported when it is asked for, so that a door never loads the core, nor the core a parser.
 `STRONGROOM_SUPERVISED` (set by `strongroom run`) ties a role's life to its supervisor's.
@@ -7,14 +7,12 @@ Each role is imported when it is asked for, so that a door never loads the core,
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from gateway.cli.support import output
-from gateway.cli.support.options import ConfigPath, Json
+from gateway.cli.support.options import ConfigPath
 from gateway.config import Config, load
 from gateway.errors import ConfigurationError
 from gateway.install import tour
@@ -94,44 +92,3 @@ def courier(config: ConfigPath = None) -> None:
     from gateway.courier import main
 
     main.run(_start(config))
-
-
-def init(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder without an installation.")
-    ],
-    demo: Annotated[
-        bool,
-        typer.Option("--demo", help="With a demonstration client, accounts, keys and samples."),
-    ] = False,
-    root_key: Annotated[
-        str,
-        typer.Option(
-            "--root-key",
-            metavar="pkcs11:…",
-            help="Make the root key on a token (RFC 7512); else it is a file in DIR.",
-        ),
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """Make an installation: configuration, root key, empty vault."""
-    from gateway.install import create, demonstration
-
-    path = create.create(folder, datetime.now(UTC), demo=demo, root_key=root_key)
-    data = {
-        "configuration": str(path),
-        "root_key": root_key or str(folder / create.ROOT_KEY),
-        "store": str(folder / create.STORE),
-        "demonstration": str(folder / demonstration.FOLDER) if demo else None,
-    }
-    if as_json:
-        output.json_document(data)
-        return
-    output.details({name: value for name, value in data.items() if value is not None})
-    output.say()
-    output.say(
-        "The root key is on the token: if that is lost, nothing in the store can be read."
-        if root_key
-        else "Copy the root key to a safe place now: without it nothing in the store can be read."
-    )
-    output.say(f"Next: {tour.program()} run -c {tour.shown(path)}")

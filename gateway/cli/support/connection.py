@@ -49,7 +49,7 @@ class Desk:
         """Perform an act.
 
         Args:
-            act, arguments: as `gateway.core.admin.acts.ACTS` has them.
+            act, arguments: as `gateway.core.admin.register.ACTS` has them.
             person: who signs it; None: the operating system's user.
 
         Raises:
@@ -136,9 +136,9 @@ def expect_owner(config: Config) -> None:
 @contextmanager
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The desk in this process, under the store's lock."""
-    from gateway.core.admin.acts import AdminSession
     from gateway.core.core import Core
     from gateway.core.outbound import keyring_copies
+    from gateway.core.sessions.admin import AdminSession
     from gateway.core.wings import Wings
     from gateway.process import service
 

@@ -14,55 +14,24 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from rich.cells import cell_len
 from rich.console import Console
-from rich.filesize import decimal
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from gateway import readable
 from gateway.errors import ConfigurationError
 
 _ENDLESS: Final = 100_000  # columns of a "terminal" that never wraps
-_FORMATTING: Final = "\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
-# C0, DEL and C1 steer terminals; the others hide text or turn its direction around.
-_CONTROL: Final = re.compile(f"[\x00-\x1f\x7f-\x9f{_FORMATTING}\ud800-\udfff]")
-_JSON_CONTROL: Final = re.compile(f"[\x7f-\x9f{_FORMATTING}]")
+_JSON_CONTROL: Final = re.compile(f"[\x7f-\x9f{readable.FORMATTING}]")
 
 
-def plain(value: object) -> str:
-    """A value as text that is safe on a terminal; None and nothing are `-`."""
-    match value:
-        case None | "":
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:g}"
-        case Mapping():
-            return ", ".join(f"{plain(key)} {plain(item)}" for key, item in value.items()) or "-"
-        case list() | tuple():
-            return ", ".join(plain(item) for item in value) or "-"
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
-
-
-def size(value: object) -> str:
-    """A number of bytes for people."""
-    return decimal(value) if isinstance(value, int) else plain(value)
-
-
-def moment(value: object) -> str:
-    """An ISO 8601 time to the minute, in UTC."""
-    try:
-        when = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        return plain(value)
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%MZ}" if when.tzinfo else plain(value)
+plain, size, moment = readable.plain, readable.size, readable.moment
 
 
 @dataclass(frozen=True)
@@ -141,24 +110,6 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], empty: s
             console.print(Text(f"    {packed}"), soft_wrap=True)
 
 
-def outcome(data: Any, as_json: bool, sentence: str) -> None:
-    """Print what an act did: its data as JSON, or one sentence about it."""
-    if as_json:
-        json_document(data)
-    else:
-        say(sentence)
-
-
-def listing(
-    rows: Sequence[Mapping[str, Any]], as_json: bool, columns: Sequence[Column], empty: str
-) -> None:
-    """Print rows as JSON or as a table (see `table`)."""
-    if as_json:
-        json_document(rows)
-    else:
-        table(rows, columns, empty)
-
-
 def _pack(pieces: Sequence[str], width: int) -> list[str]:
     """Pieces put together into lines of at most `width` columns; a longer piece stays whole."""
     lines: list[str] = []
@@ -210,9 +161,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None
     except FileExistsError as failure:
         raise ConfigurationError(f"{path}: expected no file of that name, found one") from failure
     except OSError as failure:
-        raise ConfigurationError(
-            f"{path}: expected a place to write to, found {failure.strerror}"
-        ) from failure
+        raise ConfigurationError(f"{path}: it could not be made: {failure.strerror}") from failure
     try:
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:
@@ -222,7 +171,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None
     except OSError as failure:
         path.unlink(missing_ok=True)
         raise ConfigurationError(
-            f"{path}: expected it to be written, found {failure.strerror}"
+            f"{path}: it could not be written: {failure.strerror}"
         ) from failure
     except BaseException:
         path.unlink(missing_ok=True)

@@ -15,18 +15,20 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, insert, select
 
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.register import READERS, act
 from gateway.core.core import stamp
-from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import certificates
+from gateway.core.disposal.batch import Batch, load
 from gateway.core.disposal.signatures import WITNESSED, Medium
 from gateway.core.login import accounts, enrolments
 from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.errors import Refusal
-from vault.catalogue.schema import approvals, batches, clients, sanitisations
+from vault.catalogue import queries
+from vault.catalogue.schema import approvals, sanitisations
 from vault.catalogue.states import BatchState
 from vault.catalogue.store import Transaction
 from vault.certificate.statements import (
@@ -61,6 +63,7 @@ class Attest(msgspec.Struct, forbid_unknown_fields=True):
     signature: str = ""
 
 
+@act("disposal.attestation", READERS)
 async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
     """The text a person signs, and its namespace."""
     account = await _account(context, arguments.account)
@@ -68,7 +71,7 @@ async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
     def look(connection: Connection) -> tuple[str, str]:
         return _text(
             connection,
-            disposal_batch.load_batch(connection, arguments.id.upper()),
+            load(connection, arguments.id.upper()),
             account,
             arguments,
         )
@@ -77,6 +80,7 @@ async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
     return {"statement": statement, "namespace": namespace}
 
 
+@act("disposal.attest", READERS)
 async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     """Record a signed attestation and certify anew."""
     core = context.core
@@ -85,7 +89,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     await asyncio.to_thread(core.clock.require, now)
 
     def work(tx: Transaction) -> str:
-        batch = disposal_batch.load_batch(tx.connection, arguments.id.upper())
+        batch = load(tx.connection, arguments.id.upper())
         if batch.state != BatchState.DONE:
             raise Refusal(
                 "locked", f"batch {batch.id}: expected it executed, found it {batch.state}"
@@ -129,9 +133,9 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     return {"id": batch_id, "certificate": issued[-1] if issued else None}
 
 
-def _check_day(batch: Row[Any], day: date, today: date) -> None:
+def _check_day(batch: Batch, day: date, today: date) -> None:
     """A medium is sanitised after the destruction and before it is said; a day's grace for time zones."""
-    begun = datetime.fromisoformat(batch.started_at).date()
+    begun = datetime.fromisoformat(str(batch.started_at)).date()
     if not begun - timedelta(days=1) <= day <= today + timedelta(days=1):
         raise Refusal(
             "invalid", f"sanitisation: expected a day from {begun} to {today}, found {day}"
@@ -163,7 +167,7 @@ def _check_key(
 
 def _witness(
     tx: Transaction,
-    batch: Row[Any],
+    batch: Batch,
     account: Account,
     text: str,
     signature: str,
@@ -201,7 +205,7 @@ async def _account(context: Context, name: str) -> Account:
 
 
 def _text(
-    connection: Connection, batch: Row[Any], account: Account, arguments: Attest
+    connection: Connection, batch: Batch, account: Account, arguments: Attest
 ) -> tuple[str, str]:
     """The statement and its namespace (raises Refusal for who may not, or facts that are missing)."""
     wanted = WITNESS_ROLES if arguments.kind == "witness" else SANITISATION_ROLES
@@ -210,17 +214,13 @@ def _text(
             "denied",
             f"account {account.name}: expected one of {', '.join(wanted)}, found {account.role}",
         )
-    slug = connection.execute(
-        select(clients.c.slug)
-        .join(batches, batches.c.client_id == clients.c.id)
-        .where(batches.c.id == batch.id)
-    ).scalar_one()
+    slug = queries.slug_of(connection, batch.client_id)
     if arguments.kind == "witness":
         text = witness_statement(
             batch_id=batch.id,
             client=slug,
             register_digest=batch.register_digest,
-            items=len(disposal_batch.decode_register(batch.register)),
+            items=len(batch.register),
             account=account.name,
             role=account.role,
         )

@@ -6,17 +6,19 @@ import base64
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from gateway.core.admin.context import Context, account_row
-from gateway.core.disposal import batch as disposal_batch
+from gateway.core.admin.register import READERS, ById, Nothing, act
 from gateway.core.disposal import certificates as certify
-from gateway.core.disposal import execution
+from gateway.core.disposal import execution, proposal
+from gateway.core.disposal.batch import Batch, load, of_row
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import accounts, approvals, batches, certificates
 from vault.catalogue.states import BatchState
+from vault.certificate.model import canonical
 from vault.certificate.signing import SigningIdentity
 from vault.certificate.statements import APPROVAL_NAMESPACE
 from vault.keys.custody import HOUSE
@@ -32,16 +34,6 @@ class Propose(msgspec.Struct, forbid_unknown_fields=True):
     client: str = ""
     documents: list[str] = []
     whole_client: bool = False
-
-
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name a batch or certificate."""
-
-    id: str
 
 
 class Statement(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,7 +53,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
     signature: str
 
 
-def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str:
+def _waiting_for(connection: Connection, context: Context, row: Batch) -> str:
     """Who has to act next, in words."""
     if row.state == BatchState.PROPOSED:
         given = len(
@@ -78,13 +70,13 @@ def _waiting_for(connection: Connection, context: Context, row: Row[Any]) -> str
     return ""
 
 
-def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[str, Any]:
+def _describe(connection: Connection, context: Context, row: Batch) -> dict[str, Any]:
     newest = certify.newest_of(connection, row.id)
     return {
         "id": row.id,
         "client": queries.slugs(connection).get(row.client_id, ""),
         "state": row.state,
-        "items": len(msgspec.json.decode(bytes(row.register))),
+        "items": len(row.register),
         "waiting_for": _waiting_for(connection, context, row),
         "proposed_at": row.proposed_at,
         "register_digest": row.register_digest,
@@ -93,39 +85,40 @@ def _describe(connection: Connection, context: Context, row: Row[Any]) -> dict[s
     }
 
 
+@act("disposal.propose", READERS)
 async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     """Propose batches of what is due now."""
     if arguments.whole_client:
         if not arguments.client or arguments.documents:
             raise Refusal("invalid", "offboarding: expected a client and no documents")
-        made = [await disposal_batch.propose_end(context.core, context.actor, arguments.client)]
+        made = [await proposal.propose_end(context.core, context.actor, arguments.client)]
     else:
-        made = await disposal_batch.propose(
+        made = await proposal.propose(
             context.core, context.actor, arguments.client or None, arguments.documents
         )
     return await context.core.read(
-        lambda c: [
-            _describe(c, context, disposal_batch.load_batch(c, batch_id)) for batch_id in made
-        ]
+        lambda c: [_describe(c, context, load(c, batch_id)) for batch_id in made]
     )
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("disposal.list", READERS)
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All batches, newest last."""
     del arguments
     return await context.core.read(
         lambda c: [
-            _describe(c, context, row)
+            _describe(c, context, of_row(row))
             for row in c.execute(select(batches).order_by(batches.c.id)).all()
         ]
     )
 
 
-async def show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("disposal.show", READERS)
+async def show(context: Context, arguments: ById) -> dict[str, Any]:
     """One batch with its register and approvals."""
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = disposal_batch.load_batch(connection, arguments.id.upper())
+        row = load(connection, arguments.id.upper())
         signed = connection.execute(
             select(accounts.c.name, approvals.c.role, approvals.c.decision, approvals.c.signed_at)
             .join(accounts, accounts.c.id == approvals.c.account_id)
@@ -133,26 +126,29 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
             .order_by(approvals.c.signed_at)
         ).all()
         return _describe(connection, context, row) | {
-            "register": msgspec.json.decode(bytes(row.register)),
+            "register": msgspec.json.decode(canonical(row.register)),
             "approvals": [dict(entry._mapping) for entry in signed],
         }
 
     return await context.core.read(look)
 
 
+@act("disposal.statement", READERS)
 async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
     """The text an officer signs to decide on a batch."""
     _check_decision(arguments.decision)
 
     def look(connection: Connection) -> dict[str, Any]:
-        row = disposal_batch.load_batch(connection, arguments.id.upper())
+        row = load(connection, arguments.id.upper())
         account = identity.describe(connection, account_row(connection, arguments.account))
-        text = disposal_batch.statement_for(connection, row, account, arguments.decision)
+        text = proposal.statement_for(connection, row, account, arguments.decision)
         return {"statement": text, "namespace": APPROVAL_NAMESPACE}
 
     return await context.core.read(look)
 
 
+# Its own signature, over the register, proves who decides: no second one is asked for.
+@act("disposal.decide", READERS)
 async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
     """Record an approval or rejection, proven by its own signature."""
     _check_decision(arguments.decision)
@@ -166,7 +162,7 @@ async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
         raise Refusal(
             "not_found", f"account {arguments.account}: expected an active one, found none"
         )
-    state = await disposal_batch.decide(
+    state = await proposal.decide(
         context.core, arguments.id.upper(), account, arguments.decision, arguments.signature
     )
     return {"id": arguments.id.upper(), "state": state}
@@ -177,7 +173,8 @@ def _check_decision(decision: str) -> None:
         raise Refusal("invalid", f"decision: expected approve or reject, found {decision!r}")
 
 
-async def execute(context: Context, arguments: Named) -> dict[str, Any]:
+@act("disposal.execute", ("officer", "archivist"))
+async def execute(context: Context, arguments: ById) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
     certificate = await execution.execute(
@@ -186,7 +183,8 @@ async def execute(context: Context, arguments: Named) -> dict[str, Any]:
     return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 
 
-async def certificate_list(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("certificate.list", READERS)
+async def certificate_list(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All certificates."""
     del arguments
 
@@ -215,7 +213,8 @@ async def certificate_list(context: Context, arguments: ListAll) -> list[dict[st
     return await context.core.read(look)
 
 
-async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("certificate.show", READERS)
+async def certificate_show(context: Context, arguments: ById) -> dict[str, Any]:
     """A certificate's JSON and its print (base64)."""
     row = await context.core.read(
         lambda c: c.execute(
@@ -234,7 +233,8 @@ async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]
     }
 
 
-async def certificate_keys(context: Context, arguments: ListAll) -> dict[str, Any]:
+@act("certificate.keys", READERS)
+async def certificate_keys(context: Context, arguments: Nothing) -> dict[str, Any]:
     """What a reader verifies certificates with: every key of the ledger, and who signs prints.
 
     The authority behind the signer (X.509, PEM) and the signer's fingerprint (SHA-256) are empty until the

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, func, select
 
 from gateway.core.admin import accounts, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
+from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.core import stamp
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
@@ -28,10 +29,6 @@ from vault.check import store as vault_check
 
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,6 +57,7 @@ def _last_check(connection: Connection) -> dict[str, Any] | None:
     return msgspec.structs.asdict(msgspec.json.decode(text, type=LastCheck))
 
 
+@act("check", READERS)
 async def check(context: Context, arguments: Check) -> AdminAnswer:
     """Check every invariant; with `read_data` also every byte of every document."""
     core = context.core
@@ -112,6 +110,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     return AdminAnswer(data, 1 if findings else 0)
 
 
+@act("status", READERS)
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     """How many of what, what waits for whom, and what is behind."""
     del arguments

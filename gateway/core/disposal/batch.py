@@ -1,208 +1,122 @@
-"""Proposing and approving destruction: a register is fixed, and two people sign for it.
+"""A disposal batch: its register, how far its execution has come, and how it is given up.
 
-What is approved is a register (销毁清册), made when the batch is proposed and never changed; approvals are
-signatures with the officers' own keys over a statement that names its digest. One person, one decision,
-one key. Executing it is `gateway.core.disposal.execution`.
+Promises: a batch is read once and passed on; what execution adds is written with `remember`, which gives the
+batch as it is then. The register never changes after it was proposed. Leaves out: who proposes and approves
+(`proposal`), and what is done (`execution`).
+
+>>> Progress(groups=["G"]).certified
+-1
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, update
 
-from gateway.core.core import Core, log, stamp
-from gateway.core.disposal.eligibility import Examination
-from gateway.core.login import accounts, enrolments
-from gateway.core.login.accounts import Account
-from gateway.core.login.signed import verify_signed
-from gateway.core.steps import step
+from gateway.core.core import Core, stamp
 from gateway.errors import Refusal
 from vault.catalogue import queries
-from vault.catalogue.schema import approvals, batches, clients, documents
-from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
+from vault.catalogue.schema import batches, clients, documents
+from vault.catalogue.states import BatchState, ClientState
 from vault.catalogue.store import Transaction
-from vault.certificate.model import RegisterEntry, canonical, register_digest
-from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
+from vault.certificate.model import Body, RegisterEntry, canonical, register_digest
 from vault.ids import new_id
 
 SCOPE_DOCUMENTS: Final = "documents"
 SCOPE_CLIENT: Final = "client"
 
-
-decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
-
-
-async def propose(
-    core: Core, actor: str, client_slug: str | None = None, chosen: Sequence[str] = ()
-) -> list[str]:
-    """Propose a batch per client of what is due now.
-
-    Args:
-        client_slug: of this client only.
-        chosen: these documents only.
-
-    Returns:
-        The ids of the batches made.
-    """
-    now = core.now()
-    await asyncio.to_thread(core.clock.require, now)
-
-    def due_clients(connection: Connection) -> list[str]:
-        where = [
-            documents.c.state.in_(DISPOSABLE),
-            documents.c.eligible_at <= stamp(now),
-            documents.c.batch_id.is_(None),
-            ~queries.held(),
-        ]
-        if client_slug is not None:
-            where.append(clients.c.slug == client_slug)
-        if chosen:
-            where.append(documents.c.id.in_(chosen))
-        return list(
-            connection.execute(
-                select(documents.c.client_id)
-                .distinct()
-                .join(clients, clients.c.id == documents.c.client_id)
-                .where(*where)
-            ).scalars()
-        )
-
-    made = []
-    for client_id in await core.read(due_clients):
-        examined = Examination(core, now)
-        due = _due(core, client_id, now, chosen)
-        await core.read(lambda c, look=examined.look, due=due: look(c, c.execute(due).all()))  # type: ignore[misc]
-        with step("dispose.propose"):
-            batch_id = await core.write(_proposer(core, client_id, actor, now, due, examined))
-        if batch_id is not None:
-            made.append(batch_id)
-            log.info("disposal proposed", batch=batch_id)
-    return made
+_decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
+_decode_body = msgspec.json.Decoder(Body).decode
 
 
-async def propose_end(core: Core, actor: str, client_slug: str) -> str:
-    """Propose the end of a client (offboarding): every document of it, and with them its keyring.
+class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What execution remembers between its steps (`batches.progress`)."""
 
-    Returns:
-        The batch's id.
+    groups: list[str] = []
+    entries: dict[str, int] = {}
+    destroyed_at: str = ""
+    body: str = ""  # the certificate's body, once the ledger holds its digest (base64)
+    certified: int = -1  # index of that ledger entry
+    epoch: int = 0  # of the keyring, the first without these groups; 0: the keyring has ended
+    language: str = ""  # the client's: its profile may end with the batch
 
-    Raises:
-        Refusal: a document may not go, or is in another batch, or there are more than one batch takes.
-    """
-    now = core.now()
-    await asyncio.to_thread(core.clock.require, now)
-
-    examined = Examination(core, now)
-
-    def look(connection: Connection) -> None:
-        client_id = connection.execute(
-            select(clients.c.id).where(clients.c.slug == client_slug)
-        ).scalar()
-        if client_id is not None:
-            examined.look(connection, connection.execute(_of_client(core, client_id)).all())
-
-    def work(tx: Transaction) -> str:
-        client = queries.client_named(tx.connection, client_slug)
-        if client is None or client.state != ClientState.OPEN:
-            raise Refusal(
-                "not_found", f"client {client_slug}: expected one that is open, found none"
-            )
-        rows = tx.connection.execute(_of_client(core, client.id)).all()
-        if not rows:
-            raise Refusal(
-                "invalid",
-                f"client {client_slug}: expected documents, found none; `client close` ends it",
-            )
-        if len(rows) > core.config.disposal.max_batch:
-            raise Refusal(
-                "full",
-                f"client {client_slug}: expected at most {core.config.disposal.max_batch} documents,"
-                " found more; dispose of some first",
-            )
-        register = []
-        for row, reason, entry in examined.again(tx.connection, rows):
-            why_not = reason
-            if row.batch_id is not None:
-                why_not = f"it is in batch {row.batch_id}"
-            if why_not is not None or entry is None:
-                raise Refusal(
-                    "locked",
-                    f"client {client_slug}: expected every document free to go, found {row.id}:"
-                    f" {why_not}",
-                )
-            register.append(entry)
-        return _insert(core, tx, client.id, actor, now, register, SCOPE_CLIENT)
-
-    await core.read(look)
-    with step("dispose.propose"):
-        batch_id = await core.write(work)
-    log.info("end of a client proposed", batch=batch_id)
-    return batch_id
+    @property
+    def certificate(self) -> Body:
+        """The certificate's body that the ledger holds the digest of."""
+        return _decode_body(base64.b64decode(self.body))
 
 
-def _of_client(core: Core, client_id: str) -> Select[Any]:
-    """Every document that is left of a client, and one more than a batch takes if there are so many."""
-    return (
-        select(documents)
-        .where(documents.c.client_id == client_id, documents.c.state.not_in(GONE))
-        .order_by(documents.c.eligible_at, documents.c.id)
-        .limit(core.config.disposal.max_batch + 1)
+@dataclass(frozen=True)
+class Batch:
+    """A batch as it was read. Moments are as the catalogue stores them."""
+
+    id: str
+    client_id: str
+    scope: str
+    state: BatchState
+    proposed_at: str
+    proposed_by: str
+    register: tuple[RegisterEntry, ...]
+    register_digest: str
+    executor: str | None
+    started_at: str | None
+    progress: Progress
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of its documents, in the register's order."""
+        return [entry.document_id for entry in self.register]
+
+    @property
+    def whole_client(self) -> bool:
+        """Whether it ends its client (offboarding)."""
+        return self.scope == SCOPE_CLIENT
+
+
+def of_row(row: Row[Any]) -> Batch:
+    """The batch of a row of `batches`."""
+    return Batch(
+        id=row.id,
+        client_id=row.client_id,
+        scope=row.scope,
+        state=BatchState(row.state),
+        proposed_at=row.proposed_at,
+        proposed_by=row.proposed_by,
+        register=decode_register(row.register),
+        register_digest=row.register_digest,
+        executor=row.executor,
+        started_at=row.started_at,
+        progress=msgspec.json.decode(row.progress, type=Progress),
     )
 
 
-def _due(core: Core, client_id: str, now: datetime, chosen: Sequence[str]) -> Select[Any]:
-    """The documents of a client that may be proposed now."""
-    where = [
-        documents.c.client_id == client_id,
-        documents.c.state.in_(DISPOSABLE),
-        documents.c.eligible_at <= stamp(now),
-        documents.c.batch_id.is_(None),
-        ~queries.held(),
-    ]
-    if chosen:
-        where.append(documents.c.id.in_(chosen))
-    return (
-        select(documents)
-        .where(*where)
-        .order_by(documents.c.eligible_at, documents.c.id)
-        .limit(core.config.disposal.max_batch)
-    )
+def decode_register(register: bytes) -> tuple[RegisterEntry, ...]:
+    """A register as the catalogue keeps it."""
+    return _decode_register(register)
 
 
-def _proposer(
-    core: Core,
-    client_id: str,
-    actor: str,
-    now: datetime,
-    due: Select[Any],
-    examined: Examination,
-) -> Callable[[Transaction], str | None]:
-    def work(tx: Transaction) -> str | None:
-        register = [
-            entry
-            for _, why_not, entry in examined.again(tx.connection, tx.connection.execute(due).all())
-            if why_not is None and entry is not None
-        ]
-        if not register:
-            return None
-        return _insert(core, tx, client_id, actor, now, register, SCOPE_DOCUMENTS)
-
-    return work
+def load(connection: Connection, batch_id: str) -> Batch:
+    """A batch (raises Refusal)."""
+    row = queries.batch(connection, batch_id)
+    if row is None:
+        raise Refusal("not_found", f"batch {batch_id}: expected one, found none")
+    return of_row(row)
 
 
-def _insert(
+def insert_new(
     core: Core,
     tx: Transaction,
     client_id: str,
     actor: str,
     now: datetime,
-    register: list[RegisterEntry],
+    register: Sequence[RegisterEntry],
     scope: str,
 ) -> str:
     """A proposed batch: its register is what is approved, and its documents are in no other."""
@@ -229,129 +143,45 @@ def _insert(
         [{"document": entry.document_id, "batch": batch_id} for entry in register],
     )
     core.record(
-        tx,
-        "disposal.proposed",
-        batch_id,
-        actor,
-        now,
-        client=client_id,
-        scope=scope,
-        items=len(register),
-        register=digest,
-    )
+        tx, "disposal.proposed", batch_id, actor, now,
+        client=client_id, scope=scope, items=len(register), register=digest,
+    )  # fmt: skip
     return batch_id
 
 
-def load_batch(connection: Connection, batch_id: str) -> Row[Any]:
-    """A batch row (raises Refusal)."""
-    row = queries.batch(connection, batch_id)
-    if row is None:
-        raise Refusal("not_found", f"batch {batch_id}: expected one, found none")
-    return row
+def remember(tx: Transaction, batch: Batch, **changes: Any) -> Batch:
+    """Write what execution has to remember, inside a transaction; returns the batch with it."""
+    progress = msgspec.structs.replace(batch.progress, **changes)
+    tx.connection.execute(
+        update(batches)
+        .where(batches.c.id == batch.id)
+        .values(progress=msgspec.json.encode(progress).decode())
+    )
+    return replace(batch, progress=progress)
 
 
-def statement_for(connection: Connection, batch: Row[Any], account: Account, decision: str) -> str:
-    """The text an approver signs for a batch."""
-    slug = queries.slug_of(connection, batch.client_id)
-    return approval_statement(
-        batch_id=batch.id,
-        client=slug,
-        register_digest=batch.register_digest,
-        items=len(decode_register(batch.register)),
-        scope=batch.scope,
-        decision=decision,  # type: ignore[arg-type]
-        account=account.name,
-        role=account.role,
+def set_state(tx: Transaction, batch_id: str, state: BatchState, **columns: Any) -> None:
+    """Write a batch's state, inside a transaction."""
+    tx.connection.execute(
+        update(batches).where(batches.c.id == batch_id).values(state=state, **columns)
     )
 
 
-async def decide(core: Core, batch_id: str, account: Account, decision: str, signature: str) -> str:
-    """Record an officer's signed approval or rejection; returns the batch's state after it.
+def free_documents(tx: Transaction, batch_id: str) -> None:
+    """The documents of a batch that is not carried out are in none any more."""
+    tx.connection.execute(
+        update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
+    )
 
-    Raises:
-        Refusal: not an officer, the batch is not open for it, or the signature is not this account's.
-    """
-    if account.role != "officer":
-        raise Refusal(
-            "denied", f"account {account.name}: expected an officer, found {account.role}"
-        )
+
+def withdraw(core: Core, tx: Transaction, batch: Batch, holds: list[str], actor: str) -> None:
+    """Give a batch up before its commit point: nothing of it was destroyed."""
     now = core.now()
-    if decision == "approve":
-        await asyncio.to_thread(core.clock.require, now)
-
-    def work(tx: Transaction) -> str:
-        batch = load_batch(tx.connection, batch_id)
-        if batch.state not in {BatchState.PROPOSED, BatchState.APPROVED}:
-            raise Refusal("locked", f"batch {batch_id}: expected it open, found it {batch.state}")
-        if batch.state == BatchState.APPROVED and decision == "approve":
-            raise Refusal(
-                "exists", f"batch {batch_id}: expected approvals wanted, found it approved"
-            )
-        statement = statement_for(tx.connection, batch, account, decision)
-        _, blob = verify_signed(
-            tx.connection,
-            name=account.name,
-            statement=statement.encode(),
-            signature=signature,
-            namespace=APPROVAL_NAMESPACE,
-            subject=f"approval of batch {batch_id}",
-            now=now,
-            zone=ZoneInfo(core.config.login.time_zone),
-        )
-        added = accounts.counts_from(tx.connection, account.id, blob)
-        if added > batch.proposed_at:
-            raise Refusal(
-                "denied",
-                f"approval of batch {batch_id}: expected a key that counted before {batch.proposed_at},"
-                f" when it was proposed, found one of {added}",
-            )
-        earlier = tx.connection.execute(
-            select(approvals).where(approvals.c.batch_id == batch_id)
-        ).all()
-        if any(row.account_id == account.id for row in earlier):
-            raise Refusal(
-                "exists", f"batch {batch_id}: expected one decision per person, found a second"
-            )
-        if any(bytes(row.key) == blob for row in earlier):
-            raise Refusal(
-                "denied", f"batch {batch_id}: expected distinct keys, found one used twice"
-            )
-        tx.connection.execute(
-            insert(approvals),
-            {
-                "batch_id": batch_id,
-                "account_id": account.id,
-                "role": account.role,
-                "decision": decision,
-                "statement": statement.encode(),
-                "signature": signature,
-                "key": blob,
-                "signed_at": stamp(now),
-                "enrolment": enrolments.stated(tx.connection, account.id, blob),
-            },
-        )
-        core.record(
-            tx,
-            f"disposal.{decision}d" if decision == "approve" else "disposal.rejected",
-            batch_id,
-            account.id,
-            now,
-            register=batch.register_digest,
-        )
-        if decision == "reject":
-            tx.connection.execute(
-                update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
-            )
-            state = BatchState.REJECTED
-        else:
-            given = sum(row.decision == "approve" for row in earlier) + 1
-            state = (
-                BatchState.APPROVED
-                if given >= core.config.disposal.approvals
-                else BatchState.PROPOSED
-            )
-        tx.connection.execute(update(batches).where(batches.c.id == batch_id).values(state=state))
-        return state
-
-    with step("dispose.approve"):
-        return await core.write(work)
+    set_state(tx, batch.id, BatchState.REJECTED, finished_at=stamp(now))
+    free_documents(tx, batch.id)
+    tx.connection.execute(
+        update(clients)
+        .where(clients.c.id == batch.client_id, clients.c.state == ClientState.CLOSING)
+        .values(state=ClientState.OPEN)
+    )
+    core.record(tx, "disposal.withdrawn", batch.id, actor, now, holds=holds)

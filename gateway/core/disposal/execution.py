@@ -15,19 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, or_, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.disposal import certificates, searches
-from gateway.core.disposal.batch import SCOPE_CLIENT, decode_register, load_batch
-from gateway.core.disposal.certificates import Progress, progress_of, remember
+from gateway.core.disposal import certificates, client_end, searches
+from gateway.core.disposal.batch import Batch, load, of_row, remember, set_state, withdraw
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
-from gateway.core.intake import recipients
 from gateway.core.keys import rotation
 from gateway.core.login.accounts import Account
 from gateway.core.outbound.outbound import Outbound
@@ -40,13 +39,10 @@ from vault.catalogue.schema import (
     accounts,
     approvals,
     batches,
-    clients,
-    documents,
 )
-from vault.catalogue.states import GONE, AccountState, BatchState, ClientState
+from vault.catalogue.states import AccountState, BatchState
 from vault.catalogue.store import Transaction
 from vault.catalogue.tombstones import erase
-from vault.certificate.model import RegisterEntry
 from vault.errors import StorageFailed, VaultError
 
 TRUNCATE_ATTEMPTS: Final = 20
@@ -82,15 +78,13 @@ async def execute(core: Core, outbound: Outbound, batch_id: str, account: Accoun
     examined = Examination(core, now)
 
     def look(connection: Connection) -> None:
-        register = decode_register(load_batch(connection, batch_id).register)
-        examined.look(connection, _rows(connection, register))
+        examined.look(connection, _rows(connection, load(connection, batch_id)))
 
-    def start(tx: Transaction) -> None:
-        batch = load_batch(tx.connection, batch_id)
+    def start(tx: Transaction) -> Batch:
+        batch = load(tx.connection, batch_id)
         if batch.state != BatchState.APPROVED:
             raise Refusal(
-                "locked",
-                f"batch {batch_id}: expected it APPROVED, found it {batch.state}",
+                "locked", f"batch {batch_id}: expected it APPROVED, found it {batch.state}"
             )
         signers = set(
             tx.connection.execute(
@@ -103,52 +97,32 @@ async def execute(core: Core, outbound: Outbound, batch_id: str, account: Accoun
                 "denied",
                 f"batch {batch_id}: expected someone who did not approve it, found {account.name}",
             )
-        register = decode_register(batch.register)
-        for row, why_not, _ in examined.again(tx.connection, _rows(tx.connection, register)):
+        for row, why_not, _ in examined.again(tx.connection, _rows(tx.connection, batch)):
             if why_not is not None:
                 raise Refusal(
                     "locked", f"document {row.id}: expected it free to go, found {why_not}"
                 )
-        if batch.scope == SCOPE_CLIENT:
-            _stop_intake(tx, batch, len(register))
-        tx.connection.execute(
-            update(batches)
-            .where(batches.c.id == batch_id)
-            .values(state=BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
-        )
-        core.record(tx, "disposal.started", batch_id, account.id, now, items=len(register))
+        if batch.whole_client:
+            client_end.stop_intake(tx, batch)
+        set_state(tx, batch_id, BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
+        core.record(tx, "disposal.started", batch_id, account.id, now, items=len(batch.register))
+        return load(tx.connection, batch_id)
 
     await core.read(look)
     with _in_hand(
         core, batch_id
     ):  # before it is recorded: the job that resumes must not take it too
         with step("dispose.start"):
-            await core.write(start)
-        await _end_sessions(core, batch_id)
-        return await _finish(core, outbound, batch_id)
+            batch = await core.write(start)
+        if batch.whole_client:
+            await client_end.end_sessions(core, batch.client_id)
+        return await _finish(core, outbound, batch)
 
 
-def _rows(connection: Connection, register: Sequence[RegisterEntry]) -> list[Row[Any]]:
+def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
     """The documents of a register, in its order."""
-    found = queries.documents_of(connection, [entry.document_id for entry in register])
-    return [found[entry.document_id] for entry in register]
-
-
-async def _end_sessions(core: Core, batch_id: str) -> None:
-    """The sessions of a client that is being ended end with it."""
-
-    def theirs(connection: Connection) -> list[str]:
-        batch = load_batch(connection, batch_id)
-        if batch.scope != SCOPE_CLIENT:
-            return []
-        return list(
-            connection.execute(
-                select(accounts.c.id).where(accounts.c.client_id == batch.client_id)
-            ).scalars()
-        )
-
-    for account_id in await core.read(theirs):
-        core.end_sessions(account_id)
+    found = queries.documents_of(connection, batch.ids)
+    return [found[document_id] for document_id in batch.ids]
 
 
 @contextlib.contextmanager
@@ -200,91 +174,63 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
 async def recover(core: Core, outbound: Outbound) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
     unfinished = await core.read(
-        lambda connection: list(
-            connection.execute(
-                select(batches.c.id).where(batches.c.state == BatchState.EXECUTING)
-            ).scalars()
-        )
+        lambda connection: [
+            of_row(row)
+            for row in connection.execute(
+                select(batches).where(batches.c.state == BatchState.EXECUTING)
+            )
+        ]
     )
     done = []
-    for batch_id in unfinished:
-        if batch_id in core.executing:
+    for batch in unfinished:
+        if batch.id in core.executing:
             continue
-        log.warning("disposal resumed", batch=batch_id)
+        log.warning("disposal resumed", batch=batch.id)
         try:
-            with _in_hand(core, batch_id):
-                done.append(await _finish(core, outbound, batch_id))
+            with _in_hand(core, batch.id):
+                done.append(await _finish(core, outbound, batch))
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
-            log.error("disposal not finished", batch=batch_id, error=str(error))
+            log.error("disposal not finished", batch=batch.id, error=str(error))
     return done
 
 
-async def _finish(core: Core, outbound: Outbound, batch_id: str) -> str:
+async def _finish(core: Core, outbound: Outbound, batch: Batch) -> str:
     """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
-    batch = await core.read(lambda connection: load_batch(connection, batch_id))
-    register = decode_register(batch.register)
-    ids = [entry.document_id for entry in register]
     async with core.keys_lock:
-        return await _destroy(core, outbound, batch, register, ids)
+        return await _destroy(core, outbound, batch)
 
 
-async def _destroy(
-    core: Core,
-    outbound: Outbound,
-    batch: Row[Any],
-    register: tuple[RegisterEntry, ...],
-    ids: list[str],
-) -> str:
+async def _destroy(core: Core, outbound: Outbound, batch: Batch) -> str:
     custody = core.store.custody
     now = core.now()
-    whole_client = batch.scope == SCOPE_CLIENT
+    ids = batch.ids
 
-    # 1. Survivors of every group that ever wrapped one of these keys move to a new group. What is filed or
-    #    reclassified meanwhile may add a group: the commit point looks again.
-    remains = Remains()
-    while True:
-        groups = await core.read(lambda connection: custody.living_groups(connection, ids))
-        with step("dispose.renew"):
-            for group_id in groups:
-                await _empty(core, batch.id, group_id, now)
-
-        # 2. COMMIT POINT: the documents are destroyed from here on.
-        with step("dispose.record"):
-            try:
-                done = await core.write(
-                    lambda tx, known=groups: _record(core, tx, batch, ids, known, core.now())  # type: ignore[misc]
-                )
-            except Held as held:
-                await core.write(
-                    lambda tx, found=held.holds: _withdraw(core, tx, batch, found)  # type: ignore[misc]
-                )
-                raise
-        if done is not None:
-            remains = done
-            break
+    # 1 and 2. Survivors leave the groups; then the documents are destroyed.
+    batch, remains = await _erase(core, batch, now)
 
     # 3. The keys: after this no key that ever wrapped them exists in the keyring. Backups are told first
     #    what became of the survivors, or they could not be restored.
-    progress = await core.read(lambda connection: progress_of(connection, batch.id))
+    ended = batch.progress.groups
     with step("dispose.end-keys"):
-        await core.write(lambda tx: rotation.end_groups(core, tx, progress.groups, now))
+        await core.write(lambda tx: rotation.end_groups(core, tx, ended, now))
         await rotation.await_amendments(core)
 
-        def end(tx: Transaction) -> None:
-            if whole_client:
-                _close_client(core, tx, batch, now)
+        def end(tx: Transaction) -> Batch:
+            left = batch
+            if batch.whole_client:
+                client_end.close(core, tx, batch, now)
                 rotation.tell_backups(core, tx, [], now)
             else:
-                custody.drop_keys(tx.connection, batch.client_id, progress.groups, now)
-                progress.epoch = custody.keyring(batch.client_id).epoch
-                remember(tx.connection, batch.id, progress)
-            for start in range(0, len(progress.groups), rotation.ENTRY_GROUPS):
-                part = progress.groups[start : start + rotation.ENTRY_GROUPS]
+                custody.drop_keys(tx.connection, batch.client_id, ended, now)
+                left = remember(tx, batch, epoch=custody.keyring(batch.client_id).epoch)
+            for start in range(0, len(ended), rotation.ENTRY_GROUPS):
+                part = ended[start : start + rotation.ENTRY_GROUPS]
                 core.record(tx, "groups.ended", batch.id, ACTOR_CORE, now, groups=part)
+            return left
 
-        await core.write(end)
+        batch = await core.write(end)
 
     # 4. The sealed files.
     with step("dispose.remove-blobs"):
@@ -304,10 +250,42 @@ async def _destroy(
         await certificates.await_copies(core, batch.client_id)
         # The backups first: what is fetched from them lies in the store's folder for a moment.
         seen = await searches.look_into_backups(
-            outbound, batch.client_id, ids, progress.destroyed_at
+            outbound, batch.client_id, ids, batch.progress.destroyed_at
         )
-        checks = await asyncio.to_thread(searches.look, core, batch, ids, remains, emptied)
-        return await certificates.issue(core, batch, register, (*checks, *seen))
+        checks = await asyncio.to_thread(searches.look, core, batch, remains, emptied)
+        return await certificates.issue(core, batch, (*checks, *seen))
+
+
+async def _erase(core: Core, batch: Batch, now: datetime) -> tuple[Batch, Remains]:
+    """Steps 1 and 2; what was erased before a crash is erased.
+
+    Raises:
+        Held: a hold came; the batch is withdrawn, and nothing was destroyed.
+    """
+    custody = core.store.custody
+    while True:
+        # 1. Survivors of every group that ever wrapped one of these keys move to a new group. What is filed
+        #    or reclassified meanwhile may add a group: the commit point looks again.
+        groups = await core.read(lambda connection: custody.living_groups(connection, batch.ids))
+        with step("dispose.renew"):
+            for group_id in groups:
+                await _empty(core, batch.id, group_id, now)
+
+        # 2. COMMIT POINT: the documents are destroyed from here on.
+        with step("dispose.record"):
+            try:
+                recorded = await core.write(
+                    functools.partial(_record, core, batch=batch, groups=groups, now=core.now())
+                )
+            except Held as held:
+                await core.write(
+                    functools.partial(
+                        withdraw, core, batch=batch, holds=held.holds, actor=ACTOR_CORE
+                    )
+                )
+                raise
+        if recorded is not None:
+            return recorded
 
 
 async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> None:
@@ -321,117 +299,47 @@ async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> Non
 
 
 def _record(
-    core: Core,
-    tx: Transaction,
-    batch: Row[Any],
-    ids: list[str],
-    groups: list[str],
-    now: datetime,
-) -> Remains | None:
+    core: Core, tx: Transaction, batch: Batch, groups: list[str], now: datetime
+) -> tuple[Batch, Remains] | None:
     """Rows lose key and metadata.
 
     Returns:
-        What was taken out of them, for the search after; None: a group has come in since the survivors moved,
-        and nothing was done.
+        The batch as it is then, and what was taken out of the rows, for the search after; None: a group has
+        come in since the survivors moved, and nothing was done.
 
     Raises:
         Refusal: a hold was placed since the execution began.
     """
-    progress = progress_of(tx.connection, batch.id)
-    if progress.entries:
-        return Remains()
-    _check_holds(tx, batch, ids)
-    if not set(core.store.custody.living_groups(tx.connection, ids)) <= set(groups):
+    if batch.progress.entries:  # before a crash
+        return batch, Remains()
+    _check_holds(tx, batch)
+    if not set(core.store.custody.living_groups(tx.connection, batch.ids)) <= set(groups):
         return None
-    remains = searches.gather(core, tx.connection, batch.client_id, ids, groups)
+    remains = searches.gather(core, tx.connection, batch.client_id, batch.ids, groups)
     drafts: list[Draft] = []
-    for part in queries.pages(ids):
-        rows = {
-            row.id: row
-            for row in tx.connection.execute(
-                select(
-                    documents.c.id, documents.c.state, documents.c.record_class, documents.c.rule
-                ).where(documents.c.id.in_(part))
-            )
-        }
+    for part in queries.pages(batch.ids):
+        rows = queries.documents_of(tx.connection, part)
         for document_id in part:
             row = rows[document_id]
             facts = {"batch": batch.id, "record_class": row.record_class, "rule": row.rule}
-            drafts.append(Draft("document.destroyed", document_id, batch.executor, now, facts))
+            drafts.append(Draft("document.destroyed", document_id, str(batch.executor), now, facts))
         erase(tx, part, client=batch.client_id, batch=batch.id, destroyed_at=stamp(now))
     indices = tx.ledger.append_all(tx.connection, drafts)
-    remember(
-        tx.connection,
-        batch.id,
-        Progress(
-            groups=groups,
-            entries=dict(zip(ids, indices, strict=True)),
-            destroyed_at=stamp(now),
-            language=_language(core, tx, batch.client_id),
-        ),
+    recorded = remember(
+        tx,
+        batch,
+        groups=groups,
+        entries=dict(zip(batch.ids, indices, strict=True)),
+        destroyed_at=stamp(now),
+        language=client_end.language(core, tx.connection, batch.client_id),
     )
-    return remains
+    return recorded, remains
 
 
-def _check_holds(tx: Transaction, batch: Row[Any], ids: list[str]) -> None:
+def _check_holds(tx: Transaction, batch: Batch) -> None:
     """Up to the commit point a hold stops everything, also one placed while the execution runs."""
-    leaving = {None, *ids}
+    leaving = {None, *batch.ids}
     live = queries.live_holds(tx.connection, [batch.client_id])
     found = [hold.id for hold in live if hold.document_id in leaving]
     if found:
         raise Held(batch.id, found)
-
-
-def _withdraw(core: Core, tx: Transaction, batch: Row[Any], found: list[str]) -> None:
-    """Give a batch up before its commit point: nothing of it was destroyed."""
-    now = core.now()
-    tx.connection.execute(
-        update(batches)
-        .where(batches.c.id == batch.id)
-        .values(state=BatchState.REJECTED, finished_at=stamp(now))
-    )
-    tx.connection.execute(
-        update(documents).where(documents.c.batch_id == batch.id).values(batch_id=None)
-    )
-    tx.connection.execute(
-        update(clients)
-        .where(clients.c.id == batch.client_id, clients.c.state == ClientState.CLOSING)
-        .values(state=ClientState.OPEN)
-    )
-    core.record(tx, "disposal.withdrawn", batch.id, ACTOR_CORE, now, holds=found)
-
-
-def _language(core: Core, tx: Transaction, client_id: str) -> str:
-    row = queries.client(tx.connection, client_id)
-    return recipients.open_profile(core, row).language
-
-
-def _stop_intake(tx: Transaction, batch: Row[Any], items: int) -> None:
-    """Nothing comes in for a client from here on, and nothing has come in since its end was proposed."""
-    stored = tx.connection.execute(
-        select(func.count())
-        .select_from(documents)
-        .where(documents.c.client_id == batch.client_id, documents.c.state.not_in(GONE))
-    ).scalar_one()
-    if stored != items:
-        raise Refusal(
-            "locked",
-            f"batch {batch.id}: expected the {items} documents of its register and no other of this"
-            f" client, found {stored}; reject it and propose again",
-        )
-    tx.connection.execute(
-        update(clients).where(clients.c.id == batch.client_id).values(state=ClientState.CLOSING)
-    )
-
-
-def _close_client(core: Core, tx: Transaction, batch: Row[Any], now: datetime) -> None:
-    """The end of a client: its keyring goes whole, and with it its name, addresses and indexes."""
-    closed = tx.connection.execute(
-        update(clients)
-        .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)
-        .values(state=ClientState.CLOSED, profile=b"")
-    )
-    core.store.custody.end(tx.connection, batch.client_id, now)
-    if closed.rowcount:
-        core.record(tx, "client.closed", batch.client_id, batch.executor, now, batch=batch.id)
-        core.record(tx, "keyring.ended", batch.client_id, batch.executor, now)

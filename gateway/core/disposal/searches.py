@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from gateway.core.core import Core
+from gateway.core.disposal.batch import Batch
 from gateway.core.outbound.backup import key_search, places
 from gateway.core.outbound.backup.key_search import Kept
 from gateway.core.outbound.outbound import Outbound
@@ -81,8 +82,7 @@ def gather(
 
 def look(
     core: Core,
-    batch: Row[Any],
-    ids: Sequence[str],
+    batch: Batch,
     remains: Remains,
     emptied: bool,
 ) -> tuple[Check, ...]:
@@ -91,7 +91,7 @@ def look(
     Args:
         emptied: whether the write-ahead log was emptied after the erasure.
     """
-    keyring = _stored(core, batch.client_id)
+    keyring, ids = _stored(core, batch.client_id), batch.ids
     # Every group that ever wrapped one of these keys, whatever this execution believes to have ended.
     groups = core.store.catalogue.read(lambda c: core.store.custody.every_group(c, ids))
     return (

@@ -16,6 +16,7 @@ from sqlalchemy import delete, insert
 from gateway.cli.commands import doctor
 from gateway.config import load
 from gateway.core.clock import SETTING_MARK, Mark
+from gateway.doctor import host
 from tests.servers.gateway_process import installation
 from tests.unit.cli.here import Program
 from vault.catalogue.schema import settings
@@ -309,9 +310,9 @@ def test_swap_that_is_not_encrypted_is_weak(
         folder = tmp_path / "block" / Path(device).name / "dm"
         folder.mkdir(parents=True)
         (folder / "uuid").write_text(uuid + "\n")
-    assert bool(list(doctor._swap(swaps, tmp_path / "block"))) == weak
+    assert bool(list(host.swap(swaps, tmp_path / "block"))) == weak
 
 
 def test_no_swap_is_nothing_to_say(tmp_path: Path) -> None:
     (tmp_path / "swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
-    assert list(doctor._swap(tmp_path / "swaps", tmp_path)) == []
+    assert list(host.swap(tmp_path / "swaps", tmp_path)) == []

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import app
-from gateway.cli.commands import oversight
 from gateway.cli.support import connection
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
 from tests.servers.gateway_process import environment, installation
@@ -156,7 +155,7 @@ def test_each_class_of_error_has_its_exit_code(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(oversight, "ask", fail)
+    monkeypatch.setattr(connection, "ask", fail)
     assert program("status").one_line(code) == "strongroom: a: expected b, found c"
 
 
@@ -166,7 +165,7 @@ def test_an_unforeseen_error_names_its_type_and_never_its_text(
     def fail(*_: object, **__: object) -> None:
         raise LookupError("text of a document")
 
-    monkeypatch.setattr(oversight, "ask", fail)
+    monkeypatch.setattr(connection, "ask", fail)
     line = program("status").one_line(1)
     assert "LookupError" in line
     assert "document" not in line
@@ -180,7 +179,7 @@ def test_an_interruption_is_silent_with_exit_code_130(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(oversight, "ask", interrupt)
+    monkeypatch.setattr(connection, "ask", interrupt)
     done = program("status")
     assert (done.code, done.out, done.err) == (130, "", "")
 

@@ -137,7 +137,6 @@ async def _mend(
                     tx, "document.restored", row.id, actor, core.now(), target=target, found=found
                 )
             )
-    core.inspection_work.set()
     return found
 
 

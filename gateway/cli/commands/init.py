@@ -1,0 +1,55 @@
+"""`strongroom init`: an installation in a folder that has none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.cli.support import output
+from gateway.cli.support.command import Ask, Shown, command
+from gateway.install import create, demonstration, tour
+
+
+@command(None, "init", offline=True)
+def init(
+    ask: Ask,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder without an installation.")
+    ],
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="With a demonstration client, accounts, keys and samples."),
+    ] = False,
+    root_key: Annotated[
+        str,
+        typer.Option(
+            "--root-key",
+            metavar="pkcs11:…",
+            help="Make the root key on a token (RFC 7512); else it is a file in DIR.",
+        ),
+    ] = "",
+) -> Shown:
+    """Make an installation: configuration, root key, empty vault."""
+    del ask
+    path = create.create(folder, datetime.now(UTC), demo=demo, root_key=root_key)
+    data = {
+        "configuration": str(path),
+        "root_key": root_key or str(folder / create.ROOT_KEY),
+        "store": str(folder / create.STORE),
+        "demonstration": str(folder / demonstration.FOLDER) if demo else None,
+    }
+
+    def show() -> None:
+        output.details({name: value for name, value in data.items() if value is not None})
+        output.say()
+        output.say(
+            "The root key is on the token: if that is lost, nothing in the store can be read."
+            if root_key
+            else "Copy the root key to a safe place now: without it nothing in the store can be read."
+        )
+        output.say(f"Next: {tour.program()} run -c {tour.shown(path)}")
+
+    return Shown(data, show)

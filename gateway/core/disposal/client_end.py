@@ -1,0 +1,75 @@
+"""The end of a client (offboarding): nothing comes in any more, its sessions end, its keyring goes.
+
+Promises: a client whose end is executed takes nothing in from the start of it; what came in since the end was
+proposed stops it. Closing is one transaction with the end of its keyring. Leaves out: its documents, which go
+like those of any batch (`execution`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select, update
+
+from gateway.core.core import Core
+from gateway.core.disposal.batch import Batch
+from gateway.core.intake import recipients
+from gateway.errors import Refusal
+from vault.catalogue import queries
+from vault.catalogue.schema import accounts, clients, documents
+from vault.catalogue.states import GONE, ClientState
+from vault.catalogue.store import Transaction
+
+
+def language(core: Core, connection: Connection, client_id: str) -> str:
+    """The language a client is written to in; its profile may end with the batch."""
+    return recipients.open_profile(core, queries.client(connection, client_id)).language
+
+
+def stop_intake(tx: Transaction, batch: Batch) -> None:
+    """Nothing comes in for a client from here on, and nothing has come in since its end was proposed.
+
+    Raises:
+        Refusal: something has.
+    """
+    stored = tx.connection.execute(
+        select(func.count())
+        .select_from(documents)
+        .where(documents.c.client_id == batch.client_id, documents.c.state.not_in(GONE))
+    ).scalar_one()
+    if stored != len(batch.register):
+        raise Refusal(
+            "locked",
+            f"batch {batch.id}: expected the {len(batch.register)} documents of its register and no other"
+            f" of this client, found {stored}; reject it and propose again",
+        )
+    tx.connection.execute(
+        update(clients).where(clients.c.id == batch.client_id).values(state=ClientState.CLOSING)
+    )
+
+
+async def end_sessions(core: Core, client_id: str) -> None:
+    """The live sessions of a client's accounts end."""
+    theirs = await core.read(
+        lambda connection: (
+            connection.execute(select(accounts.c.id).where(accounts.c.client_id == client_id))
+            .scalars()
+            .all()
+        )
+    )
+    for account_id in theirs:
+        core.end_sessions(account_id)
+
+
+def close(core: Core, tx: Transaction, batch: Batch, now: datetime) -> None:
+    """The keyring goes whole, inside a transaction, and with it the client's name, addresses and indexes."""
+    closed = tx.connection.execute(
+        update(clients)
+        .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)
+        .values(state=ClientState.CLOSED, profile=b"")
+    )
+    core.store.custody.end(tx.connection, batch.client_id, now)
+    if closed.rowcount:
+        executor = str(batch.executor)
+        core.record(tx, "client.closed", batch.client_id, executor, now, batch=batch.id)
+        core.record(tx, "keyring.ended", batch.client_id, executor, now)

@@ -1,0 +1,100 @@
+"""What is missing or weak in an installation, and how to mend it.
+
+Here: what is looked at, one module a room (host, store, keys, places, doors), and their findings in one list.
+Not here: printing (`gateway.cli.commands.doctor`); the store's own consistency (`strongroom check`) and the
+ledger's (`strongroom ledger verify`).
+
+Rules:
+    - It changes nothing, and works whether the core runs or not.
+    - One check that can't be made does not hide the others.
+
+Usage:
+    >>> [(each.level, each.subject) for each in examine(config, now, at_desk)]
+    [('weak', 'keyring copies'), ('note', 'core')]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway.config import Config
+from gateway.doctor import doors, host, keys, places, store
+from gateway.doctor.finding import LEVELS, PROBLEM, Finding
+from gateway.errors import GatewayError
+from gateway.wire.messages import AdminAnswer
+from vault.errors import StoreLocked, VaultError
+
+__all__ = ["PROBLEM", "Desk", "Finding", "examine"]
+
+
+class Desk(Protocol):
+    """The admin desk, as far as it is asked here."""
+
+    def act(self, act: str, arguments: dict[str, Any] | None = None) -> AdminAnswer: ...
+
+
+AtDesk = Callable[[Config], AbstractContextManager[Desk]]
+
+
+def examine(config: Config, now: datetime, at_desk: AtDesk) -> list[Finding]:
+    """All findings, the gravest first.
+
+    Args:
+        at_desk: opens the admin desk of an installation (raises GatewayError, VaultError).
+    """
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        lambda: store.configuration(config),
+        lambda: keys.root_key(config),
+        lambda: store.store(config),
+        lambda: store.free_space(config),
+        lambda: store.leases(config),
+        lambda: _inside(config, at_desk),
+        lambda: host.core(config),
+        lambda: host.antivirus(config, now),
+        host.fences,
+        host.versions,
+        lambda: doors.mail_in_the_clear(config),
+        lambda: doors.factors(config),
+        lambda: places.keyring_copies(config),
+        lambda: places.ledger_places(config),
+        lambda: places.locations(config),
+        lambda: host.swap(Path("/proc/swaps"), Path("/sys/block")),
+    )
+    found: list[Finding] = []
+    for check in checks:
+        try:
+            found.extend(check())
+        except OSError as error:
+            what = f"could not be looked at: {error.strerror}"
+            found.append(Finding("note", str(error.filename or "system"), what, "try as its owner"))
+    return sorted(found, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _inside(config: Config, at_desk: AtDesk) -> Iterator[Finding]:
+    """What only the core, or the store opened in its place, can tell."""
+    try:
+        with at_desk(config) as desk:
+            state = desk.act("status").data
+            accounts = desk.act("account.list").data
+            yield from host.clock(state)
+            yield from keys.quorum(state)
+            yield from store.last_check(state)
+            yield from doors.mismatches(state)
+            yield from doors.demonstration_left(config, accounts)
+            yield from doors.shut_out(accounts)
+            yield from places.copies_behind(desk.act("keys.copies").data)
+            yield from places.ledger_behind(state)
+            yield from keys.ages(desk.act("keys.status").data)
+            yield from places.backups(state)
+    except StoreLocked as error:
+        yield Finding(
+            "note", "core", f"{error}; some checks were left out", "try again in a moment"
+        )
+    except (GatewayError, VaultError) as error:
+        yield Finding(
+            "problem", "installation", str(error), "mend what it says; no core can start before"
+        )
