@@ -1,6 +1,7 @@
-"""`strongroom access`: who asks to open documents of restricted classes, and an officer's decision.
+"""`strongroom access`: requests to open documents of restricted classes, and an officer's decision.
 
-A decision is an officer's signed act (`--as`, `--key`); the console decides nothing.
+Promises: a decision is an officer's signed act (`--as`, `--key`).
+Leaves out: which classes are restricted (`[access]` of the configuration).
 """
 
 from __future__ import annotations

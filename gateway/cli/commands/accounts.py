@@ -1,7 +1,8 @@
-"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke; and `recovery`.
+"""`strongroom account`: who may log in, as what, and for whom.
 
-A password is asked for on the terminal (twice) or read as one line from standard input: never taken from
-an argument, which every user of the machine could read.
+Promises: a password is asked for on the terminal (twice) or read as one line from standard input. It is
+never taken from an argument, which every user of the machine could read.
+Leaves out: recovering a lost quorum (`recovery`), whose commands join this group.
 """
 
 from __future__ import annotations

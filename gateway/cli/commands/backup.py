@@ -1,9 +1,9 @@
-"""`strongroom backup`: run, list, verify, settle, restore.
+"""`strongroom backup`: making, listing and proving backups, and restoring from one.
 
-All but the last are acts of the core; where none runs they are done here, under the store's lock, and what
-has to be carried is carried by this process. A restore needs no store: it makes one, on a machine that has
-the root key and a copy of the keyrings, and ends with the configuration, which is what makes a folder an
-installation.
+Promises: all but the restore are acts of the core. A restore needs no store: it makes one, on a machine
+that has the root key and a copy of the keyrings. The configuration is written last; it is what makes a
+folder an installation, so an interrupted restore goes on where it was.
+Leaves out: what a backup consists of (`vault.backup`), and carrying it (`gateway.courier`).
 """
 
 from __future__ import annotations

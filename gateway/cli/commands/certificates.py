@@ -1,9 +1,10 @@
-"""`strongroom certificate`: list, show, verify, keys, schema.
+"""`strongroom certificate`: showing certificates of destruction, and verifying them anywhere.
 
-Verification is offline: the file and the ledger's keys are enough. Where the keys come from decides what a
-verification is worth, so it is always said: given with `--vkey`, taken from the store here, or taken from
-the certificate itself, and then it only shows that the file agrees with itself. Of several files, one that
-follows another is compared with it.
+Promises: verification is offline. Where the ledger's keys come from decides what a verification is worth,
+so it is always said: given with `--vkey`, taken from the store here, or taken from the certificate
+itself, and then it only shows that the file agrees with itself. Of several files, one that follows
+another is compared with it.
+Leaves out: the steps of a verification (`vault.certificate.verify`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""`strongroom keys copies` and `keys settle`: where copies of keyrings are, and what became of old ones."""
+"""`strongroom keys copies`, `restore` and `settle`: copies of keyrings, and what became of old ones.
+
+Promises: a client's keyring comes back by an act of the core. The system's own comes back while no core
+runs, as none can start without it.
+Leaves out: carrying copies (`gateway.core.outbound`, `gateway.courier`).
+"""
 
 from __future__ import annotations
 

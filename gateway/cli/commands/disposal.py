@@ -1,8 +1,9 @@
-"""`strongroom disposal`: propose, list, show, statement, approve, reject, execute.
+"""`strongroom disposal`: proposing, approving and executing the end of documents.
 
-An approval is the approver's own signature over a statement that names the batch and its register. It is
-made here from `--key`, or elsewhere: `disposal statement` prints the exact text, and `--signature` takes
-what `ssh-keygen -Y sign` made of it.
+Promises: an approval is the approver's own signature over a statement that names the batch and its
+register. It is made here from `--key`, and shown before it is made; or it is made elsewhere: `disposal
+statement` prints the exact text, and `--signature` takes what `ssh-keygen -Y sign` made of it.
+Leaves out: what is due and who may decide, which the core says (`gateway.core.disposal`).
 """
 
 from __future__ import annotations
@@ -147,13 +148,13 @@ def _decide(
             " found otherwise"
         )
     arguments: dict[str, Any] = {"id": batch, "account": name, "decision": decision}
-    with ask.desk() as desk:
+    with ask.console() as console:
         if signature is not None:
             armored = output.read_text(signature, MAX_ARMORED)
         else:
-            asked = desk.act("disposal.statement", arguments).data
+            asked = console.act("disposal.statement", arguments).data
             armored = _signed(ask, signing.required(name, key), asked)
-        data = desk.act("disposal.decide", {**arguments, "signature": armored}).data
+        data = console.act("disposal.decide", {**arguments, "signature": armored}).data
     done = {"approve": "approved", "reject": "rejected"}[decision]
     return sentence(data, f"Batch {data['id']} {done} by {name}; it is now {data['state']}.")
 
@@ -212,8 +213,8 @@ def sanitised(
 def _attest(ask: Ask, **what: str) -> Shown:
     assert ask.person is not None
     arguments = {**what, "account": ask.person.name}
-    with ask.desk() as desk:
-        asked = desk.act("disposal.attestation", arguments).data
+    with ask.console() as console:
+        asked = console.act("disposal.attestation", arguments).data
         armored = _signed(ask, ask.person, asked)
-        data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
+        data = console.act("disposal.attest", {**arguments, "signature": armored}).data
     return sentence(data, f"Recorded. A follow-up certificate says so: {data['certificate']}.")

@@ -1,7 +1,9 @@
-"""`strongroom document` and `strongroom hold`.
+"""`strongroom document` and `strongroom hold`: what was received, and what must not be destroyed.
 
-`document export` receives the sealed file and its key from the core and opens it here: the plain bytes
-exist nowhere but in the file that was asked for, which is made new and readable by its owner only.
+Promises: `document export` receives the sealed file and its key from the core and opens it here. The
+plain bytes exist nowhere but in the file that was asked for, which is made new and readable by its owner
+only.
+Leaves out: why a document is kept (`retention`), and its end (`disposal`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
-from gateway.cli.support.connection import Desk
+from gateway.cli.support.connection import Console
 from gateway.cli.support.options import new_group
 from gateway.cli.support.output import Column
 from gateway.errors import GatewayError, WireError
@@ -80,17 +82,19 @@ def list_some(
 ) -> Shown:
     """List documents in order of arrival."""
     filters = {"client": client, "state": state, "record_class": record_class, "fiscal_year": year}
-    with ask.desk() as desk:
-        rows = _all_pages(desk, filters, after, limit)
+    with ask.console() as console:
+        rows = _all_pages(console, filters, after, limit)
     return listing(rows, _COLUMNS, "No documents.")
 
 
-def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
+def _all_pages(
+    console: Console, filters: dict[str, Any], after: str, limit: int
+) -> list[dict[str, Any]]:
     """Page by page, so that a long list is whole and no message too large."""
     rows: list[dict[str, Any]] = []
     while True:
         wanted = min(_PAGE, limit - len(rows)) if limit else _PAGE
-        page = desk.act("document.list", {**filters, "after": after, "limit": wanted}).data
+        page = console.act("document.list", {**filters, "after": after, "limit": wanted}).data
         rows += page
         if len(page) < wanted or len(rows) == limit:
             return rows
@@ -171,8 +175,8 @@ def export(
     to: Annotated[Path, typer.Option("--output", metavar="FILE", help="A new file for its bytes.")],
 ) -> Shown:
     """Write a document's original bytes to a new file (an accountant's or officer's act)."""
-    with ask.desk() as desk:
-        opened, descriptor = desk.open("document.export", {"document": document}, ask.person)
+    with ask.console() as console:
+        opened, descriptor = console.open("document.export", {"document": document}, ask.person)
     try:
         if opened.key is None or opened.document_id is None:
             raise WireError("document export: expected a sealed document, found plain bytes")

@@ -1,4 +1,8 @@
-"""`strongroom init`: an installation in a folder that has none."""
+"""`strongroom init`: an installation in a folder that has none.
+
+Promises: it makes everything or nothing, and never touches an installation that is there.
+Leaves out: how it is made (`gateway.install`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""`strongroom keys …`: what keys there are and how old, and changing them."""
+"""`strongroom keys`: what keys there are and how old, and changing them.
+
+Promises: no key is shown, only identifiers, ages and public keys.
+Leaves out: copies of keyrings (`copies`), whose commands join this group.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ import typer
 
 from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, sentence, verbatim
-from gateway.cli.support.connection import Desk
+from gateway.cli.support.connection import Console
 from gateway.cli.support.options import new_group
 from gateway.errors import ConfigurationError, GatewayError
 from vault.catalogue.ledger_keys import verify_by_any
@@ -96,26 +96,26 @@ def export(
         return _export_tiles(to, ask)
     count = 0
 
-    def lines(desk: Desk) -> Iterator[bytes]:
+    def lines(console: Console) -> Iterator[bytes]:
         nonlocal count
         while True:
-            page = desk.act("ledger.export", {"start": count, "limit": _LEDGER_PAGE}).data
+            page = console.act("ledger.export", {"start": count, "limit": _LEDGER_PAGE}).data
             count += len(page["entries"])
             yield b"".join(entry.encode() + b"\n" for entry in page["entries"])
             if len(page["entries"]) < _LEDGER_PAGE:
                 return
 
-    with ask.desk() as desk:
-        output.write_pieces(to, lines(desk))
+    with ask.console() as console:
+        output.write_pieces(to, lines(console))
     return sentence({"file": str(to), "entries": count}, f"{count} entries written to {to}.")
 
 
 def _export_tiles(folder: Path, ask: Ask) -> Shown:
     # 1. What is there is an export, or nothing.
     known = _exported(folder)
-    with ask.desk() as desk:
+    with ask.console() as console:
         # 2. It is of this history: the core says, or refuses.
-        data = desk.act("ledger.snapshot", {"known": known}).data
+        data = console.act("ledger.snapshot", {"known": known}).data
         old, size = int(data["known"]), int(data["size"])
         folder.mkdir(_PUBLIC_FOLDER, parents=True, exist_ok=True)
         for name, text in data["keys"].items():
@@ -123,7 +123,7 @@ def _export_tiles(folder: Path, ask: Ask) -> Shown:
         # 3. Tiles: full ones that are new, then the partial ones of this size.
         wanted = itertools.chain(full_between(old, size), partials(size) if size > old else ())
         count = 0
-        for tile, content in _fetched(desk, wanted):
+        for tile, content in _fetched(console, wanted):
             _write(folder / tile.path, content)
             count += 1
         # 4. The checkpoint, once everything it needs is there; then what full tiles have replaced.
@@ -157,12 +157,12 @@ def _exported(folder: Path) -> str:
     return output.read_text(folder / _CHECKPOINT) if _CHECKPOINT in names else ""
 
 
-def _fetched(desk: Desk, wanted: Iterable[Tile]) -> Iterator[tuple[Tile, bytes]]:
+def _fetched(console: Console, wanted: Iterable[Tile]) -> Iterator[tuple[Tile, bytes]]:
     """Tiles with their bytes, some at a time."""
     remaining = iter(wanted)
     while some := list(itertools.islice(remaining, _TILES_AT_ONCE)):
         names = [{"level": t.level, "index": t.index, "width": t.width} for t in some]
-        reply, descriptor = desk.open("ledger.tiles", {"tiles": names}, None)
+        reply, descriptor = console.open("ledger.tiles", {"tiles": names}, None)
         with os.fdopen(descriptor, "rb") as file:
             file.seek(0)
             for tile in some:

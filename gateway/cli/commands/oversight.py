@@ -1,4 +1,8 @@
-"""`strongroom status` and `check`: what is there, and whether it is whole."""
+"""`strongroom status` and `check`: what is there, and whether it is whole.
+
+Promises: what needs a person's attention stands in capitals.
+Leaves out: how the machine is set up (`doctor`), and the ledger's own verification (`ledger`).
+"""
 
 from __future__ import annotations
 

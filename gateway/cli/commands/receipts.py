@@ -1,7 +1,7 @@
-"""`strongroom receipt`: verify, schema.
+"""`strongroom receipt`: verifying receipts of what was handed in, and their schema.
 
-Verification is offline: the file and the ledger's keys are enough, given with `--vkey` or taken from the
-store of this installation.
+Promises: verification is offline. The file and the ledger's keys are enough (`verifier_keys`).
+Leaves out: making receipts, which the core does (`gateway.core.intake.receipts`).
 """
 
 from __future__ import annotations

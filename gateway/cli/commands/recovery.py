@@ -1,7 +1,8 @@
-"""`strongroom account recover`, `cancel-recovery` and `review-recovery`: a quorum that was lost.
+"""`strongroom account recover`, `cancel-recovery` and `review-recovery`: a quorum of officers that was lost.
 
-The root key is read where its holder has it, makes a proof over the one act, and stays: neither it nor
-anything derived from it but the proof goes to the core, and nothing of it stands in an argument.
+Promises: the root key is read where its holder has it, makes a proof over the one act, and stays there.
+Nothing but the proof goes to the core, and nothing secret stands in an argument.
+Leaves out: when a quorum counts as lost (`gateway.core.login.recovery`).
 """
 
 from __future__ import annotations
