@@ -10,7 +10,6 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ACTOR_CORE: Final = "core"
-COMMITTING: Final = 32  # documents made durable at once
 
 log = structlog.get_logger("core")
 
@@ -89,13 +87,7 @@ class Core:
         self.clock = StoreClock(
             store.catalogue, clock, timedelta(days=config.clock.longest_absence_days)
         )
-        self.inspection_work = asyncio.Event()
         self.errand_work = asyncio.Event()
-        # Where documents are made durable: whoever waits for the disk there keeps no reader waiting, and as
-        # many as wait at once are committed in one transaction.
-        self.committing = ThreadPoolExecutor(COMMITTING, thread_name_prefix="commit")
-        self.resuming: set[str] = set()  # partial uploads in someone's hands
-        self.receiving: dict[str, dict[str, Any]] = {}  # client id → document id → upload under way
         self.executing: set[str] = set()  # batches in execution now
         self.rotating: set[str] = set()  # rotations in hand now
         self.background: set[asyncio.Future[Any]] = set()  # begun for someone who may go away
@@ -208,7 +200,6 @@ class Core:
 
     def close(self) -> None:
         self.guesses.close()
-        self.committing.shutdown()
         self.store.close()
 
     def now(self) -> datetime:

@@ -11,7 +11,6 @@ from typing import Any, Final, cast
 
 from gateway.config import Config
 from gateway.core import schedule, steps
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core, log, stamp, utc_now
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial
@@ -20,7 +19,12 @@ from gateway.core.outbound import keyring_copies
 from gateway.core.outbound.backup import target
 from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.server import MOST, CoreServer
-from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
+from gateway.core.sessions.admin import AdminSession
+from gateway.core.sessions.base import Session
+from gateway.core.sessions.courier import CourierSession
+from gateway.core.sessions.inspector import InspectSession
+from gateway.core.sessions.sftp import SftpSession
+from gateway.core.sessions.smtp import SmtpSession
 from gateway.core.wings import Wings
 from gateway.process import service
 from gateway.process.listen import listen_unix
@@ -41,15 +45,18 @@ def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
     if config.log.level == "debug":
         steps.observers.append(lambda name, phase: log.debug("step", step=name, phase=phase))
     core = Core.open(config, clock)
+    wings = Wings.around(core)
     try:
         # One that was cut can be looked at by the command line; nobody is served with it.
         core.store.catalogue.ledger.expect_whole()
-        asyncio.run(_serve(core))
+        asyncio.run(_serve(wings))
     finally:
+        wings.close()
         core.close()
 
 
-async def _serve(core: Core) -> None:
+async def _serve(wings: Wings) -> None:
+    core = wings.core
     config = core.config
     # 1. Put right what a crash left, with the code of the forward path, before anyone is served.
     now = core.now()
@@ -80,13 +87,12 @@ async def _serve(core: Core) -> None:
 
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
-    wings = Wings.around(core)
-    inspection = InspectionDesk(core)
+    inspection = InspectionDesk(wings.intake)
     courier = ErrandDesk(core)
     factories: dict[Role, Callable[[], Session]] = {
-        "sftp": lambda: SftpSession(core),
-        "smtp": lambda: SmtpSession(core),
-        "inspect": lambda: InspectSession(core, inspection),
+        "sftp": lambda: SftpSession(wings.intake),
+        "smtp": lambda: SmtpSession(wings.intake),
+        "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound, courier),
         "admin": lambda: AdminSession(wings, inspection),
     }

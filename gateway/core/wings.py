@@ -12,6 +12,7 @@ from typing import Self
 
 from gateway.core import backoff
 from gateway.core.core import Core
+from gateway.core.intake.intake import Intake
 from gateway.core.outbound.outbound import Outbound
 
 
@@ -21,6 +22,7 @@ class Wings:
 
     core: Core
     outbound: Outbound
+    intake: Intake
 
     @classmethod
     def around(cls, core: Core, chance: Callable[[], float] = backoff.chance) -> Self:
@@ -29,4 +31,8 @@ class Wings:
         Args:
             chance: what delays are shortened by (`backoff.delay`).
         """
-        return cls(core, Outbound(core, chance))
+        return cls(core, Outbound(core, chance), Intake(core))
+
+    def close(self) -> None:
+        """Wait for what the wings have under way on threads; before `Core.close`."""
+        self.intake.close()

@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.config import Config, LogSection, decode, load, parse_listen
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.login import ssh_keys
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.wings import Wings
 from gateway.errors import ConfigurationError
 from gateway.install import demonstration

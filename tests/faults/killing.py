@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.wings import Wings
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.messages import AdminCall

@@ -16,6 +16,8 @@ from vault.crypto import sshsig
 def ledger_kinds(house):
     import msgspec
 
+    from vault.catalogue import ledger
+
     return [
         msgspec.json.decode(data)
         for data in house.core.store.catalogue.read(lambda c: list(ledger.entries(c)))

@@ -17,11 +17,11 @@ from sqlalchemy import select, update
 
 from gateway.config import KeyringCopy
 from gateway.core.disposal import execution
-from gateway.core.outbound.backup import amendments, key_search, target
+from gateway.core.outbound.backup import key_search, target
 from gateway.core.outbound.backup import places as backup_places
 from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.outbound.transfers import TransferQueue
-from gateway.core.sessions import CourierSession
+from gateway.core.sessions.courier import CourierSession
 from gateway.errors import Refusal
 from gateway.wire.messages import ClaimTransfer
 from tests.scenarios.test_backup_drill import NOTE, Drill, Restored, content, drill, held, wrapped
@@ -57,7 +57,7 @@ async def end_client(house: Drill, *, told: bool = True) -> str:
         away.rename(house.place)
     else:
         house.clock.advance(hours=2)
-        await house.carried(amendments.deliver(house.wings.outbound))
+        await house.carried(house.deliver())
     return batch["id"]
 
 
@@ -183,7 +183,7 @@ async def test_a_proof_fails_while_the_target_is_not_told_and_names_what_would_n
     assert f"document {stays}" in {each["subject"] for each in findings}
     # Told, it is whole again.
     drill.clock.advance(hours=2)
-    await drill.carried(amendments.deliver(drill.wings.outbound))
+    await drill.carried(drill.deliver())
     assert (await drill.prove())["findings"] == []
 
 

@@ -194,8 +194,9 @@ async def test_an_officers_export_takes_another_officers_approval(house):
     assert "another person" in refusal.message
     await house.act("access.approve", by="officer2", id=request["id"])
     assert entries(house, "document.exported") == []
-    from gateway.core.admin.acts import AdminSession, act_statement
+    from gateway.core.sessions.admin import AdminSession
     from gateway.wire.messages import AdminCall, Challenge
+    from gateway.wire.signed_act import act_statement
     from vault.crypto import sshsig
 
     session = AdminSession(house.wings, None)

@@ -109,9 +109,10 @@ SPARING = """
 import sys
 from pathlib import Path
 from gateway import config
-from gateway.core import main, penalties
-penalties.SHARED = 20.0
-penalties.SHARED_BACK = 0.0
+from gateway.core import main
+from gateway.core.login import throttle
+throttle.SHARED = 20.0
+throttle.SHARED_BACK = 0.0
 main.run(config.load(Path(sys.argv[1])))
 """
 

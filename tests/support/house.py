@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fontTools import subset, ttLib
 
+import gateway.core.disposal
+import retention_rules
+import vault.certificate
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, receive
 from gateway.core.login import accounts
-from gateway.core.outbound import keyring_copies
+from gateway.core.outbound import keyring_copies, outbox
+from gateway.core.outbound.kinds import kinds
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.views import view_for
 from gateway.core.views.base import split
 from gateway.core.wings import Wings
@@ -27,6 +36,12 @@ from gateway.errors import Refusal
 from gateway.wire.messages import AdminCall, Challenge, Classification, Scan, Verdict
 from gateway.wire.signed_act import NAMESPACE, act_statement
 from retention_rules.parser import load_rulebook
+from vault.catalogue import store as catalogue
+from vault.certificate.model import Certificate, certificate_to_json
+from vault.certificate.pdf.document import render_pdf
+from vault.certificate.pdf.fonts import Fonts, find_fonts
+from vault.certificate.pdf.render_process import Language
+from vault.certificate.pdf.seal import Seal
 from vault.certificate.signing import SigningIdentity
 from vault.crypto import sshsig
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
@@ -61,8 +76,68 @@ def _signer() -> SigningIdentity:
     return SigningIdentity.create("strongroom.invalid/tests", START)
 
 
-# Where houses make theirs; the module of signing itself is tested with fresh ones.
+@functools.cache
+def _small_fonts() -> tuple[tempfile.TemporaryDirectory[str], Fonts, set[str]]:
+    """The fonts of a print with the characters of its own words only: whole ones take half a second each time."""
+    words = {chr(code) for code in (*range(0x20, 0x250), *range(0x2000, 0x2300))}
+    for package in (gateway.core.disposal, vault.certificate, retention_rules):
+        for path in Path(package.__path__[0]).rglob("*"):
+            if path.suffix in {".py", ".toml"}:
+                words.update(path.read_text("utf-8"))
+    found = find_fonts()
+    assert found is not None
+    folder = tempfile.TemporaryDirectory(prefix="sr-fonts-")
+    small = []
+    for path in (found.serif, found.sans):
+        font = ttLib.TTFont(path)
+        chosen = subset.Subsetter()
+        chosen.populate(text="".join(words))
+        chosen.subset(font)
+        small.append(Path(folder.name) / path.name)
+        font.save(small[-1])
+    return folder, Fonts(*small), words
+
+
+def printed_here(certificate: Certificate, language: Language, identity: SigningIdentity) -> bytes:
+    """The same print without a process for each, which would load its libraries for a second."""
+    signers = (identity.certificate_der, identity.authority_der)
+    seal = Seal(*map(x509.load_der_x509_certificate, signers), identity.sign)
+    _, fonts, words = _small_fonts()
+    known = words.issuperset(certificate_to_json(certificate).decode())
+    return render_pdf(certificate, language, fonts=fonts if known else None, seal=seal)
+
+
+# Where houses make theirs; signing and the printing process have tests of their own, with real ones.
 certificates.SigningIdentity = OneSigner
+certificates.print_certificate = printed_here
+
+
+@functools.cache
+def _schema() -> bytes:
+    """An empty catalogue as the migrations make it; making it takes as long as the rest of a house."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "catalogue.sqlite3"
+        path.touch()
+        catalogue.migrate(path, new=True)
+        return path.read_bytes()
+
+
+@contextlib.contextmanager
+def schema_made_once() -> Iterator[None]:
+    """Stores created in here begin with a copy of one empty catalogue."""
+    migrate, schema = catalogue.migrate, _schema()
+
+    def copy(path: Path, *, new: bool = False) -> None:
+        if new:
+            path.write_bytes(schema)
+        else:
+            migrate(path)
+
+    catalogue.migrate = copy
+    try:
+        yield
+    finally:
+        catalogue.migrate = migrate
 
 
 class Clock:
@@ -92,7 +167,8 @@ class House:
         self.clock = Clock()
         self.keys: dict[str, Ed25519PrivateKey] = {}
         root = create_root_key(_place(folder, root_key))
-        Store.create(folder / "vault", root, self.clock(), {}).close()
+        with schema_made_once():
+            Store.create(folder / "vault", root, self.clock(), {}).close()
         self.config = Config(
             retention=RetentionSection(packs=["cn", "demo"]),
             inspect=InspectSection(clamd="off"),
@@ -121,7 +197,7 @@ class House:
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
         keyring_copies.prepare(self.core)
-        self.desk = InspectionDesk(self.core, chance=lambda: 0.0)  # delays that can be told
+        self.desk = InspectionDesk(self.wings.intake, chance=lambda: 0.0)  # delays that can be told
 
     @property
     def wings(self) -> Wings:
@@ -129,6 +205,11 @@ class House:
         if self._wings is None or self._wings.core is not self.core:
             self._wings = Wings.around(self.core, chance=lambda: 0.0)
         return self._wings
+
+    async def deliver(self) -> None:
+        """Deliver what is due, as the job does, and wait until that was done or has failed."""
+        for task in await outbox.due(self.wings.outbound, kinds(self.wings.outbound)):
+            await task
 
     def restart(self) -> None:
         self.core.close()
@@ -191,7 +272,7 @@ class House:
         def look(connection):
             return accounts.describe(connection, accounts.load_account(connection, name))
 
-        return view_for(self.core, await self.core.read(look))
+        return view_for(self.wings.intake, await self.core.read(look))
 
     async def upload(self, path: str, data: bytes, by: str = "acme") -> str:
         """Send a document as a client; returns its id."""
@@ -211,7 +292,7 @@ class House:
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(data)
         size = writer.finish()
-        await receive.commit(self.core, upload, size, hashlib.sha256(data).digest())
+        await receive.commit(self.wings.intake, upload, size, hashlib.sha256(data).digest())
         return upload.document_id
 
     async def judge(self, **more: Any) -> str:

@@ -139,9 +139,9 @@ def expect_owner(config: Config) -> None:
 @contextmanager
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The console in this process, under the store's lock."""
-    from gateway.core.admin.acts import AdminSession
     from gateway.core.core import Core
     from gateway.core.outbound import keyring_copies
+    from gateway.core.sessions.admin import AdminSession
     from gateway.core.wings import Wings
     from gateway.process import service
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from gateway.core.admin import broken
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import ADMIN, OFFICER, READERS, ByName, Nothing, act
-from gateway.core.outbound.backup import places
+from gateway.core.outbound.backup import places, status
 from gateway.core.outbound.backup import proof as backup_proof
 from gateway.core.outbound.backup import run as backup_run
 from gateway.wire.messages import AdminAnswer
@@ -91,7 +91,7 @@ async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
         ).all()
         return [dict(row._mapping) for row in reversed(rows)]
 
-    state = backup_run.status(core)
+    state = status.status(core)
     return {
         "targets": state["targets"],
         "former": state["former"],

@@ -19,7 +19,7 @@ from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
 from gateway.core.login import recovery
 from gateway.core.outbound import keyring_copies, ledger_publication
-from gateway.core.outbound.backup import run as backup_run
+from gateway.core.outbound.backup import status as backup_status
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
@@ -165,7 +165,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
 
     data = await core.read(look)
     data["clamd"] = {"policy": core.config.inspect.clamd, "adopted_at": data["clamd"]}
-    data["backups"] = await asyncio.to_thread(backup_run.status, core)
+    data["backups"] = await asyncio.to_thread(backup_status.status, core)
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(ledger_publication.status, core)

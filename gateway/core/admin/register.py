@@ -3,7 +3,7 @@
 Promises: an act has one name, one function, one type of arguments (taken from the function) and the roles
 that may do it; entering a name twice is refused when the program starts. `docs/acts.md` lists them all, and a
 test holds that list against this one.
-Leaves out: who is asking (`acts`), and what an act does.
+Leaves out: who is asking (`sessions.admin`), and what an act does.
 
 Usage:
     >>> @act("hold.place", READERS)

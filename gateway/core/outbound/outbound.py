@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.core import backoff
 from gateway.core.core import Core
@@ -25,7 +26,9 @@ class Outbound:
         self.core = core
         self.chance = chance
         self.transfers = TransferQueue()
-        self.amending = asyncio.Lock()  # one delivery of amendments at a time
         self.in_progress = InProgress()
+        self.background: set[asyncio.Task[None]] = set()  # deliveries under way
+        self.complained: dict[tuple[str, str], dict[type[Exception], datetime]] = {}
+        """Kind and place → class of error → when it was last in the log."""
         self.searched: dict[str, float] = {}
         """Batch id → when backups were last searched for its keys (`time.monotonic`)."""

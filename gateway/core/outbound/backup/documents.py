@@ -29,7 +29,9 @@ from sqlalchemy import Connection, Row
 from gateway.core.core import Core, log
 from gateway.core.inspection.claims import InspectionDesk, NotRead
 from gateway.core.inspection.fixity import read_sealed
-from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
+from gateway.core.outbound import marker
+from gateway.core.outbound.backup.target import target_of
+from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
@@ -74,7 +76,7 @@ async def restore(
     """
     target = target_of(outbound.core, name).name
     try:
-        if not await expect_marker(outbound, target):
+        if not await marker.look(outbound, target, marker.BACKUP):
             raise Refusal(
                 "failed",
                 f"target {target}: expected its marker, found none (is it mounted?)",
@@ -136,7 +138,8 @@ async def _mend(
                     tx, "document.restored", row.id, actor, core.now(), target=target, found=found
                 )
             )
-    core.inspection_work.set()
+    if desk is not None:
+        desk.wake()
     return found
 
 

@@ -24,13 +24,8 @@ from typing import IO, Any, Final, Literal
 from sqlalchemy import select
 
 from gateway.core.core import Core
-from gateway.core.outbound.backup.target import (
-    fetch,
-    listing,
-    manifest_of,
-    plain_snapshot,
-    secret_of,
-)
+from gateway.core.outbound.backup.target import listing, manifest_of, plain_snapshot, secret_of
+from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup
 from vault.catalogue.schema import documents

@@ -23,21 +23,20 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
+from gateway.core.outbound import marker
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
 from gateway.core.outbound.backup.target import (
     BACKUP,
     Listing,
-    expect_marker,
-    fetch,
     listing,
     manifest_of,
     plain_snapshot,
     reason_of,
-    scratch,
     secret_of,
     target_of,
 )
+from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup
@@ -132,7 +131,7 @@ async def _verify(outbound: Outbound, target: str, backup_id: str, share: float)
     proof = Proof(backup_id, target)
     # 1. The marker, and which backup.
     try:
-        if not await expect_marker(outbound, target):
+        if not await marker.look(outbound, target, marker.BACKUP):
             proof.add("marker", f"expected {backup.MARKER}, found none")
     except IntegrityError as error:
         proof.add("marker", str(error))

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.core.core import Core
-from gateway.core.outbound.backup.target import fetch, scratch, store_id
+from gateway.core.outbound.backup.target import store_id
+from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import amendments
 from vault.backup import format as backup_format

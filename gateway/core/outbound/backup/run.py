@@ -36,26 +36,24 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.outbound import marker, outbox
 from gateway.core.outbound.backup import places
-from gateway.core.outbound.backup.amendments import deliver
+from gateway.core.outbound.backup.amendments import Amendments
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking, settle
 from gateway.core.outbound.backup.target import (
     BACKUP,
-    expect_marker,
     listing,
     plain_snapshot,
-    put_bytes,
     reason_of,
-    scratch,
     secret_of,
     store_id,
     target_of,
 )
+from gateway.core.outbound.files import put_bytes, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.catalogue import settings
 from vault.catalogue.ledger import Ledger
 from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
 from vault.catalogue.states import STORED
@@ -159,7 +157,7 @@ async def _run(
     with step("backup.begin"):
         await _claim_place(outbound, name, fresh=fresh)
         secret = await secret_of(core)
-        await deliver(outbound, name)
+        await outbox.deliver(outbound, Amendments(outbound), name, at_once=True)
         await _remove_unfinished(outbound, name, backup_id)
     # 2. Sealed files: copied once, recorded once they are there, and looked for in a listing.
     with step("backup.copy"):
@@ -230,7 +228,7 @@ def _made(
 
 
 async def _claim_place(outbound: Outbound, target: str, *, fresh: bool) -> None:
-    if await expect_marker(outbound, target):
+    if await marker.look(outbound, target, marker.BACKUP):
         return
     core = outbound.core
     known = await core.read(
@@ -245,7 +243,7 @@ async def _claim_place(outbound: Outbound, target: str, *, fresh: bool) -> None:
             f"target {target}: expected its marker, found none (is it mounted?);"
             " for a new place in its stead run it with --fresh"
         )
-    await put_bytes(outbound, target, backup_format.MARKER, backup_format.marker(store_id(core)))
+    await marker.begin(outbound, target, marker.BACKUP)
 
 
 async def _remove_unfinished(outbound: Outbound, target: str, present: str) -> None:
@@ -412,7 +410,7 @@ def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
     core.record(tx, "backup.removed", backup_id, ACTOR_CORE, core.now(), target=target)
 
 
-# ── the clock, and what is there ─────────────────────────────────────────────────────────────────
+# ── the clock ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def due(outbound: Outbound) -> None:
@@ -452,63 +450,3 @@ def _newest(
         ).scalar()
         found.append(None if at is None else datetime.fromisoformat(at))
     return found[0], found[1]
-
-
-def status(core: Core) -> dict[str, Any]:
-    """For `strongroom status`: each target's newest backup and what it waits for; the last restore.
-
-    Returns:
-        `targets`: name, newest (id), made_at, verified_at, overdue, failure (of the newest run, if it
-        failed), amendments_behind and behind_since, from_the_future (backups made under a
-        clock that was ahead: id and started_at; they don't count as newest); `former`: names of
-        places in use no more that hold backups; `restored_at_size`: the ledger's size in the backup
-        this store was restored from, or None.
-    """
-
-    def look(connection: Connection) -> dict[str, Any]:
-        return {
-            "targets": [
-                _state(connection, each, core.now()) for each in core.config.backup.targets
-            ],
-            "former": places.former_places(connection, core.config, core.now()),
-            "restored_at_size": restored_at_size(connection),
-        }
-
-    return core.store.catalogue.read(look)
-
-
-def restored_at_size(connection: Connection) -> int | None:
-    """How many ledger entries the backup had that this store was last restored from; None: never."""
-    value = settings.value(connection, backup_format.SETTING_RESTORED)
-    return None if value is None else int(value)
-
-
-def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[str, Any]:
-    rows = select(backups).where(backups.c.target == target.name).order_by(backups.c.id.desc())
-    done = rows.where(backups.c.state == backup_format.DONE)
-    horizon = stamp(now + TOLERANCE)
-    newest = connection.execute(done.where(backups.c.started_at <= horizon).limit(1)).one_or_none()
-    future = connection.execute(done.where(backups.c.started_at > horizon)).all()
-    last = connection.execute(rows.limit(1)).one_or_none()
-    behind = connection.execute(
-        select(func.count().label("count"), func.min(backup_amendments.c.created_at).label("since"))
-        .select_from(backup_amendments)
-        .where(
-            backup_amendments.c.target == target.name, backup_amendments.c.delivered_at.is_(None)
-        )
-    ).one()
-    made = newest.finished_at if newest is not None else None
-    age = None if newest is None else now - datetime.fromisoformat(newest.started_at)
-    # One run may fail and come again before anybody is told.
-    patience = timedelta(hours=target.every_hours) + 2 * RETRY
-    return {
-        "name": target.name,
-        "newest": newest.id if newest is not None else None,
-        "made_at": made,
-        "verified_at": newest.verified_at if newest is not None else None,
-        "overdue": bool(target.every_hours) and (age is None or age > patience),
-        "failure": last.failure if last is not None and last.state == backup_format.FAILED else "",
-        "amendments_behind": behind.count,
-        "behind_since": behind.since,
-        "from_the_future": [{"id": row.id, "started_at": row.started_at} for row in future],
-    }

@@ -1,0 +1,55 @@
+"""A connection of the courier: work to carry, and what became of it.
+
+Promises: what a lost connection had claimed is given back. Leaves out: what is due (`gateway.core.outbound`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound.outbound import Outbound
+from gateway.core.sessions.base import Answer, Session
+from gateway.errors import WireError
+from gateway.wire.messages import (
+    ClaimErrand,
+    ClaimTransfer,
+    Done,
+    ErrandReport,
+    NoWork,
+    TransferReport,
+)
+
+
+class CourierSession(Session):
+    """A connection of the courier."""
+
+    def __init__(self, outbound: Outbound, desk: ErrandDesk) -> None:
+        super().__init__(outbound.core)
+        self._transfers = outbound.transfers
+        self._desk = desk
+        self._transfer: int | None = None  # what this connection has claimed
+
+    async def handle(self, request: Any) -> Answer:
+        match request:
+            case ClaimTransfer():
+                claimed = await self._transfers.claim(drop=self.hang_up)
+                if claimed is None:
+                    return NoWork(), None
+                self._transfer = claimed[0].transfer_id
+                return claimed
+            case TransferReport():
+                self._transfer = None
+                self._transfers.report(request)
+                return Done(), None
+            case ClaimErrand():
+                return await self._desk.claim() or NoWork(), None
+            case ErrandReport():
+                await self._desk.report(request)
+                return Done(), None
+        raise WireError(f"courier: expected an errand, found {type(request).__name__}")
+
+    async def close(self) -> None:
+        await super().close()
+        if self._transfer is not None:
+            self._transfers.lost(self._transfer)
