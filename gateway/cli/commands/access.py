@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, flag, new_group, option
 from gateway.cli.support.output import Column
 
 group = new_group("Access to documents of restricted classes: requests, approvals, denials.")
@@ -36,9 +36,7 @@ _COLUMNS = (
 @command(group, act="access.list")
 def list_all(
     ask: Ask,
-    decided: Annotated[
-        bool, typer.Option("--all", help="Also what is decided, lapsed or revoked.")
-    ] = False,
+    decided: bool = flag("--all", "Also what is decided, lapsed or revoked."),
 ) -> Shown:
     """List the requests that wait for an officer, the oldest first."""
     return listing(ask(decided=decided), _COLUMNS, "No requests.")
@@ -48,21 +46,10 @@ def list_all(
 def approve(
     ask: Ask,
     request: Request,
-    hours: Annotated[
-        int,
-        typer.Option(
-            "--hours",
-            metavar="N",
-            min=0,
-            help="For how long (else access.hours of the configuration).",
-        ),
-    ] = 0,
-    folder: Annotated[
-        bool,
-        typer.Option(
-            "--folder", help="All of this client's documents of the class and fiscal year."
-        ),
-    ] = False,
+    hours: int = option(
+        "--hours", "For how long (else access.hours of the configuration).", 0, metavar="N", min=0
+    ),
+    folder: bool = flag("--folder", "All of this client's documents of the class and fiscal year."),
 ) -> Shown:
     """Let the account that asked open the document, for a time."""
     data = ask(id=request, hours=hours, folder=folder)
@@ -79,9 +66,7 @@ def approve(
 def deny(
     ask: Ask,
     request: Request,
-    reason: Annotated[
-        str, typer.Option("--reason", help="A sentence for the one who asked (kept sealed).")
-    ],
+    reason: str = option("--reason", "A sentence for the one who asked (kept sealed).", REQUIRED),
 ) -> Shown:
     """Deny a request; whoever asked reads the reason at the next try."""
     data = ask(id=request, reason=reason)

@@ -15,7 +15,7 @@ import typer
 
 from gateway.cli.support import output, signing
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
-from gateway.cli.support.options import As, Key, new_group
+from gateway.cli.support.options import REQUIRED, As, Key, flag, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import ConfigurationError
 from vault.crypto.sshsig import MAX_ARMORED
@@ -59,20 +59,13 @@ _APPROVALS = (
 @command(group, act="disposal.propose", signed=True)
 def propose(
     ask: Ask,
-    client: Annotated[
-        str, typer.Option("--client", metavar="SLUG", help="Only of this client.")
-    ] = "",
-    document: Annotated[
-        list[str] | None,
-        typer.Option("--document", metavar="ID", help="Only these documents; repeatable."),
-    ] = None,
-    whole_client: Annotated[
-        bool,
-        typer.Option(
-            "--whole-client",
-            help="The end of --client: every document of it, and its keyring with them.",
-        ),
-    ] = False,
+    client: str = option("--client", "Only of this client.", metavar="SLUG"),
+    document: list[str] | None = option(
+        "--document", "Only these documents; repeatable.", None, metavar="ID"
+    ),
+    whole_client: bool = flag(
+        "--whole-client", "The end of --client: every document of it, and its keyring with them."
+    ),
 ) -> Shown:
     """Propose what is due now, one batch per client."""
     documents = [each.upper() for each in document or []]
@@ -108,10 +101,8 @@ def show(ask: Ask, batch: Batch) -> Shown:
 def statement(
     ask: Ask,
     batch: Batch,
-    as_name: Annotated[str, typer.Option("--as", metavar="NAME", help="Whose decision it is.")],
-    decision: Annotated[
-        Literal["approve", "reject"], typer.Option("--decision", help="Which decision.")
-    ],
+    as_name: str = option("--as", "Whose decision it is.", REQUIRED, metavar="NAME"),
+    decision: Literal["approve", "reject"] = option("--decision", "Which decision.", REQUIRED),
 ) -> Shown:
     """Print the exact text to sign elsewhere (`ssh-keygen -Y sign -n NAMESPACE -f KEY FILE`)."""
     data = ask(id=batch, account=as_name, decision=decision)
@@ -187,15 +178,13 @@ def witness(ask: Ask, batch: Batch) -> Shown:
 def sanitised(
     ask: Ask,
     batch: Batch,
-    medium: Annotated[str, typer.Option("--medium", help="What was sanitised: make and model.")],
-    serial: Annotated[str, typer.Option("--serial", help="Its serial number.")],
-    method: Annotated[
-        str, typer.Option("--method", help="Standard and technique: NIST SP 800-88 Purge, say.")
-    ],
-    performed_on: Annotated[
-        str, typer.Option("--performed-on", metavar="YYYY-MM-DD", help="On which day.")
-    ],
-    place: Annotated[str, typer.Option("--place", help="Where.")],
+    medium: str = option("--medium", "What was sanitised: make and model.", REQUIRED),
+    serial: str = option("--serial", "Its serial number.", REQUIRED),
+    method: str = option(
+        "--method", "Standard and technique: NIST SP 800-88 Purge, say.", REQUIRED
+    ),
+    performed_on: str = option("--performed-on", "On which day.", REQUIRED, metavar="YYYY-MM-DD"),
+    place: str = option("--place", "Where.", REQUIRED),
 ) -> Shown:
     """State, with your signature, that a medium that held a batch was sanitised (claim level L3)."""
     return _attest(

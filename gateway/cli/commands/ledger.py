@@ -15,14 +15,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-import typer
+from typing import Any, Final
 
 from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, sentence, verbatim
 from gateway.cli.support.connection import Console
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, argument, flag, new_group, option
 from gateway.errors import ConfigurationError, GatewayError
 from vault.catalogue.ledger_keys import verify_by_any
 from vault.ledger.merkle import leaf_hash, verify_consistency
@@ -42,10 +40,9 @@ _PUBLIC_FOLDER: Final = 0o755
 @command(group, act="ledger.verify")
 def verify(
     ask: Ask,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option("--against", metavar="FILE", help="A checkpoint kept elsewhere; repeatable."),
-    ] = None,
+    against: list[Path] | None = option(
+        "--against", "A checkpoint kept elsewhere; repeatable.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Recompute the ledger and hold it against its checkpoints; exit code 1 if they disagree."""
     texts = [output.read_text(path) for path in against or []]
@@ -68,9 +65,7 @@ def checkpoint(ask: Ask) -> Shown:
 @command(group, act="ledger.settle", signed=True)
 def settle(
     ask: Ask,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A place that the configuration names no more.")
-    ],
+    name: str = argument("NAME", "A place that the configuration names no more."),
 ) -> Shown:
     """State that a place of checkpoints is in use no more (an officer's act); `check` forgets it."""
     data = ask(name=name)
@@ -80,16 +75,11 @@ def settle(
 @command(group, "export")
 def export(
     ask: Ask,
-    to: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A new file; with --tiles a folder.")
-    ],
-    tiles: Annotated[
-        bool,
-        typer.Option(
-            "--tiles",
-            help="Write checkpoint, keys and tiles that any web server can serve (C2SP tlog-tiles).",
-        ),
-    ] = False,
+    to: Path = argument("FILE|DIR", "A new file; with --tiles a folder."),
+    tiles: bool = flag(
+        "--tiles",
+        "Write checkpoint, keys and tiles that any web server can serve (C2SP tlog-tiles).",
+    ),
 ) -> Shown:
     """Write every entry, as it is hashed, to a new file (JSON lines), or bring a folder of tiles forward."""
     if tiles:
@@ -185,7 +175,7 @@ def _write(path: Path, data: bytes) -> None:
 @command(group, act="ledger.prove")
 def prove(
     ask: Ask,
-    entry: Annotated[int, typer.Argument(metavar="N", help="The entry's index, from 0.")],
+    entry: int = argument("N", "The entry's index, from 0."),
 ) -> Shown:
     """Print the proof that an entry is in the ledger (C2SP tlog-proof; the entry in its extra line)."""
     data = ask(entry=entry)
@@ -195,11 +185,8 @@ def prove(
 @command(group, act="ledger.consistency")
 def consistency(
     ask: Ask,
-    old: Annotated[int, typer.Argument(metavar="OLD", help="The smaller size, in entries.")],
-    new: Annotated[
-        int | None,
-        typer.Argument(metavar="[NEW]", help="The larger size; the newest checkpoint's else."),
-    ] = None,
+    old: int = argument("OLD", "The smaller size, in entries."),
+    new: int | None = argument("[NEW]", "The larger size; the newest checkpoint's else.", None),
 ) -> Shown:
     """Print the proof that the history only grew between two sizes (RFC 6962), a hash in base64 a line."""
     data = ask(old=old, new=new)
@@ -210,25 +197,19 @@ def consistency(
 @command(group, "verify-proof", offline=True)
 def check_proof(
     ask: Ask,
-    proof: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What prove or consistency printed.")
-    ],
-    vkey: Annotated[
-        list[str],
-        typer.Option(
-            "--vkey",
-            metavar="KEY|FILE",
-            help="A key of the ledger as you know it, or a file of keys; repeatable.",
-        ),
-    ],
-    old: Annotated[
-        Path | None,
-        typer.Option("--old", metavar="FILE", help="For consistency: the older checkpoint."),
-    ] = None,
-    new: Annotated[
-        Path | None,
-        typer.Option("--new", metavar="FILE", help="For consistency: the newer checkpoint."),
-    ] = None,
+    proof: Path = argument("FILE", "What prove or consistency printed."),
+    vkey: list[str] = option(
+        "--vkey",
+        "A key of the ledger as you know it, or a file of keys; repeatable.",
+        REQUIRED,
+        metavar="KEY|FILE",
+    ),
+    old: Path | None = option(
+        "--old", "For consistency: the older checkpoint.", None, metavar="FILE"
+    ),
+    new: Path | None = option(
+        "--new", "For consistency: the newer checkpoint.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Verify a proof offline, without any store; exit code 1 if it proves nothing."""
     del ask

@@ -9,7 +9,7 @@ Leaves out: the act itself (`gateway.core.admin`), how the core is reached (`con
 
 Usage:
     >>> @command(holds, act="hold.release", signed=True)
-    ... def release(ask: Ask, hold: Annotated[str, typer.Argument(metavar="ID")]) -> Shown:
+    ... def release(ask: Ask, hold: str = argument("ID", "The hold's id.")) -> Shown:
     ...     \"\"\"Release a hold (two officers sign the same).\"\"\"
     ...     data = ask(hold=hold)
     ...     return sentence(data, f"Hold {data['id']} released.")
