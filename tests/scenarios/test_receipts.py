@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 
 from gateway.core import reasons
-from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.intake import temporary
+from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
 from vault.certificate.receipt import ReceiptError, json_schema, verify_receipt

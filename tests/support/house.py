@@ -45,7 +45,8 @@ from vault.certificate.pdf.seal import Seal
 from vault.certificate.signing import SigningIdentity
 from vault.crypto import sshsig
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
-from vault.keys.root import PKCS11, create_root_key, load_root_key
+from vault.keys.root import create_root_key, load_root_key
+from vault.keys.root_file import PKCS11
 from vault.store import Store
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -24,7 +24,8 @@ from gateway.errors import ConfigurationError
 from gateway.install import create
 from gateway.process import service
 from vault.backup import restore as vault_restore
-from vault.keys.root import PKCS11, load_root_key
+from vault.keys.root import load_root_key
+from vault.keys.root_file import PKCS11
 from vault.storage.durable import create_durably, make_directory
 from vault.storage.places import Place
 

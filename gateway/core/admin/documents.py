@@ -14,8 +14,8 @@ from gateway.core.admin.register import ADMIN, OFFICER, READERS, OfDocument, act
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
 from gateway.core.inspection import fixity
-from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.outbound.backup import documents as backup_documents
+from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable

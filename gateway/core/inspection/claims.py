@@ -32,7 +32,6 @@ from gateway.core.core import ACTOR_CORE, log, stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection import scanner
 from gateway.core.inspection.judgement import (
-    UNJUDGED,
     Circumstances,
     Judgement,
     code_text,
@@ -52,6 +51,7 @@ from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.core.reading import NoReader, NotRead
+from gateway.core.reasons import UNJUDGED
 from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal

@@ -27,7 +27,8 @@ from gateway.errors import Refusal
 from vault.catalogue import settings
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError
-from vault.keys.root import PKCS11, RootKey, create_root_key, load_root_key
+from vault.keys.root import RootKey, create_root_key, load_root_key
+from vault.keys.root_file import PKCS11
 from vault.storage.durable import sync_directory
 
 ROOT_SINCE: Final = "root_key_since"
