@@ -1,9 +1,10 @@
-"""`strongroom certificate`: list, show, verify, keys, schema.
+"""`strongroom certificate`: showing certificates of destruction, and verifying them anywhere.
 
-Verification is offline: the file and the ledger's keys are enough. Where the keys come from decides what a
-verification is worth, so it is always said: given with `--vkey`, taken from the store here, or taken from
-the certificate itself, and then it only shows that the file agrees with itself. Of several files, one that
-follows another is compared with it.
+Promises: verification is offline. Where the ledger's keys come from decides what a verification is worth,
+so it is always said: given with `--vkey`, taken from the store here, or taken from the certificate
+itself, and then it only shows that the file agrees with itself. Of several files, one that follows
+another is compared with it.
+Leaves out: the steps of a verification (`vault.certificate.verify`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from __future__ import annotations
 import base64
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-import typer
 from msgspec import UNSET
 
 from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, listing
-from gateway.cli.support.options import VerifierKeys, new_group
+from gateway.cli.support.options import VerifierKeys, argument, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import GatewayError
 from vault.certificate.model import (
@@ -55,14 +55,11 @@ def list_all(ask: Ask) -> Shown:
 @command(group, act="certificate.show")
 def show(
     ask: Ask,
-    certificate: Annotated[str, typer.Argument(metavar="ID", help="The certificate's id.")],
-    pdf: Annotated[
-        Path | None, typer.Option("--pdf", metavar="FILE", help="Write its print to a new file.")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the certificate to a new file."),
-    ] = None,
+    certificate: str = argument("ID", "The certificate's id."),
+    pdf: Path | None = option("--pdf", "Write its print to a new file.", None, metavar="FILE"),
+    to: Path | None = option(
+        "--output", "Write the certificate to a new file.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Show a certificate, or write it (and its print) to files."""
     data = ask(id=certificate)
@@ -127,10 +124,9 @@ def _recovery(body: Body) -> dict[str, str]:
 @command(group, act="certificate.keys")
 def keys(
     ask: Ask,
-    signer: Annotated[
-        Path | None,
-        typer.Option("--signer", metavar="FILE", help="Write what to trust the prints by (PEM)."),
-    ] = None,
+    signer: Path | None = option(
+        "--signer", "Write what to trust the prints by (PEM).", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Show what others verify certificates with: the ledger's keys, and who signs the prints."""
     data = ask()
@@ -161,7 +157,7 @@ def schema() -> None:
 @command(group, "verify")
 def verify(
     ask: Ask,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
+    files: list[Path] = argument("FILE…", "Certificates (JSON)."),
     vkey: VerifierKeys = None,
 ) -> Shown:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""

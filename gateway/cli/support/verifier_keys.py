@@ -38,8 +38,8 @@ def trusted(given: list[str], ask: Ask) -> tuple[tuple[str, ...] | None, str]:
         files = [each for each in given if Path(each).is_file()]
         return read(given), ", ".join(files) or "--vkey"
     try:
-        with ask.desk() as desk:
-            vkeys = desk.act("certificate.keys", {}).data["vkeys"]
+        with ask.console() as console:
+            vkeys = console.act("certificate.keys", {}).data["vkeys"]
     except (GatewayError, VaultError):
         if ask.config_path is not None:
             raise

@@ -1,8 +1,8 @@
 """Snapshots of the catalogue: the plain one that exists for a moment, and the sealed one of a backup.
 
 Promises: nothing plain is left in the store's folder, whatever happens. A plain snapshot exists only while it
-is sealed or read, under `core.keys_lock` (no destruction looks for keys meanwhile); it has a name that begins
-with the catalogue's, and is removed durably, at the latest at the next start (`sweep`). A sealed snapshot is
+is sealed or read, while the key groups stand still (no destruction looks for keys meanwhile); it has a name
+that begins with the catalogue's, and is removed durably, at the latest at the next start (`sweep`). A sealed snapshot is
 at its target whole, and its manifest names the documents that came in while it was taken.
 
 Leaves out the manifest's signature, which makes a backup of it (`run`), and proving one (`proof`).
@@ -22,6 +22,7 @@ import msgspec
 from sqlalchemy import Connection, func, select
 
 from gateway.core.core import Core, log, stamp
+from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking
 from gateway.core.outbound.backup.target import store_id
 from gateway.core.outbound.files import scratch
@@ -43,8 +44,9 @@ ROUNDS: Final = 10
 
 
 @contextlib.contextmanager
-def plain_snapshot(core: Core, tag: str) -> Iterator[Path]:
-    """The path for a plain snapshot, durably removed afterwards. Hold `core.keys_lock` meanwhile."""
+def plain_snapshot(core: Core, frozen: Frozen, tag: str) -> Iterator[Path]:
+    """The path for a plain snapshot, durably removed afterwards; no destruction looks meanwhile."""
+    del frozen  # held by the caller
     path = core.store.path / f"{PLAIN}{tag}"
     try:
         yield path
@@ -95,8 +97,8 @@ async def put(
     for _ in range(ROUNDS):
         more += await copy_missing(outbound, target)
         with scratch(core) as sealed:
-            async with core.keys_lock:
-                with plain_snapshot(core, f"backup-{backup_id}") as plain:
+            async with outbound.freeze.hold() as frozen:
+                with plain_snapshot(core, frozen, f"backup-{backup_id}") as plain:
                     taken = await asyncio.to_thread(
                         _take, core, plain, target, sealed.fileno(), secret, name
                     )
