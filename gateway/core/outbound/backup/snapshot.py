@@ -2,8 +2,8 @@
 
 Promises: nothing plain is left in the store's folder, whatever happens. A plain snapshot exists only while it
 is sealed or read, while the key groups stand still (no destruction looks for keys meanwhile); it has a name
-that begins with the catalogue's, and is removed durably, at the latest at the next start (`sweep`). A sealed snapshot is
-at its target whole, and its manifest names the documents that came in while it was taken.
+that begins with the catalogue's, and is removed durably, at the latest at the next start (`sweep`). A sealed
+snapshot is at its target whole, and its manifest names the documents that came in while it was taken.
 
 Leaves out the manifest's signature, which makes a backup of it (`run`), and proving one (`proof`).
 """
