@@ -37,5 +37,3 @@ class Outbound:
 
         `PlaceError` is there from the place's failure until it answers again.
         """
-        self.searched: dict[str, float] = {}
-        """Batch id → when backups were last searched for its keys (`time.monotonic`)."""
