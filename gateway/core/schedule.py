@@ -220,8 +220,10 @@ def start(wings: Wings, desk: InspectionDesk) -> AsyncIOScheduler:
     add(make_room, PRESSURE_SECONDS, at_once=True)
     add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
-    add(deliver, DELIVERY_SECONDS)
-    if wings.core.config.backup.targets:
+    config = wings.core.config
+    if config.keyring.copies or config.backup.targets or config.ledger.places:
+        add(deliver, DELIVERY_SECONDS)
+    if config.backup.targets:
         add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(
         lambda event: log.error("job missed or failed", job=event.job_id),

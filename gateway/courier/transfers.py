@@ -1,4 +1,4 @@
-"""The courier's hands: one transfer each at a time, from a descriptor to a place or back.
+"""The courier's workers: one transfer each at a time, from a descriptor to a place or back.
 
 Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
 is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
@@ -33,9 +33,7 @@ from vault.storage.places import Place
 
 T = TypeVar("T")
 
-HANDS: Final = (
-    8  # transfers at once: four for backups (`BULK` of the core), and what must not wait for them
-)
+WORKERS: Final = 8  # transfers at once: four for backups (the core's `BULK`), four for all else
 PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
 RECONNECT_SECONDS: Final = 1.0
 _PIECE: Final = 1024 * 1024
@@ -162,7 +160,7 @@ def _probe(
 
 def serve(config: Config, stop: threading.Event) -> None:
     """Do transfers in several threads, this one among them, until `stop` is set."""
-    for number in range(1, HANDS):
+    for number in range(1, WORKERS):
         threading.Thread(
             target=_serve, args=(config, stop), name=f"transfers-{number}", daemon=True
         ).start()
@@ -221,13 +219,13 @@ class Queue(Protocol):
 
 async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
     """Run `work`, and do what it has transferred, in this process."""
-    hands = [asyncio.create_task(_transfer_here(queue, config)) for _ in range(HANDS)]
+    workers = [asyncio.create_task(_transfer_here(queue, config)) for _ in range(WORKERS)]
     try:
         return await work
     finally:
-        for hand in hands:
-            hand.cancel()
-        await asyncio.gather(*hands, return_exceptions=True)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _transfer_here(queue: Queue, config: Config) -> None:

@@ -249,10 +249,10 @@ async def _look_again(disposal: Disposal, batch: Batch, newest: Row[Any]) -> tup
         check.name == BACKUP_UNREADABLE and check.result == "not_checked"
         for check in progress.certificate.checks
     )
-    tried = outbound.searched.get(batch.id, -math.inf)
+    tried = disposal.searched.get(batch.id, -math.inf)
     if not missing or time.monotonic() < tried + BACKUP_RETRY:
         return ()
-    outbound.searched[batch.id] = time.monotonic()
+    disposal.searched[batch.id] = time.monotonic()
     kept = await searches.fetch_backups(outbound, progress.destroyed_at)
     try:
         async with disposal.keys.freeze.hold() as frozen:

@@ -23,4 +23,6 @@ class Disposal:
         self.keys = keys
         self.in_progress = InProgress()
         self.certifying = asyncio.Lock()  # one follow-up certificate at a time
+        self.searched: dict[str, float] = {}
+        """Batch id → when backups were last searched for its keys (`time.monotonic`)."""
         self.followed_up = False  # all batches were looked at once since the start

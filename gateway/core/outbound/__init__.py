@@ -9,8 +9,7 @@ Not here: the protocols, which the courier speaks (`gateway.courier`).
 
 A new kind of delivery supplies what `outbox.Kind` asks for, and is added to `kinds`:
 
->>> class Notices:                      # doctest: +SKIP
-...     name, longest_delay = "notice to", LONGEST_DELAY
-...     def due(self, connection, now): return ROWS.due(connection, self._places, now)
+>>> class Notices(OfTable):  # doctest: +SKIP
+...     name, complaint = "notice to", "notice not sent"
 ...     async def deliver(self, delivery): ...
 """

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -25,7 +24,7 @@ from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.outbound import marker
 from gateway.core.outbound.files import probe, put_bytes
 from gateway.core.outbound.outbound import Outbound
-from gateway.core.outbound.outbox import LONGEST_DELAY, Delivery, Rows
+from gateway.core.outbound.outbox import Delivery, OfTable, waiting
 from vault.catalogue.schema import clients, copy_places, errands
 from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
@@ -36,7 +35,6 @@ from vault.keys.custody import HOUSE
 from vault.keys.keyring import sealed_epoch
 
 NEXT: Final = ".next"  # what is to replace a copy, until it was read back
-ROWS: Final = Rows(errands)
 
 
 @dataclass(frozen=True)
@@ -110,23 +108,15 @@ def _out_of_step(core: Core, connection: Connection, target: str, *, fill: bool)
     return found + sorted(owner for owner in gone if fill or owner not in noted)
 
 
-class KeyringCopies:
+class KeyringCopies(OfTable):
     """The sealed keyring files that the places of the configuration are to have, or are to have no more."""
 
     name = "keyring copy to"
-    longest_delay = LONGEST_DELAY
+    complaint = "keyring copy failed"
 
     def __init__(self, outbound: Outbound) -> None:
-        self._outbound = outbound
         self._targets = {copy.name: copy.target for copy in outbound.core.config.keyring.copies}
-
-    def due(self, connection: Connection, now: datetime) -> Iterable[str]:
-        """See `Kind.due`."""
-        return ROWS.due(connection, list(self._targets), now)
-
-    def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
-        """See `Kind.next`."""
-        return ROWS.next(connection, place, now)
+        super().__init__(outbound, errands, self._targets)
 
     async def deliver(self, delivery: Delivery) -> Seen:
         """See `Kind.deliver`; returns what was read back.
@@ -134,7 +124,7 @@ class KeyringCopies:
         The order: 1 is this the place it was, and does the keyring open; 2 the file under another name, read
         back; 3 only then in the place of the older copy, and read back again.
         """
-        core, target = self._outbound.core, self._targets[delivery.place]
+        core, target = self.outbound.core, self._targets[delivery.place]
         owner = delivery.row.name.removesuffix(SUFFIX)
 
         def look(connection: Connection) -> tuple[bool, bool]:
@@ -156,31 +146,31 @@ class KeyringCopies:
             return Seen(copies.REMOVED, "")
         # 2. and 3.
         for each in (name + NEXT, name):
-            await put_bytes(self._outbound, target, each, content)
-            there = await probe(self._outbound, target, each)
+            await put_bytes(self.outbound, target, each, content)
+            there = await probe(self.outbound, target, each)
             if there.sha256 != hashlib.sha256(content).digest():
                 raise PlaceError(
                     f"{delivery.place}: copy {name}: expected the bytes just written, found others"
                 )
-        await self._outbound.transfers.transfer(target, "remove", name + NEXT)
+        await self.outbound.transfers.transfer(target, "remove", name + NEXT)
         return Seen(sealed_epoch(content, owner), there.sha256.hex())
 
     async def _expect_place(self, target: str, *, known: bool) -> None:
         """The place is this store's; one that nothing was ever brought to is marked (raises PlaceError)."""
         if known:
-            await marker.expect(self._outbound, target, marker.COPIES)
+            await marker.expect(self.outbound, target, marker.COPIES)
             return
         try:
-            if await marker.look(self._outbound, target, marker.COPIES):
+            if await marker.look(self.outbound, target, marker.COPIES):
                 return
-            await marker.begin(self._outbound, target, marker.COPIES)
+            await marker.begin(self.outbound, target, marker.COPIES)
         except IntegrityError as error:
             raise PlaceError(str(error)) from error
 
     async def _remove(self, target: str, name: str) -> None:
-        await self._outbound.transfers.transfer(target, "remove", name)
+        await self.outbound.transfers.transfer(target, "remove", name)
         try:
-            await probe(self._outbound, target, name)
+            await probe(self.outbound, target, name)
         except PlaceMissing:
             return
         raise PlaceError(f"copy {name}: expected it to be gone, found it still there")
@@ -189,10 +179,10 @@ class KeyringCopies:
         """See `Kind.delivered`."""
         row, owner = delivery.row, delivery.row.name.removesuffix(SUFFIX)
         copies.record(tx.connection, row.target, owner, seen.epoch, seen.digest, now)
-        self._outbound.core.record(
+        self.outbound.core.record(
             tx, "keyring.copied", owner, ACTOR_CORE, now, target=row.target, epoch=seen.epoch
         )
-        ROWS.delivered(tx.connection, row, now)
+        super().delivered(tx, delivery, seen, now)
         # The last one says enough; the others would pile up.
         tx.connection.execute(
             delete(errands).where(
@@ -202,21 +192,6 @@ class KeyringCopies:
                 errands.c.id < row.id,
             )
         )
-
-    def failed(
-        self,
-        tx: Transaction,
-        delivery: Delivery,
-        error: VaultError,
-        _now: datetime,
-        again: datetime,
-    ) -> None:
-        """See `Kind.failed`."""
-        ROWS.failed(tx.connection, delivery.row, error, again)
-
-    def complain(self, place: str, error: VaultError) -> None:
-        """See `Kind.complain`."""
-        log.error("keyring copy failed", place=place, detail=str(error))
 
 
 def _opened(core: Core, owner: str) -> bytes:
@@ -251,7 +226,7 @@ def overdue(core: Core) -> list[dict[str, Any]]:
         gone = {row.name for row in withdrawn}
         found = [
             {"target": name, "since": each.since, "waiting": each.count, "failure": each.failure}
-            for name, each in ROWS.waiting(connection).items()
+            for name, each in waiting(connection, errands).items()
             if name not in gone
         ]
         found += [

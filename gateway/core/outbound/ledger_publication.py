@@ -25,7 +25,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -87,23 +87,11 @@ class Publication:
 
     def __init__(self, outbound: Outbound) -> None:
         self._outbound = outbound
-        self._places = {place.name: place for place in outbound.core.config.ledger.places}
-
-    def due(self, connection: Connection, now: datetime) -> Iterable[str]:
-        """See `Kind.due`."""
-        if not self._places:
-            return []
-        newest, states = _newest_size(connection), _states(connection)
-        return [
-            name
-            for name, place in self._places.items()
-            if _lacks(place, state := states.get(name, _State()), newest)
-            and _is_time(place, state, now)
-        ]
+        self.places = {place.name: place for place in outbound.core.config.ledger.places}
 
     def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
         """See `Kind.next`."""
-        section, state = self._places[place], _states(connection).get(place, _State())
+        section, state = self.places[place], _states(connection).get(place, _State())
         if not _lacks(section, state, _newest_size(connection)):
             return None
         if now is not None and not _is_time(section, state, now):
@@ -116,7 +104,7 @@ class Publication:
         Raises:
             Contradiction: it holds what is not of this ledger's history.
         """
-        return await _deliver(self._outbound, self._places[delivery.place], delivery.row)
+        return await _deliver(self._outbound, self.places[delivery.place], delivery.row)
 
     def delivered(self, tx: Transaction, delivery: Delivery, seen: int, now: datetime) -> None:
         """See `Kind.delivered`."""
@@ -129,7 +117,7 @@ class Publication:
             next_attempt_at=None,
             failure="",
             alarmed_at=None,
-            **({"tiles": seen} if self._places[delivery.place].tiles else {}),
+            **({"tiles": seen} if self.places[delivery.place].tiles else {}),
         )
 
     def failed(
@@ -150,6 +138,9 @@ class Publication:
         if alarm and before.alarmed_at is None:
             # Once: every entry makes a new checkpoint, and that a new attempt.
             self._outbound.core.record(tx, CONTRADICTED, delivery.place, ACTOR_CORE, now)
+
+    def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
+        """See `Kind.hasten`; nothing else waits for a place."""
 
     def complain(self, place: str, error: VaultError) -> None:
         """See `Kind.complain`."""

@@ -33,6 +33,7 @@ class Outbound:
         self.in_progress = InProgress()
         self.background: set[asyncio.Task[None]] = set()  # deliveries under way
         self.complained: dict[tuple[str, str], dict[type[Exception], datetime]] = {}
-        """Kind and place → class of error → when it was last in the log."""
-        self.searched: dict[str, float] = {}
-        """Batch id → when backups were last searched for its keys (`time.monotonic`)."""
+        """Kind and place → class of error → when it was last in the log.
+
+        `PlaceError` is there from the place's failure until it answers again.
+        """

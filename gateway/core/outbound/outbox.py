@@ -21,12 +21,12 @@ delivers it again; that must do no harm.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, Row, Table, func, select, update
+from sqlalchemy import Connection, Table, func, select, update
 
 from gateway.core import backoff
 from gateway.core.core import log, stamp
@@ -57,8 +57,9 @@ class Kind(Protocol):
     name: str
     longest_delay: timedelta
 
-    def due(self, connection: Connection, now: datetime) -> Iterable[str]:
-        """The places that something is due for; a place without a section in the configuration never is."""
+    @property
+    def places(self) -> Collection[str]:
+        """The places of the configuration: nothing is due for others."""
 
     def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
         """The first delivery that is due for a place; `now` None: that waits for it, due or not."""
@@ -78,6 +79,9 @@ class Kind(Protocol):
     ) -> None:
         """Write down that it is not, why, and when it is tried again."""
 
+    def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
+        """A place that had failed answers again: what was put off is due."""
+
     def complain(self, place: str, error: VaultError) -> None:
         """Log a failure; called at most hourly for a place and a class of error."""
 
@@ -89,24 +93,30 @@ async def due(outbound: Outbound, kinds: Sequence[Kind]) -> list[asyncio.Task[No
         What was begun, one task a kind and place.
     """
     now = outbound.core.now()
+    free = [
+        (kind, place)
+        for kind in kinds
+        for place in kind.places
+        if not outbound.in_progress.has(kind.name, place)
+    ]
     found = await outbound.core.read(
-        lambda c: [(kind, place) for kind in kinds for place in kind.due(c, now)]
+        lambda c: [(kind, place) for kind, place in free if kind.next(c, place, now) is not None]
     )
     begun = []
     for kind, place in found:
-        if not outbound.in_progress.has(kind.name, place):
-            task = asyncio.create_task(_deliver_due(outbound, kind, place))
-            outbound.background.add(task)
-            task.add_done_callback(outbound.background.discard)
-            begun.append(task)
+        task = asyncio.create_task(_deliver_due(outbound, kind, place))
+        outbound.background.add(task)
+        task.add_done_callback(outbound.background.discard)
+        begun.append(task)
     return begun
 
 
 async def _deliver_due(outbound: Outbound, kind: Kind, place: str) -> None:
     try:
         await deliver(outbound, kind, place)
-    except VaultError as error:
-        log.error("delivery not recorded", delivery=kind.name, place=place, error=str(error))
+    except VaultError as error:  # the store is full, say; it is tried again at the next look
+        if _is_time_to_complain(outbound, kind, place, error, outbound.core.now()):
+            log.error("delivery not recorded", kind=kind.name, place=place, error=str(error))
 
 
 async def deliver(outbound: Outbound, kind: Kind, place: str, *, at_once: bool = False) -> int:
@@ -146,22 +156,121 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
         seen = await kind.deliver(delivery)
     except StorageFailed:
         raise
-    except VaultError as error:
-        now = core.now()
-        again = now + backoff.delay(
-            delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
-        )
-        failure = error  # the name that `except` binds ends with it
-        await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
-        last = outbound.complained.get((kind.name, delivery.place), {}).get(type(error))
-        if last is None or now - last >= LOG_INTERVAL:
-            outbound.complained.setdefault((kind.name, delivery.place), {})[type(error)] = now
-            kind.complain(delivery.place, error)
-        return error
+    except (VaultError, OSError) as error:
+        failure = _as_failure(delivery, error)
+    else:
+        await _record_delivered(outbound, kind, delivery, seen)
+        return None
     now = core.now()
-    await core.write(lambda tx: kind.delivered(tx, delivery, seen, now))
-    outbound.complained.pop((kind.name, delivery.place), None)
-    return None
+    again = now + backoff.delay(
+        delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
+    )
+    await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
+    if _is_time_to_complain(outbound, kind, delivery.place, failure, now):
+        kind.complain(delivery.place, failure)
+    return failure
+
+
+async def _record_delivered(outbound: Outbound, kind: Kind, delivery: Delivery, seen: Any) -> None:
+    now = outbound.core.now()
+    of_place = outbound.complained.get((kind.name, delivery.place), {})
+
+    def record(tx: Transaction) -> None:
+        kind.delivered(tx, delivery, seen, now)
+        if PlaceError in of_place:
+            kind.hasten(tx, delivery.place, now)
+
+    await outbound.core.write(record)
+    of_place.pop(PlaceError, None)
+
+
+def _as_failure(delivery: Delivery, error: VaultError | OSError) -> VaultError:
+    """An error as one of the vault: what fails on this machine on the way fails for all of the place."""
+    if isinstance(error, VaultError):
+        return error
+    return PlaceError(f"{delivery.place}: expected room on the way, found {error.strerror}")
+
+
+def _is_time_to_complain(
+    outbound: Outbound, kind: Kind, place: str, error: VaultError, now: datetime
+) -> bool:
+    """Whether this class of error was not in the log of late; it is now."""
+    of_place = outbound.complained.setdefault((kind.name, place), {})
+    of_class = PlaceError if isinstance(error, PlaceError) else type(error)
+    last = of_place.get(of_class)
+    if last is not None and now - last < LOG_INTERVAL:
+        return False
+    of_place[of_class] = now
+    return True
+
+
+class OfTable:
+    """A kind whose deliveries are the rows of a table of their own, with the columns that several kinds have.
+
+    These are id, target, created_at, attempts, next_attempt_at, delivered_at and failure. A subclass gives
+    `name`, `complaint` (an event of the log) and `deliver`; it is a `Kind` then.
+    """
+
+    name: str
+    complaint: str
+    longest_delay = LONGEST_DELAY
+
+    def __init__(self, outbound: Outbound, table: Table, places: Collection[str]) -> None:
+        self.outbound = outbound
+        self.places = places
+        self._table = table
+
+    def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
+        """See `Kind.next`."""
+        c = self._table.c
+        query = select(self._table).where(c.delivered_at.is_(None), c.target == place)
+        if now is not None:
+            query = query.where(c.next_attempt_at <= stamp(now))
+        row = connection.execute(query.order_by(c.next_attempt_at, c.id).limit(1)).one_or_none()
+        return None if row is None else Delivery(place, row.attempts, row)
+
+    def delivered(self, tx: Transaction, delivery: Delivery, _seen: Any, now: datetime) -> None:
+        """See `Kind.delivered`. A row that a newer one has superseded meanwhile stays so."""
+        c = self._table.c
+        tx.connection.execute(
+            update(self._table)
+            .where(c.id == delivery.row.id, c.delivered_at.is_(None))
+            .values(delivered_at=stamp(now), failure="")
+        )
+
+    def failed(
+        self,
+        tx: Transaction,
+        delivery: Delivery,
+        error: VaultError,
+        _now: datetime,
+        again: datetime,
+    ) -> None:
+        """See `Kind.failed`. If the place failed, whatever else waits for it is put off, too."""
+        c, row = self._table.c, delivery.row
+        waits = (c.target == row.target, c.delivered_at.is_(None))
+        tx.connection.execute(
+            update(self._table).where(*waits, c.id == row.id).values(failure=str(error)[:DETAIL])
+        )
+        put_off = c.attempts <= row.attempts if isinstance(error, PlaceError) else c.id == row.id
+        tx.connection.execute(
+            update(self._table)
+            .where(*waits, put_off)
+            .values(attempts=row.attempts + 1, next_attempt_at=stamp(again))
+        )
+
+    def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
+        """See `Kind.hasten`."""
+        c = self._table.c
+        tx.connection.execute(
+            update(self._table)
+            .where(c.target == place, c.delivered_at.is_(None))
+            .values(next_attempt_at=stamp(now))
+        )
+
+    def complain(self, place: str, error: VaultError) -> None:
+        """See `Kind.complain`."""
+        log.error(self.complaint, place=place, detail=str(error))
 
 
 @dataclass(frozen=True)
@@ -173,83 +282,20 @@ class Waiting:
     failure: str
 
 
-class Rows:
-    """Deliveries as rows of a table of their own, with the columns that several kinds have.
-
-    These are id, target, created_at, attempts, next_attempt_at, delivered_at and failure.
-    """
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
-    def due(self, connection: Connection, places: Sequence[str], now: datetime) -> list[str]:
-        """Those of `places` that something is due for."""
-        c = self._table.c
-        return list(
-            connection.execute(
-                select(c.target)
-                .distinct()
-                .where(
-                    c.delivered_at.is_(None),
-                    c.next_attempt_at <= stamp(now),
-                    c.target.in_(places),
-                )
-            ).scalars()
-        )
-
-    def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
-        """As `Kind.next`."""
-        c = self._table.c
-        query = select(self._table).where(c.delivered_at.is_(None), c.target == place)
-        if now is not None:
-            query = query.where(c.next_attempt_at <= stamp(now))
-        row = connection.execute(query.order_by(c.next_attempt_at, c.id).limit(1)).one_or_none()
-        return None if row is None else Delivery(place, row.attempts, row)
-
-    def delivered(self, connection: Connection, row: Row[Any], now: datetime) -> None:
-        """One is there. A place that answers again is not kept waiting with what else it lacks."""
-        c = self._table.c
-        connection.execute(
-            update(self._table)
-            .where(c.id == row.id, c.delivered_at.is_(None))
-            .values(delivered_at=stamp(now), failure="")
-        )
-        connection.execute(
-            update(self._table)
-            .where(c.target == row.target, c.delivered_at.is_(None), c.attempts > 0)
-            .values(next_attempt_at=stamp(now))
-        )
-
-    def failed(
-        self, connection: Connection, row: Row[Any], error: VaultError, again: datetime
-    ) -> None:
-        """One is not there, and is put off; if the place failed, so is whatever else waits for it."""
-        c = self._table.c
-        waits = (c.target == row.target, c.delivered_at.is_(None))
-        connection.execute(
-            update(self._table).where(*waits, c.id == row.id).values(failure=str(error)[:DETAIL])
-        )
-        others = c.attempts <= row.attempts if isinstance(error, PlaceError) else c.id == row.id
-        connection.execute(
-            update(self._table)
-            .where(*waits, others)
-            .values(attempts=row.attempts + 1, next_attempt_at=stamp(again))
-        )
-
-    def waiting(self, connection: Connection) -> dict[str, Waiting]:
-        """What each place lacks."""
-        c = self._table.c
-        return {
-            row.target: Waiting(row.waiting, row.since, row.failure)
-            for row in connection.execute(
-                select(
-                    c.target,
-                    func.count().label("waiting"),
-                    func.min(c.created_at).label("since"),
-                    func.max(c.failure).label("failure"),
-                )
-                .where(c.delivered_at.is_(None))
-                .group_by(c.target)
-                .order_by(c.target)
+def waiting(connection: Connection, table: Table) -> dict[str, Waiting]:
+    """What each place lacks of a kind with a table of its own (`OfTable`)."""
+    c = table.c
+    return {
+        row.target: Waiting(row.waiting, row.since, row.failure)
+        for row in connection.execute(
+            select(
+                c.target,
+                func.count().label("waiting"),
+                func.min(c.created_at).label("since"),
+                func.max(c.failure).label("failure"),
             )
-        }
+            .where(c.delivered_at.is_(None))
+            .group_by(c.target)
+            .order_by(c.target)
+        )
+    }

@@ -8,7 +8,7 @@ written into it. Everything transferred is sealed, or signed and meant to be rea
 Promises: every transfer ends: done, missing or failed. It fails too when the courier that had it is gone,
 when none comes within `PATIENCE`, or when nothing has moved for `STALLED` seconds (a dead mount); the
 connection of a courier that hangs is dropped. A long backup keeps nothing else waiting: of its sealed files
-at most `BULK` are under way, and couriers have more hands than that.
+at most `BULK` are under way, and a courier has more workers than that.
 
 Leaves out trying again: whoever asked knows whether it is worth it (`gateway.core.outbound.outbox`).
 

@@ -15,8 +15,7 @@ Promises: the core carries no bytes and has no network: the queue of transfers h
 courier. A failure is recorded and comes again; nothing is ever reported made that was not.
 
 Leaves out: formats (`vault.backup.format`), proving (`gateway.core.outbound.backup.proof`), restoring
-(`vault.backup.restore`).
-
+(`vault.backup.restore`), the catalogue's snapshot (`gateway.core.outbound.backup.snapshot`).
 """
 
 from __future__ import annotations
@@ -313,7 +312,7 @@ def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
     core.record(tx, "backup.removed", backup_id, ACTOR_CORE, core.now(), target=target)
 
 
-# ── the clock ─────────────────────────────────────────────────────────────────────────────────
+# ── by the clock ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def due(outbound: Outbound) -> None:

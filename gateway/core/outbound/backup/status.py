@@ -14,11 +14,11 @@ from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import Core, stamp
 from gateway.core.outbound.backup import places
-from gateway.core.outbound.backup.amendments import ROWS
 from gateway.core.outbound.backup.run import RETRY
+from gateway.core.outbound.outbox import waiting
 from vault.backup import format as backup_format
 from vault.catalogue import settings
-from vault.catalogue.schema import backups
+from vault.catalogue.schema import backup_amendments, backups
 
 
 def status(core: Core) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[
     newest = connection.execute(done.where(backups.c.started_at <= horizon).limit(1)).one_or_none()
     future = connection.execute(done.where(backups.c.started_at > horizon)).all()
     last = connection.execute(rows.limit(1)).one_or_none()
-    behind = ROWS.waiting(connection).get(target.name)
+    behind = waiting(connection, backup_amendments).get(target.name)
     made = newest.finished_at if newest is not None else None
     age = None if newest is None else now - datetime.fromisoformat(newest.started_at)
     # One run may fail and come again before anybody is told.
