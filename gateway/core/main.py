@@ -14,7 +14,8 @@ from gateway.core import schedule, steps
 from gateway.core.core import Core, log, stamp, utc_now
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial
-from gateway.core.keys import rotation
+from gateway.core.keys import groups
+from gateway.core.opening import open_core
 from gateway.core.outbound import keyring_copies
 from gateway.core.outbound.backup import target
 from gateway.core.outbound.keyring_copies import ErrandDesk
@@ -44,7 +45,7 @@ def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
     service.forbid_core_dumps()
     if config.log.level == "debug":
         steps.observers.append(lambda name, phase: log.debug("step", step=name, phase=phase))
-    core = Core.open(config, clock)
+    core = open_core(config, clock)
     wings = Wings.around(core)
     try:
         # One that was cut can be looked at by the command line; nobody is served with it.
@@ -65,7 +66,7 @@ async def _serve(wings: Wings) -> None:
         log.warning("recovered", what=line)
     if recovered:
         # Perhaps a keyring was ended: backups must hear of it, and hear nothing wrong otherwise.
-        await core.write(lambda tx: rotation.tell_backups(core, tx, [], now))
+        await core.write(lambda tx: groups.notify_backups(core, tx, [], now))
     await asyncio.to_thread(keyring_copies.prepare, core)
     await asyncio.to_thread(partial.sweep, core)
     await asyncio.to_thread(target.sweep, core)

@@ -24,7 +24,7 @@ from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, pressure
-from gateway.core.keys import rotation
+from gateway.core.keys import groups, rotation
 from gateway.core.login import host_keys, limits, recovery
 from gateway.core.outbound import outbox
 from gateway.core.outbound.backup import run as backup_run
@@ -83,16 +83,16 @@ async def housekeeping(wings: Wings) -> None:
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
-    async with core.keys_lock:
+    async with wings.freeze.hold() as frozen:
         empty = await core.read(
             lambda connection: [
                 group_id for _, group_id in custody.empty_intake_groups(connection, today)
             ]
         )
         if empty:
-            await rotation.finish_group_end(core, empty, now)
+            await groups.finish_group_end(wings.keys, frozen, empty, now)
         else:
-            await rotation.drop_ended(core, now)
+            await groups.drop_ended(wings.keys, frozen, now)
 
 
 async def look_for_scanner(wings: Wings) -> None:
@@ -108,9 +108,9 @@ async def make_room(wings: Wings) -> None:
 async def rotate_keys(wings: Wings) -> None:
     """Go on with rotations that were begun, and begin those that are due by age."""
     core = wings.core
-    await rotation.resume(core)
+    await rotation.resume(wings.keys)
     for kind in await rotation.due(core):
-        await rotation.run(core, await rotation.start(core, kind, ACTOR_CORE))
+        await rotation.run(wings.keys, await rotation.start(core, kind, ACTOR_CORE))
 
 
 async def back_up(wings: Wings) -> None:
@@ -125,7 +125,7 @@ async def deliver(wings: Wings) -> None:
 
 async def follow_up(wings: Wings) -> None:
     """Certify anew where a claim has risen."""
-    await certificates.follow_up(wings.core, wings.outbound)
+    await certificates.follow_up(wings.disposal)
 
 
 async def watch_sessions(wings: Wings) -> None:
@@ -162,7 +162,7 @@ async def change_host_keys(wings: Wings) -> None:
 
 async def resume_disposal(wings: Wings) -> None:
     """Finish destructions that a crash or a full disk interrupted."""
-    await execution.recover(wings.core, wings.outbound)
+    await execution.recover(wings.disposal)
 
 
 async def keep_time(wings: Wings) -> None:

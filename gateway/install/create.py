@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from gateway.config import Config, LogSection, decode, load, parse_listen
 from gateway.core.core import Core
 from gateway.core.login import ssh_keys
+from gateway.core.opening import open_core
 from gateway.core.sessions.admin import AdminSession
 from gateway.core.wings import Wings
 from gateway.errors import ConfigurationError
@@ -231,7 +232,7 @@ def _demonstrate(config: Config, now: datetime) -> None:
         lines = {name: _new_key(demo / name, name) for name in demonstration.ACCOUNTS}
         # 3. The client and the accounts, by the acts of the desk.
         service.configure_logging(config, "setup")
-        core = Core.open(config, lambda: now)
+        core = open_core(config, lambda: now)
         try:
             asyncio.run(_add_accounts(core, lines))
             host_key = ssh_keys.HostKeyPair.load(

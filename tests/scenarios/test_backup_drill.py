@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from gateway.config import BackupTarget, KeyringCopy
 from gateway.core import schedule
+from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup import key_search
 from gateway.core.outbound.backup import run as backup_run
 from gateway.core.outbound.backup import status as backup_status
@@ -268,7 +269,7 @@ async def test_a_document_reclassified_and_destroyed_after_the_backup_is_noise_i
     )
     assert await drill.destroy() == [document]
     assert (await drill.carried(key_search.unreadable(
-        drill.wings.outbound, "disk", row_of(drill, neighbour).client_id, [document]
+        drill.wings.outbound, Frozen(), "disk", row_of(drill, neighbour).client_id, [document]
     )))[0] == "passed"  # fmt: skip
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []

@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 
 from gateway.config import KeyringCopy
 from gateway.core.disposal import execution
+from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup import key_search, target
 from gateway.core.outbound.backup import places as backup_places
 from gateway.core.outbound.keyring_copies import ErrandDesk
@@ -77,9 +78,9 @@ async def test_a_client_that_ended_before_between_after_or_during_a_backup_is_cl
     if when == "during":
         real = execution._finish
 
-        async def finish_later(core, outbound, batch_id):
+        async def finish_later(disposal, batch):
             await drill.back_up()
-            return await real(core, outbound, batch_id)
+            return await real(disposal, batch)
 
         monkeypatch.setattr(execution, "_finish", finish_later)
     elif when == "after":
@@ -228,7 +229,7 @@ async def test_what_a_backup_is_told_while_it_is_proved_counts(drill, monkeypatc
 async def tried(house: Drill, document: str, at: str | None = None) -> tuple[str, str]:
     client = client_id(house, document)
     outcome, words = await house.carried(
-        key_search.unreadable(house.wings.outbound, "disk", client, [document], at)
+        key_search.unreadable(house.wings.outbound, Frozen(), "disk", client, [document], at)
     )
     return outcome, words.en
 
@@ -304,13 +305,15 @@ async def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch
     await drill.back_up()
     client = client_id(drill, document)
     # Nobody carries anything.
-    outcome, words = await key_search.unreadable(drill.wings.outbound, "disk", client, [document])
+    outcome, words = await key_search.unreadable(
+        drill.wings.outbound, Frozen(), "disk", client, [document]
+    )
     assert outcome == "not_checked"
     assert "slower" in words.en
     # Fetched before, it takes nobody at all.
     kept = await drill.carried(key_search.fetch_kept(drill.wings.outbound, "disk"))
     outcome, _ = await key_search.unreadable(
-        drill.wings.outbound, "disk", client, [document], kept=kept
+        drill.wings.outbound, Frozen(), "disk", client, [document], kept=kept
     )
     kept.close()
     assert outcome == "failed"  # it lives, so it opens

@@ -233,7 +233,7 @@ async def test_destruction_gives_the_room_back(house):
     for officer in ("officer1", "officer2"):
         await house.approve(batch["id"], officer)
     await house.act("disposal.execute", by="officer3", id=batch["id"])
-    await execution.recover(house.core, house.wings.outbound)
+    await execution.recover(house.wings.disposal)
     assert (await standing(house)).bytes == 0
     assert (await begin(house)).room == 300
     assert_counted(house)

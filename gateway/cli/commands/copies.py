@@ -106,12 +106,12 @@ def _restore_house(config: Config, content: bytes) -> Shown:
         raise ConfigurationError(
             "keyring house: expected no core running, found one; it has that keyring open"
         )
-    from gateway.core.core import load_roots
+    from gateway.core.keys import root as root_keys
     from vault.backup import house_keyring
 
     expect_owner(config)
     service.forbid_core_dumps()
-    root, following = load_roots(config)
+    root, following = root_keys.load(config)
     keyring = house_keyring.restore(
         config.store_path,
         root,

@@ -139,7 +139,7 @@ def expect_owner(config: Config) -> None:
 @contextmanager
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     """The console in this process, under the store's lock."""
-    from gateway.core.core import Core
+    from gateway.core.opening import open_core
     from gateway.core.outbound import keyring_copies
     from gateway.core.sessions.admin import AdminSession
     from gateway.core.wings import Wings
@@ -152,7 +152,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     )
     service.forbid_core_dumps()
     try:
-        core = Core.open(config)
+        core = open_core(config)
     except KeyUnavailable as error:
         raise ConfigurationError(str(error)) from error
     try:

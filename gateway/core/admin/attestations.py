@@ -129,7 +129,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
         return str(batch.id)
 
     batch_id = await core.write(work)
-    issued = await certificates.follow_up(core, context.wings.outbound, batch_id)
+    issued = await certificates.follow_up(context.wings.disposal, batch_id)
     return {"id": batch_id, "certificate": issued[-1] if issued else None}
 
 

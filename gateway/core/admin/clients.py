@@ -14,7 +14,7 @@ from gateway.core.admin.context import Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
 from gateway.core.core import stamp
 from gateway.core.intake import quotas, recipients
-from gateway.core.keys import rotation
+from gateway.core.keys import groups
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
@@ -310,7 +310,7 @@ async def close(context: Context, arguments: OfClient) -> dict[str, Any]:
 
     def end(tx: Transaction) -> None:
         core.store.custody.end(tx.connection, client_id, context.now)
-        rotation.tell_backups(core, tx, [], context.now)
+        groups.notify_backups(core, tx, [], context.now)
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)

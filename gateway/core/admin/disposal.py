@@ -178,7 +178,7 @@ async def execute(context: Context, arguments: ById) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
     certificate = await execution.execute(
-        context.core, context.wings.outbound, arguments.id.upper(), context.account
+        context.wings.disposal, arguments.id.upper(), context.account
     )
     return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 

@@ -124,10 +124,10 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
     if arguments.what == "host":
         return await _rotate_host(context, at_once=arguments.at_once)
     rotation = await rotate.start(core, arguments.what, context.actor, client_id)
-    work = asyncio.ensure_future(rotate.run(core, rotation))
+    work = asyncio.ensure_future(rotate.run(context.wings.keys, rotation))
     # Whoever asked may go away: what was begun is done all the same.
-    core.background.add(work)
-    work.add_done_callback(core.background.discard)
+    context.wings.keys.background.add(work)
+    work.add_done_callback(context.wings.keys.background.discard)
     moved = await asyncio.shield(work)
     core.errand_work.set()
     return {

@@ -15,15 +15,19 @@ from datetime import datetime
 from gateway.core import backoff
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
+from gateway.core.key_groups import GroupFreeze
 from gateway.core.outbound.transfers import TransferQueue
 
 
 class Outbound:
     """The wing's state; made once, beside the core."""
 
-    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+    def __init__(
+        self, core: Core, freeze: GroupFreeze, chance: Callable[[], float] = backoff.chance
+    ) -> None:
         """`chance`: see `backoff.delay`."""
         self.core = core
+        self.freeze = freeze
         self.chance = chance
         self.transfers = TransferQueue()
         self.in_progress = InProgress()

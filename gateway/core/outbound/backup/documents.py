@@ -123,7 +123,7 @@ async def _mend(
         await _expect_whole(core, desk, row, file, target)
         digest = await asyncio.to_thread(backup_format.digest_of, file.fileno())
         # 4. COMMIT POINT, while nothing is destroyed. 5. Read back; only then the damaged one goes.
-        async with core.keys_lock:
+        async with outbound.freeze.hold():
             await core.read(lambda c: _living(c, document_id))
             await asyncio.to_thread(blobs.replace, row.id, file.fileno())
             if await asyncio.to_thread(_digest_stored, core, row.id) != digest:

@@ -182,7 +182,7 @@ async def _catalogue(
         return
     with file:
         for left in reversed(range(ROUNDS)):
-            async with core.keys_lock:
+            async with outbound.freeze.hold() as frozen:
                 # Where keys end, that lock is held: what backups know, and the keyrings, stand still now.
                 delivered, waiting = await core.read(lambda c: _told(c, target))
                 new = sorted(delivered - tried)
@@ -193,7 +193,7 @@ async def _catalogue(
                             f"expected it delivered, found that it waits since {since}: what"
                             " ended then can't be restored from this target",
                         )
-                    with plain_snapshot(core, f"proof-{manifest.backup}") as plain:
+                    with plain_snapshot(core, frozen, f"proof-{manifest.backup}") as plain:
                         await asyncio.to_thread(
                             _examine, core, file, manifest, secret, there, told, plain, proof
                         )

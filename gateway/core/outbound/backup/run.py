@@ -18,7 +18,7 @@ Leaves out: formats (`vault.backup.format`), proving (`gateway.core.outbound.bac
 (`vault.backup.restore`).
 
 Rules: the plain snapshot exists only while it is sealed, inside the store, under a name that begins with the
-catalogue's, and under `core.keys_lock`: no destruction looks for keys while it lies there.
+catalogue's, and under the key groups standing still: no destruction looks for keys while it lies there.
 """
 
 from __future__ import annotations
@@ -297,8 +297,8 @@ async def _snapshot(
     for _ in range(ROUNDS):
         more += await copy_missing(outbound, target)
         with scratch(core) as sealed:
-            async with core.keys_lock:
-                with plain_snapshot(core, f"backup-{backup_id}") as plain:
+            async with outbound.freeze.hold() as frozen:
+                with plain_snapshot(core, frozen, f"backup-{backup_id}") as plain:
                     taken = await asyncio.to_thread(
                         _take, core, plain, target, sealed.fileno(), secret, name
                     )

@@ -16,6 +16,7 @@ from typing import IO, Final
 
 from gateway.config import BackupTarget
 from gateway.core.core import Core, log
+from gateway.core.key_groups import Frozen
 from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
@@ -55,8 +56,9 @@ async def secret_of(core: Core) -> bytes:
 
 
 @contextlib.contextmanager
-def plain_snapshot(core: Core, tag: str) -> Iterator[Path]:
-    """The path for a plain snapshot, durably removed afterwards. Hold `core.keys_lock` meanwhile."""
+def plain_snapshot(core: Core, frozen: Frozen, tag: str) -> Iterator[Path]:
+    """The path for a plain snapshot, durably removed afterwards; no destruction looks meanwhile."""
+    del frozen  # held by the caller
     path = core.store.path / f"{PLAIN}{tag}"
     try:
         yield path
