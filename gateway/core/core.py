@@ -56,7 +56,6 @@ class Core:
         self.clock = StoreClock(
             store.catalogue, clock, timedelta(days=config.clock.longest_absence_days)
         )
-        self.errand_work = asyncio.Event()
         self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
         self.checkpointed = -1  # ledger size at the last checkpoint job
 

@@ -17,8 +17,7 @@ from gateway.core.intake import partial
 from gateway.core.keys import groups
 from gateway.core.opening import open_core
 from gateway.core.outbound import keyring_copies
-from gateway.core.outbound.backup import target
-from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound.backup import snapshot
 from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions.admin import AdminSession
 from gateway.core.sessions.base import Session
@@ -69,7 +68,7 @@ async def _serve(wings: Wings) -> None:
         await core.write(lambda tx: groups.notify_backups(core, tx, [], now))
     await asyncio.to_thread(keyring_copies.prepare, core)
     await asyncio.to_thread(partial.sweep, core)
-    await asyncio.to_thread(target.sweep, core)
+    await asyncio.to_thread(snapshot.sweep, core)
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
         await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))
@@ -89,12 +88,11 @@ async def _serve(wings: Wings) -> None:
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
     inspection = InspectionDesk(wings.intake)
-    courier = ErrandDesk(core)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake),
         "smtp": lambda: SmtpSession(wings.intake),
         "inspect": lambda: InspectSession(wings.intake, inspection),
-        "courier": lambda: CourierSession(wings.outbound, courier),
+        "courier": lambda: CourierSession(wings.outbound),
         "admin": lambda: AdminSession(wings, inspection),
     }
     most = MOST | {

@@ -39,7 +39,7 @@ class Wings:
         """
         freeze = GroupFreeze()
         outbound = Outbound(core, freeze, chance)
-        keys = Keys(core, freeze, core.errand_work.set)
+        keys = Keys(core, freeze)
         return cls(core, outbound, Intake(core), keys, Disposal(core, outbound, keys), freeze)
 
     def close(self) -> None:

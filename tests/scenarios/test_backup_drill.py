@@ -18,10 +18,9 @@ from sqlalchemy import select
 from gateway.config import BackupTarget, KeyringCopy
 from gateway.core import schedule
 from gateway.core.key_groups import Frozen
-from gateway.core.outbound.backup import key_search
+from gateway.core.outbound.backup import key_search, snapshot
 from gateway.core.outbound.backup import run as backup_run
 from gateway.core.outbound.backup import status as backup_status
-from gateway.core.outbound.backup import target as backup_place
 from gateway.core.steps import BACKUP_STEPS
 from gateway.courier.transfers import beside
 from gateway.errors import Refusal
@@ -717,7 +716,7 @@ async def test_nothing_plain_of_the_catalogue_stays_in_the_store_s_folder(drill)
     assert {name for name in names if name.startswith("catalogue.sqlite3.")} == set()
     left = drill.folder / "vault" / "catalogue.sqlite3.backup-01ARZ3NDEKTSV4RRFFQ69G5FAV"
     left.write_bytes(b"left by a crash")
-    assert backup_place.sweep(drill.core) == 1
+    assert snapshot.sweep(drill.core) == 1
     assert not left.exists()
 
 
@@ -772,7 +771,7 @@ async def test_killed_at_a_step_the_next_run_makes_a_whole_backup(drill, tmp_pat
     assert died.returncode == -signal.SIGKILL, died.stderr
     drill.open()
     drill.core.store.recover(drill.clock())
-    backup_place.sweep(drill.core)
+    snapshot.sweep(drill.core)
     drill.clock.advance(minutes=5)
     # What is there is a whole backup, even before the next run; then that run makes one, and no more.
     assert (await drill.prove())["findings"] == []

@@ -20,7 +20,6 @@ from gateway.core.disposal import execution
 from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup import key_search, target
 from gateway.core.outbound.backup import places as backup_places
-from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.outbound.transfers import TransferQueue
 from gateway.core.sessions.courier import CourierSession
 from gateway.errors import Refusal
@@ -321,7 +320,7 @@ async def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch
 
 async def test_the_connection_of_a_courier_that_hangs_is_dropped(drill):
     drill.wings.outbound.transfers = TransferQueue(patience=5, stalled=0.1)
-    session = CourierSession(drill.wings.outbound, ErrandDesk(drill.core))
+    session = CourierSession(drill.wings.outbound)
     dropped: list[str] = []
     session.hang_up = lambda: dropped.append("dropped")
     carrying = asyncio.create_task(drill.wings.outbound.transfers.transfer("disk", "remove", "a"))

@@ -13,7 +13,7 @@ from gateway.config import KeyringCopy
 from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import certificates, searches
 from gateway.core.views.base import split
-from gateway.courier.keyring_copies import deliver
+from gateway.courier.transfers import beside
 from gateway.errors import Refusal
 from tests.support.house import House
 from vault.catalogue.schema import clients, documents, wrappings
@@ -180,28 +180,8 @@ async def copied(tmp_path):
 
 
 async def carry(house) -> None:
-    """What the courier does, for every errand that is due."""
-    from gateway.core.outbound.keyring_copies import ErrandDesk
-    from gateway.wire.messages import ErrandReport
-    from vault.storage.places import DirectoryPlace
-
-    desk = ErrandDesk(house.core)
-    while errand := await _claim(desk):
-        place = DirectoryPlace(house.folder / "copy")
-        report = deliver(errand, place)
-        await desk.report(
-            report if isinstance(report, ErrandReport) else ErrandReport(errand.errand_id, True)
-        )
-
-
-async def _claim(desk):
-    import asyncio
-
-    try:
-        async with asyncio.timeout(0.5):
-            return await desk.claim()
-    except TimeoutError:
-        return None
+    """What core and courier do, for every copy that is due."""
+    await beside(house.wings.outbound.transfers, house.config, house.deliver())
 
 
 async def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when_it_has_followed(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.courier.keyring_copies import MARKER
+from gateway.core.outbound.marker import COPIES as MARKER
 from gateway.errors import Refusal
 from gateway.install import create
 from tests.support.core_process import CoreProcess

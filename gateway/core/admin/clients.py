@@ -113,7 +113,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         core.record(tx, "client.added", client_id, context.actor, context.now)
 
     await core.write(work)
-    core.errand_work.set()
     return {"id": client_id, "slug": arguments.slug}
 
 
@@ -314,5 +313,4 @@ async def close(context: Context, arguments: OfClient) -> dict[str, Any]:
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)
-    core.errand_work.set()
     return {"id": client_id, "slug": arguments.slug, "state": ClientState.CLOSED}

@@ -137,9 +137,7 @@ async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
         core.record(tx, "keyring.restored", row.id, context.actor, context.now, epoch=keyring.epoch)
         return {"client": row.slug, "epoch": keyring.epoch, "groups": len(keyring.groups)}
 
-    done = await core.write(work)
-    core.errand_work.set()
-    return done
+    return await core.write(work)
 
 
 @act("keys.settle", OFFICER)

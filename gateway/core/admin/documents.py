@@ -13,6 +13,7 @@ from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.register import ADMIN, OFFICER, READERS, OfDocument, act
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
+from gateway.core.inspection import fixity
 from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.outbound.backup import documents as backup_documents
 from gateway.core.views.base import Opened
@@ -234,11 +235,13 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
 
     done = await backup_documents.restore(
         context.wings.outbound,
-        context.desk,
+        fixity.reader_of(context.core, context.desk),
         await context.core.read(look),
         arguments.target,
         context.actor,
     )
+    if context.desk is not None:
+        context.desk.wake()  # one that did not open may be inspected now
     refused = any(each.outcome != backup_documents.RESTORED for each in done)
     return AdminAnswer({"documents": msgspec.to_builtins(done)}, 1 if refused else 0)
 

@@ -129,7 +129,6 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
     context.wings.keys.background.add(work)
     work.add_done_callback(context.wings.keys.background.discard)
     moved = await asyncio.shield(work)
-    core.errand_work.set()
     return {
         "id": rotation.id,
         "what": rotation.kind,
@@ -147,7 +146,6 @@ async def _rotate_host(context: Context, *, at_once: bool) -> dict[str, Any]:
         await host_keys.announce(core, context.actor)
     if at_once or core.config.keys.host_announce_days == 0:
         await host_keys.change(core, context.actor)
-    core.errand_work.set()
     return {"what": "host", **await host_keys.status(core)}
 
 

@@ -165,7 +165,6 @@ async def signing_identity(disposal: Disposal) -> SigningIdentity:
         )  # fmt: skip
 
     await core.write(keep)
-    disposal.keys.copies_due()
     return made
 
 

@@ -220,7 +220,6 @@ async def _destroy(disposal: Disposal, frozen: Frozen, batch: Batch) -> str:
             return left
 
         batch = await core.write(end)
-        keys.copies_due()
 
     # 4. The sealed files.
     with step("dispose.remove-blobs"):

@@ -51,6 +51,7 @@ from gateway.core.inspection.queue import (
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
+from gateway.core.reading import NoReader, NotRead
 from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
@@ -74,14 +75,6 @@ CLOSING_WAIT: Final = 0.25
 CLOSING_LOOK: Final = 0.01  # seconds between two looks
 FACTS_LIMIT: Final = 64
 FACT_LIMIT: Final = 2000
-
-
-class NotRead(VaultError):
-    """A document was not read to its end: nothing is known about it, run the check again."""
-
-
-class NoReader(NotRead):
-    """Nobody asks for documents to read."""
 
 
 @dataclass

@@ -55,7 +55,6 @@ async def await_amendments(keys: Keys) -> bool:
     while await core.read(lambda connection: _untold(core, connection, tried=False)):
         if asyncio.get_running_loop().time() >= deadline:
             break
-        keys.copies_due()
         await asyncio.sleep(0.1)
     return not await core.read(lambda connection: _untold(core, connection, tried=True))
 
@@ -115,7 +114,6 @@ async def drop_ended(keys: Keys, frozen: Frozen, now: datetime) -> int:
             log.error("keys of ended groups not dropped", client=client_id, error=str(error))
         else:
             waiting -= len(ids)
-    keys.copies_due()
     return waiting
 
 

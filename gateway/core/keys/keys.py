@@ -7,7 +7,6 @@ what it does (`rotation`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +22,9 @@ from vault.catalogue.store import Transaction
 class Keys:
     """What the wing holds while the core runs."""
 
-    def __init__(self, core: Core, freeze: GroupFreeze, copies_due: Callable[[], None]) -> None:
-        """`copies_due` is called when copies of keyrings have to follow."""
+    def __init__(self, core: Core, freeze: GroupFreeze) -> None:
         self.core = core
         self.freeze = freeze
-        self.copies_due = copies_due
         self.in_progress = InProgress()
         self.background: set[asyncio.Future[Any]] = set()  # begun for someone who may go away
 

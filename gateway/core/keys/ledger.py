@@ -99,4 +99,3 @@ async def _retire(keys: Keys) -> None:
 
     with step("rotate.retire"):
         await core.write(work)
-    keys.copies_due()

@@ -136,7 +136,6 @@ async def rotate(keys: Keys, rotation: Rotation) -> None:
                 await core.write(
                     lambda tx, who=owner: _save_under(core, tx, rotation, who, core.now())  # type: ignore[misc]
                 )
-            keys.copies_due()
 
         def commit(tx: Transaction) -> None:
             # COMMIT POINT: from here on the store opens with the new root key only.

@@ -12,7 +12,7 @@ Promises:
 - A failure is in its row from the first time on, so that `status` and `doctor` can show it; it is in the log
   at most hourly.
 
-Leaves out: carrying bytes (`transfers`), and what is delivered (each kind's module).
+Leaves out: bringing bytes there (`transfers`), and what is delivered (each kind's module).
 
 Rule: whether something was delivered is decided by its kind, which looks at the place. A crash in between
 delivers it again; that must do no harm.
@@ -210,7 +210,9 @@ class Rows:
         """One is there. A place that answers again is not kept waiting with what else it lacks."""
         c = self._table.c
         connection.execute(
-            update(self._table).where(c.id == row.id).values(delivered_at=stamp(now), failure="")
+            update(self._table)
+            .where(c.id == row.id, c.delivered_at.is_(None))
+            .values(delivered_at=stamp(now), failure="")
         )
         connection.execute(
             update(self._table)

@@ -110,7 +110,7 @@ class TransferQueue:
     async def _outcome(self, item: _Item, number: int) -> TransferReport:
         loop = asyncio.get_running_loop()
         seen = item.mark()
-        # Unclaimed, it waits for a courier; in his hands it may take as long as it moves.
+        # Unclaimed, it waits for a courier; claimed, it may take as long as it moves.
         claimed, deadline = False, loop.time() + self._patience
         while True:
             try:

@@ -1,33 +1,25 @@
-"""A connection of the courier: work to carry, and what became of it.
+"""A connection of the courier: one transfer at a time, and how it ended.
 
-Promises: what a lost connection had claimed is given back. Leaves out: what is due (`gateway.core.outbound`).
+Promises: a transfer that a lost connection had claimed fails at once. Leaves out: what is due
+(`gateway.core.outbound`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.sessions.base import Answer, Session
 from gateway.errors import WireError
-from gateway.wire.messages import (
-    ClaimErrand,
-    ClaimTransfer,
-    Done,
-    ErrandReport,
-    NoWork,
-    TransferReport,
-)
+from gateway.wire.messages import ClaimTransfer, Done, NoWork, TransferReport
 
 
 class CourierSession(Session):
     """A connection of the courier."""
 
-    def __init__(self, outbound: Outbound, desk: ErrandDesk) -> None:
+    def __init__(self, outbound: Outbound) -> None:
         super().__init__(outbound.core)
         self._transfers = outbound.transfers
-        self._desk = desk
         self._transfer: int | None = None  # what this connection has claimed
 
     async def handle(self, request: Any) -> Answer:
@@ -42,12 +34,9 @@ class CourierSession(Session):
                 self._transfer = None
                 self._transfers.report(request)
                 return Done(), None
-            case ClaimErrand():
-                return await self._desk.claim() or NoWork(), None
-            case ErrandReport():
-                await self._desk.report(request)
-                return Done(), None
-        raise WireError(f"courier: expected an errand, found {type(request).__name__}")
+        raise WireError(
+            f"courier: expected a request of the courier, found {type(request).__name__}"
+        )
 
     async def close(self) -> None:
         await super().close()

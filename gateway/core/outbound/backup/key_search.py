@@ -25,7 +25,8 @@ from sqlalchemy import select
 
 from gateway.core.core import Core
 from gateway.core.key_groups import Frozen
-from gateway.core.outbound.backup.target import listing, manifest_of, plain_snapshot, secret_of
+from gateway.core.outbound.backup.snapshot import plain_snapshot
+from gateway.core.outbound.backup.target import listing, manifest_of, secret_of
 from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup

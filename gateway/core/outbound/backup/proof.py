@@ -26,12 +26,12 @@ from gateway.core.core import Core, log, stamp
 from gateway.core.outbound import marker
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
+from gateway.core.outbound.backup.snapshot import plain_snapshot
 from gateway.core.outbound.backup.target import (
     BACKUP,
     Listing,
     listing,
     manifest_of,
-    plain_snapshot,
     reason_of,
     secret_of,
     target_of,

@@ -1,32 +1,26 @@
-"""What a run and a proof of a backup share: the target, its marker, its listing, and files without names.
+"""One target of the configuration, as whoever works at it needs it: its section, a listing, a manifest.
 
-Promises: nothing plain is left in the store's folder, whatever happens: sealed bytes lie in files without a
-name; a plain snapshot has one that begins with the catalogue's, and is removed durably, at the latest at the
-next start (`sweep`). Leaves out what is done with them.
+Helpers shared by runs, proofs, amendments, searches and restores of documents. Which places hold backups,
+those in use no more among them, is not asked here but of the register (`places`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Final
 
 from gateway.config import BackupTarget
-from gateway.core.core import Core, log
-from gateway.core.key_groups import Frozen
+from gateway.core.core import Core
 from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.errors import VaultError
 from vault.keys.custody import HOUSE
-from vault.storage.durable import remove_durably
 
 BACKUP: Final = "backup to"  # a run or a verification, in progress
-PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so
 
 
 def target_of(core: Core, name: str) -> BackupTarget:
@@ -53,36 +47,6 @@ async def secret_of(core: Core) -> bytes:
     return await core.write(
         lambda tx: custody.ensure_secret(tx.connection, HOUSE, backup_format.SECRET_BACKUP, now)
     )
-
-
-@contextlib.contextmanager
-def plain_snapshot(core: Core, frozen: Frozen, tag: str) -> Iterator[Path]:
-    """The path for a plain snapshot, durably removed afterwards; no destruction looks meanwhile."""
-    del frozen  # held by the caller
-    path = core.store.path / f"{PLAIN}{tag}"
-    try:
-        yield path
-    finally:
-        _remove_plain(path)
-
-
-def _remove_plain(path: Path) -> None:
-    for suffix in ("-journal", "-wal", "-shm", ""):
-        remove_durably(path.with_name(path.name + suffix))
-
-
-def sweep(core: Core) -> int:
-    """At start: remove plain snapshots that a crash left behind; returns how many files."""
-    left = [
-        path
-        for path in core.store.path.iterdir()
-        if path.name.startswith((f"{PLAIN}backup-", f"{PLAIN}proof-"))
-    ]
-    for path in left:
-        remove_durably(path)
-    if left:
-        log.warning("plain snapshots removed", files=len(left))
-    return len(left)
 
 
 class Listing:
