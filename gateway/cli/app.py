@@ -159,7 +159,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except typer.Abort:  # what Typer makes of an end of input where something was asked for
-        return _failed("input: expected an answer, found its end", USAGE)
+        return _failed("input: it ended where an answer was asked for", USAGE)
     except _UsageError as error:
         return _failed(_usage(error), USAGE)
     except _CONFIGURATION as error:
@@ -170,8 +170,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         raise
     except Exception as error:  # noqa: BLE001  a traceback could hold document text
         return _failed(
-            f"{type(error).__name__}: expected no such error, found one;"
-            " STRONGROOM_DEBUG=1 shows where",
+            f"{type(error).__name__}: an unexpected error; STRONGROOM_DEBUG=1 shows where",
             FAILED,
         )
     return result if isinstance(result, int) else 0

@@ -233,6 +233,11 @@ class KeyringCopy(PlaceSection, frozen=True, kw_only=True):
 
     keeps_days: Annotated[int, Meta(ge=0, le=36500)] = 0
 
+    @property
+    def target(self) -> str:
+        """What transfers call it: no backup target can have that name."""
+        return f"keyring:{self.name}"
+
 
 class KeyringSection(_Section, frozen=True):
     """`[keyring]`"""
@@ -263,7 +268,7 @@ class LedgerPlace(PlaceSection, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """What the courier's carries call it: no backup target can have that name."""
+        """What transfers call it: no backup target can have that name."""
         return f"ledger:{self.name}"
 
 

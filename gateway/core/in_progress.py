@@ -30,6 +30,26 @@ class InProgress:
         """Whether this is in progress."""
         return (kind, key) in self._running
 
+    def keys(self, kind: str) -> set[str]:
+        """What work of this kind is done to now."""
+        return {key for each, key in self._running if each == kind}
+
+    def begin(self, kind: str, key: str) -> None:
+        """Have this in progress until `end`.
+
+        Raises:
+            Refusal: it is in progress already.
+        """
+        if self.has(kind, key):
+            raise Refusal("locked", f"{kind} {key} is already running")
+        self._running[kind, key] = asyncio.Event()
+
+    def end(self, kind: str, key: str) -> None:
+        """This is in progress no more; harmless where it was not."""
+        ended = self._running.pop((kind, key), None)
+        if ended is not None:
+            ended.set()
+
     @contextlib.contextmanager
     def claim(self, kind: str, key: str) -> Iterator[None]:
         """Have this in progress for as long as the block runs.
@@ -41,14 +61,11 @@ class InProgress:
         Raises:
             Refusal: it is in progress already.
         """
-        if self.has(kind, key):
-            raise Refusal("locked", f"{kind} {key} is already running")
-        ended = self._running[kind, key] = asyncio.Event()
+        self.begin(kind, key)
         try:
             yield
         finally:
-            del self._running[kind, key]
-            ended.set()
+            self.end(kind, key)
 
     @contextlib.asynccontextmanager
     async def turn(self, kind: str, key: str) -> AsyncIterator[None]:

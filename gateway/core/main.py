@@ -11,16 +11,20 @@ from typing import Any, Final, cast
 
 from gateway.config import Config
 from gateway.core import schedule, steps
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core, log, stamp, utc_now
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial
-from gateway.core.keys import rotation
+from gateway.core.keys import groups
+from gateway.core.opening import open_core
 from gateway.core.outbound import keyring_copies
-from gateway.core.outbound.backup import target
-from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound.backup import snapshot
 from gateway.core.server import MOST, CoreServer
-from gateway.core.sessions import CourierSession, InspectSession, Session, SftpSession, SmtpSession
+from gateway.core.sessions.admin import AdminSession
+from gateway.core.sessions.base import Session
+from gateway.core.sessions.courier import CourierSession
+from gateway.core.sessions.inspector import InspectSession
+from gateway.core.sessions.sftp import SftpSession
+from gateway.core.sessions.smtp import SmtpSession
 from gateway.core.wings import Wings
 from gateway.process import service
 from gateway.process.listen import listen_unix
@@ -40,16 +44,19 @@ def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
     service.forbid_core_dumps()
     if config.log.level == "debug":
         steps.observers.append(lambda name, phase: log.debug("step", step=name, phase=phase))
-    core = Core.open(config, clock)
+    core = open_core(config, clock)
+    wings = Wings.around(core)
     try:
         # One that was cut can be looked at by the command line; nobody is served with it.
         core.store.catalogue.ledger.expect_whole()
-        asyncio.run(_serve(core))
+        asyncio.run(_serve(wings))
     finally:
+        wings.close()
         core.close()
 
 
-async def _serve(core: Core) -> None:
+async def _serve(wings: Wings) -> None:
+    core = wings.core
     config = core.config
     # 1. Put right what a crash left, with the code of the forward path, before anyone is served.
     now = core.now()
@@ -58,10 +65,10 @@ async def _serve(core: Core) -> None:
         log.warning("recovered", what=line)
     if recovered:
         # Perhaps a keyring was ended: backups must hear of it, and hear nothing wrong otherwise.
-        await core.write(lambda tx: rotation.tell_backups(core, tx, [], now))
+        await core.write(lambda tx: groups.notify_backups(core, tx, [], now))
     await asyncio.to_thread(keyring_copies.prepare, core)
     await asyncio.to_thread(partial.sweep, core)
-    await asyncio.to_thread(target.sweep, core)
+    await asyncio.to_thread(snapshot.sweep, core)
     if core.store.changed_at_rest is not None:
         log.critical("the catalogue changed while it was closed", what=core.store.changed_at_rest)
         await core.write(lambda tx: core.record(tx, "store.changed-at-rest", "store", "core", now))
@@ -80,14 +87,12 @@ async def _serve(core: Core) -> None:
 
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
-    wings = Wings.around(core)
-    inspection = InspectionDesk(core)
-    courier = ErrandDesk(core)
+    inspection = InspectionDesk(wings.intake)
     factories: dict[Role, Callable[[], Session]] = {
-        "sftp": lambda: SftpSession(core),
-        "smtp": lambda: SmtpSession(core),
-        "inspect": lambda: InspectSession(core, inspection),
-        "courier": lambda: CourierSession(wings.outbound, courier),
+        "sftp": lambda: SftpSession(wings.intake),
+        "smtp": lambda: SmtpSession(wings.intake),
+        "inspect": lambda: InspectSession(wings.intake, inspection),
+        "courier": lambda: CourierSession(wings.outbound),
         "admin": lambda: AdminSession(wings, inspection),
     }
     most = MOST | {

@@ -13,7 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gateway.core.inspection.judgement import UNJUDGED
+UNJUDGED: Final = "unjudged:"
+"""How the reason of a document begins that could not be looked into: it opens once two officers say so."""
 
 
 class Sentence(NamedTuple):

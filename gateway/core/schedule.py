@@ -24,11 +24,11 @@ from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, pressure
-from gateway.core.keys import rotation
+from gateway.core.keys import groups, rotation
 from gateway.core.login import host_keys, limits, recovery
-from gateway.core.outbound import ledger_publication
-from gateway.core.outbound.backup import amendments
+from gateway.core.outbound import outbox
 from gateway.core.outbound.backup import run as backup_run
+from gateway.core.outbound.kinds import kinds
 from gateway.core.wings import Wings
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
@@ -42,8 +42,7 @@ RESUME_SECONDS: Final = 60.0
 ROTATION_SECONDS: Final = 3600.0
 FOLLOW_UP_SECONDS: Final = 60.0
 FIXITY_SECONDS: Final = 900.0
-AMENDMENT_SECONDS: Final = 1.0
-PUBLICATION_SECONDS: Final = 1.0
+DELIVERY_SECONDS: Final = 1.0
 BACKUP_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0
 LOGINS_SECONDS: Final = 1.0
@@ -80,20 +79,20 @@ async def housekeeping(wings: Wings) -> None:
     """Expire interrupted uploads and old requests; end intake groups that nothing lives in any more."""
     core = wings.core
     now = core.now()
-    await partial.expire_due(core, now)
+    await partial.expire_due(wings.intake, now)
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
-    async with core.keys_lock:
+    async with wings.freeze.hold() as frozen:
         empty = await core.read(
             lambda connection: [
                 group_id for _, group_id in custody.empty_intake_groups(connection, today)
             ]
         )
         if empty:
-            await rotation.finish_group_end(core, empty, now)
+            await groups.finish_group_end(wings.keys, frozen, empty, now)
         else:
-            await rotation.drop_ended(core, now)
+            await groups.drop_ended(wings.keys, frozen, now)
 
 
 async def look_for_scanner(wings: Wings) -> None:
@@ -103,15 +102,15 @@ async def look_for_scanner(wings: Wings) -> None:
 
 async def make_room(wings: Wings) -> None:
     """End uploads that wait to be continued while the disk is nearly full."""
-    await pressure.relieve(wings.core)
+    await pressure.relieve(wings.intake)
 
 
 async def rotate_keys(wings: Wings) -> None:
     """Go on with rotations that were begun, and begin those that are due by age."""
     core = wings.core
-    await rotation.resume(core)
+    await rotation.resume(wings.keys)
     for kind in await rotation.due(core):
-        await rotation.run(core, await rotation.start(core, kind, ACTOR_CORE))
+        await rotation.run(wings.keys, await rotation.start(core, kind, ACTOR_CORE))
 
 
 async def back_up(wings: Wings) -> None:
@@ -119,19 +118,14 @@ async def back_up(wings: Wings) -> None:
     await backup_run.due(wings.outbound)
 
 
-async def amend_backups(wings: Wings) -> None:
-    """Tell backups of groups that have ended since they were made."""
-    await amendments.deliver(wings.outbound)
-
-
-async def publish(wings: Wings) -> None:
-    """Bring the ledger's newest checkpoint to the places that are to have it."""
-    await ledger_publication.due(wings.outbound)
+async def deliver(wings: Wings) -> None:
+    """Bring the places elsewhere what they are to have."""
+    await outbox.due(wings.outbound, kinds(wings.outbound))
 
 
 async def follow_up(wings: Wings) -> None:
     """Certify anew where a claim has risen."""
-    await certificates.follow_up(wings.core, wings.outbound)
+    await certificates.follow_up(wings.disposal)
 
 
 async def watch_sessions(wings: Wings) -> None:
@@ -168,7 +162,7 @@ async def change_host_keys(wings: Wings) -> None:
 
 async def resume_disposal(wings: Wings) -> None:
     """Finish destructions that a crash or a full disk interrupted."""
-    await execution.recover(wings.core, wings.outbound)
+    await execution.recover(wings.disposal)
 
 
 async def keep_time(wings: Wings) -> None:
@@ -226,10 +220,10 @@ def start(wings: Wings, desk: InspectionDesk) -> AsyncIOScheduler:
     add(make_room, PRESSURE_SECONDS, at_once=True)
     add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
-    if wings.core.config.ledger.places:
-        add(publish, PUBLICATION_SECONDS)
-    if wings.core.config.backup.targets:
-        add(amend_backups, AMENDMENT_SECONDS)
+    config = wings.core.config
+    if config.keyring.copies or config.backup.targets or config.ledger.places:
+        add(deliver, DELIVERY_SECONDS)
+    if config.backup.targets:
         add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(
         lambda event: log.error("job missed or failed", job=event.job_id),

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.core import log
-from gateway.core.sessions import Session, SessionFactory
+from gateway.core.sessions.base import Session, SessionFactory
 from gateway.errors import Disconnected, Refusal, WireError
 from gateway.wire.channel import REQUEST_DECODERS, REQUEST_LIMITS, AsyncChannel
 from gateway.wire.messages import Message, Refused, Role
@@ -120,9 +120,7 @@ class CoreServer:
     async def _run(self, role: Role, channel: AsyncChannel) -> None:
         session = self._factories[role]()
         session.hang_up = channel.hang_up
-        attach = getattr(session, "attach", None)
-        if attach is not None:
-            attach(channel.peer_credentials())
+        session.attach(channel.peer_credentials())
         try:
             while not session.over:
                 body, _ = await channel.receive()

@@ -12,6 +12,10 @@ from typing import Self
 
 from gateway.core import backoff
 from gateway.core.core import Core
+from gateway.core.disposal.disposal import Disposal
+from gateway.core.intake.intake import Intake
+from gateway.core.key_groups import GroupFreeze
+from gateway.core.keys.keys import Keys
 from gateway.core.outbound.outbound import Outbound
 
 
@@ -21,6 +25,10 @@ class Wings:
 
     core: Core
     outbound: Outbound
+    intake: Intake
+    keys: Keys
+    disposal: Disposal
+    freeze: GroupFreeze
 
     @classmethod
     def around(cls, core: Core, chance: Callable[[], float] = backoff.chance) -> Self:
@@ -29,4 +37,11 @@ class Wings:
         Args:
             chance: what delays are shortened by (`backoff.delay`).
         """
-        return cls(core, Outbound(core, chance))
+        freeze = GroupFreeze()
+        outbound = Outbound(core, freeze, chance)
+        keys = Keys(core, freeze)
+        return cls(core, outbound, Intake(core), keys, Disposal(core, outbound, keys), freeze)
+
+    def close(self) -> None:
+        """Wait for what the wings have under way on threads; before `Core.close`."""
+        self.intake.close()

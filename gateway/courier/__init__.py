@@ -1,5 +1,5 @@
-"""The courier: the process that carries sealed things to places elsewhere, and holds no key.
+"""The courier: the process that brings sealed things to places elsewhere, and holds no key.
 
-Here: the protocols of places (`places`) and the work of carrying. Not here: what is due, which the core says
-(`gateway.core.outbound`).
+Here: the protocols of places (`places`) and the work of transferring. Not here: what is due, which the core
+says (`gateway.core.outbound`).
 """

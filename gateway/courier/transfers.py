@@ -1,13 +1,12 @@
-"""The courier's hands for backups and the ledger: one transfer each, from a descriptor to a place or back.
+"""The courier's workers: one transfer each at a time, from a descriptor to a place or back.
 
 Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
 is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
-courier has no key. A place that fails or
-misses a name is reported in those words; nothing is retried here.
+courier has no key. A place that fails or misses a name is reported in those words; nothing is tried again
+here. Connections to places are let go of when there is nothing to do.
 
-Runs as threads beside the courier's errands (`serve`), each with a connection and places of its own, so that
-a long backup never delays a keyring's copy; or in the process of the command line where no core
-runs (`beside`).
+Runs as threads (`serve`), each with a connection and places of its own; or in the process of the command line
+where no core runs (`beside`).
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ import structlog
 from gateway.config import Config, PlaceSection
 from gateway.courier.places.open import open_place
 from gateway.errors import ConfigurationError, Disconnected, GatewayError
+from gateway.process import service
 from gateway.wire.channel import Channel
 from gateway.wire.messages import ClaimTransfer, Transfer, TransferReport
 from vault.errors import PlaceError, PlaceMissing, VaultError
@@ -33,7 +33,7 @@ from vault.storage.places import Place
 
 T = TypeVar("T")
 
-HANDS: Final = 6  # transfers at once: four for a backup, and what must not wait for it
+WORKERS: Final = 8  # transfers at once: four for backups (the core's `BULK`), four for all else
 PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
 RECONNECT_SECONDS: Final = 1.0
 _PIECE: Final = 1024 * 1024
@@ -43,12 +43,13 @@ log = structlog.get_logger("courier")
 
 
 class Places:
-    """Backup targets and the ledger's places, opened when first used. Belongs to one thread."""
+    """The places of the configuration by their targets, opened when first used. Belongs to one thread."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._sections: dict[str, PlaceSection] = {
             **{target.name: target for target in config.backup.targets},
+            **{copy.target: copy for copy in config.keyring.copies},
             **{place.target: place for place in config.ledger.places},
         }
         self._open: dict[str, Place] = {}
@@ -154,17 +155,16 @@ def _probe(
     return size
 
 
-# ── beside the courier's errands ─────────────────────────────────────────────────────────────────
+# ── as the courier ───────────────────────────────────────────────────────────────────────────────
 
 
 def serve(config: Config, stop: threading.Event) -> None:
-    """Start the threads that transfer, if there is a place. They end with the process."""
-    if not config.backup.targets and not config.ledger.places:
-        return
-    for number in range(HANDS):
+    """Do transfers in several threads, this one among them, until `stop` is set."""
+    for number in range(1, WORKERS):
         threading.Thread(
-            target=_serve, args=(config, stop), name=f"backup-{number}", daemon=True
+            target=_serve, args=(config, stop), name=f"transfers-{number}", daemon=True
         ).start()
+    _serve(config, stop)
 
 
 def _serve(config: Config, stop: threading.Event) -> None:
@@ -177,14 +177,9 @@ def _serve(config: Config, stop: threading.Event) -> None:
             continue
         try:
             while not stop.is_set():
-                transfer, descriptors = channel.call(ClaimTransfer())
-                try:
-                    if isinstance(transfer, Transfer):
-                        descriptor = descriptors[0] if descriptors else None
-                        channel.call(perform(transfer, descriptor, places))
-                finally:
-                    for descriptor in descriptors:
-                        os.close(descriptor)
+                # Any one of the threads: it is the whole process that must not hang.
+                service.notify("WATCHDOG=1")
+                _next(channel, places)
         except Disconnected:
             stop.wait(RECONNECT_SECONDS)
         except GatewayError as error:
@@ -193,6 +188,20 @@ def _serve(config: Config, stop: threading.Event) -> None:
         finally:
             channel.close()
             places.close()
+
+
+def _next(channel: Channel, places: Places) -> None:
+    """Claim a transfer, do it and report; or find that there is none."""
+    transfer, descriptors = channel.call(ClaimTransfer())
+    try:
+        if isinstance(transfer, Transfer):
+            descriptor = descriptors[0] if descriptors else None
+            channel.call(perform(transfer, descriptor, places))
+        else:
+            places.close()  # a connection that idles is one that breaks unseen
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 # ── in the process of the command line ───────────────────────────────────────────────────────────
@@ -210,13 +219,13 @@ class Queue(Protocol):
 
 async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
     """Run `work`, and do what it has transferred, in this process."""
-    hands = [asyncio.create_task(_transfer_here(queue, config)) for _ in range(HANDS)]
+    workers = [asyncio.create_task(_transfer_here(queue, config)) for _ in range(WORKERS)]
     try:
         return await work
     finally:
-        for hand in hands:
-            hand.cancel()
-        await asyncio.gather(*hands, return_exceptions=True)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _transfer_here(queue: Queue, config: Config) -> None:

@@ -9,7 +9,7 @@ Rules:
     - One check that can't be made does not hide the others.
 
 Usage:
-    >>> [(each.level, each.subject) for each in examine(config, now, at_desk)]
+    >>> [(each.level, each.subject) for each in examine(config, now, at_console)]
     [('weak', 'keyring copies'), ('note', 'core')]
 """
 
@@ -28,23 +28,23 @@ from gateway.errors import GatewayError
 from gateway.wire.messages import AdminAnswer
 from vault.errors import StoreLocked, VaultError
 
-__all__ = ["PROBLEM", "Desk", "Finding", "examine"]
+__all__ = ["PROBLEM", "Console", "Finding", "examine"]
 
 
-class Desk(Protocol):
-    """The admin desk, as far as it is asked here."""
+class Console(Protocol):
+    """The admin console, as far as it is asked here."""
 
     def act(self, act: str, arguments: dict[str, Any] | None = None) -> AdminAnswer: ...
 
 
-AtDesk = Callable[[Config], AbstractContextManager[Desk]]
+AtConsole = Callable[[Config], AbstractContextManager[Console]]
 
 
-def examine(config: Config, now: datetime, at_desk: AtDesk) -> list[Finding]:
+def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Finding]:
     """All findings, the gravest first.
 
     Args:
-        at_desk: opens the admin desk of an installation (raises GatewayError, VaultError).
+        at_console: opens the admin console of an installation (raises GatewayError, VaultError).
     """
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: store.configuration(config),
@@ -52,7 +52,7 @@ def examine(config: Config, now: datetime, at_desk: AtDesk) -> list[Finding]:
         lambda: store.store(config),
         lambda: store.free_space(config),
         lambda: store.leases(config),
-        lambda: _inside(config, at_desk),
+        lambda: _inside(config, at_console),
         lambda: host.core(config),
         lambda: host.antivirus(config, now),
         host.fences,
@@ -74,21 +74,21 @@ def examine(config: Config, now: datetime, at_desk: AtDesk) -> list[Finding]:
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _inside(config: Config, at_desk: AtDesk) -> Iterator[Finding]:
+def _inside(config: Config, at_console: AtConsole) -> Iterator[Finding]:
     """What only the core, or the store opened in its place, can tell."""
     try:
-        with at_desk(config) as desk:
-            state = desk.act("status").data
-            accounts = desk.act("account.list").data
+        with at_console(config) as console:
+            state = console.act("status").data
+            accounts = console.act("account.list").data
             yield from host.clock(state)
             yield from keys.quorum(state)
             yield from store.last_check(state)
             yield from doors.mismatches(state)
             yield from doors.demonstration_left(config, accounts)
             yield from doors.shut_out(accounts)
-            yield from places.copies_behind(desk.act("keys.copies").data)
+            yield from places.copies_behind(console.act("keys.copies").data)
             yield from places.ledger_behind(state)
-            yield from keys.ages(desk.act("keys.status").data)
+            yield from keys.ages(console.act("keys.status").data)
             yield from places.backups(state)
     except StoreLocked as error:
         yield Finding(

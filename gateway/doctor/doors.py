@@ -34,7 +34,7 @@ def mail_in_the_clear(config: Config) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 f"smtp.{name}",
-                f"expected a readable file at {config.resolve(value)}, found none",
+                f"{config.resolve(value)} is no file that can be read",
                 "put it there, or correct the configuration",
             )
 

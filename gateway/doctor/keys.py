@@ -15,7 +15,8 @@ from gateway.config import Config
 from gateway.doctor.finding import Finding
 from gateway.readable import moment
 from vault.errors import VaultError
-from vault.keys.root import PKCS11, load_root_key
+from vault.keys.root import load_root_key
+from vault.keys.root_file import PKCS11
 
 _MEND_PKCS11: Final = "see that the module loads, the token answers and the PIN is right"
 

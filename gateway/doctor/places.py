@@ -39,7 +39,7 @@ def keyring_copies(config: Config) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 subject,
-                f"expected a folder to write to at {folder}, found none",
+                f"{folder} is no folder that can be written to",
                 "make or mount it",
             )
 
@@ -60,7 +60,7 @@ def ledger_places(config: Config) -> Iterator[Finding]:
             yield Finding(
                 "problem",
                 f"ledger at {place.name}",
-                f"expected a folder at {config.resolve(place.directory)}, found none",
+                f"{config.resolve(place.directory)} is no folder",
                 "make or mount it",
             )
 
@@ -100,7 +100,7 @@ def _secret(subject: str, path: Path) -> Iterator[Finding]:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        what = f"expected a readable file at {path}, found {error.strerror}"
+        what = f"{path} can't be read: {error.strerror}"
         yield Finding("problem", subject, what, "put it there, or correct the configuration")
         return
     if mode & OTHERS:

@@ -39,7 +39,7 @@ def store(config: Config) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"store {path}",
-            "expected a store that is whole, found none",
+            "there is no store, or only parts of one",
             missing(path),
         )
         return

@@ -25,9 +25,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.config import Config, LogSection, decode, load, parse_listen
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.login import ssh_keys
+from gateway.core.opening import open_core
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.wings import Wings
 from gateway.errors import ConfigurationError
 from gateway.install import demonstration
@@ -36,7 +37,8 @@ from gateway.wire.messages import AdminCall
 from vault.crypto import sshsig
 from vault.errors import VaultError
 from vault.keys.custody import HOUSE
-from vault.keys.root import PKCS11, RootKey, create_root_key, discard_root_key
+from vault.keys.root import RootKey, create_root_key, discard_root_key
+from vault.keys.root_file import PKCS11
 from vault.storage.durable import create_durably, make_directory, sync_directory, write_durably
 from vault.store import Store
 
@@ -231,7 +233,7 @@ def _demonstrate(config: Config, now: datetime) -> None:
         lines = {name: _new_key(demo / name, name) for name in demonstration.ACCOUNTS}
         # 3. The client and the accounts, by the acts of the desk.
         service.configure_logging(config, "setup")
-        core = Core.open(config, lambda: now)
+        core = open_core(config, lambda: now)
         try:
             asyncio.run(_add_accounts(core, lines))
             host_key = ssh_keys.HostKeyPair.load(

@@ -1,9 +1,11 @@
-"""The demonstration: who and what is in it, and its sample documents, plainly synthetic.
+"""The demonstration: who and what is in it, and its sample documents.
 
-No real company, person or number is meant. Three samples: an electronic invoice (UBL 2.1, EN 16931), a
-note whose retention period is over at once (rule pack `demo`), and an e-mail with an invoice attached.
-They are data, kept here so that `strongroom init --demo` needs no other file. Leaves out: the making of
-accounts and keys (`gateway.install.create`), and what to do with them (`gateway.install.tour`).
+Promises: everything is plainly synthetic; no real company, person or number is meant. The samples are
+data, kept here so that `strongroom init --demo` needs no other file: an electronic invoice (UBL 2.1, EN
+16931), a note whose retention period is over at once (rule pack `demo`), and an e-mail with an invoice
+attached.
+Leaves out: making accounts and keys (`gateway.install.create`), and what to do with them
+(`gateway.install.tour`).
 """
 
 from __future__ import annotations

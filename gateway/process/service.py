@@ -1,8 +1,11 @@
 """What every role does as a process: logging, readiness, watchdog, stopping.
 
-The same notifications go to systemd and to `strongroom run`'s supervisor (sd_notify(3): a datagram to
-$NOTIFY_SOCKET). Logs go to standard error, one event a line; they hold identifiers, codes and counts,
-never names, keys or document text. No role leaves a core dump: it could hold a key.
+Promises: the same notifications go to systemd and to `strongroom run`'s supervisor. Logs go to standard
+error, one event a line; they hold identifiers, codes and counts, never names, keys or document text. No
+role leaves a core dump: it could hold a key.
+Leaves out: the sandbox (`sandbox`), and sockets of our own making (`listen`).
+
+Sources: sd_notify(3): a datagram to $NOTIFY_SOCKET.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where a connection comes from, as far as limits and penalties are concerned.
 
-One source is one IPv4 address or one IPv6 /64: what a single host, or a household, has at its disposal
-(an IPv6 host may choose among 2^64 addresses of its network). One network is an IPv4 /24 or an IPv6 /56: what
-is cheap to have many sources in. The doors and the core use the same words.
+Promises: the doors and the core use the same words. One source is one IPv4 address or one IPv6 /64: what
+a single host, or a household, has at its disposal (an IPv6 host may choose among 2^64 addresses of its
+network). One network is an IPv4 /24 or an IPv6 /56: what is cheap to have many sources in.
+Leaves out: what a source may do (`gateway.core.login.throttle`, `gateway.doors`).
 """
 
 from __future__ import annotations

@@ -124,10 +124,10 @@ class Supervisor:
                     role = self._roles[name]
                     code = role.process.poll() if role.process else None
                     if code == 2:
-                        raise _Explained(f"{name}: expected it to start, found it refused")
+                        raise _Explained(f"{name}: it refused to start")
                     if code is not None:
                         raise ConfigurationError(
-                            f"{name}: expected it to start, found exit code {code}"
+                            f"{name}: it ended with exit code {code} while starting"
                         )
                 if time.monotonic() > deadline:
                     raise ConfigurationError(

@@ -1,16 +1,18 @@
-"""Length-prefixed messages over unix stream sockets, with descriptors beside them.
+"""Messages over unix stream sockets, each with its length before it and descriptors beside it.
 
-A frame is `length u32 | descriptors u8 | msgpack` (big-endian). Descriptors are attached to the first
-byte of their frame. Both ends check the length against what the socket's messages may take (`MAX_FRAME`,
-`REQUEST_LIMITS`) before they allocate, and the core waits for the rest of a frame no longer than
-`FRAME_SECONDS`: whoever took over a role's process can't fill the core's memory with beginnings.
+Promises: one request, one reply, in order. Both ends check a frame's length against what the socket's
+messages may take (`MAX_FRAME`, `REQUEST_LIMITS`) before they allocate. The core waits for the rest of a
+frame no longer than `FRAME_SECONDS`, so whoever took over a role's process can't fill the core's memory
+with beginnings.
+Leaves out: what a message means (`messages`). Nothing is tried again: a connection that failed is closed,
+and whatever was not answered has not happened as far as its asker may know.
 
-`Channel` blocks (the sftp door, inspectors, the command line); `AsyncChannel` is its twin on an event
-loop (the core, the mail door). Neither retries: a connection that failed is closed, and whatever was
-not answered has not happened as far as its asker may know.
-
-Rules: one request, one reply, in order. The core takes no descriptors from anyone (`accept_fds=False`
-leaves the kernel to drop them).
+Rules:
+    - A frame is `length u32 | descriptors u8 | msgpack` (big-endian). Descriptors are attached to its
+      first byte.
+    - The core takes no descriptors from anyone (`accept_fds=False` leaves the kernel to drop them).
+    - `Channel` blocks (the sftp door, inspectors, the command line); `AsyncChannel` is its twin on an
+      event loop (the core, the mail door).
 """
 
 from __future__ import annotations
@@ -254,7 +256,7 @@ class AsyncChannel:
                     await self._feed()
         except TimeoutError as error:
             raise WireError(
-                f"frame: expected the rest of it within {FRAME_SECONDS:.0f} s, found none"
+                f"frame: the rest of it did not come within {FRAME_SECONDS:.0f} s"
             ) from error
         return frame
 

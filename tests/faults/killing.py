@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from gateway.core.admin.acts import AdminSession
-from gateway.core.core import Core
+from gateway.core.opening import open_core
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.wings import Wings
 from gateway.errors import Disconnected, Refusal
 from gateway.wire.messages import AdminCall
@@ -186,7 +186,7 @@ def _check_offline(folder: Path) -> None:
     """`check --read-data` with no core running: the store is opened here, under its lock."""
 
     async def check() -> list[dict]:
-        core = Core.open(load(folder / "config.toml"))
+        core = open_core(load(folder / "config.toml"))
         try:
             answer, _ = await AdminSession(Wings.around(core), None).handle(
                 AdminCall("check", {"read_data": True})

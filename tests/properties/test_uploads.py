@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core.intake import partial
-from gateway.core.sessions import SftpSession
+from gateway.core.sessions.sftp import SftpSession
 from gateway.doors.sftp.files import Upload
 from gateway.errors import Disconnected, GatewayError
 from vault.crypto.chunked import ChunkCipher
@@ -47,7 +47,7 @@ class Door:
 
     def __init__(self, house, loop, view):
         self._loop = loop
-        self.session = SftpSession(house.core)
+        self.session = SftpSession(house.wings.intake)
         self.session._view = view
         self.session._login.proof.user = "acme"
         self.upload: Upload | None = None

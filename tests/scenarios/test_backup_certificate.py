@@ -52,7 +52,7 @@ async def test_a_backup_that_can_not_be_fetched_keeps_the_claim_down_until_it_ca
     assert before["claim"]["level"] == "L1"
     drill.place.rmdir()
     away.rename(drill.place)
-    assert len(await drill.carried(certificates.follow_up(drill.core, drill.wings.outbound))) == 1
+    assert len(await drill.carried(certificates.follow_up(drill.wings.disposal))) == 1
     after = await newest(drill)
     assert outcome(after)["result"] == "passed"
     assert (after["claim"]["level"], after["follows"]) == ("L2", before["certificate_id"])

@@ -17,9 +17,10 @@ from sqlalchemy import select
 
 from gateway.config import BackupTarget, KeyringCopy
 from gateway.core import schedule
-from gateway.core.outbound.backup import amendments, key_search
+from gateway.core.key_groups import Frozen
+from gateway.core.outbound.backup import key_search, snapshot
 from gateway.core.outbound.backup import run as backup_run
-from gateway.core.outbound.backup import target as backup_place
+from gateway.core.outbound.backup import status as backup_status
 from gateway.core.steps import BACKUP_STEPS
 from gateway.courier.transfers import beside
 from gateway.errors import Refusal
@@ -79,14 +80,14 @@ class Drill(House):
 
     async def _tell(self) -> None:
         while True:
-            await amendments.deliver(self.wings.outbound)
+            await self.deliver()
             await asyncio.sleep(0.02)
 
     async def next_day(self) -> None:
         """A day later the emptied intake groups end (a restart, so that the clock is believed)."""
         self.restart_at(days=1)
         await self.carried(schedule.housekeeping(self.wings))
-        await self.carried(amendments.deliver(self.wings.outbound))
+        await self.carried(self.deliver())
 
     def restart_at(self, *, believed: bool = True, **delta: float) -> None:
         self.core.close()
@@ -267,7 +268,7 @@ async def test_a_document_reclassified_and_destroyed_after_the_backup_is_noise_i
     )
     assert await drill.destroy() == [document]
     assert (await drill.carried(key_search.unreadable(
-        drill.wings.outbound, "disk", row_of(drill, neighbour).client_id, [document]
+        drill.wings.outbound, Frozen(), "disk", row_of(drill, neighbour).client_id, [document]
     )))[0] == "passed"  # fmt: skip
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
@@ -327,12 +328,12 @@ async def test_an_amendment_waits_for_its_target_and_says_what_is_true_when_it_c
     await drill.back_up()
     away = drill.place.rename(drill.place.with_name("unmounted"))
     await drill.destroy()
-    status = backup_run.status(drill.core)["targets"][0]
+    status = backup_status.status(drill.core)["targets"][0]
     assert status["amendments_behind"] >= 1
     away.rename(drill.place)
     drill.clock.advance(hours=2)
-    await drill.carried(amendments.deliver(drill.wings.outbound))
-    assert backup_run.status(drill.core)["targets"][0]["amendments_behind"] == 0
+    await drill.carried(drill.deliver())
+    assert backup_status.status(drill.core)["targets"][0]["amendments_behind"] == 0
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
     assert await there.is_whole()
@@ -425,7 +426,7 @@ async def test_an_older_backup_can_be_chosen_and_the_restore_is_reported_and_not
     assert await there.is_whole()
     assert await there.names("/clients/acme/2025/invoice", "accountant") == ["one.xml"]
     size = there.report.ledger_size
-    assert backup_run.status(there.core)["restored_at_size"] == size
+    assert backup_status.status(there.core)["restored_at_size"] == size
     kinds = there.core.store.catalogue.read(
         lambda c: [bytes(entry) for entry in c.execute(select(ledger_entries.c.entry)).scalars()]
     )
@@ -473,7 +474,7 @@ async def test_a_closed_client_stays_closed_and_its_keyring_is_not_asked_for(dri
     drill.core.store.catalogue.write(
         lambda tx: backup_format.request_amendment(tx.connection, ["disk"], [], drill.clock())
     )
-    await drill.carried(amendments.deliver(drill.wings.outbound))
+    await drill.carried(drill.deliver())
     there = drill.restored(tmp_path / "elsewhere")
     assert there.report.problems == []
     assert (await there.act("client.show", slug="other"))["state"] == "closed"
@@ -715,7 +716,7 @@ async def test_nothing_plain_of_the_catalogue_stays_in_the_store_s_folder(drill)
     assert {name for name in names if name.startswith("catalogue.sqlite3.")} == set()
     left = drill.folder / "vault" / "catalogue.sqlite3.backup-01ARZ3NDEKTSV4RRFFQ69G5FAV"
     left.write_bytes(b"left by a crash")
-    assert backup_place.sweep(drill.core) == 1
+    assert snapshot.sweep(drill.core) == 1
     assert not left.exists()
 
 
@@ -770,7 +771,7 @@ async def test_killed_at_a_step_the_next_run_makes_a_whole_backup(drill, tmp_pat
     assert died.returncode == -signal.SIGKILL, died.stderr
     drill.open()
     drill.core.store.recover(drill.clock())
-    backup_place.sweep(drill.core)
+    snapshot.sweep(drill.core)
     drill.clock.advance(minutes=5)
     # What is there is a whole backup, even before the next run; then that run makes one, and no more.
     assert (await drill.prove())["findings"] == []

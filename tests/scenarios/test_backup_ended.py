@@ -17,11 +17,11 @@ from sqlalchemy import select, update
 
 from gateway.config import KeyringCopy
 from gateway.core.disposal import execution
-from gateway.core.outbound.backup import amendments, key_search, target
+from gateway.core.key_groups import Frozen
+from gateway.core.outbound.backup import key_search, target
 from gateway.core.outbound.backup import places as backup_places
-from gateway.core.outbound.keyring_copies import ErrandDesk
 from gateway.core.outbound.transfers import TransferQueue
-from gateway.core.sessions import CourierSession
+from gateway.core.sessions.courier import CourierSession
 from gateway.errors import Refusal
 from gateway.wire.messages import ClaimTransfer
 from tests.scenarios.test_backup_drill import NOTE, Drill, Restored, content, drill, held, wrapped
@@ -57,7 +57,7 @@ async def end_client(house: Drill, *, told: bool = True) -> str:
         away.rename(house.place)
     else:
         house.clock.advance(hours=2)
-        await house.carried(amendments.deliver(house.wings.outbound))
+        await house.carried(house.deliver())
     return batch["id"]
 
 
@@ -77,9 +77,9 @@ async def test_a_client_that_ended_before_between_after_or_during_a_backup_is_cl
     if when == "during":
         real = execution._finish
 
-        async def finish_later(core, outbound, batch_id):
+        async def finish_later(disposal, batch):
             await drill.back_up()
-            return await real(core, outbound, batch_id)
+            return await real(disposal, batch)
 
         monkeypatch.setattr(execution, "_finish", finish_later)
     elif when == "after":
@@ -183,7 +183,7 @@ async def test_a_proof_fails_while_the_target_is_not_told_and_names_what_would_n
     assert f"document {stays}" in {each["subject"] for each in findings}
     # Told, it is whole again.
     drill.clock.advance(hours=2)
-    await drill.carried(amendments.deliver(drill.wings.outbound))
+    await drill.carried(drill.deliver())
     assert (await drill.prove())["findings"] == []
 
 
@@ -228,7 +228,7 @@ async def test_what_a_backup_is_told_while_it_is_proved_counts(drill, monkeypatc
 async def tried(house: Drill, document: str, at: str | None = None) -> tuple[str, str]:
     client = client_id(house, document)
     outcome, words = await house.carried(
-        key_search.unreadable(house.wings.outbound, "disk", client, [document], at)
+        key_search.unreadable(house.wings.outbound, Frozen(), "disk", client, [document], at)
     )
     return outcome, words.en
 
@@ -304,13 +304,15 @@ async def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch
     await drill.back_up()
     client = client_id(drill, document)
     # Nobody carries anything.
-    outcome, words = await key_search.unreadable(drill.wings.outbound, "disk", client, [document])
+    outcome, words = await key_search.unreadable(
+        drill.wings.outbound, Frozen(), "disk", client, [document]
+    )
     assert outcome == "not_checked"
     assert "slower" in words.en
     # Fetched before, it takes nobody at all.
     kept = await drill.carried(key_search.fetch_kept(drill.wings.outbound, "disk"))
     outcome, _ = await key_search.unreadable(
-        drill.wings.outbound, "disk", client, [document], kept=kept
+        drill.wings.outbound, Frozen(), "disk", client, [document], kept=kept
     )
     kept.close()
     assert outcome == "failed"  # it lives, so it opens
@@ -318,7 +320,7 @@ async def test_what_can_not_be_fetched_in_time_is_not_checked(drill, monkeypatch
 
 async def test_the_connection_of_a_courier_that_hangs_is_dropped(drill):
     drill.wings.outbound.transfers = TransferQueue(patience=5, stalled=0.1)
-    session = CourierSession(drill.wings.outbound, ErrandDesk(drill.core))
+    session = CourierSession(drill.wings.outbound)
     dropped: list[str] = []
     session.hang_up = lambda: dropped.append("dropped")
     carrying = asyncio.create_task(drill.wings.outbound.transfers.transfer("disk", "remove", "a"))

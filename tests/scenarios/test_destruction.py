@@ -13,7 +13,7 @@ from gateway.config import KeyringCopy
 from gateway.core.disposal import batch as disposal_batch
 from gateway.core.disposal import certificates, searches
 from gateway.core.views.base import split
-from gateway.courier.keyring_copies import deliver
+from gateway.courier.transfers import beside
 from gateway.errors import Refusal
 from tests.support.house import House
 from vault.catalogue.schema import clients, documents, wrappings
@@ -180,28 +180,8 @@ async def copied(tmp_path):
 
 
 async def carry(house) -> None:
-    """What the courier does, for every errand that is due."""
-    from gateway.core.outbound.keyring_copies import ErrandDesk
-    from gateway.wire.messages import ErrandReport
-    from vault.storage.places import DirectoryPlace
-
-    desk = ErrandDesk(house.core)
-    while errand := await _claim(desk):
-        place = DirectoryPlace(house.folder / "copy")
-        report = deliver(errand, place)
-        await desk.report(
-            report if isinstance(report, ErrandReport) else ErrandReport(errand.errand_id, True)
-        )
-
-
-async def _claim(desk):
-    import asyncio
-
-    try:
-        async with asyncio.timeout(0.5):
-            return await desk.claim()
-    except TimeoutError:
-        return None
+    """What core and courier do, for every copy that is due."""
+    await beside(house.wings.outbound.transfers, house.config, house.deliver())
 
 
 async def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when_it_has_followed(
@@ -214,14 +194,14 @@ async def test_a_copy_that_is_behind_is_named_and_the_claim_rises_by_itself_when
     body = await destroy(house)
     assert body["claim"]["level"] == "L1"
     assert [(copy["kind"], copy["state"]) for copy in body["copies"]] == [("keyring", "live")]
-    assert await certificates.follow_up(house.core, house.wings.outbound) == []
+    assert await certificates.follow_up(house.wings.disposal) == []
     await carry(house)
-    (raised,) = await certificates.follow_up(house.core, house.wings.outbound)
+    (raised,) = await certificates.follow_up(house.wings.disposal)
     after = await body_of(house, raised)
     assert after["claim"]["level"] == "L2"
     assert after["follows"] == body["certificate_id"]
     assert [copy["state"] for copy in after["copies"]] == ["destroyed"]
-    assert await certificates.follow_up(house.core, house.wings.outbound) == []
+    assert await certificates.follow_up(house.wings.disposal) == []
     assert (await house.act("disposal.list"))[0]["certificate"] == raised
     assert (await house.act("check"))["findings"] == []
 
@@ -241,13 +221,13 @@ async def test_a_follow_up_that_was_bound_and_not_yet_stored_is_stored_once(copi
     with monkeypatch.context() as patch:
         patch.setattr(certificates, "_publish", dies)
         with pytest.raises(RuntimeError):
-            await certificates.follow_up(house.core, house.wings.outbound)
+            await certificates.follow_up(house.wings.disposal)
     assert len(await house.act("certificate.list")) == 1
     house.restart()
-    (raised,) = await certificates.follow_up(house.core, house.wings.outbound)
+    (raised,) = await certificates.follow_up(house.wings.disposal)
     assert (await body_of(house, raised))["claim"]["level"] == "L2"
     assert len(await house.act("certificate.list")) == 2
-    assert await certificates.follow_up(house.core, house.wings.outbound) == []
+    assert await certificates.follow_up(house.wings.disposal) == []
 
 
 async def attest(house, account: str, batch: str, kind: str, **facts) -> dict:
@@ -394,7 +374,7 @@ async def test_after_a_crash_between_erasure_and_search_the_claim_stays_below_l2
         with pytest.raises(RuntimeError):
             await house.act("disposal.execute", by="officer3", id=batch["id"])
     house.restart()
-    (certificate,) = await destruction.recover(house.core, house.wings.outbound)
+    (certificate,) = await destruction.recover(house.wings.disposal)
     body = await body_of(house, certificate)
     assert results(body)["decryption-fails"] == "not_checked"
     assert body["claim"]["level"] == "L1"
@@ -421,7 +401,7 @@ async def test_a_key_whose_drop_failed_is_dropped_before_anyone_certifies_it_gon
             await house.act("keys.rotate", what="groups")
     from gateway.core.keys import rotation
 
-    await rotation.resume(house.core)
+    await rotation.resume(house.wings.keys)
     body = await destroy(house)
     assert set(results(body).values()) == {"passed"}
     assert not old & set(store.custody.stored(owner).groups)

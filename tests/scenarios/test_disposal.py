@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.disposal import eligibility
+from gateway.core.disposal import eligibility, execution
 from gateway.core.disposal.eligibility import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
@@ -428,7 +428,9 @@ async def test_a_second_execution_is_refused_and_does_not_take_the_first_ones_cl
     (batch,) = await house.act("disposal.propose")
     await house.approve(batch["id"], "officer1")
     await house.approve(batch["id"], "officer2")
-    house.core.executing.add(batch["id"])  # the first, still under way
+    house.wings.disposal.in_progress.begin(
+        execution.EXECUTION, batch["id"]
+    )  # the first, still under way
     refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch["id"]))
-    assert "in hand" in refusal.message
-    assert batch["id"] in house.core.executing
+    assert "is already running" in refusal.message
+    assert house.wings.disposal.in_progress.has(execution.EXECUTION, batch["id"])

@@ -211,7 +211,9 @@ async def test_while_inspectors_serve_they_do_the_reading(drill):
     damage(stored(drill, document), "middle")
     reading = asyncio.create_task(inspector(drill.desk, seen := []))
     (done,) = await drill.carried(
-        backup_documents.restore(drill.wings.outbound, drill.desk, [document], "", "console:0")
+        backup_documents.restore(
+            drill.wings.outbound, drill.desk.fixity, [document], "", "console:0"
+        )
     )
     reading.cancel()
     assert (done.outcome, done.detail) == ("restored", "damaged")

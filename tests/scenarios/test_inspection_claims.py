@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from gateway.core.inspection import claims as queue
 from gateway.core.intake import receive
-from gateway.core.sessions import InspectSession
+from gateway.core.sessions.inspector import InspectSession
 from gateway.errors import WireError
 from gateway.wire.channel import REQUEST_DECODERS
 from gateway.wire.messages import Claim, Classification, Scan, Verdict, Work
@@ -51,7 +51,7 @@ async def digest_of(house, document: str) -> bytes:
 async def test_a_connection_that_gave_its_verdict_gets_no_other_document(house):
     mine = await house.upload("/inbox/mine.txt", NOTE)
     await house.upload("/inbox/others.txt", b"others", by="other")
-    session = InspectSession(house.core, house.desk)
+    session = InspectSession(house.wings.intake, house.desk)
     work = await claimed(session)
     assert work.document_id == mine
     await session.handle(clean(work, await digest_of(house, mine)))
@@ -66,7 +66,7 @@ async def test_a_document_judged_between_the_look_and_the_claim_is_not_handed_ou
     """The look reads an older snapshot than the set of busy ones: held still between the two."""
 
     document = await house.upload("/inbox/mine.txt", NOTE)
-    first, second = (InspectSession(house.core, house.desk) for _ in range(2))
+    first, second = (InspectSession(house.wings.intake, house.desk) for _ in range(2))
     work = await claimed(first)
     looked, go_on = asyncio.Event(), asyncio.Event()
     read = house.core.read
@@ -101,7 +101,7 @@ async def test_giving_up_on_a_document_that_was_judged_meanwhile_leaves_no_entry
     row = await house.core.read(
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
-    session = InspectSession(house.core, house.desk)
+    session = InspectSession(house.wings.intake, house.desk)
     work = await claimed(session)
     await session.handle(clean(work, await digest_of(house, document)))
     size = await house.core.read(ledger.size_of)
@@ -137,7 +137,7 @@ async def test_a_document_whose_worker_went_away_is_not_handed_out_before_it_is_
     house, monkeypatch
 ):
     document = await house.upload("/inbox/mine.txt", NOTE)
-    session = InspectSession(house.core, house.desk)
+    session = InspectSession(house.wings.intake, house.desk)
     await claimed(session)
     entered, go_on = asyncio.Event(), asyncio.Event()
     postpone = house.desk._postpone
@@ -151,7 +151,7 @@ async def test_a_document_whose_worker_went_away_is_not_handed_out_before_it_is_
     monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
     ending = asyncio.create_task(session.close())
     await entered.wait()
-    other = InspectSession(house.core, house.desk)
+    other = InspectSession(house.wings.intake, house.desk)
     reply, _ = await other.handle(Claim())
     assert not isinstance(reply, Work)
     go_on.set()
@@ -171,7 +171,7 @@ async def test_a_reading_for_fixity_waits_for_a_document_that_is_being_inspected
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
     monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
-    first, second = (InspectSession(house.core, house.desk) for _ in range(2))
+    first, second = (InspectSession(house.wings.intake, house.desk) for _ in range(2))
     work = await claimed(first)
     reading = asyncio.create_task(house.desk.fixity(row))
     await asyncio.sleep(0)
@@ -190,7 +190,7 @@ async def test_a_core_that_stops_during_a_verdict_deletes_no_part_that_was_recor
     await house.upload("/inbox/mail.eml", b"whole")
     work, descriptor, claimed, fixity = await house.desk._next()
     os.close(descriptor)
-    session = InspectSession(house.core, house.desk)
+    session = InspectSession(house.wings.intake, house.desk)
     session._claimed, session._fixity = claimed, fixity
     part = await house.desk.begin_part(claimed, "note.txt")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))

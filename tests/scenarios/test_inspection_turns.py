@@ -52,7 +52,9 @@ async def test_mail_of_one_sender_does_not_wait_for_that_of_another(house):
     async def sent(sender, count):
         found = []
         for number in range(count):
-            begun = await recipients.begin(house.core, client, BeginMail("p", sender, ["a@b"]))
+            begun = await recipients.begin(
+                house.wings.intake, client, BeginMail("p", sender, ["a@b"])
+            )
             found.append(await house.finish(begun, f"{sender}{number}".encode()))
         return found
 

@@ -60,7 +60,9 @@ async def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
         upload.descriptor, upload.key, document_context(upload.document_id)
     )
     whole = data + more
-    await receive.commit(house.core, upload, writer.finish(), hashlib.sha256(whole).digest())
+    await receive.commit(
+        house.wings.intake, upload, writer.finish(), hashlib.sha256(whole).digest()
+    )
     await house.judge(classification=Classification("invoice", 0.9, "2025-01-01"))
     assert await house.read("/clients/acme/2025/invoice/big.bin") == whole
 
@@ -103,7 +105,7 @@ async def test_a_spooled_name_that_can_not_be_dropped_takes_no_committed_documen
     if how == "rename":
         upload, writer = await house.begun("/inbox/a.pdf.part", b"hello")
         digest = hashlib.sha256(b"hello").digest()
-        await temporary.keep(house.core, upload, writer.finish(), digest)
+        await temporary.keep(house.wings.intake, upload, writer.finish(), digest)
     monkeypatch.setattr(house.core.store.blobs, "settle", fail)
     if how == "rename":
         view = await house.view("acme")
@@ -128,7 +130,7 @@ async def test_an_upload_is_continued_only_once_the_process_that_wrote_it_has_le
     view = await house.view("acme")
     refusal = await house.refused(view.begin_upload(split("/inbox/big.bin"), resume=True))
     assert refusal.code == "busy"
-    assert house.core.resuming == set()
+    assert house.wings.intake.all_taken == set()
     os.close(held_by_the_door)
     resumed, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
     assert size == 2 * CHUNK

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.outbound.keyring_copies import ErrandDesk
+from gateway.core.outbound import keyring_copies, outbox
 from gateway.wire.messages import Classification
 from vault.catalogue.schema import documents, errands, groups
+from vault.errors import KeyUnavailable
 from vault.keys import copies
 
 
@@ -73,7 +74,6 @@ async def test_copies_are_asked_to_follow_again_when_the_request_was_lost(tmp_pa
         assert await house.core.read(lambda c: copies.behind(c, client)) == {"other"}
         # A keyring that is missing though its client is open is no reason to remove its last copy.
         custody._store.path(client).unlink()
-        desk = ErrandDesk(house.core)
         row = await house.core.read(
             lambda c: c.execute(
                 select(errands).where(
@@ -81,6 +81,8 @@ async def test_copies_are_asked_to_follow_again_when_the_request_was_lost(tmp_pa
                 )
             ).one()
         )
-        assert await desk._errand(row) is None
+        kind = keyring_copies.KeyringCopies(house.wings.outbound)
+        with pytest.raises(KeyUnavailable, match="its copies stay as they are"):
+            await kind.deliver(outbox.Delivery("other", row.attempts, row))
     finally:
         house.close()

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from gateway.config import KeyringCopy
-from gateway.core.outbound.keyring_copies import ErrandDesk
-from gateway.courier import keyring_copies
+from gateway.courier import transfers
+from gateway.courier.transfers import beside
 from gateway.errors import Refusal
-from gateway.wire.messages import Errand
 from tests.support.house import House
 from vault.catalogue.schema import clients
-from vault.errors import PlaceError, StorageFailed, StoreMissing, VaultError, WrongRootKey
+from vault.errors import StorageFailed, StoreMissing, VaultError, WrongRootKey
 from vault.storage.places import DirectoryPlace
 
 
@@ -42,6 +41,11 @@ def damage(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-20] ^= 1
     path.write_bytes(bytes(data))
+
+
+async def delivered(house) -> None:
+    """What core and courier do for the copies that are due."""
+    await beside(house.wings.outbound.transfers, house.config, house.deliver())
 
 
 async def findings(house) -> list:
@@ -89,16 +93,13 @@ async def test_a_copy_that_is_too_old_for_a_living_group_is_refused(house):
 
 async def test_a_keyring_that_does_not_open_is_never_handed_to_the_courier(house):
     path = keyring_of(house)
-    desk = ErrandDesk(house.core)
     damage(path)
-    house.core.errand_work.set()
-    handed = []
-    for _ in range(4):
-        errand = await desk.claim()
-        if errand is not None:
-            handed.append(errand.owner)
-            break
-    assert path.stem not in handed
+    await delivered(house)
+    there = {each.name for each in (house.folder.parent / "copies").glob("*.keyring")}
+    assert len(there) == 2  # the others are not kept waiting by it
+    assert path.name not in there
+    (behind,) = (await house.act("status"))["copies_behind"]
+    assert "its copies stay as they are" in behind["failure"]
 
 
 def test_a_missing_catalogue_beside_keyrings_does_not_advise_to_make_a_new_store(house):
@@ -150,16 +151,43 @@ def raising(failure):
     return load
 
 
-def test_an_older_copy_stays_until_the_new_one_was_read_back(tmp_path):
+async def test_an_older_copy_stays_until_the_new_one_was_read_back(house, monkeypatch):
     class Corrupting(DirectoryPlace):
         def put(self, name, pieces):
             super().put(name, [b"".join(pieces)[:-1] + b"?"] if "keyring" in name else pieces)
 
-    (tmp_path / "acme.keyring").write_bytes(b"the older copy")
-    errand = Errand(1, "disk", "acme", b"the newer copy", "store", known=False)
-    with pytest.raises(PlaceError, match="expected the bytes just written"):
-        keyring_copies.deliver(errand, Corrupting(tmp_path))
-    assert (tmp_path / "acme.keyring").read_bytes() == b"the older copy"
-    gone = Errand(2, "disk", "acme", None, "store", known=True)
-    keyring_copies.deliver(gone, DirectoryPlace(tmp_path))
-    assert [path.name for path in tmp_path.iterdir()] == ["strongroom-copies.json"]
+    copies = house.folder.parent / "copies"
+    name = keyring_of(house).name
+    (copies / name).write_bytes(b"the older copy")
+    with monkeypatch.context() as patch:
+        patch.setattr(transfers, "open_place", lambda *_: Corrupting(copies))
+        await delivered(house)
+    (behind,) = (await house.act("status"))["copies_behind"]
+    assert "expected the bytes just written" in behind["failure"]
+    assert (copies / name).read_bytes() == b"the older copy"
+    house.clock.advance(hours=1)
+    await delivered(house)
+    assert (copies / name).read_bytes() == keyring_of(house).read_bytes()
+    for slug in ("acme", "other"):
+        await house.act("client.close", slug=slug)
+    await delivered(house)
+    assert {path.name for path in copies.iterdir()} == {"strongroom-copies.json", "house.keyring"}
+
+
+async def test_a_place_that_was_begun_by_an_older_version_is_known_and_kept_as_it_is(house):
+    """The marker as the first version that kept copies wrote it."""
+    copies = house.folder.parent / "copies"
+    store = house.core.store.origin.rpartition("/")[2]
+    there = f'{{"store":"{store}","format":1}}\n'.encode()
+    (copies / "strongroom-copies.json").write_bytes(there)
+    await delivered(house)
+    assert (await house.act("status"))["copies_behind"] == []
+    assert len(list(copies.glob("*.keyring"))) == 3
+    assert (copies / "strongroom-copies.json").read_bytes() == there
+
+
+async def test_a_new_place_is_begun_as_an_older_version_expects_it(house):
+    await delivered(house)
+    store = house.core.store.origin.rpartition("/")[2]
+    there = (house.folder.parent / "copies/strongroom-copies.json").read_bytes()
+    assert there == f'{{"store":"{store}","format":1}}\n'.encode()

@@ -22,7 +22,7 @@ from gateway.core.login import accounts, host_keys, ssh_keys, throttle
 from gateway.core.login.accounts import login_statement
 from gateway.core.login.host_keys import HostKeys
 from gateway.core.login.password_queue import WORKERS
-from gateway.core.sessions import SftpSession
+from gateway.core.sessions.sftp import SftpSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
     AuthenticateCode,
@@ -79,7 +79,7 @@ class Door:
 
     def __init__(self, house: House, peer: str = OFFICE) -> None:
         self.house = house
-        self.session = SftpSession(house.core)
+        self.session = SftpSession(house.wings.intake)
         self.ended = False
         self.session.hang_up = self._end
         self.session_id = b""

@@ -42,7 +42,7 @@ async def ask(house, monkeypatch, recipient, sender=STRANGER):
     monkeypatch.setattr(recipients, "open_profile", look)
     try:
         request = MailRecipient("192.0.2.1", sender, recipient, 1000)
-        answer = await recipients.check_recipient(house.core, request)
+        answer = await recipients.check_recipient(house.wings.intake, request)
     finally:
         monkeypatch.setattr(recipients, "open_profile", former)
         event.remove(readers, "before_cursor_execute", note)
@@ -84,7 +84,7 @@ async def test_without_any_client_a_stranger_hears_the_same(tmp_path):
     house = House(tmp_path)
     try:
         request = MailRecipient("192.0.2.1", STRANGER, "acme@intake.localhost", 0)
-        answer = await recipients.check_recipient(house.core, request)
+        answer = await recipients.check_recipient(house.wings.intake, request)
         assert (answer.code, answer.text) == (550, recipients.NOT_TAKEN)
     finally:
         house.close()

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.cli.commands import doctor
 from gateway.config import load
-from gateway.core.core import Core
 from gateway.core.disposal import searches
+from gateway.core.opening import open_core
 from gateway.errors import ConfigurationError
 from gateway.install import create
 from tests.support import softhsm
@@ -54,7 +54,7 @@ def reopen(house, **changes) -> None:
     house.core.close()
     if changes:
         house.config = _store(house, **changes)
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
 
 
 async def whole(house) -> None:
@@ -150,7 +150,7 @@ async def test_a_root_key_moves_from_a_file_to_a_token_and_back(tmp_path, where)
     house.core.close()
     with pytest.raises(WrongRootKey):
         Store.open(tmp_path / "vault", old)
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
     # And back: into a file that the rotation makes.
     on_token = house.core.store.custody.keyrings.root
@@ -193,7 +193,7 @@ async def test_an_outage_of_the_token_fails_what_needs_it_and_passes(token_house
     house.restart()
     from gateway.core.keys import rotation
 
-    await rotation.resume(house.core)
+    await rotation.resume(house.wings.keys)
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
     await whole(house)
 

@@ -48,7 +48,7 @@ async def states(house):
 async def test_nothing_goes_while_there_is_room(house, disk):
     part = await interrupt(house, "/inbox/a", 2)
     disk.left = disk.least
-    assert await pressure.relieve(house.core) == 0
+    assert await pressure.relieve(house.wings.intake) == 0
     assert (await states(house))[part] == DocumentState.PARTIAL
 
 
@@ -57,7 +57,7 @@ async def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(
     mine = [await interrupt(house, f"/inbox/{n}", 4) for n in range(3)]
     whole = await house.upload("/inbox/whole", b"x" * 900_000)
     disk.left = disk.least - 5 * CHUNK
-    assert await pressure.relieve(house.core) == 2
+    assert await pressure.relieve(house.wings.intake) == 2
     found = await states(house)
     assert [found[each] for each in mine] == [
         DocumentState.EXPIRED,
@@ -67,17 +67,17 @@ async def test_the_largest_holders_oldest_go_until_there_is_room_and_no_further(
     assert (found[small], found[whole]) == (DocumentState.PARTIAL, DocumentState.RECEIVED)
     # With the whole disk full all of them go, and nothing that was acknowledged.
     disk.left = 0
-    assert await pressure.relieve(house.core) == 2
+    assert await pressure.relieve(house.wings.intake) == 2
     found = await states(house)
     assert found[whole] == DocumentState.RECEIVED
     assert DocumentState.PARTIAL not in found.values()
-    assert await pressure.relieve(house.core) == 0
+    assert await pressure.relieve(house.wings.intake) == 0
 
 
 async def test_the_ledger_says_why_one_had_to_go(house, disk):
     part = await interrupt(house, "/inbox/a", 2)
     disk.left = 0
-    assert await pressure.relieve(house.core) == 1
+    assert await pressure.relieve(house.wings.intake) == 1
     entries = house.core.store.catalogue.read(lambda c: list(ledger.entries(c)))
     last = json.loads(entries[-1])
     assert (last["kind"], last["subject"], last["facts"]["why"]) == (
@@ -90,12 +90,12 @@ async def test_the_ledger_says_why_one_had_to_go(house, disk):
 
 async def test_what_is_in_someones_hands_or_about_to_be_renamed_stays(house, disk):
     held = await interrupt(house, "/inbox/held", 3)
-    house.core.resuming.add(held)
+    house.wings.intake.take(held, "")
     upload, writer = await house.begun("/inbox/x.part", b"x" * 1000)
     size = writer.finish()
-    await temporary.keep(house.core, upload, size, bytes(32))
+    await temporary.keep(house.wings.intake, upload, size, bytes(32))
     disk.left = 0
-    assert await pressure.relieve(house.core) == 0
-    house.core.resuming.discard(held)
+    assert await pressure.relieve(house.wings.intake) == 0
+    house.wings.intake.give_back(held)
     house.clock.now += RENAMING
-    assert await pressure.relieve(house.core) == 2
+    assert await pressure.relieve(house.wings.intake) == 2

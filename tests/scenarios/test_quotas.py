@@ -29,7 +29,7 @@ async def standing(house, slug="acme"):
 async def begin(house, path="/inbox/a.pdf", *, size=None, resume=False):
     view = await house.view("acme")
     upload, _ = await view.begin_upload(split(path), resume=resume, size=size)
-    quotas.enter(house.core, upload)
+    quotas.enter(house.wings.intake, upload)
     return upload
 
 
@@ -173,7 +173,7 @@ async def test_what_the_disk_can_not_take_is_refused_at_open_where_the_size_is_k
     from gateway.core.intake import recipients
 
     ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 501)
-    assert (await recipients.check_recipient(house.core, ask)).code == 452
+    assert (await recipients.check_recipient(house.wings.intake, ask)).code == 452
 
 
 async def test_mail_is_refused_for_good_and_without_numbers(house):
@@ -181,16 +181,16 @@ async def test_mail_is_refused_for_good_and_without_numbers(house):
     ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1001)
     from gateway.core.intake import recipients
 
-    answer = await recipients.check_recipient(house.core, ask)
+    answer = await recipients.check_recipient(house.wings.intake, ask)
     assert answer.code == 552
     assert answer.text.startswith("5.2.2 ")
     assert not any(number in answer.text for number in ("1000", "1001"))
     answer = await recipients.check_recipient(
-        house.core, MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1000)
+        house.wings.intake, MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1000)
     )
     assert answer.code == 250
     begun = await recipients.begin(
-        house.core, answer.client, BeginMail("p", "owner@acme.example", ["acme@x"])
+        house.wings.intake, answer.client, BeginMail("p", "owner@acme.example", ["acme@x"])
     )
     assert begun.room == 1000
     assert (await house.refused(house.finish(begun, b"x" * 1001))).code == "quota"
@@ -233,7 +233,7 @@ async def test_destruction_gives_the_room_back(house):
     for officer in ("officer1", "officer2"):
         await house.approve(batch["id"], officer)
     await house.act("disposal.execute", by="officer3", id=batch["id"])
-    await execution.recover(house.core, house.wings.outbound)
+    await execution.recover(house.wings.disposal)
     assert (await standing(house)).bytes == 0
     assert (await begin(house)).room == 300
     assert_counted(house)
@@ -261,7 +261,7 @@ async def test_any_order_of_events_leaves_the_count_right(house):
                 await partial.park(house.core, upload)
         house.clock.advance(hours=chance.randrange(6), seconds=number)
         if chance.random() < 0.2:
-            await partial.expire_due(house.core, house.clock())
+            await partial.expire_due(house.wings.intake, house.clock())
         assert_counted(house)
     kept = house.core.store.catalogue.read(
         lambda c: c.execute(

@@ -8,8 +8,8 @@ import jsonschema
 import pytest
 
 from gateway.core import reasons
-from gateway.core.inspection.judgement import UNJUDGED
 from gateway.core.intake import temporary
+from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
 from vault.certificate.receipt import ReceiptError, json_schema, verify_receipt
@@ -166,7 +166,7 @@ async def test_the_same_bytes_are_recognised_across_channels_and_at_a_rename(hou
 
     client = (await house.act("client.show", slug="acme"))["id"]
     begun = await recipients.begin(
-        house.core, client, BeginMail("p", "owner@acme.example", ["a@b"])
+        house.wings.intake, client, BeginMail("p", "owner@acme.example", ["a@b"])
     )
     first = await house.finish(begun, b"From: a\r\n")
     view = await house.view("acme")
@@ -179,7 +179,7 @@ async def test_the_same_bytes_are_recognised_across_channels_and_at_a_rename(hou
     writer.write(b"From: a\r\n")
     size = writer.finish()
     digest = hashlib.sha256(b"From: a\r\n").digest()
-    await temporary.keep(house.core, upload, size, digest)
+    await temporary.keep(house.wings.intake, upload, size, digest)
     said = await view.rename(split("/inbox/a.part"), split("/inbox/a.eml"))
     assert f"document {first}" in said
 

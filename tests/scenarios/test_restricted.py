@@ -194,7 +194,7 @@ async def test_an_officers_export_takes_another_officers_approval(house):
     assert "another person" in refusal.message
     await house.act("access.approve", by="officer2", id=request["id"])
     assert entries(house, "document.exported") == []
-    from gateway.core.admin.acts import AdminSession
+    from gateway.core.sessions.admin import AdminSession
     from gateway.wire.messages import AdminCall, Challenge
     from gateway.wire.signed_act import act_statement
     from vault.crypto import sshsig
@@ -436,10 +436,10 @@ async def test_a_move_that_is_no_classification_is_refused_with_a_sentence(house
 
 
 def test_a_restricted_class_that_no_rule_knows_stops_the_core_instead_of_standing_open(house):
-    from gateway.core.core import Core
+    from gateway.core.opening import open_core
     from gateway.errors import ConfigurationError
 
     access_section = msgspec.structs.replace(house.config.access, restricted=["payrol"])
     config = msgspec.structs.replace(house.config, access=access_section)
     with pytest.raises(ConfigurationError, match=r"key access\.restricted: .* payrol$"):
-        Core.open(config)
+        open_core(config)

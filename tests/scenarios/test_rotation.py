@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.core import Core
 from gateway.core.keys import rotation as rotate
+from gateway.core.opening import open_core
 from vault.catalogue import ledger_keys
 from vault.catalogue.schema import documents, groups, ledger_entries, settings
 from vault.certificate.verify import verify_certificate
@@ -145,15 +145,15 @@ async def test_a_root_key_given_in_the_configuration_takes_over_and_says_what_to
     following = FileRootKey.create(house.folder / "other.key")
     house.core.close()
     house.config = _with(house.config, next_root_key="other.key")
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     answer = await house.act("keys.rotate", what="root")
     assert answer["root_key"] == following.id
     house.core.close()
     # Until the configuration is changed, both are given; afterwards the new one alone will do.
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     house.core.close()
     house.config = _with(house.config, root_key="other.key", next_root_key="")
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
 
 
@@ -175,9 +175,9 @@ async def test_a_root_change_that_was_cut_short_opens_and_goes_on(house, saved):
             lambda tx, who=owner: house.core.store.custody.save(tx.connection, who, house.clock())
         )
     house.core.close()
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
-    await rotate.resume(house.core)
+    await rotate.resume(house.wings.keys)
     shown = (await house.act("keys.status"))["rotations"]
     assert [(each["id"], each["state"]) for each in shown] == [(rotation.id, "done")]
     new = load_root_key(str(house.folder / "root.key"))
@@ -196,7 +196,7 @@ async def test_a_root_change_whose_file_was_not_yet_moved_is_finished_at_the_nex
     (house.folder / "root.key").rename(house.folder / "root.key.next")
     (house.folder / "root.key").write_bytes(old_file)
     (house.folder / "root.key").chmod(0o600)
-    house.core = Core.open(house.config, house.clock)
+    house.core = open_core(house.config, house.clock)
     assert not (house.folder / "root.key.next").exists()
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
 
@@ -285,7 +285,7 @@ async def test_what_is_over_its_age_limit_is_due_and_the_root_key_never_by_itsel
     house.open()
     assert await rotate.due(house.core) == ["groups", "ledger"]
     for kind in await rotate.due(house.core):
-        await rotate.run(house.core, await rotate.start(house.core, kind, "core"))
+        await rotate.run(house.wings.keys, await rotate.start(house.core, kind, "core"))
     assert await rotate.due(house.core) == []
     ages = {each["what"]: each for each in (await house.act("keys.status"))["ages"]}
     assert ages["root"]["over"]
@@ -331,7 +331,7 @@ async def test_a_survivor_that_does_not_open_stops_the_rotation_and_no_key_is_dr
             update(documents).where(documents.c.id == document).values(wrapped_key=row.wrapped_key)
         )
     )
-    await rotate.resume(house.core)
+    await rotate.resume(house.wings.keys)
     assert row.group_id not in store.custody.stored(await client_id(house)).groups
     assert await house.read("/clients/acme/2025/invoice/a.xml") == b"a"
 

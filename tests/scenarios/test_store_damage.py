@@ -1,7 +1,7 @@
 """A store that can't be opened, or whose ledger was cut, is told in one line: what is there, missing, to be done.
 
 Each kind of damage is tried with everything that opens a store. None answers in the database's words, none with
-"expected no such error", and no damaged file is changed by looking at it.
+"an unexpected error", and no damaged file is changed by looking at it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["drill"]  # a fixture
 OPENING = (["status"], ["check"], ["ledger", "verify"], ["keys", "status"], ["core"])
 FOREIGN = re.compile(
     "sqlite[ _]|malformed|no such|is not a database|already exists|revision|unique|constraint|traceback"
-    "|transaction to commit|Error:",
+    "|transaction to commit|Error:|unexpected error",
     re.IGNORECASE,
 )
 CONFIG = '[retention]\npacks = ["cn", "demo"]\n[inspect]\nclamd = "off"\n[store]\nroot_key = "root.key"\n'

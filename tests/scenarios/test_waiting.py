@@ -203,7 +203,7 @@ async def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
     writer.write(data[size:])
     import hashlib
 
-    await receive.commit(house.core, upload, writer.finish(), hashlib.sha256(data).digest())
+    await receive.commit(house.wings.intake, upload, writer.finish(), hashlib.sha256(data).digest())
     await house.judge(classification=SURE)
     assert await house.read("/clients/acme/2025/invoice/big.bin") == data
 
@@ -219,9 +219,9 @@ async def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
 async def test_a_partial_that_nobody_completes_expires(house):
     upload, _ = await house.begun("/inbox/half.bin", os.urandom(CHUNK))
     await partial.park(house.core, upload)
-    assert await partial.expire_due(house.core, house.clock.now) == 0
+    assert await partial.expire_due(house.wings.intake, house.clock.now) == 0
     house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
-    assert await partial.expire_due(house.core, house.clock.now) == 1
+    assert await partial.expire_due(house.wings.intake, house.clock.now) == 1
     assert await house.names("/inbox", "acme") == []
     assert list(house.core.store.blobs.spooled()) == []
     assert (await house.act("check", read_data=True))["findings"] == []

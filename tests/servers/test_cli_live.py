@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from gateway.cli.commands import documents
-from gateway.cli.support.connection import at_desk
+from gateway.cli.support.connection import at_console
 from gateway.cli.support.signing import person
 from gateway.config import load
 from gateway.errors import Refusal
@@ -101,15 +101,15 @@ def test_with_a_core_and_without_one_the_answers_are_the_same(
 def test_a_statement_signed_once_is_no_second_act_on_any_connection(filled) -> None:
     made, _ = filled
     config = load(made.config)
-    with at_desk(config) as desk:
+    with at_console(config) as desk:
         replay(made, desk, desk)
-    with at_desk(config) as desk, at_desk(config) as again:
+    with at_console(config) as desk, at_console(config) as again:
         replay(made, desk, again)
 
 
 def test_an_act_under_another_person_s_key_is_refused(filled) -> None:
     made, _ = filled
-    with at_desk(load(made.config)) as desk:
+    with at_console(load(made.config)) as desk:
         hold = desk.act("hold.place", {"client": "acme", "reason": "x"}).data["id"]
         with pytest.raises(Refusal, match="a registered key of an active account"):
             desk.act("hold.release", {"hold": hold}, person("officer1", made.key("officer2")))

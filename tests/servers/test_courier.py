@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.courier.keyring_copies import MARKER
+from gateway.core.outbound.marker import COPIES as MARKER
 from gateway.errors import Refusal
 from gateway.install import create
 from tests.support.core_process import CoreProcess
@@ -336,9 +336,12 @@ def test_a_copy_registered_under_another_address_leaves_the_old_one_to_be_settle
         in_step(admin)
     configure(folder, place / "two")
     with CoreProcess(folder), courier(folder):
-        until(lambda: keyrings(place / "two") == stored(folder), 30)
-        states = {row["place"]: row["state"] for row in admin.call("keys.copies")}
-        assert states == {str(place / "one"): "withdrawn", str(place / "two"): "in step"}
+        expected = {str(place / "one"): "withdrawn", str(place / "two"): "in step"}
+        until(
+            lambda: {row["place"]: row["state"] for row in admin.call("keys.copies")} == expected,
+            30,
+        )
+        assert keyrings(place / "two") == stored(folder)
 
 
 # ── a courier that dies ──────────────────────────────────────────────────────────────────────────

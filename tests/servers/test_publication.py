@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from gateway.config import BackupTarget, LedgerPlace
-from gateway.core.outbound import ledger_publication
+from gateway.core.outbound import ledger_publication, outbox
+from gateway.core.outbound.kinds import kinds
+from gateway.core.outbound.outbound import Outbound
 from gateway.courier.transfers import beside
 from tests.scenarios.test_backup_drill import Drill
 from tests.support.house import House, replaced
@@ -25,6 +27,16 @@ from vault.errors import PlaceError
 from vault.ledger import tiles
 from vault.ledger.note import Checkpoint, sign_note, verify_note
 from vault.storage.places import DirectoryPlace
+
+
+async def publish_once(outbound: Outbound) -> bool:
+    """Try once to bring the only place the newest checkpoint, due or not; whether it is there."""
+    kind = ledger_publication.Publication(outbound)
+    (place,) = outbound.core.config.ledger.places
+    states = await outbound.core.read(ledger_publication._states)
+    state = states.get(place.name, ledger_publication._State())
+    delivery = outbox.Delivery(place.name, state.attempts, state)
+    return await outbox.attempt(outbound, kind, delivery) is None
 
 
 class Published(House):
@@ -43,15 +55,14 @@ class Published(House):
         return await beside(
             self.wings.outbound.transfers,
             self.config,
-            ledger_publication.publish(self.wings.outbound, self.section),
+            publish_once(self.wings.outbound),
         )
 
     async def tick(self) -> bool:
         """What the job does; whether it began anything."""
 
         async def work() -> bool:
-            await ledger_publication.due(self.wings.outbound)
-            begun = list(self.core.background)
+            begun = await outbox.due(self.wings.outbound, kinds(self.wings.outbound))
             for task in begun:
                 await task
             return bool(begun)
@@ -324,7 +335,7 @@ async def test_a_restored_store_does_not_overwrite_what_was_published_and_the_al
         return await beside(
             house.wings.outbound.transfers,
             house.config,
-            ledger_publication.publish(house.wings.outbound, section),
+            publish_once(house.wings.outbound),
         )
 
     try:

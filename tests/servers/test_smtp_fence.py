@@ -86,7 +86,7 @@ def test_nothing_can_be_reached_from_inside(taken_over):
     found = json.loads(re.search(r"\{.*\}", answer)[0])
     assert len(found) > 300
     assert {name: how for name, how in found.items() if how == "reached"} == {}
-    assert {found[name] for name in ("a claim", "a login", "an errand", "a file")} == {
+    assert {found[name] for name in ("a claim", "a login", "a transfer", "a file")} == {
         "Disconnected"
     }
     assert not Path("/tmp/sr-hostile-mail").exists()

@@ -22,7 +22,7 @@ from gateway.wire.messages import (
     AuthenticateKey,
     BeginMail,
     Claim,
-    ClaimErrand,
+    ClaimTransfer,
     Commit,
     OpenRead,
 )
@@ -92,7 +92,7 @@ async def requests(connection):
     yield "mail for somebody", BeginMail("::1", "ap@mailer.example", ["mailer@intake.localhost"])
     yield "a login", AuthenticateKey("officer1", "ssh-ed25519", b"x", b"y")
     yield "a claim", Claim()
-    yield "an errand", ClaimErrand()
+    yield "a transfer", ClaimTransfer()
     yield "a file", OpenRead("/inbox/x")
 
 

@@ -21,13 +21,14 @@ import gateway.core.disposal
 import retention_rules
 import vault.certificate
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
-from gateway.core.admin.acts import AdminSession
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
 from gateway.core.inspection.claims import InspectionDesk
 from gateway.core.intake import partial, receive
 from gateway.core.login import accounts
-from gateway.core.outbound import keyring_copies
+from gateway.core.outbound import keyring_copies, outbox
+from gateway.core.outbound.kinds import kinds
+from gateway.core.sessions.admin import AdminSession
 from gateway.core.views import view_for
 from gateway.core.views.base import split
 from gateway.core.wings import Wings
@@ -44,7 +45,8 @@ from vault.certificate.pdf.seal import Seal
 from vault.certificate.signing import SigningIdentity
 from vault.crypto import sshsig
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
-from vault.keys.root import PKCS11, create_root_key, load_root_key
+from vault.keys.root import create_root_key, load_root_key
+from vault.keys.root_file import PKCS11
 from vault.store import Store
 
 START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
@@ -196,7 +198,7 @@ class House:
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
         keyring_copies.prepare(self.core)
-        self.desk = InspectionDesk(self.core, chance=lambda: 0.0)  # delays that can be told
+        self.desk = InspectionDesk(self.wings.intake, chance=lambda: 0.0)  # delays that can be told
 
     @property
     def wings(self) -> Wings:
@@ -204,6 +206,11 @@ class House:
         if self._wings is None or self._wings.core is not self.core:
             self._wings = Wings.around(self.core, chance=lambda: 0.0)
         return self._wings
+
+    async def deliver(self) -> None:
+        """Deliver what is due, as the job does, and wait until that was done or has failed."""
+        for task in await outbox.due(self.wings.outbound, kinds(self.wings.outbound)):
+            await task
 
     def restart(self) -> None:
         self.core.close()
@@ -266,7 +273,7 @@ class House:
         def look(connection):
             return accounts.describe(connection, accounts.load_account(connection, name))
 
-        return view_for(self.core, await self.core.read(look))
+        return view_for(self.wings.intake, await self.core.read(look))
 
     async def upload(self, path: str, data: bytes, by: str = "acme") -> str:
         """Send a document as a client; returns its id."""
@@ -286,7 +293,7 @@ class House:
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(data)
         size = writer.finish()
-        await receive.commit(self.core, upload, size, hashlib.sha256(data).digest())
+        await receive.commit(self.wings.intake, upload, size, hashlib.sha256(data).digest())
         return upload.document_id
 
     async def judge(self, **more: Any) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from gateway import config
 from gateway.core import steps
 from gateway.core.core import Core
+from gateway.core.opening import open_core
 from gateway.core.outbound.backup import run as backup_run
-from gateway.core.outbound.outbound import Outbound
+from gateway.core.wings import Wings
 from gateway.courier.transfers import beside
 
 
@@ -23,11 +24,11 @@ def kill_at(step: str, phase: str):
 
 
 async def main(core: Core) -> None:
-    outbound = Outbound(core)
+    outbound = Wings.around(core).outbound
     await beside(outbound.transfers, core.config, backup_run.run(outbound, "", "core"))
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
     steps.observers.append(kill_at(sys.argv[2], sys.argv[3]))
-    asyncio.run(main(Core.open(config.load(Path(sys.argv[1])))))
+    asyncio.run(main(open_core(config.load(Path(sys.argv[1])))))

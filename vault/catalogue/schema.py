@@ -423,7 +423,7 @@ checkpoints = Table(
     Column("note", Text, nullable=False),
 )
 
-# What the courier has to carry: sealed keyring files to their registered copies.
+# Deliveries of sealed keyring files to their registered copies.
 errands = Table(
     "errands",
     metadata,

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 from vault.errors import RootKeyRefused
-from vault.keys.root import PKCS11, read_secret
+from vault.keys.root_file import PKCS11, read_secret
 
 FORM: Final = "pkcs11:token=LABEL;object=NAME?module-path=/…/module.so&pin-source=file:/…"
 _PATH: Final = {"token": True, "object": True, "serial": False, "type": False}

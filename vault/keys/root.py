@@ -23,21 +23,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import os
 from pathlib import Path
 from typing import Protocol, Self
 
 from vault.crypto.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
 from vault.errors import KeyUnavailable, RootKeyRefused
-from vault.storage import secret_file
-from vault.storage.durable import clear_leftovers, create_durably, storage_error
+from vault.keys.root_file import PKCS11, read_secret
+from vault.storage.durable import clear_leftovers, create_durably
 
 CREDENTIAL = "strongroom.root-key"
 """Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=)."""
-
-PKCS11 = "pkcs11:"
-"""How the address of a root key on a token begins (RFC 7512)."""
 
 _MAGIC = "strongroom-root-key-v1"
 _MAX_FILE = 4096
@@ -198,39 +194,6 @@ def discard_root_key(root: RootKey) -> None:
 
         if isinstance(root, TokenRootKey):
             root.destroy()
-
-
-def read_secret(path: Path, what: str, *, credential: bool) -> bytes:
-    """The content of a file that nobody but its owner could have read (at most 4097 bytes of it).
-
-    Args:
-        what: how messages call it ("root key").
-        credential: whether systemd provided it (rule 3); else rule 2 is for it.
-
-    Raises:
-        KeyUnavailable: there is none. RootKeyRefused: type, owner or mode are not acceptable.
-        StorageFailed: it can't be read.
-    """
-    # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags)
-    except FileNotFoundError as error:
-        raise KeyUnavailable(f"{what} {path}: expected a file, found none") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise RootKeyRefused(
-                f"{what} {path}: expected a regular file, found a symbolic link"
-            ) from error
-        raise storage_error(error, f"open the {what}", path) from error
-    try:
-        if fault := secret_file.fault(os.fstat(fd), credential=credential):
-            raise RootKeyRefused(f"{what} {path}: {fault}")
-        return os.read(fd, _MAX_FILE + 1)
-    except OSError as error:
-        raise storage_error(error, f"read the {what}", path) from error
-    finally:
-        os.close(fd)
 
 
 def _parse(path: Path, content: bytes) -> bytes:

@@ -1,6 +1,7 @@
-"""`strongroom access`: who asks to open documents of restricted classes, and an officer's decision.
+"""`strongroom access`: requests to open documents of restricted classes, and an officer's decision.
 
-A decision is an officer's signed act (`--as`, `--key`); the console decides nothing.
+Promises: a decision is an officer's signed act (`--as`, `--key`).
+Leaves out: which classes are restricted (`[access]` of the configuration).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, flag, new_group, option
 from gateway.cli.support.output import Column
 
 group = new_group("Access to documents of restricted classes: requests, approvals, denials.")
@@ -35,9 +36,7 @@ _COLUMNS = (
 @command(group, act="access.list")
 def list_all(
     ask: Ask,
-    decided: Annotated[
-        bool, typer.Option("--all", help="Also what is decided, lapsed or revoked.")
-    ] = False,
+    decided: bool = flag("--all", "Also what is decided, lapsed or revoked."),
 ) -> Shown:
     """List the requests that wait for an officer, the oldest first."""
     return listing(ask(decided=decided), _COLUMNS, "No requests.")
@@ -47,21 +46,10 @@ def list_all(
 def approve(
     ask: Ask,
     request: Request,
-    hours: Annotated[
-        int,
-        typer.Option(
-            "--hours",
-            metavar="N",
-            min=0,
-            help="For how long (else access.hours of the configuration).",
-        ),
-    ] = 0,
-    folder: Annotated[
-        bool,
-        typer.Option(
-            "--folder", help="All of this client's documents of the class and fiscal year."
-        ),
-    ] = False,
+    hours: int = option(
+        "--hours", "For how long (else access.hours of the configuration).", 0, metavar="N", min=0
+    ),
+    folder: bool = flag("--folder", "All of this client's documents of the class and fiscal year."),
 ) -> Shown:
     """Let the account that asked open the document, for a time."""
     data = ask(id=request, hours=hours, folder=folder)
@@ -78,9 +66,7 @@ def approve(
 def deny(
     ask: Ask,
     request: Request,
-    reason: Annotated[
-        str, typer.Option("--reason", help="A sentence for the one who asked (kept sealed).")
-    ],
+    reason: str = option("--reason", "A sentence for the one who asked (kept sealed).", REQUIRED),
 ) -> Shown:
     """Deny a request; whoever asked reads the reason at the next try."""
     data = ask(id=request, reason=reason)

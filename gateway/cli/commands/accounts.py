@@ -1,7 +1,8 @@
-"""`strongroom account`: add, list, change, disable, key, password, totp, grant, revoke; and `recovery`.
+"""`strongroom account`: who may log in, as what, and for whom.
 
-A password is asked for on the terminal (twice) or read as one line from standard input: never taken from
-an argument, which every user of the machine could read.
+Promises: a password is asked for on the terminal (twice) or read as one line from standard input. It is
+never taken from an argument, which every user of the machine could read.
+Leaves out: recovering a lost quorum (`recovery`), whose commands join this group.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import typer
 from gateway.cli.commands import recovery
 from gateway.cli.support import enrolment, output, signing
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
-from gateway.cli.support.options import SigningKey, new_group
+from gateway.cli.support.options import REQUIRED, SigningKey, flag, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import ConfigurationError
 
@@ -64,23 +65,15 @@ _COLUMNS = (
 def add(
     ask: Ask,
     name: Name,
-    role: Annotated[
-        Literal["client", "accountant", "officer", "archivist", "auditor", "admin"],
-        typer.Option("--role", help="What the account may do."),
-    ],
-    client: Annotated[
-        str, typer.Option("--client", metavar="SLUG", help="For the role client: whose it is.")
-    ] = "",
-    key: Annotated[
-        list[Path] | None,
-        typer.Option("--key", metavar="FILE", help="A public key (.pub) of it; repeatable."),
-    ] = None,
-    password: Annotated[
-        bool, typer.Option("--password", help="Ask for a password (or read a line of input).")
-    ] = False,
-    totp: Annotated[
-        bool, typer.Option("--totp", help="Enrol a one-time code; it is shown once, to be scanned.")
-    ] = False,
+    role: Literal["client", "accountant", "officer", "archivist", "auditor", "admin"] = option(
+        "--role", "What the account may do.", REQUIRED
+    ),
+    client: str = option("--client", "For the role client: whose it is.", metavar="SLUG"),
+    key: list[Path] | None = option(
+        "--key", "A public key (.pub) of it; repeatable.", None, metavar="FILE"
+    ),
+    password: bool = flag("--password", "Ask for a password (or read a line of input)."),
+    totp: bool = flag("--totp", "Enrol a one-time code; it is shown once, to be scanned."),
     expires: Expires = None,
     network: Networks = None,
     hours: Hours = None,
@@ -121,9 +114,7 @@ def change(
     """Change when and from where an account may log in; its live sessions end."""
     limits = _limits(expires, network, hours)
     if not limits:
-        raise ConfigurationError(
-            "account change: expected --expires, --network or --hours, found none"
-        )
+        raise ConfigurationError("account change: expected --expires, --network or --hours")
     data = ask(name=name, **limits)
     return record(
         data,
@@ -147,7 +138,7 @@ def totp(ask: Ask, name: Name) -> Shown:
 def password(
     ask: Ask,
     name: Name,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the password away.")] = False,
+    remove: bool = flag("--remove", "Take the password away."),
 ) -> Shown:
     """Give an account another password (asked for, or a line of input); its live sessions end."""
     new = "" if remove else _new_password()
@@ -179,12 +170,8 @@ def enable(ask: Ask, name: Name) -> Shown:
 def change_key(
     ask: Ask,
     name: Name,
-    add_file: Annotated[
-        Path | None, typer.Option("--add", metavar="FILE", help="A public key (.pub) to add.")
-    ] = None,
-    remove: Annotated[
-        str, typer.Option("--remove", metavar="SHA256:…", help="The fingerprint to remove.")
-    ] = "",
+    add_file: Path | None = option("--add", "A public key (.pub) to add.", None, metavar="FILE"),
+    remove: str = option("--remove", "The fingerprint to remove.", metavar="SHA256:…"),
 ) -> Shown:
     """Add a public key to an account, or remove one."""
     if (add_file is None) == (not remove):
@@ -201,7 +188,7 @@ def change_key(
 def rename(
     ask: Ask,
     name: Name,
-    to: Annotated[str, typer.Option("--to", metavar="NAME", help="Its new name.")],
+    to: str = option("--to", "Its new name.", REQUIRED, metavar="NAME"),
 ) -> Shown:
     """Give an account another name to log in and sign with (an officer's: another officer signs)."""
     data = ask(name=name, to=to)
@@ -247,7 +234,7 @@ def _new_password() -> str:
         return sys.stdin.readline().rstrip("\n")
     first = getpass.getpass("New password: ")
     if getpass.getpass("Once more: ") != first:
-        raise ConfigurationError("password: expected the same twice, found two different ones")
+        raise ConfigurationError("password: expected the same twice")
     return first
 
 

@@ -1,9 +1,9 @@
-"""`strongroom backup`: run, list, verify, settle, restore.
+"""`strongroom backup`: making, listing and proving backups, and restoring from one.
 
-All but the last are acts of the core; where none runs they are done here, under the store's lock, and what
-has to be carried is carried by this process. A restore needs no store: it makes one, on a machine that has
-the root key and a copy of the keyrings, and ends with the configuration, which is what makes a folder an
-installation.
+Promises: all but the restore are acts of the core. A restore needs no store: it makes one, on a machine
+that has the root key and a copy of the keyrings. The configuration is written last; it is what makes a
+folder an installation, so an interrupted restore goes on where it was.
+Leaves out: what a backup consists of (`vault.backup`), and carrying it (`gateway.courier`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from typing import Annotated, Any, Final
 import typer
 
 from gateway.cli.support import output
-from gateway.cli.support.command import Ask, Shown, command, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.command import Ask, Shown, command, findings, sentence
+from gateway.cli.support.options import REQUIRED, argument, flag, new_group, option
 from gateway.cli.support.output import Column
 from gateway.config import Config, LogSection, PlaceSection
 from gateway.errors import ConfigurationError
 from gateway.install import create
 from gateway.process import service
 from vault.backup import restore as vault_restore
-from vault.keys.root import PKCS11, load_root_key
+from vault.keys.root import load_root_key
+from vault.keys.root_file import PKCS11
 from vault.storage.durable import create_durably, make_directory
 from vault.storage.places import Place
 
@@ -61,12 +62,10 @@ Target = Annotated[
 def run(
     ask: Ask,
     target: Target = "",
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="The place is new, or was emptied: begin it anew.")
-    ] = False,
+    fresh: bool = flag("--fresh", "The place is new, or was emptied: begin it anew."),
 ) -> Shown:
     """Make a backup now; exit code 1 if something of the store is missing in it."""
-    return _findings(ask(target=target, fresh=fresh), {"bytes": output.size})
+    return findings(ask(target=target, fresh=fresh), _FINDINGS, {"bytes": output.size})
 
 
 @command(group, act="backup.list", carries=True)
@@ -92,27 +91,20 @@ def list_all(ask: Ask) -> Shown:
 def verify(
     ask: Ask,
     target: Target = "",
-    backup: Annotated[
-        str, typer.Option("--backup", metavar="ID", help="Which backup; the newest else.")
-    ] = "",
-    sample: Annotated[
-        str,
-        typer.Option("--sample", metavar="N%", help="Share of the documents to read back."),
-    ] = "",
+    backup: str = option("--backup", "Which backup; the newest else.", metavar="ID"),
+    sample: str = option("--sample", "Share of the documents to read back.", metavar="N%"),
 ) -> Shown:
     """Prove that a backup can be restored; exit code 1 if anything is found."""
     arguments: dict[str, Any] = {"target": target, "backup": backup}
     if sample:
         arguments["sample"] = _per_cent(sample)
-    return _findings(ask(**arguments), {})
+    return findings(ask(**arguments), _FINDINGS)
 
 
 @command(group, act="backup.settle", signed=True)
 def settle(
     ask: Ask,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The former place, as `backup list` names it.")
-    ],
+    name: str = argument("NAME", "The former place, as `backup list` names it."),
 ) -> Shown:
     """State that nothing is left at a place that is in use no more (an officer's act)."""
     data = ask(name=name)
@@ -122,41 +114,25 @@ def settle(
 @command(group, "restore", offline=True)
 def restore(
     ask: Ask,
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="PLACE", help="A folder, sftp://user@host/path, s3://bucket."
-        ),
-    ],
-    into: Annotated[Path, typer.Option("--into", metavar="DIR", help="A new or empty folder.")],
-    keyrings: Annotated[
-        Path, typer.Option("--keyrings", metavar="DIR", help="A copy of the keyrings, whole.")
-    ],
-    root_key: Annotated[
-        str,
-        typer.Option(
-            "--root-key",
-            metavar="FILE|pkcs11:…",
-            help="The root key they are under, or its address.",
-        ),
-    ],
-    backup: Annotated[
-        str, typer.Option("--backup", metavar="ID", help="Which backup; the newest else.")
-    ] = "",
-    host_key: Annotated[
-        str, typer.Option("--host-key", metavar="LINE", help="sftp: the host's key, ssh-ed25519 ….")
-    ] = "",
-    login_key: Annotated[
-        str,
-        typer.Option("--login-key", metavar="FILE", help="sftp: the private key to log in with."),
-    ] = "",
-    credentials: Annotated[
-        str, typer.Option("--credentials", metavar="FILE", help="s3: file with the credentials.")
-    ] = "",
-    endpoint: Annotated[
-        str, typer.Option("--endpoint", metavar="URL", help="s3: another service's address.")
-    ] = "",
-    region: Annotated[str, typer.Option("--region", metavar="NAME", help="s3: the region.")] = "",
+    source: str = option(
+        "--from", "A folder, sftp://user@host/path, s3://bucket.", REQUIRED, metavar="PLACE"
+    ),
+    into: Path = option("--into", "A new or empty folder.", REQUIRED, metavar="DIR"),
+    keyrings: Path = option(
+        "--keyrings", "A copy of the keyrings, whole.", REQUIRED, metavar="DIR"
+    ),
+    root_key: str = option(
+        "--root-key",
+        "The root key they are under, or its address.",
+        REQUIRED,
+        metavar="FILE|pkcs11:…",
+    ),
+    backup: str = option("--backup", "Which backup; the newest else.", metavar="ID"),
+    host_key: str = option("--host-key", "sftp: the host's key, ssh-ed25519 ….", metavar="LINE"),
+    login_key: str = option("--login-key", "sftp: the private key to log in with.", metavar="FILE"),
+    credentials: str = option("--credentials", "s3: file with the credentials.", metavar="FILE"),
+    endpoint: str = option("--endpoint", "s3: another service's address.", metavar="URL"),
+    region: str = option("--region", "s3: the region.", metavar="NAME"),
 ) -> Shown:
     """Make an installation from a backup; the same command goes on after an interruption.
 
@@ -189,22 +165,10 @@ def restore(
         ],
         "configuration": str(into / create.CONFIG),
     }
-    return _findings(data, {"made_at": output.moment}, 1 if report.found else 0)
+    return findings(data, _FINDINGS, {"made_at": output.moment}, 1 if report.found else 0)
 
 
 # ── what they share ──────────────────────────────────────────────────────────────────────────────
-
-
-def _findings(data: dict[str, Any], how: dict[str, Any], code: int = 0) -> Shown:
-    """A result with what was found, if anything was looked for."""
-
-    def show() -> None:
-        output.details({key: data[key] for key in data if key != "findings"}, how)
-        if "findings" in data:
-            output.say()
-            output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-
-    return Shown(data, show, code)
 
 
 def _per_cent(text: str) -> float:

@@ -1,9 +1,10 @@
-"""`strongroom certificate`: list, show, verify, keys, schema.
+"""`strongroom certificate`: showing certificates of destruction, and verifying them anywhere.
 
-Verification is offline: the file and the ledger's keys are enough. Where the keys come from decides what a
-verification is worth, so it is always said: given with `--vkey`, taken from the store here, or taken from
-the certificate itself, and then it only shows that the file agrees with itself. Of several files, one that
-follows another is compared with it.
+Promises: verification is offline. Where the ledger's keys come from decides what a verification is worth,
+so it is always said: given with `--vkey`, taken from the store here, or taken from the certificate
+itself, and then it only shows that the file agrees with itself. Of several files, one that follows
+another is compared with it.
+Leaves out: the steps of a verification (`vault.certificate.verify`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from __future__ import annotations
 import base64
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Final
 
 import msgspec
-import typer
 from msgspec import UNSET
 
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, listing
-from gateway.cli.support.options import VerifierKeys, new_group
+from gateway.cli.support.options import VerifierKeys, argument, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import GatewayError
 from vault.certificate.model import (
@@ -35,8 +35,7 @@ from vault.errors import VaultError
 
 group = new_group("Certificates of destruction.")
 
-_VKEY_LIMIT: Final = 4096
-OWN_WORD: Final = "the certificate itself: the key is the file's own word"
+_OWN_WORD: Final = "the certificate itself: the key is the file's own word"
 
 _COLUMNS = (
     Column("id", "CERTIFICATE"),
@@ -56,14 +55,11 @@ def list_all(ask: Ask) -> Shown:
 @command(group, act="certificate.show")
 def show(
     ask: Ask,
-    certificate: Annotated[str, typer.Argument(metavar="ID", help="The certificate's id.")],
-    pdf: Annotated[
-        Path | None, typer.Option("--pdf", metavar="FILE", help="Write its print to a new file.")
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write the certificate to a new file."),
-    ] = None,
+    certificate: str = argument("ID", "The certificate's id."),
+    pdf: Path | None = option("--pdf", "Write its print to a new file.", None, metavar="FILE"),
+    to: Path | None = option(
+        "--output", "Write the certificate to a new file.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Show a certificate, or write it (and its print) to files."""
     data = ask(id=certificate)
@@ -128,16 +124,15 @@ def _recovery(body: Body) -> dict[str, str]:
 @command(group, act="certificate.keys")
 def keys(
     ask: Ask,
-    signer: Annotated[
-        Path | None,
-        typer.Option("--signer", metavar="FILE", help="Write what to trust the prints by (PEM)."),
-    ] = None,
+    signer: Path | None = option(
+        "--signer", "Write what to trust the prints by (PEM).", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Show what others verify certificates with: the ledger's keys, and who signs the prints."""
     data = ask()
     if signer is not None:
         if not data["signer"]:
-            raise GatewayError("signing certificate: expected one, found no print made yet")
+            raise GatewayError("signing certificate: there is none before the first print is made")
         output.write_new(signer, data["signer"].encode())
 
     def show() -> None:
@@ -162,11 +157,12 @@ def schema() -> None:
 @command(group, "verify")
 def verify(
     ask: Ask,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Certificates (JSON).")],
+    files: list[Path] = argument("FILE…", "Certificates (JSON)."),
     vkey: VerifierKeys = None,
 ) -> Shown:
     """Verify certificates offline, step by step; exit code 1 if any step of any fails."""
-    known, source = trusted_keys(vkey or [], ask)
+    known, source = verifier_keys.trusted(vkey or [], ask)
+    source = _OWN_WORD if known is None else source
     given = {path: output.read_file(path, MAX_CERTIFICATE) for path in files}
     by_id = {_body_of(data, "certificate_id"): data for data in given.values()}
     reports: dict[Path, VerificationReport] = {}
@@ -197,35 +193,12 @@ def _show_report(path: Path, report: VerificationReport, source: str) -> None:
         output.say(f"  {step.number}. {mark}  {step.name}: {output.plain(step.detail)}")
     if not report.passed:
         output.say("NOT VERIFIED")
-    elif source == OWN_WORD:
+    elif source == _OWN_WORD:
         output.say(
             "Consistent, but only with itself: compare the key with one you know, or use --vkey."
         )
     else:
         output.say("Verified.")
-
-
-def trusted_keys(given: list[str], ask: Ask) -> tuple[tuple[str, ...] | None, str]:
-    """The ledger's keys that are not the certificate's own, or None, and where they are from.
-
-    Without `--vkey` and `--config`, an installation that can't be asked is as good as none.
-    """
-    if given:
-        found: list[str] = []
-        for each in given:
-            path = Path(each)
-            text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-            found.extend(line.strip() for line in text.splitlines() if line.strip())
-        files = [each for each in given if Path(each).is_file()]
-        return tuple(found), ", ".join(files) or "--vkey"
-    try:
-        with ask.desk() as desk:
-            data: dict[str, Any] = desk.act("certificate.keys", {}).data
-    except (GatewayError, VaultError):
-        if ask.config_path is not None:
-            raise
-        return None, OWN_WORD
-    return tuple(str(each) for each in data["vkeys"]), "the store of this installation"
 
 
 def _own_key(data: bytes) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, new_group, option
 from gateway.cli.support.output import Column
 
 group = new_group("Clients: whose documents they are.")
@@ -65,29 +65,21 @@ _SHOW: Final[dict[str, Callable[[object], str]]] = {
 def add(
     ask: Ask,
     slug: Slug,
-    name: Annotated[str, typer.Option("--name", help="The client's full name (kept sealed).")],
-    fiscal_year_end: Annotated[
-        str, typer.Option("--fiscal-year-end", metavar="MM-DD", help="Last day of its fiscal year.")
-    ] = "12-31",
-    jurisdiction: Annotated[
-        str, typer.Option("--jurisdiction", help="Whose retention rules apply, by rule pack.")
-    ] = "cn",
-    email: Annotated[
-        list[str] | None,
-        typer.Option("--email", help="An address, or @domain, that may send; repeatable."),
-    ] = None,
-    language: Annotated[
-        Literal["zh", "en", "both"], typer.Option("--language", help="Of what it is sent.")
-    ] = "both",
-    custody_role: Annotated[
-        Literal["working_copy", "record_copy"],
-        typer.Option(
-            "--custody-role", help="Whether the house keeps the client's own record copy."
-        ),
-    ] = "working_copy",
-    entity_type: Annotated[
-        str, typer.Option("--entity-type", help="What it is in law.")
-    ] = "enterprise",
+    name: str = option("--name", "The client's full name (kept sealed).", REQUIRED),
+    fiscal_year_end: str = option(
+        "--fiscal-year-end", "Last day of its fiscal year.", "12-31", metavar="MM-DD"
+    ),
+    jurisdiction: str = option(
+        "--jurisdiction", "Whose retention rules apply, by rule pack.", "cn"
+    ),
+    email: list[str] | None = option(
+        "--email", "An address, or @domain, that may send; repeatable.", None
+    ),
+    language: Literal["zh", "en", "both"] = option("--language", "Of what it is sent.", "both"),
+    custody_role: Literal["working_copy", "record_copy"] = option(
+        "--custody-role", "Whether the house keeps the client's own record copy.", "working_copy"
+    ),
+    entity_type: str = option("--entity-type", "What it is in law.", "enterprise"),
     quota_bytes: QuotaBytes = _DEFAULT,
     quota_files: QuotaFiles = _DEFAULT,
     quota_file_size: QuotaFileSize = _DEFAULT,
@@ -124,31 +116,19 @@ def show(ask: Ask, slug: Slug) -> Shown:
 def change(
     ask: Ask,
     slug: Slug,
-    name: Annotated[str, typer.Option("--name", help="Its name in full.")] = "",
-    email: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--email", help="An address, or @domain, that may send; all of them anew; repeatable."
-        ),
-    ] = None,
-    language: Annotated[
-        str, typer.Option("--language", help="Of what it is sent: zh, en, both.")
-    ] = "",
-    fiscal_year_end: Annotated[
-        str,
-        typer.Option(
-            "--fiscal-year-end",
-            metavar="MM-DD",
-            help="Last day of its fiscal year; only while nothing of it is stored.",
-        ),
-    ] = "",
-    jurisdiction: Annotated[
-        str,
-        typer.Option(
-            "--jurisdiction",
-            help="Whose retention rules apply; only while nothing of it is stored.",
-        ),
-    ] = "",
+    name: str = option("--name", "Its name in full."),
+    email: list[str] | None = option(
+        "--email", "An address, or @domain, that may send; all of them anew; repeatable.", None
+    ),
+    language: str = option("--language", "Of what it is sent: zh, en, both."),
+    fiscal_year_end: str = option(
+        "--fiscal-year-end",
+        "Last day of its fiscal year; only while nothing of it is stored.",
+        metavar="MM-DD",
+    ),
+    jurisdiction: str = option(
+        "--jurisdiction", "Whose retention rules apply; only while nothing of it is stored."
+    ),
     quota_bytes: QuotaBytes = "",
     quota_files: QuotaFiles = "",
     quota_file_size: QuotaFileSize = "",

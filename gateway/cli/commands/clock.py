@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
-
-import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, record, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, new_group, option
 
 group = new_group("The clock: whether it is believed, and confirming it.")
 
@@ -23,9 +20,9 @@ def show(ask: Ask) -> Shown:
 @command(group, act="clock.confirm", signed=True)
 def confirm(
     ask: Ask,
-    reason: Annotated[
-        str, typer.Option(help="Why the clock stood elsewhere, or how the time was checked.")
-    ],
+    reason: str = option(
+        "--reason", "Why the clock stood elsewhere, or how the time was checked.", REQUIRED
+    ),
 ) -> Shown:
     """Say, as an officer, that the clock is right now: disposal, rotation and pruning go on."""
     data = ask(now=datetime.now(UTC).isoformat(timespec="seconds"), reason=reason)

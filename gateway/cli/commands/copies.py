@@ -1,4 +1,9 @@
-"""`strongroom keys copies` and `keys settle`: where copies of keyrings are, and what became of old ones."""
+"""`strongroom keys copies`, `restore` and `settle`: copies of keyrings, and what became of old ones.
+
+Promises: a client's keyring comes back by an act of the core. The system's own comes back while no core
+runs, as none can start without it.
+Leaves out: carrying copies (`gateway.core.outbound`, `gateway.courier`).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,14 @@ import base64
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
 from gateway.cli.support.connection import connect, expect_owner
+from gateway.cli.support.options import REQUIRED, argument, option
 from gateway.cli.support.output import Column
 from gateway.config import Config
 from gateway.errors import ConfigurationError
@@ -39,12 +45,10 @@ def list_copies(ask: Ask) -> Shown:
 @command(None, act="keys.settle", signed=True)
 def settle(
     ask: Ask,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The place, as `keys copies` names it.")
-    ],
-    statement: Annotated[
-        str, typer.Option("--statement", help="What became of the copies there, and how you know.")
-    ],
+    name: str = argument("NAME", "The place, as `keys copies` names it."),
+    statement: str = option(
+        "--statement", "What became of the copies there, and how you know.", REQUIRED
+    ),
 ) -> Shown:
     """State that nothing is left at a place that was taken out of the configuration (an officer's act)."""
     data = ask(name=name, statement=statement)
@@ -56,18 +60,13 @@ def settle(
 @command(None, act="keys.restore", signed=True)
 def restore(
     ask: Ask,
-    client: Annotated[
-        str, typer.Argument(metavar="CLIENT", help="The client's short name, or `house`.")
-    ],
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            exists=True,
-            dir_okay=False,
-            help="A copy of its keyring, fetched from a place that `check` names.",
-        ),
-    ],
+    client: str = argument("CLIENT", "The client's short name, or `house`."),
+    file: Path = argument(
+        "FILE",
+        "A copy of its keyring, fetched from a place that `check` names.",
+        exists=True,
+        dir_okay=False,
+    ),
 ) -> Shown:
     """Bring back a keyring that does not open from a registered copy: a client's, or the house's.
 
@@ -107,12 +106,12 @@ def _restore_house(config: Config, content: bytes) -> Shown:
         raise ConfigurationError(
             "keyring house: expected no core running, found one; it has that keyring open"
         )
-    from gateway.core.core import load_roots
+    from gateway.core.keys import root as root_keys
     from vault.backup import house_keyring
 
     expect_owner(config)
     service.forbid_core_dumps()
-    root, following = load_roots(config)
+    root, following = root_keys.load(config)
     keyring = house_keyring.restore(
         config.store_path,
         root,

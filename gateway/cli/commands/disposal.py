@@ -1,8 +1,9 @@
-"""`strongroom disposal`: propose, list, show, statement, approve, reject, execute.
+"""`strongroom disposal`: proposing, approving and executing the end of documents.
 
-An approval is the approver's own signature over a statement that names the batch and its register. It is
-made here from `--key`, or elsewhere: `disposal statement` prints the exact text, and `--signature` takes
-what `ssh-keygen -Y sign` made of it.
+Promises: an approval is the approver's own signature over a statement that names the batch and its
+register. It is made here from `--key`, and shown before it is made; or it is made elsewhere: `disposal
+statement` prints the exact text, and `--signature` takes what `ssh-keygen -Y sign` made of it.
+Leaves out: what is due and who may decide, which the core says (`gateway.core.disposal`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typer
 
 from gateway.cli.support import output, signing
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
-from gateway.cli.support.options import As, Key, new_group
+from gateway.cli.support.options import REQUIRED, As, Key, flag, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import ConfigurationError
 from vault.crypto.sshsig import MAX_ARMORED
@@ -58,20 +59,13 @@ _APPROVALS = (
 @command(group, act="disposal.propose", signed=True)
 def propose(
     ask: Ask,
-    client: Annotated[
-        str, typer.Option("--client", metavar="SLUG", help="Only of this client.")
-    ] = "",
-    document: Annotated[
-        list[str] | None,
-        typer.Option("--document", metavar="ID", help="Only these documents; repeatable."),
-    ] = None,
-    whole_client: Annotated[
-        bool,
-        typer.Option(
-            "--whole-client",
-            help="The end of --client: every document of it, and its keyring with them.",
-        ),
-    ] = False,
+    client: str = option("--client", "Only of this client.", metavar="SLUG"),
+    document: list[str] | None = option(
+        "--document", "Only these documents; repeatable.", None, metavar="ID"
+    ),
+    whole_client: bool = flag(
+        "--whole-client", "The end of --client: every document of it, and its keyring with them."
+    ),
 ) -> Shown:
     """Propose what is due now, one batch per client."""
     documents = [each.upper() for each in document or []]
@@ -107,10 +101,8 @@ def show(ask: Ask, batch: Batch) -> Shown:
 def statement(
     ask: Ask,
     batch: Batch,
-    as_name: Annotated[str, typer.Option("--as", metavar="NAME", help="Whose decision it is.")],
-    decision: Annotated[
-        Literal["approve", "reject"], typer.Option("--decision", help="Which decision.")
-    ],
+    as_name: str = option("--as", "Whose decision it is.", REQUIRED, metavar="NAME"),
+    decision: Literal["approve", "reject"] = option("--decision", "Which decision.", REQUIRED),
 ) -> Shown:
     """Print the exact text to sign elsewhere (`ssh-keygen -Y sign -n NAMESPACE -f KEY FILE`)."""
     data = ask(id=batch, account=as_name, decision=decision)
@@ -147,13 +139,13 @@ def _decide(
             " found otherwise"
         )
     arguments: dict[str, Any] = {"id": batch, "account": name, "decision": decision}
-    with ask.desk() as desk:
+    with ask.console() as console:
         if signature is not None:
             armored = output.read_text(signature, MAX_ARMORED)
         else:
-            asked = desk.act("disposal.statement", arguments).data
+            asked = console.act("disposal.statement", arguments).data
             armored = _signed(ask, signing.required(name, key), asked)
-        data = desk.act("disposal.decide", {**arguments, "signature": armored}).data
+        data = console.act("disposal.decide", {**arguments, "signature": armored}).data
     done = {"approve": "approved", "reject": "rejected"}[decision]
     return sentence(data, f"Batch {data['id']} {done} by {name}; it is now {data['state']}.")
 
@@ -186,15 +178,13 @@ def witness(ask: Ask, batch: Batch) -> Shown:
 def sanitised(
     ask: Ask,
     batch: Batch,
-    medium: Annotated[str, typer.Option("--medium", help="What was sanitised: make and model.")],
-    serial: Annotated[str, typer.Option("--serial", help="Its serial number.")],
-    method: Annotated[
-        str, typer.Option("--method", help="Standard and technique: NIST SP 800-88 Purge, say.")
-    ],
-    performed_on: Annotated[
-        str, typer.Option("--performed-on", metavar="YYYY-MM-DD", help="On which day.")
-    ],
-    place: Annotated[str, typer.Option("--place", help="Where.")],
+    medium: str = option("--medium", "What was sanitised: make and model.", REQUIRED),
+    serial: str = option("--serial", "Its serial number.", REQUIRED),
+    method: str = option(
+        "--method", "Standard and technique: NIST SP 800-88 Purge, say.", REQUIRED
+    ),
+    performed_on: str = option("--performed-on", "On which day.", REQUIRED, metavar="YYYY-MM-DD"),
+    place: str = option("--place", "Where.", REQUIRED),
 ) -> Shown:
     """State, with your signature, that a medium that held a batch was sanitised (claim level L3)."""
     return _attest(
@@ -212,8 +202,8 @@ def sanitised(
 def _attest(ask: Ask, **what: str) -> Shown:
     assert ask.person is not None
     arguments = {**what, "account": ask.person.name}
-    with ask.desk() as desk:
-        asked = desk.act("disposal.attestation", arguments).data
+    with ask.console() as console:
+        asked = console.act("disposal.attestation", arguments).data
         armored = _signed(ask, ask.person, asked)
-        data = desk.act("disposal.attest", {**arguments, "signature": armored}).data
+        data = console.act("disposal.attest", {**arguments, "signature": armored}).data
     return sentence(data, f"Recorded. A follow-up certificate says so: {data['certificate']}.")

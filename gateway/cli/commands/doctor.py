@@ -1,6 +1,7 @@
 """`strongroom doctor`: what is missing or weak in this installation, and how to mend it.
 
-Exit code 1 if there is any problem. What is looked at, and what the levels mean: `gateway.doctor`.
+Promises: exit code 1 if there is any problem.
+Leaves out: what is looked at, and what the levels mean (`gateway.doctor`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import msgspec
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command
-from gateway.cli.support.connection import at_desk
+from gateway.cli.support.connection import at_console
 from gateway.config import Config
 from gateway.doctor import PROBLEM, Finding
 from gateway.doctor import examine as examine_by
@@ -35,4 +36,4 @@ def doctor(ask: Ask) -> Shown:
 
 def examine(config: Config, now: datetime) -> list[Finding]:
     """All findings; the core is asked, or where none runs the store opened in its place."""
-    return examine_by(config, now, at_desk)
+    return examine_by(config, now, at_console)

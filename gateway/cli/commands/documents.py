@@ -1,7 +1,9 @@
-"""`strongroom document` and `strongroom hold`.
+"""`strongroom document` and `strongroom hold`: what was received, and what must not be destroyed.
 
-`document export` receives the sealed file and its key from the core and opens it here: the plain bytes
-exist nowhere but in the file that was asked for, which is made new and readable by its owner only.
+Promises: `document export` receives the sealed file and its key from the core and opens it here. The
+plain bytes exist nowhere but in the file that was asked for, which is made new and readable by its owner
+only.
+Leaves out: why a document is kept (`retention`), and its end (`disposal`).
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
-from gateway.cli.support.connection import Desk
-from gateway.cli.support.options import new_group
+from gateway.cli.support.connection import Console
+from gateway.cli.support.options import REQUIRED, argument, flag, new_group, option
 from gateway.cli.support.output import Column
 from gateway.errors import GatewayError, WireError
 from vault.crypto.sealed import SealedReader, document_context
@@ -64,33 +66,30 @@ _HOLD_COLUMNS = (
 @command(group, "list")
 def list_some(
     ask: Ask,
-    client: Annotated[str, typer.Option("--client", metavar="SLUG", help="Of this client.")] = "",
-    state: Annotated[str, typer.Option("--state", help="In this state (FILED, REVIEW, …).")] = "",
+    client: str = option("--client", "Of this client.", metavar="SLUG"),
+    state: str = option("--state", "In this state (FILED, REVIEW, …)."),
     record_class: RecordClass = "",
     year: Year = 0,
-    after: Annotated[
-        str,
-        typer.Option(
-            "--after", metavar="DOC", help="Only those received after this one (a whole id)."
-        ),
-    ] = "",
-    limit: Annotated[
-        int, typer.Option("--limit", min=0, help="At most so many; 0 for all there are.")
-    ] = 0,
+    after: str = option(
+        "--after", "Only those received after this one (a whole id).", metavar="DOC"
+    ),
+    limit: int = option("--limit", "At most so many; 0 for all there are.", 0, min=0),
 ) -> Shown:
     """List documents in order of arrival."""
     filters = {"client": client, "state": state, "record_class": record_class, "fiscal_year": year}
-    with ask.desk() as desk:
-        rows = _all_pages(desk, filters, after, limit)
+    with ask.console() as console:
+        rows = _all_pages(console, filters, after, limit)
     return listing(rows, _COLUMNS, "No documents.")
 
 
-def _all_pages(desk: Desk, filters: dict[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
+def _all_pages(
+    console: Console, filters: dict[str, Any], after: str, limit: int
+) -> list[dict[str, Any]]:
     """Page by page, so that a long list is whole and no message too large."""
     rows: list[dict[str, Any]] = []
     while True:
         wanted = min(_PAGE, limit - len(rows)) if limit else _PAGE
-        page = desk.act("document.list", {**filters, "after": after, "limit": wanted}).data
+        page = console.act("document.list", {**filters, "after": after, "limit": wanted}).data
         rows += page
         if len(page) < wanted or len(rows) == limit:
             return rows
@@ -145,16 +144,10 @@ def _state(data: dict[str, Any]) -> Shown:
 @command(group, act="document.restore", signed=True, carries=True)
 def restore(
     ask: Ask,
-    which: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DOC...", help="Documents: ids, or six or more of their last characters."
-        ),
-    ],
-    source: Annotated[
-        str,
-        typer.Option("--from", metavar="TARGET", help="A backup target; none for the only one."),
-    ] = "",
+    which: list[str] = argument(
+        "DOC...", "Documents: ids, or six or more of their last characters."
+    ),
+    source: str = option("--from", "A backup target; none for the only one.", metavar="TARGET"),
 ) -> Shown:
     """Bring back documents whose stored file is missing or damaged from a backup.
 
@@ -168,11 +161,11 @@ def restore(
 def export(
     ask: Ask,
     document: Document,
-    to: Annotated[Path, typer.Option("--output", metavar="FILE", help="A new file for its bytes.")],
+    to: Path = option("--output", "A new file for its bytes.", REQUIRED, metavar="FILE"),
 ) -> Shown:
     """Write a document's original bytes to a new file (an accountant's or officer's act)."""
-    with ask.desk() as desk:
-        opened, descriptor = desk.open("document.export", {"document": document}, ask.person)
+    with ask.console() as console:
+        opened, descriptor = console.open("document.export", {"document": document}, ask.person)
     try:
         if opened.key is None or opened.document_id is None:
             raise WireError("document export: expected a sealed document, found plain bytes")
@@ -206,13 +199,9 @@ def _pieces(reader: SealedReader, digest: Any) -> Iterator[bytes]:
 @command(holds, act="hold.place", signed=True)
 def place(
     ask: Ask,
-    reason: Annotated[str, typer.Option("--reason", help="Why (kept sealed).")],
-    document: Annotated[
-        str, typer.Option("--document", metavar="DOC", help="Hold this document.")
-    ] = "",
-    client: Annotated[
-        str, typer.Option("--client", metavar="SLUG", help="Hold all of this client.")
-    ] = "",
+    reason: str = option("--reason", "Why (kept sealed).", REQUIRED),
+    document: str = option("--document", "Hold this document.", metavar="DOC"),
+    client: str = option("--client", "Hold all of this client.", metavar="SLUG"),
 ) -> Shown:
     """Place a hold: destruction stops at once."""
     data = ask(reason=reason, document=document, client=client)
@@ -222,7 +211,7 @@ def place(
 @command(holds, act="hold.release", signed=True)
 def release_hold(
     ask: Ask,
-    hold: Annotated[str, typer.Argument(metavar="ID", help="The hold's id.")],
+    hold: str = argument("ID", "The hold's id."),
 ) -> Shown:
     """Release a hold (two officers sign the same)."""
     data = ask(hold=hold)
@@ -237,7 +226,7 @@ def release_hold(
 @command(holds, act="hold.list")
 def list_holds(
     ask: Ask,
-    released: Annotated[bool, typer.Option("--released", help="Also those released.")] = False,
+    released: bool = flag("--released", "Also those released."),
 ) -> Shown:
     """List the holds in force."""
     return listing(ask(released=released), _HOLD_COLUMNS, "No holds.")

@@ -1,36 +1,30 @@
-"""`strongroom init`: an installation in a folder that has none."""
+"""`strongroom init`: an installation in a folder that has none.
+
+Promises: it makes everything or nothing, and never touches an installation that is there.
+Leaves out: how it is made (`gateway.install`).
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command
+from gateway.cli.support.options import argument, flag, option
 from gateway.install import create, demonstration, tour
 
 
 @command(None, "init", offline=True)
 def init(
     ask: Ask,
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder without an installation.")
-    ],
-    demo: Annotated[
-        bool,
-        typer.Option("--demo", help="With a demonstration client, accounts, keys and samples."),
-    ] = False,
-    root_key: Annotated[
-        str,
-        typer.Option(
-            "--root-key",
-            metavar="pkcs11:…",
-            help="Make the root key on a token (RFC 7512); else it is a file in DIR.",
-        ),
-    ] = "",
+    folder: Path = argument("DIR", "A folder without an installation."),
+    demo: bool = flag("--demo", "With a demonstration client, accounts, keys and samples."),
+    root_key: str = option(
+        "--root-key",
+        "Make the root key on a token (RFC 7512); else it is a file in DIR.",
+        metavar="pkcs11:…",
+    ),
 ) -> Shown:
     """Make an installation: configuration, root key, empty vault."""
     del ask

@@ -1,16 +1,18 @@
-"""`strongroom keys …`: what keys there are and how old, and changing them."""
+"""`strongroom keys`: what keys there are and how old, and changing them.
+
+Promises: no key is shown, only identifiers, ages and public keys.
+Leaves out: copies of keyrings (`copies`), whose commands join this group.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from gateway.cli.commands import copies
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import argument, flag, new_group, option
 from gateway.cli.support.output import Column
 
 keys = new_group("Keys: their ages, rotation, and the copies of keyrings.")
@@ -74,22 +76,15 @@ def _rotation(rotations: list[dict[str, Any]]) -> str:
 @command(keys, act="keys.rotate")
 def rotate(
     ask: Ask,
-    what: Annotated[
-        What,
-        typer.Argument(
-            help="groups: the keys that wrap document keys; root: the root key;"
-            " ledger: the ledger's signing key; host: the SSH host keys."
-        ),
-    ],
-    client: Annotated[
-        str, typer.Option("--client", metavar="SLUG", help="Only this client's groups.")
-    ] = "",
-    at_once: Annotated[
-        bool,
-        typer.Option(
-            "--at-once", help="Host keys: use the new ones now, though clients don't know them yet."
-        ),
-    ] = False,
+    what: What = argument(
+        None,
+        "groups: the keys that wrap document keys; root: the root key;"
+        " ledger: the ledger's signing key; host: the SSH host keys.",
+    ),
+    client: str = option("--client", "Only this client's groups.", metavar="SLUG"),
+    at_once: bool = flag(
+        "--at-once", "Host keys: use the new ones now, though clients don't know them yet."
+    ),
 ) -> Shown:
     """Change keys while the gateway serves. Interrupted, it goes on by itself."""
     data = ask(what=what.value, client=client, at_once=at_once)

@@ -15,14 +15,12 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-import typer
-
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command, sentence, verbatim
-from gateway.cli.support.connection import Desk
-from gateway.cli.support.options import new_group
+from gateway.cli.support.connection import Console
+from gateway.cli.support.options import REQUIRED, argument, flag, new_group, option
 from gateway.errors import ConfigurationError, GatewayError
 from vault.catalogue.ledger_keys import verify_by_any
 from vault.ledger.merkle import leaf_hash, verify_consistency
@@ -37,16 +35,14 @@ _TILES_AT_ONCE: Final = 64
 _CHECKPOINT: Final = "checkpoint"
 _PUBLIC: Final = 0o644  # an export is there to be served
 _PUBLIC_FOLDER: Final = 0o755
-_VKEY_LIMIT: Final = 64 * 1024
 
 
 @command(group, act="ledger.verify")
 def verify(
     ask: Ask,
-    against: Annotated[
-        list[Path] | None,
-        typer.Option("--against", metavar="FILE", help="A checkpoint kept elsewhere; repeatable."),
-    ] = None,
+    against: list[Path] | None = option(
+        "--against", "A checkpoint kept elsewhere; repeatable.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Recompute the ledger and hold it against its checkpoints; exit code 1 if they disagree."""
     texts = [output.read_text(path) for path in against or []]
@@ -69,9 +65,7 @@ def checkpoint(ask: Ask) -> Shown:
 @command(group, act="ledger.settle", signed=True)
 def settle(
     ask: Ask,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A place that the configuration names no more.")
-    ],
+    name: str = argument("NAME", "A place that the configuration names no more."),
 ) -> Shown:
     """State that a place of checkpoints is in use no more (an officer's act); `check` forgets it."""
     data = ask(name=name)
@@ -81,42 +75,37 @@ def settle(
 @command(group, "export")
 def export(
     ask: Ask,
-    to: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A new file; with --tiles a folder.")
-    ],
-    tiles: Annotated[
-        bool,
-        typer.Option(
-            "--tiles",
-            help="Write checkpoint, keys and tiles that any web server can serve (C2SP tlog-tiles).",
-        ),
-    ] = False,
+    to: Path = argument("FILE|DIR", "A new file; with --tiles a folder."),
+    tiles: bool = flag(
+        "--tiles",
+        "Write checkpoint, keys and tiles that any web server can serve (C2SP tlog-tiles).",
+    ),
 ) -> Shown:
     """Write every entry, as it is hashed, to a new file (JSON lines), or bring a folder of tiles forward."""
     if tiles:
         return _export_tiles(to, ask)
     count = 0
 
-    def lines(desk: Desk) -> Iterator[bytes]:
+    def lines(console: Console) -> Iterator[bytes]:
         nonlocal count
         while True:
-            page = desk.act("ledger.export", {"start": count, "limit": _LEDGER_PAGE}).data
+            page = console.act("ledger.export", {"start": count, "limit": _LEDGER_PAGE}).data
             count += len(page["entries"])
             yield b"".join(entry.encode() + b"\n" for entry in page["entries"])
             if len(page["entries"]) < _LEDGER_PAGE:
                 return
 
-    with ask.desk() as desk:
-        output.write_pieces(to, lines(desk))
+    with ask.console() as console:
+        output.write_pieces(to, lines(console))
     return sentence({"file": str(to), "entries": count}, f"{count} entries written to {to}.")
 
 
 def _export_tiles(folder: Path, ask: Ask) -> Shown:
     # 1. What is there is an export, or nothing.
     known = _exported(folder)
-    with ask.desk() as desk:
+    with ask.console() as console:
         # 2. It is of this history: the core says, or refuses.
-        data = desk.act("ledger.snapshot", {"known": known}).data
+        data = console.act("ledger.snapshot", {"known": known}).data
         old, size = int(data["known"]), int(data["size"])
         folder.mkdir(_PUBLIC_FOLDER, parents=True, exist_ok=True)
         for name, text in data["keys"].items():
@@ -124,7 +113,7 @@ def _export_tiles(folder: Path, ask: Ask) -> Shown:
         # 3. Tiles: full ones that are new, then the partial ones of this size.
         wanted = itertools.chain(full_between(old, size), partials(size) if size > old else ())
         count = 0
-        for tile, content in _fetched(desk, wanted):
+        for tile, content in _fetched(console, wanted):
             _write(folder / tile.path, content)
             count += 1
         # 4. The checkpoint, once everything it needs is there; then what full tiles have replaced.
@@ -158,12 +147,12 @@ def _exported(folder: Path) -> str:
     return output.read_text(folder / _CHECKPOINT) if _CHECKPOINT in names else ""
 
 
-def _fetched(desk: Desk, wanted: Iterable[Tile]) -> Iterator[tuple[Tile, bytes]]:
+def _fetched(console: Console, wanted: Iterable[Tile]) -> Iterator[tuple[Tile, bytes]]:
     """Tiles with their bytes, some at a time."""
     remaining = iter(wanted)
     while some := list(itertools.islice(remaining, _TILES_AT_ONCE)):
         names = [{"level": t.level, "index": t.index, "width": t.width} for t in some]
-        reply, descriptor = desk.open("ledger.tiles", {"tiles": names}, None)
+        reply, descriptor = console.open("ledger.tiles", {"tiles": names}, None)
         with os.fdopen(descriptor, "rb") as file:
             file.seek(0)
             for tile in some:
@@ -186,7 +175,7 @@ def _write(path: Path, data: bytes) -> None:
 @command(group, act="ledger.prove")
 def prove(
     ask: Ask,
-    entry: Annotated[int, typer.Argument(metavar="N", help="The entry's index, from 0.")],
+    entry: int = argument("N", "The entry's index, from 0."),
 ) -> Shown:
     """Print the proof that an entry is in the ledger (C2SP tlog-proof; the entry in its extra line)."""
     data = ask(entry=entry)
@@ -196,11 +185,8 @@ def prove(
 @command(group, act="ledger.consistency")
 def consistency(
     ask: Ask,
-    old: Annotated[int, typer.Argument(metavar="OLD", help="The smaller size, in entries.")],
-    new: Annotated[
-        int | None,
-        typer.Argument(metavar="[NEW]", help="The larger size; the newest checkpoint's else."),
-    ] = None,
+    old: int = argument("OLD", "The smaller size, in entries."),
+    new: int | None = argument("[NEW]", "The larger size; the newest checkpoint's else.", None),
 ) -> Shown:
     """Print the proof that the history only grew between two sizes (RFC 6962), a hash in base64 a line."""
     data = ask(old=old, new=new)
@@ -211,32 +197,26 @@ def consistency(
 @command(group, "verify-proof", offline=True)
 def check_proof(
     ask: Ask,
-    proof: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What prove or consistency printed.")
-    ],
-    vkey: Annotated[
-        list[str],
-        typer.Option(
-            "--vkey",
-            metavar="KEY|FILE",
-            help="A key of the ledger as you know it, or a file of keys; repeatable.",
-        ),
-    ],
-    old: Annotated[
-        Path | None,
-        typer.Option("--old", metavar="FILE", help="For consistency: the older checkpoint."),
-    ] = None,
-    new: Annotated[
-        Path | None,
-        typer.Option("--new", metavar="FILE", help="For consistency: the newer checkpoint."),
-    ] = None,
+    proof: Path = argument("FILE", "What prove or consistency printed."),
+    vkey: list[str] = option(
+        "--vkey",
+        "A key of the ledger as you know it, or a file of keys; repeatable.",
+        REQUIRED,
+        metavar="KEY|FILE",
+    ),
+    old: Path | None = option(
+        "--old", "For consistency: the older checkpoint.", None, metavar="FILE"
+    ),
+    new: Path | None = option(
+        "--new", "For consistency: the newer checkpoint.", None, metavar="FILE"
+    ),
 ) -> Shown:
     """Verify a proof offline, without any store; exit code 1 if it proves nothing."""
     del ask
-    keys = list(_keys(vkey))
+    keys = list(verifier_keys.read(vkey))
     text = output.read_text(proof)
     if (old is None) != (new is None):
-        raise ConfigurationError("verify-proof: expected --old and --new together, found one")
+        raise ConfigurationError("verify-proof: expected --old and --new together")
     if old is None or new is None:
         result = _inclusion(text, keys)
     else:
@@ -247,13 +227,6 @@ def check_proof(
         output.say("Verified.")
 
     return Shown(result, show)
-
-
-def _keys(given: list[str]) -> Iterator[str]:
-    for each in given:
-        path = Path(each)
-        text = output.read_text(path, _VKEY_LIMIT) if path.is_file() else each
-        yield from (line.strip() for line in text.splitlines() if line.strip())
 
 
 def _inclusion(text: str, keys: list[str]) -> dict[str, Any]:

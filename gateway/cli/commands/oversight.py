@@ -1,13 +1,16 @@
-"""`strongroom status` and `check`: what is there, and whether it is whole."""
+"""`strongroom status` and `check`: what is there, and whether it is whole.
+
+Promises: what needs a person's attention stands in capitals.
+Leaves out: how the machine is set up (`doctor`), and the ledger's own verification (`ledger`).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from gateway.cli.support import output
-from gateway.cli.support.command import Ask, Shown, command
+from gateway.cli.support.command import Ask, Shown, command, findings
+from gateway.cli.support.options import flag
 from gateway.cli.support.output import Column
 
 _SHOWN = 10
@@ -241,23 +244,11 @@ def _antivirus(clamd: dict[str, Any]) -> str:
 @command(None, act="check", signed=True)
 def check(
     ask: Ask,
-    read_data: Annotated[
-        bool, typer.Option("--read-data", help="Also decrypt and re-hash every document.")
-    ] = False,
-    acknowledge: Annotated[
-        bool,
-        typer.Option(
-            "--acknowledge",
-            help="Answer, as an officer, for a change of the catalogue's file while it was closed.",
-        ),
-    ] = False,
+    read_data: bool = flag("--read-data", "Also decrypt and re-hash every document."),
+    acknowledge: bool = flag(
+        "--acknowledge",
+        "Answer, as an officer, for a change of the catalogue's file while it was closed.",
+    ),
 ) -> Shown:
     """Check every invariant of the store; exit code 1 if anything is found."""
-    data = ask(read_data=read_data, acknowledge=acknowledge)
-
-    def show() -> None:
-        output.details({name: value for name, value in data.items() if name != "findings"})
-        output.say()
-        output.table(data["findings"], _FINDINGS, "Everything is as it should be.")
-
-    return Shown(data, show)
+    return findings(ask(read_data=read_data, acknowledge=acknowledge), _FINDINGS)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, sentence
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import argument, new_group
 from gateway.cli.support.output import Column
 
 group = new_group("Penalties: sources that logins fail from.")
@@ -30,9 +26,7 @@ def list_all(ask: Ask) -> Shown:
 @command(group, act="penalty.lift", signed=True)
 def lift(
     ask: Ask,
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="An address, or a source as it is listed.")
-    ],
+    source: str = argument("SOURCE", "An address, or a source as it is listed."),
 ) -> Shown:
     """Lift a source's penalty, and give back the guesses it used up."""
     data = ask(source=source)

@@ -1,20 +1,17 @@
-"""`strongroom receipt`: verify, schema.
+"""`strongroom receipt`: verifying receipts of what was handed in, and their schema.
 
-Verification is offline: the file and the ledger's keys are enough, given with `--vkey` or taken from the
-store of this installation.
+Promises: verification is offline. The file and the ledger's keys are enough (`verifier_keys`).
+Leaves out: making receipts, which the core does (`gateway.core.intake.receipts`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from gateway.cli.commands import certificates
-from gateway.cli.support import output
+from gateway.cli.support import output, verifier_keys
 from gateway.cli.support.command import Ask, Shown, command
-from gateway.cli.support.options import VerifierKeys, new_group
+from gateway.cli.support.options import VerifierKeys, argument, new_group
 from gateway.errors import ConfigurationError
 from vault.certificate.receipt import MAX_RECEIPT, json_schema, verify_receipt
 from vault.errors import VaultError
@@ -25,14 +22,14 @@ group = new_group("Receipts: what was handed in, signed.")
 @command(group, "verify")
 def verify(
     ask: Ask,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Receipts, text or JSON.")],
+    files: list[Path] = argument("FILE…", "Receipts, text or JSON."),
     vkey: VerifierKeys = None,
 ) -> Shown:
     """Verify receipts offline; exit code 1 if one is not signed by a key of the ledger."""
-    known, source = certificates.trusted_keys(vkey or [], ask)
+    known, source = verifier_keys.trusted(vkey or [], ask)
     if known is None:
         raise ConfigurationError(
-            "ledger key: expected --vkey or an installation to take it from, found neither"
+            "ledger key: expected --vkey, or an installation (--config) to take it from"
         )
     results: list[dict[str, Any]] = []
     for path in files:

@@ -1,7 +1,8 @@
-"""`strongroom account recover`, `cancel-recovery` and `review-recovery`: a quorum that was lost.
+"""`strongroom account recover`, `cancel-recovery` and `review-recovery`: a quorum of officers that was lost.
 
-The root key is read where its holder has it, makes a proof over the one act, and stays: neither it nor
-anything derived from it but the proof goes to the core, and nothing of it stands in an argument.
+Promises: the root key is read where its holder has it, makes a proof over the one act, and stays there.
+Nothing but the proof goes to the core, and nothing secret stands in an argument.
+Leaves out: when a quorum counts as lost (`gateway.core.login.recovery`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import typer
 
 from gateway.cli.support import output, signing
 from gateway.cli.support.command import Ask, Shown, command, sentence
+from gateway.cli.support.options import REQUIRED, option
 from gateway.errors import ConfigurationError
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")]
@@ -24,24 +26,22 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The account's name.")
 def recover(
     ask: Ask,
     name: Name,
-    add_file: Annotated[
-        Path, typer.Option("--add", metavar="FILE", help="The public key (.pub) it is to have.")
-    ],
-    root_key: Annotated[
-        str,
-        typer.Option(
-            "--root-key",
-            metavar="FILE",
-            help="The root key's file, or its address on a token (pkcs11:…), where its holder has it.",
-        ),
-    ],
+    add_file: Path = option(
+        "--add", "The public key (.pub) it is to have.", REQUIRED, metavar="FILE"
+    ),
+    root_key: str = option(
+        "--root-key",
+        "The root key's file, or its address on a token (pkcs11:…), where its holder has it.",
+        REQUIRED,
+        metavar="FILE",
+    ),
 ) -> Shown:
     """Restore a lost quorum: give a new officer, or one who lost every key, a key that counts later."""
     from gateway.core.login import recovery
     from vault.keys.root import load_root_key
 
     if not root_key:
-        raise ConfigurationError("--root-key: expected a file or a token's address, found none")
+        raise ConfigurationError("--root-key: expected a file, or an address on a token")
     assert ask.person is not None
     line, at = signing.public_key(add_file), datetime.now(UTC)
     root = load_root_key(root_key)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from gateway.cli.commands.documents import Document
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing
-from gateway.cli.support.options import new_group
+from gateway.cli.support.options import REQUIRED, new_group, option
 from gateway.cli.support.output import Column
 
 group = new_group("Retention: how long, and why.")
@@ -55,10 +51,10 @@ def explain(ask: Ask, document: Document) -> Shown:
 @command(group, act="retention.preview")
 def preview(
     ask: Ask,
-    at: Annotated[
-        str, typer.Option("--at", metavar="DATE", help="A day (to its end, UTC) or time, ISO 8601.")
-    ],
-    client: Annotated[str, typer.Option("--client", metavar="SLUG", help="Of this client.")] = "",
+    at: str = option(
+        "--at", "A day (to its end, UTC) or time, ISO 8601.", REQUIRED, metavar="DATE"
+    ),
+    client: str = option("--client", "Of this client.", metavar="SLUG"),
 ) -> Shown:
     """List what falls due by a date."""
     return listing(ask(at=at, client=client), _PREVIEW, f"Nothing falls due by {at}.")

@@ -1,7 +1,8 @@
 """The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`.
 
-Each role is imported when it is asked for, so that a door never loads the core, nor the core a parser.
-`STRONGROOM_SUPERVISED` (set by `strongroom run`) ties a role's life to its supervisor's.
+Promises: a role is imported when it is asked for, so that a door never loads the core, nor the core a
+parser. `STRONGROOM_SUPERVISED` (set by `strongroom run`) ends a role together with its supervisor.
+Leaves out: what a role does (`gateway.core`, `gateway.doors`, `gateway.inspect`, `gateway.courier`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What commands share: options, output, the connection to the core, signing with a person's key.
+"""What commands share: how one is made, options, output, the connection to the core, a person's signature.
 
-Here: everything more than one command needs. Not here: a command.
+Here: everything more than one command needs.
+Not here: a command (`gateway.cli.commands`).
 """

@@ -9,7 +9,7 @@ Leaves out: the act itself (`gateway.core.admin`), how the core is reached (`con
 
 Usage:
     >>> @command(holds, act="hold.release", signed=True)
-    ... def release(ask: Ask, hold: Annotated[str, typer.Argument(metavar="ID")]) -> Shown:
+    ... def release(ask: Ask, hold: str = argument("ID", "The hold's id.")) -> Shown:
     ...     \"\"\"Release a hold (two officers sign the same).\"\"\"
     ...     data = ask(hold=hold)
     ...     return sentence(data, f"Hold {data['id']} released.")
@@ -28,7 +28,7 @@ from typing import Any, Final, TypeAlias, get_type_hints
 import typer
 
 from gateway.cli.support import connection, output, signing, targets
-from gateway.cli.support.connection import Desk
+from gateway.cli.support.connection import Console
 from gateway.cli.support.options import As, ConfigPath, Json, Key
 from gateway.cli.support.output import Column
 from gateway.config import Config, load
@@ -76,9 +76,9 @@ class Ask:
         """The configuration (raises ConfigurationError)."""
         return load(self.config_path)
 
-    def desk(self) -> AbstractContextManager[Desk]:
+    def console(self) -> AbstractContextManager[Console]:
         """For a command of several acts."""
-        return connection.at_desk(self.config)
+        return connection.at_console(self.config)
 
     def __call__(self, /, **arguments: Any) -> Any:
         """Perform the command's act; its data (raises as `connection.ask`)."""
@@ -114,6 +114,23 @@ def record(
     return Shown(data, lambda: output.details(data if shown is None else shown, show))
 
 
+def findings(
+    data: Mapping[str, Any],
+    columns: Sequence[Column],
+    show: Mapping[str, Callable[[object], str]] | None = None,
+    code: int = 0,
+) -> Shown:
+    """A record with a table of what was found below it, if anything was looked for."""
+
+    def both() -> None:
+        output.details({key: data[key] for key in data if key != "findings"}, show)
+        if "findings" in data:
+            output.say()
+            output.table(data["findings"], columns, "Everything is as it should be.")
+
+    return Shown(data, both, code)
+
+
 _ASK: Final = "ask"
 
 
@@ -133,7 +150,7 @@ def command(
     Args:
         group: the group of commands it is added to; None: whoever calls adds it.
         name: what it is called; else the act's last word.
-        act: as `gateway.core.admin.acts.ACTS` has it; "" for a command that performs none, or several.
+        act: as `gateway.core.admin.register.ACTS` has it; "" for a command that performs none, or several.
         signed: it has `--as` and `--key`. must_sign: it takes them.
         carries: something is carried to or from a backup target meanwhile (`targets`).
         offline: it needs no installation, and has no `--config`.

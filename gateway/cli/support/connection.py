@@ -1,11 +1,14 @@
-"""Talking to the core: over its admin socket, or, where no core runs, through the same desk in this process.
+"""Talking to the core: over its admin socket, or, where none runs, with the store opened in this process.
 
 Promises: an act gives the same answer either way. Without a core the store is opened under its own lock,
 so a core that is just starting is never raced, and only by the user who owns it, so that no file of the
-store changes hands. Leaves out: what is done with the answer.
+store changes hands.
+Leaves out: what is done with the answer (`command`).
 
-Rules: nobody listening means no core; anything else (no permission, say) is an error and never a reason to
-open the store. A signed act asks for the connection's challenge first (`gateway.wire.signed_act`).
+Rules:
+    - Nobody listening means no core. Anything else (no permission, say) is an error, and never a reason to
+      open the store.
+    - A signed act asks for the connection's challenge first (`gateway.wire.signed_act`).
 """
 
 from __future__ import annotations
@@ -37,8 +40,8 @@ Beside: TypeAlias = Callable[["Outbound", Coroutine[Any, Any, Any]], Coroutine[A
 """How an act is run where no core runs: with what else has to go on beside it in this process."""
 
 
-class Desk:
-    """The admin desk, wherever it is. One at a time; use it within `at_desk`."""
+class Console:
+    """The console of an installation: it performs acts. One at a time; use it within `at_console`."""
 
     def __init__(self, call: _Call) -> None:
         self._call = call
@@ -49,7 +52,7 @@ class Desk:
         """Perform an act.
 
         Args:
-            act, arguments: as `gateway.core.admin.acts.ACTS` has them.
+            act, arguments: as `gateway.core.admin.register.ACTS` has them.
             person: who signs it; None: the operating system's user.
 
         Raises:
@@ -93,24 +96,24 @@ def ask(
     """Perform one act of the installation that a configuration names.
 
     Raises:
-        ConfigurationError, VaultError: the installation can't be used. Refusal: as `Desk.act`.
+        ConfigurationError, VaultError: the installation can't be used. Refusal: as `Console.act`.
     """
-    with at_desk(load(config_path)) as desk:
-        return desk.act(act, arguments, person)
+    with at_console(load(config_path)) as console:
+        return console.act(act, arguments, person)
 
 
 @contextmanager
-def at_desk(config: Config, beside: Beside | None = None) -> Iterator[Desk]:
-    """A desk for some acts (raises as `ask`)."""
+def at_console(config: Config, beside: Beside | None = None) -> Iterator[Console]:
+    """A console for some acts (raises as `ask`)."""
     channel = connect(config)
     if channel is not None:
         try:
-            yield Desk(channel.call)
+            yield Console(channel.call)
         finally:
             channel.close()
         return
     with _own_core(config, beside) as call:
-        yield Desk(call)
+        yield Console(call)
 
 
 def connect(config: Config) -> Channel | None:
@@ -135,10 +138,10 @@ def expect_owner(config: Config) -> None:
 
 @contextmanager
 def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
-    """The desk in this process, under the store's lock."""
-    from gateway.core.admin.acts import AdminSession
-    from gateway.core.core import Core
+    """The console in this process, under the store's lock."""
+    from gateway.core.opening import open_core
     from gateway.core.outbound import keyring_copies
+    from gateway.core.sessions.admin import AdminSession
     from gateway.core.wings import Wings
     from gateway.process import service
 
@@ -149,7 +152,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
     )
     service.forbid_core_dumps()
     try:
-        core = Core.open(config)
+        core = open_core(config)
     except KeyUnavailable as error:
         raise ConfigurationError(str(error)) from error
     try:

@@ -1,8 +1,10 @@
 """Showing a one-time code's secret to whoever enrols it: a QR code in the terminal, and its URI.
 
-Drawn in half blocks, two rows of modules a line, with the quiet zone of four modules that ISO/IEC 18004
-asks for. On a terminal the colours are set, so that it is dark on light whatever the ground; elsewhere it is
-not drawn, as nothing could scan it. The secret is in it: nothing of it goes to a log or a file.
+Promises: nothing of the secret goes to a log or a file. The code is dark on light whatever the terminal's
+colours are; where there is no terminal it is not drawn, as nothing could scan it.
+Leaves out: making the secret (`gateway.core.admin.factors`).
+
+Sources: ISO/IEC 18004, which asks for a quiet zone of four modules around the code.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Leaves out: what the options do (`connection`, `signing`, `output`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -54,6 +54,24 @@ VerifierKeys: TypeAlias = Annotated[
         help="A key of the ledger as you know it, or a file of keys.",
     ),
 ]
+
+
+REQUIRED: Final[Any] = ...
+
+
+def option(flag: str, about: str, default: Any = "", **more: Any) -> Any:
+    """An option of a command's own, as the default of its parameter; `REQUIRED`: it has to be given."""
+    return typer.Option(default, flag, help=about, **more)
+
+
+def flag(name: str, about: str) -> Any:
+    """An option that is there or not."""
+    return typer.Option(False, name, help=about)
+
+
+def argument(metavar: str | None, about: str, default: Any = REQUIRED, **more: Any) -> Any:
+    """What a command is given by its place."""
+    return typer.Argument(default, metavar=metavar, help=about, **more)
 
 
 def new_group(about: str) -> typer.Typer:

@@ -161,9 +161,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None
     except FileExistsError as failure:
         raise ConfigurationError(f"{path}: expected no file of that name, found one") from failure
     except OSError as failure:
-        raise ConfigurationError(
-            f"{path}: expected a place to write to, found {failure.strerror}"
-        ) from failure
+        raise ConfigurationError(f"{path}: it could not be made: {failure.strerror}") from failure
     try:
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:
@@ -173,7 +171,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], mode: int = 0o644) -> None
     except OSError as failure:
         path.unlink(missing_ok=True)
         raise ConfigurationError(
-            f"{path}: expected it to be written, found {failure.strerror}"
+            f"{path}: it could not be written: {failure.strerror}"
         ) from failure
     except BaseException:
         path.unlink(missing_ok=True)

@@ -50,9 +50,9 @@ def person(name: str, key: Path | None) -> Person | None:
     if not name and key is None:
         return None
     if not name:
-        raise ConfigurationError("--key: expected it together with --as NAME, found it alone")
+        raise ConfigurationError("--key: expected it together with --as NAME")
     if key is None:
-        raise ConfigurationError(f"--as {name}: expected --key FILE to sign with, found none")
+        raise ConfigurationError(f"--as {name}: expected --key FILE to sign with")
     return Person(name, lambda message, namespace: sign(key, message, namespace))
 
 
@@ -60,7 +60,7 @@ def required(name: str, key: Path | None) -> Person:
     """Like `person`, for acts that only a person may do (raises ConfigurationError)."""
     found = person(name, key)
     if found is None:
-        raise ConfigurationError("--as: expected NAME and --key FILE to sign this act, found none")
+        raise ConfigurationError("--as: expected NAME, and --key FILE to sign this act")
     return found
 
 
@@ -121,7 +121,7 @@ def _load(path: Path, data: bytes) -> sshsig.PrivateKey:
 def _passphrase(path: Path) -> bytes:
     if not sys.stdin.isatty():
         raise ConfigurationError(
-            f"key {path}: expected a terminal to ask for its passphrase on, found none;"
+            f"key {path}: expected a terminal to ask for its passphrase on;"
             " load it into an agent and give its .pub file"
         )
     return getpass.getpass(f"Passphrase for {path}: ").encode()
@@ -131,7 +131,7 @@ def _sign_with_openssh(path: Path, message: bytes, namespace: str) -> str:
     program = shutil.which("ssh-keygen")
     if program is None:
         raise ConfigurationError(
-            f"key {path}: expected ssh-keygen to sign with a public key's partner, found none"
+            f"key {path}: signing with the partner of a public key takes ssh-keygen, which is not installed"
         )
     # On a terminal, what OpenSSH asks for (a touch, a PIN) must be seen.
     shown = None if os.isatty(2) else subprocess.PIPE

@@ -1,7 +1,8 @@
 """Acts for which something is carried: to and from backup targets.
 
-A courier of the running gateway carries; where no core runs, the act is done here, under the store's lock,
-and this process carries.
+Promises: a courier of the running gateway carries; where no core runs, the act is done here, under the
+store's lock, and this process carries.
+Leaves out: how a place is spoken to (`gateway.courier.places`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from gateway.cli.support.connection import at_desk
+from gateway.cli.support.connection import at_console
 from gateway.cli.support.signing import Person
 from gateway.config import Config
 from gateway.wire.messages import AdminAnswer
@@ -29,5 +30,5 @@ def act(
 
         return hands.beside(outbound.transfers, config, work)
 
-    with at_desk(config, beside) as desk:
-        return desk.act(name, arguments, person)
+    with at_console(config, beside) as console:
+        return console.act(name, arguments, person)

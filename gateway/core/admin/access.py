@@ -9,6 +9,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
 from gateway.core.admin.context import ALL, Context
+from gateway.core.admin.register import OFFICER, READERS, ById, act
 from gateway.core.admin.second_officer import may_be_one_hand, signed
 from gateway.core.core import stamp
 from gateway.core.filing import restricted
@@ -21,7 +22,7 @@ from vault.errors import IntegrityError, KeyUnavailable
 LISTED: int = 1000
 
 
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+class ListRequests(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `access.list`; `decided`: also what is decided, the newest thousand."""
 
     decided: bool = False
@@ -44,13 +45,8 @@ class Deny(msgspec.Struct, forbid_unknown_fields=True):
     ]
 
 
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name a request."""
-
-    id: str
-
-
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("access.list", READERS)
+async def list_all(context: Context, arguments: ListRequests) -> list[dict[str, Any]]:
     """Requests that wait, the oldest first; or all, approvals that are over included."""
     core = context.core
 
@@ -100,6 +96,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     return found
 
 
+@act("access.approve", OFFICER)
 async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     """Let the account open it, for a time."""
     core = context.core
@@ -128,6 +125,7 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     }
 
 
+@act("access.deny", OFFICER)
 async def deny(context: Context, arguments: Deny) -> dict[str, Any]:
     """Deny a request."""
     core = context.core
@@ -140,7 +138,8 @@ async def deny(context: Context, arguments: Deny) -> dict[str, Any]:
     return {"id": request_id, "state": AccessState.DENIED}
 
 
-async def revoke(context: Context, arguments: Named) -> dict[str, Any]:
+@act("access.revoke", OFFICER)
+async def revoke(context: Context, arguments: ById) -> dict[str, Any]:
     """Take an approval back, and end the account's live sessions with what they hold open."""
     core = context.core
     request_id = arguments.id.upper()

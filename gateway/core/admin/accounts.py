@@ -18,6 +18,7 @@ from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core.admin.context import Context, account_row, client_row
+from gateway.core.admin.register import ADMIN, OFFICER, READERS, ByName, Nothing, act
 from gateway.core.admin.second_officer import CONSOLE, who_enrols
 from gateway.core.core import Core, stamp
 from gateway.core.disposal.signatures import signers_named
@@ -61,12 +62,6 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     hours: str | None = None
 
 
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name an account."""
-
-    name: str
-
-
 class Rename(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `account.rename`."""
 
@@ -89,10 +84,7 @@ class Grant(msgspec.Struct, forbid_unknown_fields=True):
     client: str
 
 
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
+@act("account.add", (*ADMIN, "officer"))
 async def add(context: Context, arguments: Add) -> dict[str, Any]:
     """Add an account with at least one way to log in."""
     core = context.core
@@ -235,6 +227,7 @@ def _limits(
     return found
 
 
+@act("account.change", (*ADMIN, "officer"))
 async def change(context: Context, arguments: Change) -> dict[str, Any]:
     """Change an account's limits; its live sessions end, so that the new ones hold at once."""
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
@@ -267,7 +260,8 @@ def shown_limits(row: Any) -> dict[str, Any]:
     }
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("account.list", READERS)
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All accounts, their keys' fingerprints and what they may see."""
     del arguments
 
@@ -311,7 +305,8 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     return await context.core.read(look)
 
 
-async def disable(context: Context, arguments: Named) -> dict[str, Any]:
+@act("account.disable", ADMIN)
+async def disable(context: Context, arguments: ByName) -> dict[str, Any]:
     """Disable an account: no further login, and what is open ends. A disabled officer still counts as one."""
 
     def work(tx: Transaction) -> str:
@@ -326,7 +321,8 @@ async def disable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": AccountState.DISABLED}
 
 
-async def enable(context: Context, arguments: Named) -> dict[str, Any]:
+@act("account.enable", (*ADMIN, "officer"))
+async def enable(context: Context, arguments: ByName) -> dict[str, Any]:
     """Enable a disabled account again; an officer's takes another officer's signature."""
 
     def work(tx: Transaction) -> None:
@@ -345,6 +341,7 @@ async def enable(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "state": AccountState.ACTIVE}
 
 
+@act("account.rename", (*ADMIN, "officer"))
 async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
     """Give an account another name to log in and sign with; all else is kept by its id and stays."""
 
@@ -395,7 +392,8 @@ def _check_other_officer(context: Context, connection: Connection, row: Any) -> 
         )
 
 
-async def vouch(context: Context, arguments: Named) -> dict[str, Any]:
+@act("account.vouch", OFFICER)
+async def vouch(context: Context, arguments: ByName) -> dict[str, Any]:
     """An officer answers for whose hands the keys, password and code of an account are in."""
 
     def work(tx: Transaction) -> None:
@@ -426,6 +424,7 @@ async def vouch(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "vouched": True}
 
 
+@act("account.key", (*ADMIN, "officer"))
 async def key(context: Context, arguments: Key) -> dict[str, Any]:
     """Add a public key to an account, or remove one (then its sessions end)."""
     if bool(arguments.add) == bool(arguments.remove):
@@ -567,6 +566,7 @@ async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
     return await core.read(look)
 
 
+@act("account.grant", ADMIN)
 async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
     """Let an accountant (or archivist) see a client's documents."""
 
@@ -595,6 +595,7 @@ async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
     return {"name": arguments.name, "client": arguments.client, "granted": True}
 
 
+@act("account.revoke", ADMIN)
 async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
     """Take a grant back; the account's sessions end, so that no open file outlives its right."""
 

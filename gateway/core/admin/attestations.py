@@ -18,6 +18,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, insert, select
 
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.register import READERS, act
 from gateway.core.core import stamp
 from gateway.core.disposal import certificates
 from gateway.core.disposal.batch import Batch, load
@@ -62,6 +63,7 @@ class Attest(msgspec.Struct, forbid_unknown_fields=True):
     signature: str = ""
 
 
+@act("disposal.attestation", READERS)
 async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
     """The text a person signs, and its namespace."""
     account = await _account(context, arguments.account)
@@ -78,6 +80,7 @@ async def attestation(context: Context, arguments: Attest) -> dict[str, Any]:
     return {"statement": statement, "namespace": namespace}
 
 
+@act("disposal.attest", READERS)
 async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
     """Record a signed attestation and certify anew."""
     core = context.core
@@ -126,7 +129,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
         return str(batch.id)
 
     batch_id = await core.write(work)
-    issued = await certificates.follow_up(core, context.wings.outbound, batch_id)
+    issued = await certificates.follow_up(context.wings.disposal, batch_id)
     return {"id": batch_id, "certificate": issued[-1] if issued else None}
 
 

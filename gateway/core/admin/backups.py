@@ -9,7 +9,8 @@ from sqlalchemy import Connection, select
 
 from gateway.core.admin import broken
 from gateway.core.admin.context import Context
-from gateway.core.outbound.backup import places
+from gateway.core.admin.register import ADMIN, OFFICER, READERS, ByName, Nothing, act
+from gateway.core.outbound.backup import places, status
 from gateway.core.outbound.backup import proof as backup_proof
 from gateway.core.outbound.backup import run as backup_run
 from gateway.wire.messages import AdminAnswer
@@ -33,16 +34,7 @@ class Verify(msgspec.Struct, forbid_unknown_fields=True):
     sample: Annotated[float, msgspec.Meta(gt=0, le=100)] | None = None
 
 
-class Settle(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `backup.settle`: the name of a former place, as `backup.list` shows it."""
-
-    name: str
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
+@act("backup.run", ADMIN)
 async def run(context: Context, arguments: Run) -> AdminAnswer:
     """Make a backup now; exit code 1 if a sealed file is missing in the store, or a keyring does not open.
 
@@ -56,6 +48,7 @@ async def run(context: Context, arguments: Run) -> AdminAnswer:
     return AdminAnswer(made, 1 if made["missing"] or made["keyrings_broken"] else 0)
 
 
+@act("backup.verify", READERS)
 async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     """Prove that a backup can be restored; exit code 1 if anything is found."""
     proof = await backup_proof.verify(
@@ -64,12 +57,14 @@ async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     return AdminAnswer(msgspec.to_builtins(proof), 1 if proof.found else 0)
 
 
-async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
+@act("backup.settle", OFFICER)
+async def settle(context: Context, arguments: ByName) -> dict[str, Any]:
     """State that nothing is left at a place that was replaced or taken out of the configuration."""
     await places.settle(context.core, arguments.name, context.actor)
     return {"name": arguments.name}
 
 
+@act("backup.list", READERS)
 async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
     """The targets, the places in use no more, and the newest runs, the newest last."""
     del arguments
@@ -96,7 +91,7 @@ async def list_all(context: Context, arguments: Nothing) -> dict[str, Any]:
         ).all()
         return [dict(row._mapping) for row in reversed(rows)]
 
-    state = backup_run.status(core)
+    state = status.status(core)
     return {
         "targets": state["targets"],
         "former": state["former"],

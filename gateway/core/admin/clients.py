@@ -11,9 +11,10 @@ from msgspec import Meta
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from gateway.core.admin.context import Context, client_row
+from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
 from gateway.core.core import stamp
 from gateway.core.intake import quotas, recipients
-from gateway.core.keys import rotation
+from gateway.core.keys import groups
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
@@ -65,16 +66,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     quota_file_size: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name a client."""
-
-    slug: str
-
-
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
+@act("client.add", ADMIN)
 async def add(context: Context, arguments: Add) -> dict[str, Any]:
     """Add a client, with a keyring of its own."""
     core = context.core
@@ -121,7 +113,6 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         core.record(tx, "client.added", client_id, context.actor, context.now)
 
     await core.write(work)
-    core.errand_work.set()
     return {"id": client_id, "slug": arguments.slug}
 
 
@@ -150,7 +141,8 @@ def _check_emails(emails: list[str]) -> None:
         raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("client.list", READERS)
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All clients, with how many documents each has."""
     del arguments
     rows = await context.core.read(
@@ -177,7 +169,8 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     ]
 
 
-async def show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("client.show", READERS)
+async def show(context: Context, arguments: OfClient) -> dict[str, Any]:
     """One client with its profile, what it keeps, and its quota (0: no limit)."""
     shown = await _describe(context, arguments.slug)
     await context.note_reading("client.show", shown["id"])
@@ -212,6 +205,7 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
     return shown
 
 
+@act("client.change", ADMIN)
 async def change(context: Context, arguments: Change) -> dict[str, Any]:
     """Change a client: its quota, its name and senders, and what its periods are reckoned from.
 
@@ -280,7 +274,8 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
     return await _describe(context, arguments.slug)
 
 
-async def close(context: Context, arguments: Named) -> dict[str, Any]:
+@act("client.close", ADMIN)
+async def close(context: Context, arguments: OfClient) -> dict[str, Any]:
     """Close a client: no intake, no sight of it; its keyring ends once nothing of it is stored."""
     core = context.core
 
@@ -314,9 +309,8 @@ async def close(context: Context, arguments: Named) -> dict[str, Any]:
 
     def end(tx: Transaction) -> None:
         core.store.custody.end(tx.connection, client_id, context.now)
-        rotation.tell_backups(core, tx, [], context.now)
+        groups.notify_backups(core, tx, [], context.now)
         core.record(tx, "keyring.ended", client_id, context.actor, context.now)
 
     await core.write(end)
-    core.errand_work.set()
     return {"id": client_id, "slug": arguments.slug, "state": ClientState.CLOSED}

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.core.admin.context import Context
+from gateway.core.admin.register import OFFICER, READERS, Nothing, act
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import Core, log, stamp
 from gateway.errors import Refusal
@@ -24,10 +25,6 @@ class Confirm(msgspec.Struct, forbid_unknown_fields=True):
 
     now: datetime
     reason: Annotated[str, Meta(min_length=1, max_length=500)]
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 def state(core: Core, now: datetime) -> dict[str, Any]:
@@ -48,6 +45,7 @@ def state(core: Core, now: datetime) -> dict[str, Any]:
     }
 
 
+@act("clock.show", READERS)
 async def show(context: Context, arguments: Nothing) -> dict[str, Any]:
     """Whether the clock is believed, and why not."""
     del arguments
@@ -55,6 +53,7 @@ async def show(context: Context, arguments: Nothing) -> dict[str, Any]:
     return data | {"now": stamp(context.now)}
 
 
+@act("clock.confirm", OFFICER)
 async def confirm(context: Context, arguments: Confirm) -> dict[str, Any]:
     """Take an officer's word that the clock is right."""
     core, now = context.core, context.now

@@ -10,6 +10,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, func, select
 
 from gateway.core.admin.context import Context, client_row
+from gateway.core.admin.register import ADMIN, OFFICER, READERS, Nothing, act
 from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue import queries
@@ -26,10 +27,6 @@ PURPOSE_SETTLED: Final = "copies-settled"
 _STATEMENT: Final = 2000
 
 
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `keys.copies`."""
-
-
 class Settle(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `keys.settle`: the place's name, and what the person says of it."""
 
@@ -44,7 +41,8 @@ class Restore(msgspec.Struct, forbid_unknown_fields=True):
     content: Annotated[bytes, Meta(min_length=1, max_length=4 * 1024 * 1024)]
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("keys.copies", READERS)
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """Every place that holds or held copies: where, its state, what waits for it since when, and why."""
     del arguments
     key = context.core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
@@ -111,6 +109,7 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     return await context.core.read(look)
 
 
+@act("keys.restore", (*ADMIN, "officer"))
 async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
     """Put a registered copy in the place of a client's keyring that does not open.
 
@@ -138,11 +137,10 @@ async def restore(context: Context, arguments: Restore) -> dict[str, Any]:
         core.record(tx, "keyring.restored", row.id, context.actor, context.now, epoch=keyring.epoch)
         return {"client": row.slug, "epoch": keyring.epoch, "groups": len(keyring.groups)}
 
-    done = await core.write(work)
-    core.errand_work.set()
-    return done
+    return await core.write(work)
 
 
+@act("keys.settle", OFFICER)
 async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
     """Take an officer's word that nothing is left at a withdrawn place.
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.register import READERS, ById, Nothing, act
 from gateway.core.disposal import certificates as certify
 from gateway.core.disposal import execution, proposal
 from gateway.core.disposal.batch import Batch, load, of_row
@@ -33,16 +34,6 @@ class Propose(msgspec.Struct, forbid_unknown_fields=True):
     client: str = ""
     documents: list[str] = []
     whole_client: bool = False
-
-
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name a batch or certificate."""
-
-    id: str
 
 
 class Statement(msgspec.Struct, forbid_unknown_fields=True):
@@ -94,6 +85,7 @@ def _describe(connection: Connection, context: Context, row: Batch) -> dict[str,
     }
 
 
+@act("disposal.propose", READERS)
 async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     """Propose batches of what is due now."""
     if arguments.whole_client:
@@ -109,7 +101,8 @@ async def propose(context: Context, arguments: Propose) -> list[dict[str, Any]]:
     )
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("disposal.list", READERS)
+async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All batches, newest last."""
     del arguments
     return await context.core.read(
@@ -120,7 +113,8 @@ async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]
     )
 
 
-async def show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("disposal.show", READERS)
+async def show(context: Context, arguments: ById) -> dict[str, Any]:
     """One batch with its register and approvals."""
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -139,6 +133,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
     return await context.core.read(look)
 
 
+@act("disposal.statement", READERS)
 async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
     """The text an officer signs to decide on a batch."""
     _check_decision(arguments.decision)
@@ -152,6 +147,8 @@ async def statement(context: Context, arguments: Statement) -> dict[str, Any]:
     return await context.core.read(look)
 
 
+# Its own signature, over the register, proves who decides: no second one is asked for.
+@act("disposal.decide", READERS)
 async def decide(context: Context, arguments: Decide) -> dict[str, Any]:
     """Record an approval or rejection, proven by its own signature."""
     _check_decision(arguments.decision)
@@ -176,16 +173,18 @@ def _check_decision(decision: str) -> None:
         raise Refusal("invalid", f"decision: expected approve or reject, found {decision!r}")
 
 
-async def execute(context: Context, arguments: Named) -> dict[str, Any]:
+@act("disposal.execute", ("officer", "archivist"))
+async def execute(context: Context, arguments: ById) -> dict[str, Any]:
     """Execute an approved batch."""
     assert context.account is not None  # the desk lets no console here
     certificate = await execution.execute(
-        context.core, context.wings.outbound, arguments.id.upper(), context.account
+        context.wings.disposal, arguments.id.upper(), context.account
     )
     return {"id": arguments.id.upper(), "state": BatchState.DONE, "certificate": certificate}
 
 
-async def certificate_list(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("certificate.list", READERS)
+async def certificate_list(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All certificates."""
     del arguments
 
@@ -214,7 +213,8 @@ async def certificate_list(context: Context, arguments: ListAll) -> list[dict[st
     return await context.core.read(look)
 
 
-async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("certificate.show", READERS)
+async def certificate_show(context: Context, arguments: ById) -> dict[str, Any]:
     """A certificate's JSON and its print (base64)."""
     row = await context.core.read(
         lambda c: c.execute(
@@ -233,7 +233,8 @@ async def certificate_show(context: Context, arguments: Named) -> dict[str, Any]
     }
 
 
-async def certificate_keys(context: Context, arguments: ListAll) -> dict[str, Any]:
+@act("certificate.keys", READERS)
+async def certificate_keys(context: Context, arguments: Nothing) -> dict[str, Any]:
     """What a reader verifies certificates with: every key of the ledger, and who signs prints.
 
     The authority behind the signer (X.509, PEM) and the signer's fingerprint (SHA-256) are empty until the

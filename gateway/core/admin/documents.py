@@ -10,10 +10,12 @@ from msgspec import Meta
 from sqlalchemy import Connection, Row, select
 
 from gateway.core.admin.context import ALL, Context, client_row, document_row
+from gateway.core.admin.register import ADMIN, OFFICER, READERS, OfDocument, act
 from gateway.core.admin.second_officer import TwoOfficers
 from gateway.core.filing import restricted, review
-from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.inspection import fixity
 from gateway.core.outbound.backup import documents as backup_documents
+from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
@@ -35,12 +37,6 @@ class ListSome(msgspec.Struct, forbid_unknown_fields=True):
     fiscal_year: int = 0
     after: str = ""
     limit: Limit = 1000
-
-
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that name a document."""
-
-    document: str
 
 
 class Restore(msgspec.Struct, forbid_unknown_fields=True):
@@ -98,6 +94,7 @@ def describe(context: Context, row: Row[Any], names: dict[str, str]) -> dict[str
     }
 
 
+@act("document.list", READERS)
 async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any]]:
     """Documents in order of arrival."""
 
@@ -135,7 +132,8 @@ async def list_some(context: Context, arguments: ListSome) -> list[dict[str, Any
     return found
 
 
-async def show(context: Context, arguments: Named) -> dict[str, Any]:
+@act("document.show", READERS)
+async def show(context: Context, arguments: OfDocument) -> dict[str, Any]:
     """Everything known about one document, facts read from it included."""
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -176,6 +174,7 @@ async def show(context: Context, arguments: Named) -> dict[str, Any]:
     return shown
 
 
+@act("document.release", OFFICER)
 async def release(context: Context, arguments: Release) -> dict[str, Any]:
     """Release a quarantined document, or one that could not be judged."""
     row = await context.core.read(lambda c: document_row(c, arguments.document))
@@ -193,12 +192,14 @@ async def release(context: Context, arguments: Release) -> dict[str, Any]:
     return {"id": row.id, "state": state, "waiting": permit.waiting}
 
 
-async def reject(context: Context, arguments: Named) -> dict[str, Any]:
+@act("document.reject", OFFICER)
+async def reject(context: Context, arguments: OfDocument) -> dict[str, Any]:
     """Reject a document in review."""
     row = await context.core.read(lambda c: document_row(c, arguments.document))
     return {"id": row.id, "state": await review.reject(context.core, row.id, context.actor)}
 
 
+@act("document.reclassify", ("accountant", "officer"))
 async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
     """Classify a document in review, or change a class."""
     row = await context.core.read(lambda c: document_row(c, arguments.document))
@@ -225,6 +226,7 @@ async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
     }
 
 
+@act("document.restore", (*ADMIN, "officer"))
 async def restore(context: Context, arguments: Restore) -> AdminAnswer:
     """Bring sealed files that are missing or damaged back from a backup; exit code 1 if one is not."""
 
@@ -233,16 +235,19 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
 
     done = await backup_documents.restore(
         context.wings.outbound,
-        context.desk,
+        fixity.reader_of(context.core, context.desk),
         await context.core.read(look),
         arguments.target,
         context.actor,
     )
+    if context.desk is not None:
+        context.desk.wake()  # one that did not open may be inspected now
     refused = any(each.outcome != backup_documents.RESTORED for each in done)
     return AdminAnswer({"documents": msgspec.to_builtins(done)}, 1 if refused else 0)
 
 
-async def export(context: Context, arguments: Named) -> Opened:
+@act("document.export", ("accountant", "officer"))
+async def export(context: Context, arguments: OfDocument) -> Opened:
     """Open a document for export: the caller gets its sealed file and its key, the ledger an entry."""
     core = context.core
     account = context.account

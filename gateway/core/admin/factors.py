@@ -14,13 +14,13 @@ import pyotp
 from sqlalchemy import Connection, update
 
 from gateway.core.admin.accounts import (
-    Named,
     check_not_officer,
     check_officer_makers,
     check_password,
     enrolment,
 )
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.register import ADMIN, ByName, act
 from gateway.core.admin.second_officer import who_enrols
 from gateway.core.login import accounts as identity
 from gateway.errors import Refusal
@@ -36,7 +36,8 @@ class Password(msgspec.Struct, forbid_unknown_fields=True):
     password: str
 
 
-async def totp(context: Context, arguments: Named) -> dict[str, Any]:
+@act("account.totp", (*ADMIN, "officer"))
+async def totp(context: Context, arguments: ByName) -> dict[str, Any]:
     """Enrol a one-time code, in the place of one that was enrolled before."""
     core = context.core
     await _check(context, arguments.name)
@@ -64,6 +65,7 @@ async def totp(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "totp_uri": enrolment(arguments.name, secret)}
 
 
+@act("account.password", (*ADMIN, "officer"))
 async def password(context: Context, arguments: Password) -> dict[str, Any]:
     """Give an account another password, or take it away."""
     core = context.core

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import Connection, insert, select, update
 
 from gateway.core.admin.context import ALL, Context, client_row, document_row
+from gateway.core.admin.register import OFFICER, READERS, act
 from gateway.core.admin.second_officer import signed
 from gateway.core.core import stamp
 from gateway.errors import Refusal
@@ -37,12 +38,13 @@ class Release(msgspec.Struct, forbid_unknown_fields=True):
     hold: str
 
 
-class ListAll(msgspec.Struct, forbid_unknown_fields=True):
+class ListHolds(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `hold.list`."""
 
     released: bool = False
 
 
+@act("hold.place", READERS)
 async def place(context: Context, arguments: Place) -> dict[str, Any]:
     """Place a hold. One on a document whose destruction has begun is refused: it comes too late."""
     if bool(arguments.document) == bool(arguments.client):
@@ -98,6 +100,7 @@ async def place(context: Context, arguments: Place) -> dict[str, Any]:
     return {"id": hold_id}
 
 
+@act("hold.release", OFFICER)
 async def release(context: Context, arguments: Release) -> dict[str, Any]:
     """Release a hold: two officers sign for it."""
     core = context.core
@@ -125,7 +128,8 @@ async def release(context: Context, arguments: Release) -> dict[str, Any]:
     return {"id": hold_id, "released_at": None, "waiting": True}
 
 
-async def list_all(context: Context, arguments: ListAll) -> list[dict[str, Any]]:
+@act("hold.list", READERS)
+async def list_all(context: Context, arguments: ListHolds) -> list[dict[str, Any]]:
     """Live holds (or all)."""
 
     def look(connection: Connection) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, select
 
 from gateway.core.admin.context import Context, client_row
+from gateway.core.admin.register import ADMIN, READERS, Nothing, act
 from gateway.core.core import Core
 from gateway.core.keys import rotation as rotate
 from gateway.core.login import host_keys
@@ -17,10 +18,6 @@ from gateway.core.outbound import keyring_copies
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, groups, rotations
 from vault.catalogue.states import ClientState
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 class Rotate(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,6 +31,7 @@ class Rotate(msgspec.Struct, forbid_unknown_fields=True):
     at_once: bool = False
 
 
+@act("keys.status", READERS)
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     """Keys with their ages and limits, keyrings with their epochs, rotations, copies that are behind."""
     del arguments
@@ -109,6 +107,7 @@ def _keyring(core: Core, connection: Connection, row: Row[Any]) -> dict[str, Any
     }
 
 
+@act("keys.rotate", ADMIN)
 async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
     """Change keys; returns when it is done. Interrupted, it goes on by itself."""
     core = context.core
@@ -125,12 +124,11 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
     if arguments.what == "host":
         return await _rotate_host(context, at_once=arguments.at_once)
     rotation = await rotate.start(core, arguments.what, context.actor, client_id)
-    work = asyncio.ensure_future(rotate.run(core, rotation))
+    work = asyncio.ensure_future(rotate.run(context.wings.keys, rotation))
     # Whoever asked may go away: what was begun is done all the same.
-    core.background.add(work)
-    work.add_done_callback(core.background.discard)
+    context.wings.keys.background.add(work)
+    work.add_done_callback(context.wings.keys.background.discard)
     moved = await asyncio.shield(work)
-    core.errand_work.set()
     return {
         "id": rotation.id,
         "what": rotation.kind,
@@ -148,10 +146,10 @@ async def _rotate_host(context: Context, *, at_once: bool) -> dict[str, Any]:
         await host_keys.announce(core, context.actor)
     if at_once or core.config.keys.host_announce_days == 0:
         await host_keys.change(core, context.actor)
-    core.errand_work.set()
     return {"what": "host", **await host_keys.status(core)}
 
 
+@act("keys.host", READERS)
 async def host(context: Context, arguments: Nothing) -> dict[str, Any]:
     """The host keys: what clients see, what they will see, and from when."""
     del arguments

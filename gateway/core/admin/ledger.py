@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from gateway.core.admin.context import Context
+from gateway.core.admin.register import OFFICER, READERS, ByName, Nothing, act
 from gateway.core.core import Core
 from gateway.core.outbound import ledger_publication
 from gateway.core.views.base import Opened, memory_file
@@ -25,10 +26,6 @@ from vault.ledger.note import Checkpoint
 from vault.ledger.tiles import MAX_LEVEL, WIDTH, Tile
 
 TILES_AT_ONCE: Final = 64
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 class Verify(msgspec.Struct, forbid_unknown_fields=True):
@@ -77,6 +74,7 @@ class Consistency(msgspec.Struct, forbid_unknown_fields=True):
     new: int | None = None
 
 
+@act("ledger.verify", READERS)
 async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     """Recompute the ledger and hold it against its checkpoints and those given."""
     store = context.core.store
@@ -92,24 +90,21 @@ async def verify(context: Context, arguments: Verify) -> AdminAnswer:
     return AdminAnswer(data, 1 if report.findings else 0)
 
 
+@act("ledger.checkpoint", READERS)
 async def checkpoint(context: Context, arguments: Nothing) -> dict[str, Any]:
     """The newest signed checkpoint, made now if entries came since."""
     del arguments
     return {"checkpoint": await _newest(context), "vkey": context.core.store.vkey}
 
 
-class Settle(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `ledger.settle`: a place that the configuration names no more."""
-
-    name: str
-
-
-async def settle(context: Context, arguments: Settle) -> dict[str, Any]:
+@act("ledger.settle", OFFICER)
+async def settle(context: Context, arguments: ByName) -> dict[str, Any]:
     """State that a place of checkpoints is in use no more."""
     await ledger_publication.settle(context.core, arguments.name, context.actor)
     return {"name": arguments.name}
 
 
+@act("ledger.export", READERS)
 async def export(context: Context, arguments: Export) -> dict[str, Any]:
     """Entries, as they are hashed."""
     if arguments.start < 0 or not 1 <= arguments.limit <= 10_000:
@@ -123,6 +118,7 @@ async def export(context: Context, arguments: Export) -> dict[str, Any]:
     return {"entries": entries, "vkey": context.core.store.vkey}
 
 
+@act("ledger.snapshot", READERS)
 async def snapshot(context: Context, arguments: Snapshot) -> dict[str, Any]:
     """The newest checkpoint, its size, the keys as files, and the size of an older export (0: none).
 
@@ -153,6 +149,7 @@ async def snapshot(context: Context, arguments: Snapshot) -> dict[str, Any]:
     }
 
 
+@act("ledger.tiles", READERS)
 async def tiles(context: Context, arguments: Tiles) -> Opened:
     """Tiles in a memory file, each behind its length (uint32, big-endian): a bundle may exceed a message."""
     if not 1 <= len(arguments.tiles) <= TILES_AT_ONCE or not all(
@@ -172,6 +169,7 @@ async def tiles(context: Context, arguments: Tiles) -> Opened:
     return memory_file(await context.core.read(look))
 
 
+@act("ledger.prove", READERS)
 async def prove(context: Context, arguments: Prove) -> dict[str, Any]:
     """The proof (C2SP tlog-proof) that an entry is in the ledger; its extra line holds the entry."""
     core = context.core
@@ -184,6 +182,7 @@ async def prove(context: Context, arguments: Prove) -> dict[str, Any]:
     return {"entry": entry.decode(), "proof": proof, "vkey": vkey}
 
 
+@act("ledger.consistency", READERS)
 async def consistency(context: Context, arguments: Consistency) -> dict[str, Any]:
     """The hashes (hex) that show that the first `old` entries are the beginning of the first `new`."""
     new = _size_of(await _newest(context)) if arguments.new is None else arguments.new

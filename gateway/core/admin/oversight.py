@@ -13,12 +13,13 @@ from sqlalchemy import Connection, func, select
 
 from gateway.core.admin import accounts, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
+from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.core import stamp
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
 from gateway.core.login import recovery
 from gateway.core.outbound import keyring_copies, ledger_publication
-from gateway.core.outbound.backup import run as backup_run
+from gateway.core.outbound.backup import status as backup_status
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
@@ -28,10 +29,6 @@ from vault.check import store as vault_check
 
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,6 +57,7 @@ def _last_check(connection: Connection) -> dict[str, Any] | None:
     return msgspec.structs.asdict(msgspec.json.decode(text, type=LastCheck))
 
 
+@act("check", READERS)
 async def check(context: Context, arguments: Check) -> AdminAnswer:
     """Check every invariant; with `read_data` also every byte of every document."""
     core = context.core
@@ -112,6 +110,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     return AdminAnswer(data, 1 if findings else 0)
 
 
+@act("status", READERS)
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     """How many of what, what waits for whom, and what is behind."""
     del arguments
@@ -166,7 +165,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
 
     data = await core.read(look)
     data["clamd"] = {"policy": core.config.inspect.clamd, "adopted_at": data["clamd"]}
-    data["backups"] = await asyncio.to_thread(backup_run.status, core)
+    data["backups"] = await asyncio.to_thread(backup_status.status, core)
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(ledger_publication.status, core)

@@ -10,13 +10,10 @@ from typing import Any
 import msgspec
 
 from gateway.core.admin.context import Context
+from gateway.core.admin.register import ADMIN, READERS, Nothing, act
 from gateway.core.core import Core, stamp
 from gateway.errors import Refusal
 from gateway.process.sources import source_of
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
 
 
 class Lift(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,12 +35,14 @@ def standing(core: Core) -> list[dict[str, Any]]:
     ]
 
 
+@act("penalty.list", READERS)
 async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All penalties that stand."""
     del arguments
     return standing(context.core)
 
 
+@act("penalty.lift", ADMIN)
 async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
     """Forget what a source did, its used up guesses included."""
     core = context.core

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from gateway.core.admin.accounts import NAME, add_key, check_never_signed, public
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.register import OFFICER, ByName, Nothing, act
 from gateway.core.admin.second_officer import signed
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import log, stamp
@@ -45,22 +46,13 @@ class Recover(msgspec.Struct, forbid_unknown_fields=True):
     proof: Annotated[str, Meta(max_length=200)]
 
 
-class Named(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `account.cancel-recovery`."""
-
-    name: str
-
-
-class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
 class Reviewed(msgspec.Struct):
     """What both officers sign at a review: the ids of the recoveries that stand then, by comma."""
 
     recoveries: str
 
 
+@act("account.recover", OFFICER)
 async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
     """Begin the recovery of a lost quorum: a new officer, or a new key for one."""
     core, now, officer = context.core, context.now, context.account
@@ -192,7 +184,8 @@ def _new_officer(tx: Transaction, name: str, now: datetime) -> str:
     return account_id
 
 
-async def cancel(context: Context, arguments: Named) -> dict[str, Any]:
+@act("account.cancel-recovery", OFFICER, suspended=True)
+async def cancel(context: Context, arguments: ByName) -> dict[str, Any]:
     """Object to a recovery that does not count yet: it ends, with its key."""
     core = context.core
 
@@ -209,6 +202,7 @@ async def cancel(context: Context, arguments: Named) -> dict[str, Any]:
     return {"name": arguments.name, "cancelled": True}
 
 
+@act("account.review-recovery", OFFICER)
 async def review(context: Context, arguments: Nothing) -> dict[str, Any]:
     """State that the recoveries that count were in order: two officers, none of them recovered."""
     del arguments

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.documents import describe
+from gateway.core.admin.register import READERS, Nothing, OfDocument, act
 from gateway.core.core import stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.errors import Refusal
@@ -19,12 +20,6 @@ from vault.catalogue.schema import documents
 from vault.catalogue.states import DISPOSABLE, DocumentState
 
 
-class Explain(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `retention.explain`."""
-
-    document: str
-
-
 class Preview(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `retention.preview`: a date (or time), a client."""
 
@@ -32,11 +27,8 @@ class Preview(msgspec.Struct, forbid_unknown_fields=True):
     client: str = ""
 
 
-class Rules(msgspec.Struct, forbid_unknown_fields=True):
-    """No arguments."""
-
-
-async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
+@act("retention.explain", READERS)
+async def explain(context: Context, arguments: OfDocument) -> dict[str, Any]:
     """Which rule, why, from which trigger, until when."""
 
     def look(connection: Connection) -> dict[str, Any]:
@@ -74,6 +66,7 @@ async def explain(context: Context, arguments: Explain) -> dict[str, Any]:
     return await context.core.read(look)
 
 
+@act("retention.preview", READERS)
 async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
     """What would fall due by a moment, holds shown."""
     try:
@@ -108,7 +101,8 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
     return found
 
 
-async def rules(context: Context, arguments: Rules) -> list[dict[str, Any]]:
+@act("retention.rules", READERS)
+async def rules(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """The rules in force, with their citations and how sure they are."""
     del arguments
     return [

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select
 from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
 from gateway.core.disposal.signatures import approvals_of, sanitisations_of, witnesses_of
-from gateway.core.keys import rotation
+from gateway.core.keys import root
 from gateway.core.login import recovery
 from gateway.core.outbound.backup import places
 from vault.catalogue import queries
@@ -136,7 +136,7 @@ def copies_listed(
     erased = None
     if core.store.custody.epochs_left(client_id) is not None:
         # Files from before the token are under a root key that forgets nothing.
-        erased = rotation.root_since(connection) or ""
+        erased = root.root_since(connection) or ""
     keyrings = (
         Copy(place=each.place, kind="keyring", state=each.state, expires=each.expires)
         for each in keyring_copies.table(

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import certificate_body, searches
 from gateway.core.disposal.batch import Batch, of_row, remember, set_state
-from gateway.core.outbound.outbound import Outbound
+from gateway.core.disposal.disposal import Disposal
 from vault.catalogue import ledger
 from vault.catalogue.schema import (
     batches,
@@ -62,8 +62,9 @@ async def await_copies(core: Core, owner: str) -> None:
         await asyncio.sleep(0.2)
 
 
-async def issue(core: Core, batch: Batch, checks: tuple[Check, ...]) -> str:
+async def issue(disposal: Disposal, batch: Batch, checks: tuple[Check, ...]) -> str:
     """Certify a batch that was executed; safe to repeat, and the same certificate each time."""
+    core = disposal.core
     if batch.progress.certified < 0:
         batch = await core.write(
             lambda tx: _bind(
@@ -73,7 +74,7 @@ async def issue(core: Core, batch: Batch, checks: tuple[Check, ...]) -> str:
                 certificate_body.first(core, tx.connection, batch, checks, core.now()),
             )
         )
-    return await _publish(core, batch)
+    return await _publish(disposal, batch)
 
 
 def _bind(core: Core, tx: Transaction, batch: Batch, body: Body) -> Batch:
@@ -90,9 +91,9 @@ def _bind(core: Core, tx: Transaction, batch: Batch, body: Body) -> Batch:
     return batch
 
 
-async def _publish(core: Core, batch: Batch) -> str:
+async def _publish(disposal: Disposal, batch: Batch) -> str:
     """Assemble, print and store the certificate whose body is bound; safe to repeat."""
-    progress = batch.progress
+    core, progress = disposal.core, batch.progress
 
     def assemble(connection: Connection) -> Certificate:
         proof, vkey = ledger.proof_of(connection, progress.certified, core.store.vkeys)
@@ -110,7 +111,7 @@ async def _publish(core: Core, batch: Batch) -> str:
     certificate = await core.read(assemble)
     body = certificate.body
     document = certificate_to_json(certificate)
-    identity = await signing_identity(core)
+    identity = await signing_identity(disposal)
     printed = await asyncio.to_thread(
         print_certificate, certificate, language_of(progress.language), identity
     )
@@ -142,8 +143,9 @@ async def _publish(core: Core, batch: Batch) -> str:
     return body.certificate_id
 
 
-async def signing_identity(core: Core) -> SigningIdentity:
+async def signing_identity(disposal: Disposal) -> SigningIdentity:
     """The key and certificate that prints are signed with, made when they are first needed."""
+    core = disposal.core
     now = core.now()
     custody = core.store.custody
     present = custody.keyring(HOUSE).secrets.get(SECRET_SIGNING)
@@ -163,11 +165,10 @@ async def signing_identity(core: Core) -> SigningIdentity:
         )  # fmt: skip
 
     await core.write(keep)
-    core.errand_work.set()
     return made
 
 
-async def follow_up(core: Core, outbound: Outbound, batch_id: str | None = None) -> list[str]:
+async def follow_up(disposal: Disposal, batch_id: str | None = None) -> list[str]:
     """Certify anew where a claim has risen, or where people have attested something since.
 
     A claim rises by itself when the last copy has caught up or expired.
@@ -178,17 +179,19 @@ async def follow_up(core: Core, outbound: Outbound, batch_id: str | None = None)
     Returns:
         The ids of the certificates issued.
     """
-    if core.certifying.locked() and batch_id is None:
+    if disposal.certifying.locked() and batch_id is None:
         return []
-    async with core.certifying:
-        return await _follow_up(core, outbound, batch_id)
+    async with disposal.certifying:
+        return await _follow_up(disposal, batch_id)
 
 
-async def _follow_up(core: Core, outbound: Outbound, batch_id: str | None) -> list[str]:
+async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
+    core = disposal.core
+
     def candidates(connection: Connection) -> list[Batch]:
         if batch_id is not None:
             wanted = batches.c.id == batch_id
-        elif not core.followed_up:  # once after a start: what a crash left half stored
+        elif not disposal.followed_up:  # once after a start: what a crash left half stored
             wanted = batches.c.state == BatchState.DONE
         else:
             wanted = batches.c.id.in_(
@@ -204,16 +207,16 @@ async def _follow_up(core: Core, outbound: Outbound, batch_id: str | None) -> li
         newest = await core.read(lambda c, which=batch.id: newest_of(c, which))  # type: ignore[misc]
         if newest is None:
             continue
-        seen = await _look_again(core, outbound, batch, newest)
+        seen = await _look_again(disposal, batch, newest)
         bound: Batch | None = batch
         if (
             batch.progress.certificate.certificate_id == newest.id
         ):  # none is bound and not stored yet
             bound = await core.write(lambda tx, of=batch, found=seen: _raise(core, tx, of, found))  # type: ignore[misc]
         if bound is not None:
-            issued.append(await _publish(core, bound))
+            issued.append(await _publish(disposal, bound))
     if batch_id is None:
-        core.followed_up = True
+        disposal.followed_up = True
     return issued
 
 
@@ -237,26 +240,29 @@ def newest_of(connection: Connection, batch_id: str) -> Any:
     ).one_or_none()
 
 
-async def _look_again(
-    core: Core, outbound: Outbound, batch: Batch, newest: Row[Any]
-) -> tuple[Check, ...]:
+async def _look_again(disposal: Disposal, batch: Batch, newest: Row[Any]) -> tuple[Check, ...]:
     """Look into the backups where that was not possible before; at most hourly for a batch."""
     if newest.level not in {"L0", "L1"}:
         return ()
-    progress = batch.progress
+    outbound, progress = disposal.outbound, batch.progress
     missing = any(
         check.name == BACKUP_UNREADABLE and check.result == "not_checked"
         for check in progress.certificate.checks
     )
-    tried = outbound.searched.get(batch.id, -math.inf)
+    tried = disposal.searched.get(batch.id, -math.inf)
     if not missing or time.monotonic() < tried + BACKUP_RETRY:
         return ()
-    outbound.searched[batch.id] = time.monotonic()
+    disposal.searched[batch.id] = time.monotonic()
     kept = await searches.fetch_backups(outbound, progress.destroyed_at)
     try:
-        async with core.keys_lock:
+        async with disposal.keys.freeze.hold() as frozen:
             return await searches.look_into_backups(
-                outbound, batch.client_id, list(progress.entries), progress.destroyed_at, kept
+                outbound,
+                frozen,
+                batch.client_id,
+                list(progress.entries),
+                progress.destroyed_at,
+                kept,
             )
     finally:
         for each in kept.values():

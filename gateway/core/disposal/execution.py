@@ -14,9 +14,7 @@ so that recovery after a crash is the same call:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,11 +23,12 @@ from sqlalchemy import Connection, Row, or_, select
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import certificates, client_end, searches
 from gateway.core.disposal.batch import Batch, load, of_row, remember, set_state, withdraw
+from gateway.core.disposal.disposal import Disposal
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
-from gateway.core.keys import rotation
+from gateway.core.key_groups import Frozen
+from gateway.core.keys import groups
 from gateway.core.login.accounts import Account
-from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.catalogue import queries
@@ -46,6 +45,7 @@ from vault.catalogue.tombstones import erase
 from vault.errors import StorageFailed, VaultError
 
 TRUNCATE_ATTEMPTS: Final = 20
+EXECUTION: Final = "execution of batch"
 
 
 class Held(Refusal):
@@ -60,13 +60,14 @@ class Held(Refusal):
         self.holds = holds
 
 
-async def execute(core: Core, outbound: Outbound, batch_id: str, account: Account) -> str:
+async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
     """Execute an approved batch; returns the certificate's id.
 
     Raises:
         Refusal: the wrong person, state or clock, or a document that may not go (a hold, say): then
             nothing at all was destroyed.
     """
+    core = disposal.core
     now = core.now()
     await asyncio.to_thread(core.clock.require, now)
     if account.role not in {"officer", "archivist"}:
@@ -109,32 +110,19 @@ async def execute(core: Core, outbound: Outbound, batch_id: str, account: Accoun
         return load(tx.connection, batch_id)
 
     await core.read(look)
-    with _in_hand(
-        core, batch_id
-    ):  # before it is recorded: the job that resumes must not take it too
+    # Before it is recorded: the job that resumes must not take it too.
+    with disposal.in_progress.claim(EXECUTION, batch_id):
         with step("dispose.start"):
             batch = await core.write(start)
         if batch.whole_client:
             await client_end.end_sessions(core, batch.client_id)
-        return await _finish(core, outbound, batch)
+        return await _finish(disposal, batch)
 
 
 def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
     """The documents of a register, in its order."""
     found = queries.documents_of(connection, batch.ids)
     return [found[document_id] for document_id in batch.ids]
-
-
-@contextlib.contextmanager
-def _in_hand(core: Core, batch_id: str) -> Iterator[None]:
-    """One execution of a batch at a time; whoever comes second is refused and takes nothing away."""
-    if batch_id in core.executing:
-        raise Refusal("locked", f"batch {batch_id}: expected nobody executing it, found it in hand")
-    core.executing.add(batch_id)
-    try:
-        yield
-    finally:
-        core.executing.discard(batch_id)
 
 
 def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) -> None:
@@ -171,9 +159,9 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
         )
 
 
-async def recover(core: Core, outbound: Outbound) -> list[str]:
+async def recover(disposal: Disposal) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
-    unfinished = await core.read(
+    unfinished = await disposal.core.read(
         lambda connection: [
             of_row(row)
             for row in connection.execute(
@@ -183,12 +171,12 @@ async def recover(core: Core, outbound: Outbound) -> list[str]:
     )
     done = []
     for batch in unfinished:
-        if batch.id in core.executing:
+        if disposal.in_progress.has(EXECUTION, batch.id):
             continue
         log.warning("disposal resumed", batch=batch.id)
         try:
-            with _in_hand(core, batch.id):
-                done.append(await _finish(core, outbound, batch))
+            with disposal.in_progress.claim(EXECUTION, batch.id):
+                done.append(await _finish(disposal, batch))
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
@@ -196,13 +184,14 @@ async def recover(core: Core, outbound: Outbound) -> list[str]:
     return done
 
 
-async def _finish(core: Core, outbound: Outbound, batch: Batch) -> str:
+async def _finish(disposal: Disposal, batch: Batch) -> str:
     """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
-    async with core.keys_lock:
-        return await _destroy(core, outbound, batch)
+    async with disposal.keys.freeze.hold() as frozen:
+        return await _destroy(disposal, frozen, batch)
 
 
-async def _destroy(core: Core, outbound: Outbound, batch: Batch) -> str:
+async def _destroy(disposal: Disposal, frozen: Frozen, batch: Batch) -> str:
+    core, keys = disposal.core, disposal.keys
     custody = core.store.custody
     now = core.now()
     ids = batch.ids
@@ -214,24 +203,23 @@ async def _destroy(core: Core, outbound: Outbound, batch: Batch) -> str:
     #    what became of the survivors, or they could not be restored.
     ended = batch.progress.groups
     with step("dispose.end-keys"):
-        await core.write(lambda tx: rotation.end_groups(core, tx, ended, now))
-        await rotation.await_amendments(core)
+        await core.write(lambda tx: groups.end_groups(core, tx, ended, now))
+        await groups.await_amendments(keys)
 
         def end(tx: Transaction) -> Batch:
             left = batch
             if batch.whole_client:
                 client_end.close(core, tx, batch, now)
-                rotation.tell_backups(core, tx, [], now)
+                groups.notify_backups(core, tx, [], now)
             else:
                 custody.drop_keys(tx.connection, batch.client_id, ended, now)
                 left = remember(tx, batch, epoch=custody.keyring(batch.client_id).epoch)
-            for start in range(0, len(ended), rotation.ENTRY_GROUPS):
-                part = ended[start : start + rotation.ENTRY_GROUPS]
+            for start in range(0, len(ended), groups.ENTRY_GROUPS):
+                part = ended[start : start + groups.ENTRY_GROUPS]
                 core.record(tx, "groups.ended", batch.id, ACTOR_CORE, now, groups=part)
             return left
 
         batch = await core.write(end)
-        core.errand_work.set()
 
     # 4. The sealed files.
     with step("dispose.remove-blobs"):
@@ -251,10 +239,10 @@ async def _destroy(core: Core, outbound: Outbound, batch: Batch) -> str:
         await certificates.await_copies(core, batch.client_id)
         # The backups first: what is fetched from them lies in the store's folder for a moment.
         seen = await searches.look_into_backups(
-            outbound, batch.client_id, ids, batch.progress.destroyed_at
+            disposal.outbound, frozen, batch.client_id, ids, batch.progress.destroyed_at
         )
         checks = await asyncio.to_thread(searches.look, core, batch, remains, emptied)
-        return await certificates.issue(core, batch, (*checks, *seen))
+        return await certificates.issue(disposal, batch, (*checks, *seen))
 
 
 async def _erase(core: Core, batch: Batch, now: datetime) -> tuple[Batch, Remains]:
@@ -267,16 +255,16 @@ async def _erase(core: Core, batch: Batch, now: datetime) -> tuple[Batch, Remain
     while True:
         # 1. Survivors of every group that ever wrapped one of these keys move to a new group. What is filed
         #    or reclassified meanwhile may add a group: the commit point looks again.
-        groups = await core.read(lambda connection: custody.living_groups(connection, batch.ids))
+        living = await core.read(lambda connection: custody.living_groups(connection, batch.ids))
         with step("dispose.renew"):
-            for group_id in groups:
+            for group_id in living:
                 await _empty(core, batch.id, group_id, now)
 
         # 2. COMMIT POINT: the documents are destroyed from here on.
         with step("dispose.record"):
             try:
                 recorded = await core.write(
-                    functools.partial(_record, core, batch=batch, groups=groups, now=core.now())
+                    functools.partial(_record, core, batch=batch, living=living, now=core.now())
                 )
             except Held as held:
                 await core.write(
@@ -300,7 +288,7 @@ async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> Non
 
 
 def _record(
-    core: Core, tx: Transaction, batch: Batch, groups: list[str], now: datetime
+    core: Core, tx: Transaction, batch: Batch, living: list[str], now: datetime
 ) -> tuple[Batch, Remains] | None:
     """Rows lose key and metadata.
 
@@ -314,9 +302,9 @@ def _record(
     if batch.progress.entries:  # before a crash
         return batch, Remains()
     _check_holds(tx, batch)
-    if not set(core.store.custody.living_groups(tx.connection, batch.ids)) <= set(groups):
+    if not set(core.store.custody.living_groups(tx.connection, batch.ids)) <= set(living):
         return None
-    remains = searches.gather(core, tx.connection, batch.client_id, batch.ids, groups)
+    remains = searches.gather(core, tx.connection, batch.client_id, batch.ids, living)
     drafts: list[Draft] = []
     for part in queries.pages(batch.ids):
         rows = queries.documents_of(tx.connection, part)
@@ -329,7 +317,7 @@ def _record(
     recorded = remember(
         tx,
         batch,
-        groups=groups,
+        groups=living,
         entries=dict(zip(batch.ids, indices, strict=True)),
         destroyed_at=stamp(now),
         language=client_end.language(core, tx.connection, batch.client_id),

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
+from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup import key_search, places
 from gateway.core.outbound.backup.key_search import Kept
 from gateway.core.outbound.outbound import Outbound
@@ -115,6 +116,7 @@ def look(
 
 async def look_into_backups(
     outbound: Outbound,
+    frozen: Frozen,
     client_id: str,
     ids: Sequence[str],
     destroyed_at: str,
@@ -122,14 +124,14 @@ async def look_into_backups(
 ) -> tuple[Check, ...]:
     """Fetch a backup from before the destruction from each target, and try every key there is on it.
 
-    Hold `core.keys_lock`. Without a backup there is nothing to say, and nothing is said.
+    Without a backup there is nothing to say, and nothing is said.
     """
     targets = await backup_places_of(outbound.core)
     if not targets:
         return ()
     outcomes = [
         await key_search.unreadable(
-            outbound, name, client_id, ids, destroyed_at, (kept or {}).get(name)
+            outbound, frozen, name, client_id, ids, destroyed_at, (kept or {}).get(name)
         )
         for name in targets
     ]
@@ -154,7 +156,7 @@ async def backup_places_of(core: Core) -> list[str]:
 
 
 async def fetch_backups(outbound: Outbound, destroyed_at: str) -> dict[str, Kept]:
-    """What `look_into_backups` needs from elsewhere, fetched before anyone has to wait for `core.keys_lock`.
+    """What `look_into_backups` needs from elsewhere, fetched before anyone has to wait for the key groups.
 
     The caller closes each.
     """

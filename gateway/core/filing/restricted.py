@@ -36,7 +36,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, stamp
-from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.reasons import UNJUDGED
 from gateway.errors import Refusal
 from vault.catalogue.schema import access_requests, documents
 from vault.catalogue.states import STORED, AccessState, DocumentState

@@ -12,14 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Row, select
 
 from gateway.core.core import Core, stamp
 from gateway.core.filing import restricted as access
 from gateway.core.filing import retention as filing_retention
-from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
+from gateway.core.reasons import UNJUDGED
 from gateway.errors import Refusal
 from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
@@ -28,6 +28,9 @@ from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+
+EARLIEST_YEAR: Final = 1980
+"""No document of an earlier fiscal year is filed: such a year is a slip."""
 
 
 def parse_fiscal_year(text: str) -> int:

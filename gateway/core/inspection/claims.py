@@ -28,11 +28,10 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core import backoff
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, log, stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection import scanner
 from gateway.core.inspection.judgement import (
-    UNJUDGED,
     Circumstances,
     Judgement,
     code_text,
@@ -49,7 +48,10 @@ from gateway.core.inspection.queue import (
     waiting,
 )
 from gateway.core.intake import receive
-from gateway.core.intake.receive import Upload
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
+from gateway.core.reading import NoReader, NotRead
+from gateway.core.reasons import UNJUDGED
 from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
@@ -75,14 +77,6 @@ FACTS_LIMIT: Final = 64
 FACT_LIMIT: Final = 2000
 
 
-class NotRead(VaultError):
-    """A document was not read to its end: nothing is known about it, run the check again."""
-
-
-class NoReader(NotRead):
-    """Nobody asks for documents to read."""
-
-
 @dataclass
 class Claimed:
     """A document in a worker's hands, with the parts it has found so far."""
@@ -106,15 +100,20 @@ class Fixity:
 class InspectionDesk:
     """Who inspects what. One for the core; every inspector connection asks it."""
 
-    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+    def __init__(self, intake: Intake, chance: Callable[[], float] = backoff.chance) -> None:
         """`chance`: see `backoff.delay`."""
-        self._core = core
+        self._intake = intake
+        self._core = intake.core
         self._chance = chance
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
         self._fixity: list[Fixity] = []
         self._asked_at = time.monotonic()  # when an inspector last asked for work
+
+    def wake(self) -> None:
+        """There may be something to inspect."""
+        self._intake.arrived.set()
 
     async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
         """The next document due for inspection, with a read-only descriptor the caller closes.
@@ -124,7 +123,7 @@ class InspectionDesk:
         """
         self._asking += 1
         try:
-            return await wait_for_work(self._core.inspection_work, self._next, CLAIM_WAIT)
+            return await wait_for_work(self._intake.arrived, self._next, CLAIM_WAIT)
         finally:
             self._asking -= 1
 
@@ -137,7 +136,7 @@ class InspectionDesk:
         if fixity is None:
             row = await self._whose_turn(now)
             if row is not None and row.id in self._busy:
-                core.inspection_work.set()  # another connection took it while this one read
+                self._intake.arrived.set()  # another connection took it while this one read
                 return None
             if row is None:
                 fixity = self._free_fixity()
@@ -157,7 +156,7 @@ class InspectionDesk:
                 fresh = await core.read(lambda c: _still_due(c, marked, now))
                 if fresh is None:
                     self._busy.pop(marked, None)
-                    self._core.inspection_work.set()  # there may be others
+                    self._intake.arrived.set()  # there may be others
                     return None
                 row = fresh
             if fixity is None and await self._is_being_written(row.id):
@@ -203,7 +202,7 @@ class InspectionDesk:
         """Let a document wait whose sealed file can still be changed; others are not held up by it."""
         await self._postpone(row, STILL_OPEN, for_ever=True)
         self._busy.pop(row.id, None)
-        self._core.inspection_work.set()
+        self._intake.arrived.set()
 
     async def _is_being_written(self, document_id: str) -> bool:
         """Whether someone could still change a document's sealed file, who had time to close it."""
@@ -226,7 +225,7 @@ class InspectionDesk:
         """
         request = Fixity(row, asyncio.get_running_loop().create_future(), descriptor)
         self._fixity.append(request)
-        self._core.inspection_work.set()
+        self._intake.arrived.set()
         try:
             while True:
                 done, _ = await asyncio.wait([request.result], timeout=5.0)
@@ -290,7 +289,7 @@ class InspectionDesk:
             for upload, _size, _digest in claimed.parts.values():
                 await receive.settle(self._core, upload)
             claimed.parts.clear()
-            self._core.inspection_work.set()
+            self._intake.arrived.set()
         finally:
             self.put_back(row.id)
 
@@ -326,7 +325,7 @@ class InspectionDesk:
         finally:
             # Last: until it is put off it is still due, and whoever asked would get it at once.
             self._busy.pop(claimed.row.id, None)
-            self._core.inspection_work.set()
+            self._intake.arrived.set()
 
     async def _whose_turn(self, now: datetime) -> Row[Any] | None:
         """The next document of the one whose turn it is."""

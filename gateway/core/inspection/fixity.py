@@ -24,7 +24,8 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.inspection.claims import InspectionDesk, NoReader, NotRead
+from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.reading import NoReader, NotRead, Reader
 from vault.catalogue.schema import documents, fixity_runs
 from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
@@ -52,9 +53,10 @@ class Reading:
 
 async def read_everything(core: Core, desk: InspectionDesk | None) -> Reading:
     """Read every stored document; with no `desk` (no gateway serves) in this process."""
+    reader = reader_of(core, desk)
     reading = Reading()
     while rows := await core.read(lambda c: _page(c, reading.upto, PAGE)):
-        await _read(core, desk, rows, reading)
+        await _read(core, reader, rows, reading)
     return reading
 
 
@@ -82,7 +84,7 @@ async def daily(core: Core, desk: InspectionDesk) -> Reading | None:
             reading.upto = ""  # round once more, from the beginning
             continue
         left -= len(rows)
-        await _read(core, desk, rows, reading)
+        await _read(core, desk.fixity, rows, reading)
     if reading.interrupted and not reading.documents:
         # Nobody was there to read: not this day's run. The job comes again in minutes.
         log.error("fixity: nothing read", reason="no inspector asked for work")
@@ -146,9 +148,7 @@ def _page(connection: Connection, after: str, count: int) -> Sequence[Row[Any]]:
     ).all()
 
 
-async def _read(
-    core: Core, desk: InspectionDesk | None, rows: Sequence[Row[Any]], reading: Reading
-) -> None:
+async def _read(core: Core, reader: Reader, rows: Sequence[Row[Any]], reading: Reading) -> None:
     """Read a page of documents, a few at a time; what is wrong goes into `reading`."""
     gate = asyncio.Semaphore(READERS_AT_ONCE)
 
@@ -157,10 +157,7 @@ async def _read(
             if reading.interrupted:
                 return
             try:
-                if desk is not None:
-                    whole = await desk.fixity(row)
-                else:
-                    whole = await asyncio.to_thread(_read_here, core, row)
+                whole = await reader(row)
             except NoReader as error:
                 reading.interrupted = True
                 reading.findings.append(
@@ -218,27 +215,28 @@ async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
     return state not in STORED
 
 
-def _read_here(core: Core, row: Row[Any]) -> bool:
-    """Read a document in this process: only where no core serves (the administrator's own hand)."""
-    descriptor = core.store.blobs.open(row.id)
-    try:
-        return read_sealed(core, row, descriptor)
-    finally:
-        os.close(descriptor)
+def reader_of(core: Core, desk: InspectionDesk | None) -> Reader:
+    """Who reads documents: the inspectors of `desk`; None: no gateway serves, and this process does."""
+    return partial(_read_here, core) if desk is None else desk.fixity
 
 
-def read_sealed(core: Core, row: Row[Any], descriptor: int) -> bool:
-    """Read a sealed file whole, in this process; whether it is the document that was received.
+async def _read_here(core: Core, row: Row[Any], descriptor: int | None = None) -> bool:
+    """As `Reader`, in this process: only where no core serves (the administrator's own hand)."""
+    return await asyncio.to_thread(_read_sealed, core, row, descriptor)
 
-    Raises:
-        VaultError: the document's key or the file does not open.
-    """
+
+def _read_sealed(core: Core, row: Row[Any], descriptor: int | None) -> bool:
     custody = core.store.custody
     metadata = custody.open_metadata(row)
-    with SealedReader(descriptor, custody.document_key(row), document_context(row.id)) as reader:
-        digest = hashlib.sha256()
-        size = 0
-        while data := reader.read(1 << 20):
-            digest.update(data)
-            size += len(data)
+    key, context = custody.document_key(row), document_context(row.id)
+    opened = core.store.blobs.open(row.id) if descriptor is None else os.dup(descriptor)
+    try:
+        with SealedReader(opened, key, context) as reader:
+            digest = hashlib.sha256()
+            size = 0
+            while data := reader.read(1 << 20):
+                digest.update(data)
+                size += len(data)
+    finally:
+        os.close(opened)
     return size == row.size and digest.digest() == metadata.sha256

@@ -21,13 +21,13 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from gateway.core.filing.review import EARLIEST_YEAR
+from gateway.core.reasons import UNJUDGED
 from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 from retention_rules.periods import fiscal_year_of
 from vault.catalogue.lifecycle import Event
 
 SURE: Final = 0.8
-EARLIEST_YEAR: Final = 1980
-UNJUDGED: Final = "unjudged:"
 # Dated by their receipt: a sender can write any date, and nothing else dates them.
 DATED_BY_RECEIPT: Final = frozenset({"correspondence", "demonstration-note", "system-file"})
 CLAMD: Final = "clamd"

@@ -14,7 +14,6 @@ in a worker's hands, halved every minute, in memory only.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections import Counter
@@ -61,16 +60,6 @@ class InHand:
     suspect: bool = False
     fixity: bool = False
     begun: float = field(default_factory=time.monotonic)
-
-
-def lane_of(key: bytes, sender: str) -> int:
-    """The number that stands for a sender in the catalogue, which must not tell who it is.
-
-    Args:
-        key: a secret of the client's keyring.
-        sender: an account's id, or a mail address.
-    """
-    return int.from_bytes(hashlib.blake2b(sender.encode(), key=key[:64], digest_size=6).digest())
 
 
 def waiting(connection: Connection, now: datetime) -> list[Lane]:

@@ -22,7 +22,8 @@ from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
 from gateway.core.intake import receive
-from gateway.core.intake.receive import Upload
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import documents
@@ -111,7 +112,7 @@ def insert(
     custody.remember(tx.connection, upload.document_id, group.id, now)
 
 
-async def resume(core: Core, row: Any, **upload: Any) -> Upload:
+async def resume(intake: Intake, row: Any, **upload: Any) -> Upload:
     """Continue a PARTIAL document; one connection at a time.
 
     What counts is the file: an upload that a crash cut off may have more whole chunks than were recorded.
@@ -119,17 +120,16 @@ async def resume(core: Core, row: Any, **upload: Any) -> Upload:
     Raises:
         Refusal: its bytes are gone or torn (then it expires), or someone else is continuing it.
     """
-    if row.id in core.resuming:
-        raise Refusal("busy", "This upload is being continued by another connection.")
-    core.resuming.add(row.id)
+    intake.take(row.id, "This upload is being continued by another connection.")
     try:
-        return await _resume(core, row, upload)
+        return await _resume(intake, row, upload)
     except BaseException:
-        core.resuming.discard(row.id)
+        intake.give_back(row.id)
         raise
 
 
-async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
+async def _resume(intake: Intake, row: Any, upload: dict[str, Any]) -> Upload:
+    core = intake.core
     key = core.store.custody.document_key(row)
     try:
         await _expect_closed(core, row.id)
@@ -152,7 +152,7 @@ async def _resume(core: Core, row: Any, upload: dict[str, Any]) -> Upload:
         descriptor=descriptor,
         resumed=True,
         resumed_size=chunks * CHUNK,
-        release=lambda: core.resuming.discard(row.id),
+        release=lambda: intake.give_back(row.id),
         **upload,
     )
 
@@ -169,8 +169,9 @@ async def _expect_closed(core: Core, document_id: str) -> None:
         await asyncio.sleep(CLOSING_LOOK)
 
 
-async def expire_due(core: Core, now: datetime) -> int:
+async def expire_due(intake: Intake, now: datetime) -> int:
     """Let go of interrupted uploads that nobody continued; returns how many."""
+    core = intake.core
     limit = stamp(now - timedelta(hours=core.config.retention.partial_hours))
     due = await core.read(
         lambda connection: list(
@@ -182,7 +183,7 @@ async def expire_due(core: Core, now: datetime) -> int:
         )
     )
     for document_id in due:
-        if document_id in core.resuming:
+        if intake.taken(document_id):
             continue
         await core.write(functools.partial(receive.expire_one, core, document_id, now))
         await asyncio.to_thread(core.store.blobs.discard, document_id)

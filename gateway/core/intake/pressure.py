@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, not_, select
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import log, stamp
 from gateway.core.intake import receive
+from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
@@ -29,24 +30,26 @@ RENAMING: Final = timedelta(minutes=2)
 AT_ONCE: Final = 500  # partial documents looked at, of one client
 
 
-async def relieve(core: Core) -> int:
+async def relieve(intake: Intake) -> int:
     """Let partial documents go until there is room; returns how many went."""
+    core = intake.core
     enough = FACTOR * core.config.store.minimum_free
     left = await asyncio.to_thread(core.store.blobs.free_bytes)
     gone = 0
     while left < enough:
-        row = await core.read(lambda connection: _next(core, connection))
+        row = await core.read(lambda connection: _next(intake, connection))
         if row is None:
             break
-        await _let_go(core, row)
+        await _let_go(intake, row)
         gone += 1
         # A file that a process is still closing gives its room back a moment later: it counts at once.
         left = max(left + row.size, await asyncio.to_thread(core.store.blobs.free_bytes))
     return gone
 
 
-def _next(core: Core, connection: Connection) -> Any:
+def _next(intake: Intake, connection: Connection) -> Any:
     """The row of the oldest partial document that may go, of the client that keeps most in them; or None."""
+    core = intake.core
     fresh = and_(
         documents.c.reason == TEMPORARY, documents.c.state_since > stamp(core.now() - RENAMING)
     )
@@ -68,19 +71,20 @@ def _next(core: Core, connection: Connection) -> Any:
             .limit(AT_ONCE)
         )
         for row in rows:
-            if row.id not in core.resuming:
+            if not intake.taken(row.id):
                 return row
     return None
 
 
-async def _let_go(core: Core, row: Any) -> None:
-    core.resuming.add(row.id)  # nobody continues or renames it meanwhile
+async def _let_go(intake: Intake, row: Any) -> None:
+    core = intake.core
+    intake.take(row.id, "in use")  # nobody continues or renames it meanwhile
     now = core.now()
     try:
         await core.write(lambda tx: receive.expire(core, tx, row.id, now, why="no_room"))
         await asyncio.to_thread(core.store.blobs.discard, row.id)
     finally:
-        core.resuming.discard(row.id)
+        intake.give_back(row.id)
     log.warning(
         "partial upload ended: the disk is nearly full",
         document=row.id,

@@ -19,21 +19,18 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from gateway.core.core import Core
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, documents, usage
 from vault.catalogue.states import KEPT
 from vault.catalogue.store import Transaction
 from vault.check.store import Finding
-
-if TYPE_CHECKING:
-    from gateway.core.intake.receive import Upload
-
-"""States in which a document counts (as the triggers have them)."""
 
 MORE: Final = "ask your accountant for more"
 
@@ -101,9 +98,9 @@ def standing(core: Core, connection: Connection, client_id: str) -> Standing:
 # ── before: what is being written counts too ──
 
 
-def enter(core: Core, upload: Upload) -> None:
+def enter(intake: Intake, upload: Upload) -> None:
     """Count an upload as being written until it is released."""
-    mine = core.receiving.setdefault(upload.client_id, {})
+    mine = intake.receiving.setdefault(upload.client_id, {})
     mine[upload.document_id] = upload
     former = upload.release
 
@@ -122,9 +119,9 @@ class UnderWay:
     bytes: int
 
 
-def under_way(core: Core, client_id: str) -> UnderWay:
+def under_way(intake: Intake, client_id: str) -> UnderWay:
     """What is being written for a client (on the loop, where uploads are closed)."""
-    uploads = core.receiving.get(client_id, {})
+    uploads = intake.receiving.get(client_id, {})
     written = 0
     for upload in uploads.values():
         with contextlib.suppress(OSError):  # closed already, and not released yet
@@ -176,9 +173,10 @@ def allow(
     return allowance
 
 
-async def admit(core: Core, client_id: str, *, size: int | None = None) -> Allowance:
+async def admit(intake: Intake, client_id: str, *, size: int | None = None) -> Allowance:
     """`kept` and `allow` in one (raises as `allow`)."""
-    open_now = under_way(core, client_id)
+    core = intake.core
+    open_now = under_way(intake, client_id)
     now = await core.read(lambda connection: kept(core, connection, client_id, open_now))
     return allow(core, now, size=size)
 

@@ -15,7 +15,7 @@ from sqlalchemy import Row
 from gateway.core import reasons
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
-from gateway.core.inspection.judgement import UNJUDGED
+from gateway.core.reasons import UNJUDGED
 from vault.catalogue.states import DocumentState
 from vault.certificate import receipt
 from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict

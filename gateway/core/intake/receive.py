@@ -15,18 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.inspection.queue import lane_of
 from gateway.core.intake import quotas
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload, lane_of
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
@@ -42,46 +40,9 @@ from vault.ids import new_id
 from vault.keys.custody import DocumentMetadata
 from vault.store import SECRET_INDEX
 
-Channel = Literal["sftp", "smtp", "part"]
-
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
-
-
-@dataclass
-class Upload:
-    """A document that has been begun and is not yet durable. `descriptor` is the core's own."""
-
-    document_id: str
-    client_id: str
-    key: bytes
-    descriptor: int
-    channel: Channel
-    name: str
-    path: str = ""
-    folder_id: str | None = None
-    submitter: str | None = None
-    sender: str = ""
-    parent_id: str | None = None
-    depth: int = 0
-    lane: int | None = None  # of what it came out of
-    resumed: bool = False
-    resumed_size: int = 0
-    replaces: int | None = None  # size of the whole document that has the name, if it stays
-    predecessor: Any = None  # row of the temporary file whose bytes it begins with
-    release: Callable[[], None] = lambda: None  # ends the claim on a partial
-    room: int | None = None  # plaintext bytes it may have, and what is said of more
-    too_large: str = ""
-    staged: bool = False  # the sealed file has its place in the store
-    said: str = ""  # what the one who sent it is told besides that it is durable
-    facts: dict[str, str] = field(default_factory=dict)
-
-    def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-        self.release()
 
 
 def name_index(core: Core, client_id: str, name: str) -> bytes:
@@ -299,12 +260,13 @@ def insert_row(
     )
 
 
-async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+async def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> None:
     """Make an upload durable; on return it may be acknowledged.
 
     Raises:
         Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.
     """
+    core = intake.core
     now = core.now()
 
     def durable() -> None:
@@ -316,12 +278,12 @@ async def commit(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
         forget_spooled(core, upload.document_id)
 
     try:
-        await asyncio.get_running_loop().run_in_executor(core.committing, durable)
+        await asyncio.get_running_loop().run_in_executor(intake.committing, durable)
     except Exception as error:
         await _take_back(core, upload, error)
         raise
     upload.close()
-    core.inspection_work.set()
+    intake.arrived.set()
 
 
 async def settle(core: Core, upload: Upload) -> None:

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core.core import Core
 from gateway.core.intake import quotas, receive
-from gateway.core.intake.receive import Upload
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue import queries
@@ -86,8 +87,9 @@ def may_send(profile: ClientProfile, sender: str) -> bool:
     return bool(at) and (sender in allowed or f"@{domain}" in allowed)
 
 
-async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer:
+async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAnswer:
     """Decide on a recipient (SMTP replies of RFC 5321 with RFC 3463 codes)."""
+    core = intake.core
     parsed = parse_recipient(request.recipient)
     domain = core.config.smtp.domain
     if parsed is None or parsed[1] != domain.lower():
@@ -98,7 +100,7 @@ async def check_recipient(core: Core, request: MailRecipient) -> RecipientAnswer
         await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
         return RecipientAnswer(550, NOT_TAKEN)
     try:
-        await quotas.admit(core, row.id, size=request.size or None)
+        await quotas.admit(intake, row.id, size=request.size or None)
     except Refusal as refusal:
         if refusal.code == "full":
             return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
@@ -125,9 +127,10 @@ async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
     return named if taken else None
 
 
-async def begin(core: Core, client_id: str, request: BeginMail) -> Upload:
+async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
-    allowance = await quotas.admit(core, client_id)
+    core = intake.core
+    allowance = await quotas.admit(intake, client_id)
     return await receive.begin(
         core,
         core.now(),

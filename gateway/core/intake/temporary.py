@@ -36,8 +36,10 @@ from sqlalchemy import Row, select, update
 
 from gateway.core.core import Core, stamp
 from gateway.core.intake import partial, receive
+from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
-from gateway.core.intake.receive import FULL, Upload, name_index
+from gateway.core.intake.receive import FULL, name_index
+from gateway.core.intake.upload import Upload
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, opens_as_program
@@ -81,13 +83,14 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
+async def keep(intake: Intake, upload: Upload, size: int, sha256: bytes) -> None:
     """Make a whole file durable under its temporary name; earlier ones of that name end.
 
     Raises:
         Refusal: it is not whole, the disk is full, the client has ended; nothing was kept.
         VaultError: the store has failed; nothing was promised.
     """
+    core = intake.core
     if len(sha256) != SHA256_SIZE or os.fstat(upload.descriptor).st_size != sealed_size(size):
         await receive.discard(core, upload)
         raise Refusal("failed", "This file was not whole; send it again.")
@@ -95,7 +98,7 @@ async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
 
     def work(tx: Transaction) -> list[str]:
         index = name_index(core, upload.client_id, upload.name)
-        ended = _supersede(core, tx, upload, index, upload.folder_id, now)
+        ended = _supersede(intake, tx, upload, index, upload.folder_id, now)
         receive.require_room(core, tx, upload, size)
         metadata = DocumentMetadata(upload.name, sha256, salt=b"", path=upload.path)
         if upload.resumed:
@@ -127,19 +130,22 @@ async def keep(core: Core, upload: Upload, size: int, sha256: bytes) -> None:
     await _discard_all(core, ended)
 
 
-async def secure(core: Core, upload: Upload) -> int:
+async def secure(intake: Intake, upload: Upload) -> int:
     """Make the whole chunks of an open upload survive a crash; returns their plaintext size in bytes.
 
     Raises:
         VaultError: the medium failed or is full; the upload is gone, for a failed sync is final.
         Refusal: the client's quota is used up, or the client has ended; the upload is gone as well.
     """
+    core = intake.core
     size = (whole_chunks(os.fstat(upload.descriptor).st_size) or 0) * CHUNK
     earlier = upload.predecessor
     if not size or (earlier is not None and earlier.size > size):
         return 0  # nothing that could be continued, or less than what can be continued already
     if not upload.resumed:
-        _claim(core, upload.document_id, upload)  # before there is a row that others could continue
+        _claim(
+            intake, upload.document_id, upload
+        )  # before there is a row that others could continue
     try:
         await asyncio.to_thread(core.store.blobs.secure, upload.document_id, upload.descriptor)
         await partial.record(core, upload, size)
@@ -150,22 +156,21 @@ async def secure(core: Core, upload: Upload) -> int:
     return size
 
 
-async def continue_from(core: Core, row: Row[Any], **upload: Any) -> Upload:
+async def continue_from(intake: Intake, row: Row[Any], **upload: Any) -> Upload:
     """Begin a document with the bytes of a file that waits; the door seals them anew.
 
     Raises:
         Refusal: someone else is at it, or there is no room.
     """
-    if row.id in core.resuming:
-        raise Refusal("busy", BUSY)
-    core.resuming.add(row.id)
+    core = intake.core
+    intake.take(row.id, BUSY)
     try:
         begun = await receive.begin(core, core.now(), **upload)
     except BaseException:
-        core.resuming.discard(row.id)
+        intake.give_back(row.id)
         raise
     begun.predecessor = row
-    begun.release = lambda: core.resuming.discard(row.id)
+    begun.release = lambda: intake.give_back(row.id)
     return begun
 
 
@@ -192,7 +197,7 @@ async def predecessor(core: Core, upload: Upload) -> tuple[Readable, int]:
 
 
 async def hand_in(
-    core: Core,
+    intake: Intake,
     document_id: str,
     submitter: str,
     to: Destination,
@@ -206,7 +211,8 @@ async def hand_in(
         Refusal: it is not whole, in use, or gone; or it can't be recorded now, and goes on waiting.
         VaultError: the store has failed; nothing was acknowledged.
     """
-    row = await _take(core, document_id)
+    core = intake.core
+    row = await _take(intake, document_id)
     try:
         if row.reason != TEMPORARY:
             raise Refusal("failed", UNFINISHED)
@@ -224,14 +230,14 @@ async def hand_in(
             resumed=True, facts=dict(to.facts),
         )  # fmt: skip
         try:
-            ended = await _record(core, upload, row, metadata.sha256)
+            ended = await _record(intake, upload, row, metadata.sha256)
         finally:
             upload.close()
         await asyncio.to_thread(receive.forget_spooled, core, row.id)
         await _discard_all(core, ended)
     finally:
-        core.resuming.discard(document_id)
-    core.inspection_work.set()
+        intake.give_back(document_id)
+    intake.arrived.set()
     return upload.said
 
 
@@ -287,12 +293,13 @@ async def rename(
     await core.write(work)
 
 
-async def _record(core: Core, upload: Upload, row: Row[Any], sha256: bytes) -> list[str]:
+async def _record(intake: Intake, upload: Upload, row: Row[Any], sha256: bytes) -> list[str]:
     """Steps 1 and 2 of handing in; whatever fails before the commit point leaves the file waiting."""
+    core = intake.core
     now = core.now()
 
     def work(tx: Transaction) -> list[str]:
-        ended = _supersede(core, tx, upload, row.name_index, row.folder_id, now)
+        ended = _supersede(intake, tx, upload, row.name_index, row.folder_id, now)
         receive.record(core, tx, upload, row.size, sha256, now)
         return ended
 
@@ -317,26 +324,26 @@ async def _record(core: Core, upload: Upload, row: Row[Any], sha256: bytes) -> l
         raise
 
 
-async def drop(core: Core, document_id: str, actor: str) -> None:
+async def drop(intake: Intake, document_id: str, actor: str) -> None:
     """End what waits or was interrupted under a temporary name, for the client that sent it.
 
     Raises:
         Refusal: it is in use or gone.
     """
-    row = await _take(core, document_id)
+    core = intake.core
+    row = await _take(intake, document_id)
     try:
         now = core.now()
         await core.write(lambda tx: receive.expire(core, tx, row.id, now, actor))
         await asyncio.to_thread(core.store.blobs.discard, row.id)
     finally:
-        core.resuming.discard(document_id)
+        intake.give_back(document_id)
 
 
-async def _take(core: Core, document_id: str) -> Row[Any]:
+async def _take(intake: Intake, document_id: str) -> Row[Any]:
     """Claim a PARTIAL and read its row; the caller gives the claim back (raises Refusal)."""
-    if document_id in core.resuming:
-        raise Refusal("busy", BUSY)
-    core.resuming.add(document_id)
+    core = intake.core
+    intake.take(document_id, BUSY)
     try:
         row = await core.read(
             lambda connection: connection.execute(
@@ -348,25 +355,25 @@ async def _take(core: Core, document_id: str) -> Row[Any]:
         if row is None:
             raise Refusal("not_found", GONE)
     except BaseException:
-        core.resuming.discard(document_id)
+        intake.give_back(document_id)
         raise
     return row
 
 
-def _claim(core: Core, document_id: str, upload: Upload) -> None:
+def _claim(intake: Intake, document_id: str, upload: Upload) -> None:
     """While an upload is open, nobody else continues, renames or ends its row."""
-    core.resuming.add(document_id)
+    intake.take(document_id, BUSY)
     former = upload.release
 
     def release() -> None:
         former()
-        core.resuming.discard(document_id)
+        intake.give_back(document_id)
 
     upload.release = release
 
 
 def _supersede(
-    core: Core,
+    intake: Intake,
     tx: Transaction,
     upload: Upload,
     index: bytes,
@@ -374,6 +381,7 @@ def _supersede(
     now: datetime,
 ) -> list[str]:
     """End the other partials of one name in one folder, inside a transaction; returns their ids."""
+    core = intake.core
     earlier = upload.predecessor
     found = tx.connection.execute(
         select(documents.c.id).where(
@@ -388,7 +396,7 @@ def _supersede(
     ended = [
         each
         for each in found
-        if each not in core.resuming or (earlier is not None and each == earlier.id)
+        if not intake.taken(each) or (earlier is not None and each == earlier.id)
     ]
     for each in ended:
         receive.expire(core, tx, each, now)

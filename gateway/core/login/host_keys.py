@@ -188,7 +188,6 @@ async def change(core: Core, actor: str) -> None:
             await core.write(work)
         finally:
             _taken_up(core)
-    core.errand_work.set()
     log.info("host keys changed")
 
 

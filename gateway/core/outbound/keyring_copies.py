@@ -1,37 +1,48 @@
-"""Errands: what the courier has to carry to other places, and what became of it.
+"""Copies of keyrings at registered places (`[[keyring.copies]]`): a kind of delivery.
 
-Here: the sealed keyring file after each change, to every registered copy (`[[keyring.copies]]`), and its
-removal there when a client's keyring ends; `vault.keys.copies` notes what is due and what was seen. The
-courier gets sealed bytes and the name of a target, never a key. An errand carries the keyring as it is when
-it is claimed, so several changes in a row cost one delivery. One that fails is tried again with growing
-delays for as long as it takes; a place that fails once is not tried for its other errands in between. It
-stays visible in `strongroom status`, and in the log at most hourly.
+The sealed keyring file goes to every registered place after each change, and is removed there when a client's
+keyring ends. `vault.keys.copies` notes what is due and what was seen; the table of what is due is called
+`errands`. What is delivered is the keyring as it is then, so several changes in a row cost one delivery.
+
+Promises: no key leaves the core, only sealed bytes. A copy counts as delivered once it was read back and is
+what was sent; an older copy stays until then. What is written down is what was seen.
+
+Leaves out: trying again (`gateway.core.outbound.outbox`), and what a certificate says of copies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.wire.messages import Errand, ErrandReport
+from gateway.core.outbound import marker
+from gateway.core.outbound.files import probe, put_bytes
+from gateway.core.outbound.outbound import Outbound
+from gateway.core.outbound.outbox import Delivery, OfTable, waiting
 from vault.catalogue.schema import clients, copy_places, errands
 from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable, VaultError
+from vault.errors import IntegrityError, KeyUnavailable, PlaceError, PlaceMissing, VaultError
 from vault.keys import copies
 from vault.keys.copies import SUFFIX
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import sealed_epoch
 
-CLAIM_WAIT: Final = 20.0
-LONGEST_DELAY: Final = timedelta(hours=1)
-LOG_INTERVAL: Final = timedelta(hours=1)
-_DETAIL: Final = 300
+NEXT: Final = ".next"  # what is to replace a copy, until it was read back
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was read back at a place: a keyring's epoch (or `copies.REMOVED`), and its SHA-256 in hex."""
+
+    epoch: int
+    digest: str
 
 
 def prepare(core: Core) -> None:
@@ -89,7 +100,7 @@ def _out_of_step(core: Core, connection: Connection, target: str, *, fill: bool)
         try:
             epoch = sealed_epoch(core.store.custody.sealed_file(owner), owner)
         except (VaultError, OSError):
-            continue  # `check` says so; nothing can be carried
+            continue  # `check` says so; nothing can be delivered
         if (fill or owner not in noted) and (seen is None or seen.epoch != epoch):
             found.append(owner)
     # What lies there of clients that have been closed since has to go.
@@ -97,44 +108,24 @@ def _out_of_step(core: Core, connection: Connection, target: str, *, fill: bool)
     return found + sorted(owner for owner in gone if fill or owner not in noted)
 
 
-class ErrandDesk:
-    """Hands errands to the courier and takes its reports."""
+class KeyringCopies(OfTable):
+    """The sealed keyring files that the places of the configuration are to have, or are to have no more."""
 
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._targets = [copy.name for copy in core.config.keyring.copies]
-        self._logged: dict[str, datetime] = {}
+    name = "keyring copy to"
+    complaint = "keyring copy failed"
 
-    async def claim(self) -> Errand | None:
-        """The next errand due, or None after `CLAIM_WAIT` seconds."""
-        deadline = asyncio.get_running_loop().time() + CLAIM_WAIT
-        while True:
-            self._core.errand_work.clear()
-            row = await self._core.read(
-                lambda connection: connection.execute(
-                    select(errands)
-                    .where(
-                        errands.c.delivered_at.is_(None),
-                        errands.c.next_attempt_at <= stamp(self._core.now()),
-                        errands.c.target.in_(self._targets),
-                    )
-                    .order_by(errands.c.next_attempt_at, errands.c.id)
-                    .limit(1)
-                ).one_or_none()
-            )
-            if row is not None:
-                return await self._errand(row)
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return None
-            try:
-                async with asyncio.timeout(min(left, 1.0)):
-                    await self._core.errand_work.wait()
-            except TimeoutError:
-                continue
+    def __init__(self, outbound: Outbound) -> None:
+        self._targets = {copy.name: copy.target for copy in outbound.core.config.keyring.copies}
+        super().__init__(outbound, errands, self._targets)
 
-    async def _errand(self, row: Row[Any]) -> Errand | None:
-        owner = row.name.removesuffix(SUFFIX)
+    async def deliver(self, delivery: Delivery) -> Seen:
+        """See `Kind.deliver`; returns what was read back.
+
+        The order: 1 is this the place it was, and does the keyring open; 2 the file under another name, read
+        back; 3 only then in the place of the older copy, and read back again.
+        """
+        core, target = self.outbound.core, self._targets[delivery.place]
+        owner = delivery.row.name.removesuffix(SUFFIX)
 
         def look(connection: Connection) -> tuple[bool, bool]:
             ended = connection.execute(
@@ -142,87 +133,56 @@ class ErrandDesk:
                     clients.c.id == owner, clients.c.state == ClientState.CLOSED
                 )
             ).scalar()
-            return ended is not None, copies.delivered_to(connection, row.target)
+            return ended is not None, copies.delivered_to(connection, delivery.place)
 
-        ended, known = await self._core.read(look)
-        store = self._core.store.origin.rpartition("/")[2]
-        if ended:
-            return Errand(row.id, row.target, owner, None, store, known)  # so must its copies
-        try:
-            content = await asyncio.to_thread(self._opened, owner)
-        except (VaultError, OSError) as error:
-            # It should be there and does not open: its copies are the last good ones. Touch nothing.
-            log.critical("keyring can't be opened", owner=owner, error=type(error).__name__)
-            await self.report(
-                ErrandReport(
-                    row.id,
-                    False,
-                    f"keyring {owner}: expected one that opens, found none; its copies stay as they are",
+        ended, known = await core.read(look)
+        # 1. The keyring and the place.
+        content = None if ended else await asyncio.to_thread(_opened, core, owner)
+        await self._expect_place(target, known=known)
+        name = owner + SUFFIX
+        if content is None:
+            for each in (name, name + NEXT):
+                await self._remove(target, each)
+            return Seen(copies.REMOVED, "")
+        # 2. and 3.
+        for each in (name + NEXT, name):
+            await put_bytes(self.outbound, target, each, content)
+            there = await probe(self.outbound, target, each)
+            if there.sha256 != hashlib.sha256(content).digest():
+                raise PlaceError(
+                    f"{delivery.place}: copy {name}: expected the bytes just written, found others"
                 )
-            )
-            return None
-        return Errand(row.id, row.target, owner, content, store, known)
+        await self.outbound.transfers.transfer(target, "remove", name + NEXT)
+        return Seen(sealed_epoch(content, owner), there.sha256.hex())
 
-    def _opened(self, owner: str) -> bytes:
-        """A keyring's sealed file, which opened just now (raises VaultError, OSError)."""
-        custody = self._core.store.custody
-        while True:
-            content = custody.sealed_file(owner)
-            custody.keyrings.load(owner)  # from the disk, not what is remembered of it
-            if custody.sealed_file(owner) == content:  # else it was replaced meanwhile
-                return content
-
-    async def report(self, report: ErrandReport) -> None:
-        """Record how an errand ended."""
-        now = self._core.now()
-
-        def work(tx: Transaction) -> tuple[str, str] | None:
-            row = tx.connection.execute(
-                select(errands).where(errands.c.id == report.errand_id)
-            ).one_or_none()
-            if row is None:
-                return None
-            fault = self._fault(row, report)
-            if fault is not None:
-                _failed(tx.connection, row, fault, now)
-                return row.target, fault
-            self._delivered(tx, row, report, now)
-            return None
-
-        failed = await self._core.write(work)
-        if failed is not None:
-            self._complain(*failed, now)
-
-    def _fault(self, row: Row[Any], report: ErrandReport) -> str | None:
-        """Why an errand did not succeed; None: it did. A report is held against the keyring itself."""
-        if not report.delivered:
-            return report.detail[:_DETAIL] or "failed"
-        owner = row.name.removesuffix(SUFFIX)
+    async def _expect_place(self, target: str, *, known: bool) -> None:
+        """The place is this store's; one that nothing was ever brought to is marked (raises PlaceError)."""
+        if known:
+            await marker.expect(self.outbound, target, marker.COPIES)
+            return
         try:
-            content = self._core.store.custody.sealed_file(owner)
-        except (KeyUnavailable, OSError):
-            return None  # ended since; an errand for that is waiting
-        epoch = sealed_epoch(content, owner)
-        same = report.sha256 == hashlib.sha256(content).digest()
-        if report.epoch > epoch or (report.epoch == epoch and not same):
-            return f"{row.target}: expected epoch {epoch} of keyring {owner}, found another file"
-        return None
+            if await marker.look(self.outbound, target, marker.COPIES):
+                return
+            await marker.begin(self.outbound, target, marker.COPIES)
+        except IntegrityError as error:
+            raise PlaceError(str(error)) from error
 
-    def _delivered(
-        self, tx: Transaction, row: Row[Any], report: ErrandReport, now: datetime
-    ) -> None:
-        owner = row.name.removesuffix(SUFFIX)
-        copies.record(tx.connection, row.target, owner, report.epoch, report.sha256.hex(), now)
-        self._core.record(
-            tx, "keyring.copied", owner, ACTOR_CORE, now, target=row.target, epoch=report.epoch
+    async def _remove(self, target: str, name: str) -> None:
+        await self.outbound.transfers.transfer(target, "remove", name)
+        try:
+            await probe(self.outbound, target, name)
+        except PlaceMissing:
+            return
+        raise PlaceError(f"copy {name}: expected it to be gone, found it still there")
+
+    def delivered(self, tx: Transaction, delivery: Delivery, seen: Seen, now: datetime) -> None:
+        """See `Kind.delivered`."""
+        row, owner = delivery.row, delivery.row.name.removesuffix(SUFFIX)
+        copies.record(tx.connection, row.target, owner, seen.epoch, seen.digest, now)
+        self.outbound.core.record(
+            tx, "keyring.copied", owner, ACTOR_CORE, now, target=row.target, epoch=seen.epoch
         )
-        if row.delivered_at is not None:
-            return  # superseded while it was under way: the next one follows
-        tx.connection.execute(
-            update(errands)
-            .where(errands.c.id == row.id)
-            .values(delivered_at=stamp(now), failure="")
-        )
+        super().delivered(tx, delivery, seen, now)
         # The last one says enough; the others would pile up.
         tx.connection.execute(
             delete(errands).where(
@@ -232,64 +192,44 @@ class ErrandDesk:
                 errands.c.id < row.id,
             )
         )
-        # A place that answers again is not kept waiting with what else it lacks.
-        tx.connection.execute(
-            update(errands)
-            .where(
-                errands.c.target == row.target,
-                errands.c.delivered_at.is_(None),
-                errands.c.attempts > 0,
-            )
-            .values(next_attempt_at=stamp(now))
-        )
-        self._logged.pop(row.target, None)
-
-    def _complain(self, target: str, fault: str, now: datetime) -> None:
-        last = self._logged.get(target)
-        if last is None or now - last >= LOG_INTERVAL:
-            self._logged[target] = now
-            log.error("keyring copy failed", place=target, detail=fault)
 
 
-def _failed(connection: Connection, row: Row[Any], fault: str, now: datetime) -> None:
-    """Put off this errand and, for as long, whatever else waits for its place."""
-    delay = min(timedelta(seconds=1) * 2 ** min(row.attempts, 20), LONGEST_DELAY)
-    open_ones = (errands.c.target == row.target, errands.c.delivered_at.is_(None))
-    connection.execute(
-        update(errands).where(*open_ones, errands.c.id == row.id).values(failure=fault)
-    )
-    connection.execute(
-        update(errands)
-        .where(*open_ones, errands.c.attempts <= row.attempts)
-        .values(attempts=row.attempts + 1, next_attempt_at=stamp(now + delay))
-    )
+def _opened(core: Core, owner: str) -> bytes:
+    """A keyring's sealed file, which opened just now (raises VaultError).
+
+    One that is missing or does not open though its client is there is no reason to touch its copies: they are
+    the last good ones.
+    """
+    custody = core.store.custody
+    try:
+        while True:
+            content = custody.sealed_file(owner)
+            custody.keyrings.load(owner)  # from the disk, not what is remembered of it
+            if custody.sealed_file(owner) == content:  # else it was replaced meanwhile
+                return content
+    except (VaultError, OSError) as error:
+        log.critical("keyring can't be opened", owner=owner, error=type(error).__name__)
+        raise KeyUnavailable(
+            f"keyring {owner}: expected one that opens, found none; its copies stay as they are"
+        ) from error
 
 
 def overdue(core: Core) -> list[dict[str, Any]]:
     """Places that lack something: which, since when, how much, and why; and those a person must settle."""
 
     def look(connection: Connection) -> list[dict[str, Any]]:
-        waiting = connection.execute(
-            select(
-                errands.c.target,
-                func.min(errands.c.created_at).label("since"),
-                func.count().label("waiting"),
-                func.max(errands.c.failure).label("failure"),
-            )
-            .where(
-                errands.c.delivered_at.is_(None),
-                errands.c.target.not_in(
-                    select(copy_places.c.name).where(copy_places.c.withdrawn_at.is_not(None))
-                ),
-            )
-            .group_by(errands.c.target)
-        ).all()
         withdrawn = connection.execute(
-            select(copy_places.c.name, copy_places.c.withdrawn_at)
-            .where(copy_places.c.withdrawn_at.is_not(None), copy_places.c.settled_at.is_(None))
+            select(copy_places.c.name, copy_places.c.withdrawn_at, copy_places.c.settled_at)
+            .where(copy_places.c.withdrawn_at.is_not(None))
             .order_by(copy_places.c.name)
         ).all()
-        return [dict(row._mapping) for row in waiting] + [
+        gone = {row.name for row in withdrawn}
+        found = [
+            {"target": name, "since": each.since, "waiting": each.count, "failure": each.failure}
+            for name, each in waiting(connection, errands).items()
+            if name not in gone
+        ]
+        found += [
             {
                 "target": row.name,
                 "since": row.withdrawn_at,
@@ -298,6 +238,8 @@ def overdue(core: Core) -> list[dict[str, Any]]:
                 " left there",
             }
             for row in withdrawn
+            if row.settled_at is None
         ]
+        return found
 
     return core.store.catalogue.read(look)

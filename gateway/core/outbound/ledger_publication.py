@@ -1,5 +1,7 @@
 """Publication: the ledger's newest checkpoint, and its tiles, at places outside this machine.
 
+A kind of delivery (`gateway.core.outbound.outbox`).
+
 `[[ledger.places]]` get, at most `every_seconds` apart, what a static server can serve:
 
     checkpoint    the newest signed checkpoint, written last
@@ -9,10 +11,9 @@
 Promises: a place never goes backwards. Before anything is written, the checkpoint that lies there is held
 against the ledger: one that is larger, or is not of this history, or is no checkpoint, is an alarm (a ledger
 entry, the log, `status`, `check`) and stays as it is, for it is the evidence. Whatever a checkpoint needs is
-there before it. A place that fails is tried again with growing delays for as long as it takes, shown with
-since when and why, and delays no other place.
+there before it.
 
-Leaves out: carrying (`carriage`, the courier), and making peace with a place that contradicts: after a
+Leaves out: trying again (the outbox), and making peace with a place that contradicts: after a
 restore the operator gives it a new name and folder, and keeps the old one.
 
 Rules:
@@ -33,8 +34,9 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import LedgerPlace
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.outbound.backup.target import put_bytes, scratch
+from gateway.core.outbound.files import head, put_bytes, scratch
 from gateway.core.outbound.outbound import Outbound
+from gateway.core.outbound.outbox import DETAIL, LONGEST_DELAY, Delivery
 from gateway.errors import Refusal
 from vault.catalogue import ledger, ledger_keys
 from vault.catalogue.ledger_keys import LedgerKey
@@ -42,7 +44,7 @@ from vault.catalogue.schema import checkpoint_places, checkpoints
 from vault.catalogue.store import Transaction
 from vault.check import ledger as ledger_check
 from vault.check.store import TELL, Finding
-from vault.errors import PlaceError, PlaceMissing, StorageFailed, VaultError
+from vault.errors import PlaceError, PlaceMissing, VaultError
 from vault.ledger import tiles
 from vault.ledger.tiles import Tile
 from vault.storage.places import DirectoryPlace
@@ -50,14 +52,11 @@ from vault.storage.places import DirectoryPlace
 CHECKPOINT: Final = "checkpoint"
 CONTRADICTED: Final = "ledger.place-contradicts"
 """The kind of the entry that says a place was found to hold what is not of this history."""
-PUBLISHING: Final = "publication to"
-LONGEST_DELAY: Final = timedelta(hours=1)
 GRACE: Final = timedelta(seconds=30)  # how much later than promised is nobody's concern
 MAX_CHECKPOINT: Final = 64 * 1024  # bytes of a checkpoint that are looked at
 _STRIDE: Final = (
     tiles.WIDTH * tiles.WIDTH
 )  # entries whose tiles are recorded as delivered at a time
-_DETAIL: Final = 500
 
 
 class Contradiction(VaultError):
@@ -77,35 +76,87 @@ class _State:
     alarmed_at: str | None = None
 
 
-# ── when ─────────────────────────────────────────────────────────────────────────────────────────
+# ── the kind ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def due(outbound: Outbound) -> None:
-    """Begin to bring the newest checkpoint wherever it is due; what was begun goes on by itself."""
-    core = outbound.core
-    places = core.config.ledger.places
-    if not places:
-        return
-    now = core.now()
+class Publication:
+    """The newest checkpoint, for each place of the configuration; a delivery's row is what is known of it."""
 
-    def look(connection: Connection) -> tuple[int, dict[str, _State]]:
-        return _newest_size(connection), _states(connection)
+    name = "publication to"
+    longest_delay = LONGEST_DELAY
 
-    newest, states = await core.read(look)
-    for place in places:
-        state = states.get(place.name, _State())
-        if not outbound.in_progress.has(PUBLISHING, place.name) and _is_due(
-            place, state, newest, now
-        ):
-            task = asyncio.ensure_future(publish(outbound, place))
-            core.background.add(task)
-            task.add_done_callback(core.background.discard)
+    def __init__(self, outbound: Outbound) -> None:
+        self._outbound = outbound
+        self.places = {place.name: place for place in outbound.core.config.ledger.places}
+
+    def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
+        """See `Kind.next`."""
+        section, state = self.places[place], _states(connection).get(place, _State())
+        if not _lacks(section, state, _newest_size(connection)):
+            return None
+        if now is not None and not _is_time(section, state, now):
+            return None
+        return Delivery(place, state.attempts, state)
+
+    async def deliver(self, delivery: Delivery) -> int:
+        """See `Kind.deliver`; returns the size of the checkpoint that the place holds now.
+
+        Raises:
+            Contradiction: it holds what is not of this ledger's history.
+        """
+        return await _deliver(self._outbound, self.places[delivery.place], delivery.row)
+
+    def delivered(self, tx: Transaction, delivery: Delivery, seen: int, now: datetime) -> None:
+        """See `Kind.delivered`."""
+        _save(
+            tx,
+            delivery.place,
+            size=seen,
+            delivered_at=stamp(now),
+            attempts=0,
+            next_attempt_at=None,
+            failure="",
+            alarmed_at=None,
+            **({"tiles": seen} if self.places[delivery.place].tiles else {}),
+        )
+
+    def failed(
+        self, tx: Transaction, delivery: Delivery, error: VaultError, now: datetime, again: datetime
+    ) -> None:
+        """See `Kind.failed`."""
+        before = delivery.row
+        alarm = isinstance(error, Contradiction)
+        _save(
+            tx,
+            delivery.place,
+            attempts=before.attempts + 1,
+            next_attempt_at=stamp(again),
+            failure=str(error)[:DETAIL],
+            # Only a look at the place ends an alarm, not a place that can't be looked at.
+            alarmed_at=before.alarmed_at or (stamp(now) if alarm else None),
+        )
+        if alarm and before.alarmed_at is None:
+            # Once: every entry makes a new checkpoint, and that a new attempt.
+            self._outbound.core.record(tx, CONTRADICTED, delivery.place, ACTOR_CORE, now)
+
+    def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
+        """See `Kind.hasten`; nothing else waits for a place."""
+
+    def complain(self, place: str, error: VaultError) -> None:
+        """See `Kind.complain`."""
+        if isinstance(error, Contradiction):
+            log.critical("published ledger differs", place=place, detail=str(error))
+        else:
+            log.error("ledger not published", place=place, detail=str(error))
 
 
-def _is_due(place: LedgerPlace, state: _State, newest: int, now: datetime) -> bool:
+def _lacks(place: LedgerPlace, state: _State, newest: int) -> bool:
+    """Whether there is anything to bring, or a failure to put right."""
+    return newest > state.size or bool(state.failure) or (place.tiles and state.tiles < newest)
+
+
+def _is_time(place: LedgerPlace, state: _State, now: datetime) -> bool:
     if state.next_attempt_at is not None and now < state.next_attempt_at:
-        return False
-    if newest <= state.size and not state.failure and not (place.tiles and state.tiles < newest):
         return False
     since = state.delivered_at
     return since is None or bool(state.failure) or now - since >= _every(place)
@@ -115,74 +166,14 @@ def _every(place: LedgerPlace) -> timedelta:
     return timedelta(seconds=place.every_seconds)
 
 
-async def publish(outbound: Outbound, place: LedgerPlace) -> bool:
-    """Bring one place the newest checkpoint, and record how it went; whether it is there.
-
-    Raises:
-        StorageFailed: the store itself failed. Refusal: it is on its way there already.
-    """
-    core = outbound.core
-    with outbound.in_progress.claim(PUBLISHING, place.name):
-        try:
-            size = await _deliver(outbound, place)
-        except StorageFailed:
-            raise
-        except VaultError as error:
-            await _failed(core, place, error)
-            return False
-    now = core.now()
-    await core.write(
-        lambda tx: _save(
-            tx,
-            place.name,
-            size=size,
-            delivered_at=stamp(now),
-            attempts=0,
-            next_attempt_at=None,
-            failure="",
-            alarmed_at=None,
-            **({"tiles": size} if place.tiles else {}),
-        )
-    )
-    return True
-
-
-async def _failed(core: Core, place: LedgerPlace, error: VaultError) -> None:
-    now = core.now()
-    contradiction = isinstance(error, Contradiction)
-
-    def work(tx: Transaction) -> _State:
-        before = _states(tx.connection).get(place.name, _State())
-        delay = min(timedelta(seconds=1) * 2 ** min(before.attempts, 20), LONGEST_DELAY)
-        _save(
-            tx,
-            place.name,
-            attempts=before.attempts + 1,
-            next_attempt_at=stamp(now + delay),
-            failure=str(error)[:_DETAIL],
-            # Only a look at the place ends an alarm, not a place that can't be looked at.
-            alarmed_at=before.alarmed_at or (stamp(now) if contradiction else None),
-        )
-        if contradiction and before.alarmed_at is None:
-            # Once: every entry makes a new checkpoint, and that a new attempt.
-            core.record(tx, CONTRADICTED, place.name, ACTOR_CORE, now)
-        return before
-
-    before = await core.write(work)
-    if contradiction and (before.alarmed_at is None or before.attempts % 10 == 0):
-        log.critical("published ledger differs", place=place.name, detail=str(error)[:_DETAIL])
-    elif not contradiction and before.attempts % 10 == 0:
-        log.error("ledger not published", place=place.name, detail=str(error)[:_DETAIL])
-
-
 # ── one delivery, in its order ───────────────────────────────────────────────────────────────────
 
 
-async def _deliver(outbound: Outbound, place: LedgerPlace) -> int:
+async def _deliver(outbound: Outbound, place: LedgerPlace, state: _State) -> int:
     """Returns the size of the checkpoint that the place holds now."""
     core = outbound.core
 
-    def look(connection: Connection) -> tuple[_State, tuple[LedgerKey, ...], int, str]:
+    def look(connection: Connection) -> tuple[tuple[LedgerKey, ...], int, str]:
         newest = connection.execute(
             select(checkpoints.c.size, checkpoints.c.note)
             .order_by(checkpoints.c.size.desc())
@@ -190,10 +181,9 @@ async def _deliver(outbound: Outbound, place: LedgerPlace) -> int:
         ).one_or_none()
         if newest is None:
             raise PlaceError("ledger: expected a checkpoint to publish, found none yet")
-        state = _states(connection).get(place.name, _State())
-        return state, ledger_keys.load(connection), int(newest.size), str(newest.note)
+        return ledger_keys.load(connection), int(newest.size), str(newest.note)
 
-    state, keys, size, note = await core.read(look)
+    keys, size, note = await core.read(look)
     # 1. What lies there is of this history.
     there = await _there(outbound, place, state)
     # 2. Keys that came since, hand-overs among them.
@@ -226,19 +216,15 @@ async def _there(outbound: Outbound, place: LedgerPlace, state: _State) -> int:
         Contradiction: there is another. PlaceError: the place can't be read, or lost what it had.
     """
     core = outbound.core
-    with scratch(core) as file:
-        try:
-            # A probe, so that a place that was filled with something else does not fill our disk.
-            await outbound.transfers.transfer(place.target, "probe", CHECKPOINT, file.fileno())
-        except PlaceMissing:
-            if state.size:
-                raise PlaceError(
-                    f"{place.name}: expected the checkpoint of {state.size} entries that was there, found"
-                    " none; is it mounted, and the same place?"
-                ) from None
-            return 0
-        file.seek(0)
-        data = file.read(MAX_CHECKPOINT + 1)
+    try:
+        data = await head(outbound, place.target, CHECKPOINT, MAX_CHECKPOINT + 1)
+    except PlaceMissing:
+        if state.size:
+            raise PlaceError(
+                f"{place.name}: expected the checkpoint of {state.size} entries that was there, found"
+                " none; is it mounted, and the same place?"
+            ) from None
+        return 0
     return await core.read(lambda connection: _of_ours(core, connection, place.name, data))
 
 

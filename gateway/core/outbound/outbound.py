@@ -10,22 +10,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 from gateway.core import backoff
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
+from gateway.core.key_groups import GroupFreeze
 from gateway.core.outbound.transfers import TransferQueue
 
 
 class Outbound:
     """The wing's state; made once, beside the core."""
 
-    def __init__(self, core: Core, chance: Callable[[], float] = backoff.chance) -> None:
+    def __init__(
+        self, core: Core, freeze: GroupFreeze, chance: Callable[[], float] = backoff.chance
+    ) -> None:
         """`chance`: see `backoff.delay`."""
         self.core = core
+        self.freeze = freeze
         self.chance = chance
         self.transfers = TransferQueue()
-        self.amending = asyncio.Lock()  # one delivery of amendments at a time
         self.in_progress = InProgress()
-        self.searched: dict[str, float] = {}
-        """Batch id → when backups were last searched for its keys (`time.monotonic`)."""
+        self.background: set[asyncio.Task[None]] = set()  # deliveries under way
+        self.complained: dict[tuple[str, str], dict[type[Exception], datetime]] = {}
+        """Kind and place → class of error → when it was last in the log.
+
+        `PlaceError` is there from the place's failure until it answers again.
+        """

@@ -8,7 +8,7 @@ written into it. Everything transferred is sealed, or signed and meant to be rea
 Promises: every transfer ends: done, missing or failed. It fails too when the courier that had it is gone,
 when none comes within `PATIENCE`, or when nothing has moved for `STALLED` seconds (a dead mount); the
 connection of a courier that hangs is dropped. A long backup keeps nothing else waiting: of its sealed files
-at most `BULK` are under way, and couriers have more hands than that.
+at most `BULK` are under way, and a courier has more workers than that.
 
 Leaves out trying again: whoever asked knows whether it is worth it (`gateway.core.outbound.outbox`).
 
@@ -110,7 +110,7 @@ class TransferQueue:
     async def _outcome(self, item: _Item, number: int) -> TransferReport:
         loop = asyncio.get_running_loop()
         seen = item.mark()
-        # Unclaimed, it waits for a courier; in his hands it may take as long as it moves.
+        # Unclaimed, it waits for a courier; claimed, it may take as long as it moves.
         claimed, deadline = False, loop.time() + self._patience
         while True:
             try:

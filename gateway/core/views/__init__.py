@@ -5,7 +5,7 @@ What lies outside a view is refused like what does not exist.
 
 from __future__ import annotations
 
-from gateway.core.core import Core
+from gateway.core.intake.intake import Intake
 from gateway.core.login.accounts import Account
 from gateway.core.views.accountant import AccountantView
 from gateway.core.views.base import View
@@ -22,7 +22,7 @@ _VIEWS: dict[str, type[View]] = {
 }
 
 
-def view_for(core: Core, account: Account) -> View:
+def view_for(intake: Intake, account: Account) -> View:
     """The view of an account's role.
 
     Raises:
@@ -31,4 +31,4 @@ def view_for(core: Core, account: Account) -> View:
     kind = _VIEWS.get(account.role)
     if kind is None:
         raise Refusal("denied", "This account has no files here.")
-    return kind(core, account)
+    return kind(intake, account)

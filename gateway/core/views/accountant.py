@@ -19,8 +19,9 @@ from sqlalchemy.sql import ColumnElement
 from gateway.core import reasons
 from gateway.core.core import stamp
 from gateway.core.filing import restricted, review
-from gateway.core.inspection.judgement import EARLIEST_YEAR, UNJUDGED
+from gateway.core.filing.review import EARLIEST_YEAR
 from gateway.core.intake import receive
+from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import (
     NO_FACTS,
     NOT_FOUND,

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from sqlalchemy import Row
 
-from gateway.core.core import Core
-from gateway.core.intake.receive import Upload
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
 from gateway.core.login.accounts import Account
 from gateway.errors import Refusal
 from gateway.names import NAME_LIMIT
@@ -150,8 +150,9 @@ async def explained(view: View, path: tuple[str, ...], refusal: Refusal, why: st
 class View(ABC):
     """What one role sees and may do. Paths arrive split; refusals are sentences for people."""
 
-    def __init__(self, core: Core, account: Account) -> None:
-        self.core = core
+    def __init__(self, intake: Intake, account: Account) -> None:
+        self.core = intake.core
+        self.intake = intake
         self.account = account
 
     @abstractmethod

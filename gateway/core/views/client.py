@@ -19,7 +19,7 @@ from sqlalchemy.sql import ColumnElement
 from gateway.core.core import stamp
 from gateway.core.intake import partial, quotas, receipts, receive, temporary
 from gateway.core.intake.partial import TEMPORARY
-from gateway.core.intake.receive import Upload
+from gateway.core.intake.upload import Upload
 from gateway.core.views.base import (
     DROP_MODE,
     IS_FOLDER,
@@ -108,7 +108,7 @@ class ClientView(View):
             raise Refusal("denied", BELOW_INBOX)
         *parents, name = path[1:]
 
-        open_now = quotas.under_way(self.core, self.client_id)
+        open_now = quotas.under_way(self.intake, self.client_id)
 
         def look(connection: Connection) -> tuple[str | None, Row[Any] | None, quotas.Standing]:
             folder_id = self._folder_id(connection, tuple(parents))
@@ -138,8 +138,8 @@ class ClientView(View):
         }
         if waiting is not None:
             if waiting.reason == TEMPORARY:
-                return await temporary.continue_from(self.core, waiting, **upload), 0
-            resumed = await partial.resume(self.core, waiting, **upload)
+                return await temporary.continue_from(self.intake, waiting, **upload), 0
+            resumed = await partial.resume(self.intake, waiting, **upload)
             return resumed, resumed.resumed_size
         if resume and newest is not None:
             upload["replaces"] = newest.size
@@ -199,7 +199,7 @@ class ClientView(View):
         if not is_folder:
             waiting = await self.core.read(lambda c: self._waiting(c, path[1:]))
             if waiting is not None:
-                await temporary.drop(self.core, waiting.id, self.account.id)
+                await temporary.drop(self.intake, waiting.id, self.account.id)
                 return
             if (await self.stat(path)).folder:
                 raise Refusal("failed", IS_FOLDER)
@@ -260,7 +260,7 @@ class ClientView(View):
             )
         to = temporary.Destination(new[-1], "/".join(new[1:]), folder_id, facts)
         if waiting is not None:
-            return await temporary.hand_in(self.core, waiting.id, self.account.id, to)
+            return await temporary.hand_in(self.intake, waiting.id, self.account.id, to)
         assert sent is not None
         await temporary.rename(self.core, sent.id, self.account.id, to)
         return ""

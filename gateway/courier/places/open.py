@@ -7,18 +7,12 @@ read it: the rule of OpenSSH, and for the same reason.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from gateway.config import LedgerPlace, PlaceSection
 from gateway.errors import ConfigurationError
-from vault.errors import PlaceError
-from vault.storage import secret_file
 from vault.storage.places import DirectoryPlace, Place
-
-_SECRET_LIMIT: Final = 64 * 1024
 
 
 def open_place(section: PlaceSection, resolve: Callable[[str], Path]) -> Place:
@@ -49,23 +43,3 @@ def open_place(section: PlaceSection, resolve: Callable[[str], Path]) -> Place:
         endpoint=section.endpoint,
         region=section.region,
     )
-
-
-def read_secret(path: Path) -> str:
-    """The text of a file that nobody else may read.
-
-    Raises:
-        PlaceError: it is not there, is no regular file, belongs to somebody else, or others can read it.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(fd, "rb") as file:
-            given = os.environ.get("CREDENTIALS_DIRECTORY")
-            credential = given is not None and path.parent == Path(given)
-            if fault := secret_file.fault(os.fstat(fd), credential=credential):
-                raise PlaceError(f"{path}: {fault}")
-            return file.read(_SECRET_LIMIT).decode("utf-8")
-    except OSError as error:
-        raise PlaceError(f"{path}: expected a readable file, found {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PlaceError(f"{path}: expected text, found other content") from error

@@ -87,7 +87,7 @@ class Usher:
             return AsyncChannel(socket.socket(fileno=descriptors[0]), accept_fds=True)
         if not said:
             self.lost.set()
-            raise Disconnected("usher: expected an answer, found it gone")
+            raise Disconnected("usher: it is gone")
         raise Disconnected(
             f"{self._path}: expected the core listening, found {said.decode('utf-8', 'replace')}"
         )

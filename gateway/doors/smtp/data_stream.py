@@ -47,7 +47,7 @@ class DataStream:
             RuntimeError: called again after the end.
         """
         if self._ended:
-            raise RuntimeError("message: expected no bytes after its end, found some")
+            raise RuntimeError("message: there are bytes after its end")
         data = self._held + data
         end = data.find(END)
         if end >= 0:

@@ -91,9 +91,7 @@ class Intake:
             answered = True
             raise
         except TimeoutError as error:
-            raise Disconnected(
-                f"core: expected a reply within {CORE_PATIENCE:.0f} s, found none"
-            ) from error
+            raise Disconnected(f"core: no reply within {CORE_PATIENCE:.0f} s") from error
         finally:
             if not answered:
                 self.close()

@@ -127,7 +127,7 @@ async def _serve(
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
     if usher.lost.is_set():
-        raise Disconnected("mail door: expected its usher, found it gone; it must start anew")
+        raise Disconnected("mail door: its usher is gone; it must start anew")
 
 
 async def _watchdog(usher: Usher) -> None:

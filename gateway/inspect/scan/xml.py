@@ -68,7 +68,7 @@ def parse(data: bytes) -> _Element:
     if len(data) > MAX_XML:
         raise Unreadable("over_limit", f"XML: expected at most {MAX_XML} bytes, found {len(data)}")
     if _DOCTYPE.search(decode_head(data[:_PROLOG])):
-        raise Unreadable("malformed", "XML: expected no document type declaration, found one")
+        raise Unreadable("malformed", "XML: it holds a document type declaration")
     try:
         root = etree.fromstring(data, _parser(recover=False))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
@@ -77,7 +77,7 @@ def parse(data: bytes) -> _Element:
             "malformed", f"XML: expected a well-formed document, found {type(error).__name__}"
         ) from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise Unreadable("malformed", "XML: expected no document type declaration, found one")
+        raise Unreadable("malformed", "XML: it holds a document type declaration")
     return root
 
 

@@ -1,50 +1,14 @@
 """What the courier may ask, and what it reports.
 
-Promises: sealed files to carry, claimed one at a time, and how each ended.
+Promises: transfers to and from places, claimed one at a time, and how each ended.
 Leaves out: how a place is spoken to (`gateway.courier.places`).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from gateway.wire.messages.common import Message
-
-
-class ClaimErrand(Message, frozen=True):
-    """Asks for something sealed to carry elsewhere; answered like `Claim`."""
-
-
-class Errand(Message, frozen=True):
-    """A keyring file to carry: `content` is sealed already. `target` is a place of the configuration.
-
-    `content` None asks for the removal of `owner`'s file at the target. `store` is the store's id, for the
-    marker at the place; `known` says that something was delivered there before, so that the marker must be
-    there: a place without it is not the place it was (an empty mount point, a wiped bucket).
-    """
-
-    errand_id: int
-    target: str
-    owner: str
-    content: bytes | None
-    store: str
-    known: bool
-
-
-class ErrandReport(Message, frozen=True):
-    """How an errand ended. `detail` is one sentence when it failed.
-
-    When it did not, `epoch` and `sha256` are those of the file that was read back at the place; epoch 0
-    and no digest say that the file was removed and found absent.
-    """
-
-    errand_id: int
-    delivered: bool
-    detail: str = ""
-    epoch: Annotated[int, Meta(ge=0)] = 0
-    sha256: bytes = b""
 
 
 class ClaimTransfer(Message, frozen=True):
@@ -55,7 +19,8 @@ TransferVerb = Literal["put", "get", "probe", "names", "remove"]
 
 
 class Transfer(Message, frozen=True):
-    """Something to do at a backup target or a place of the ledger (`ledger:<name>`).
+    """Something to do at a backup target, a place of the ledger (`ledger:<name>`) or of keyring copies
+    (`keyring:<name>`).
 
     What is transferred is sealed, or signed and meant to be read; but for `remove`, one descriptor travels
     beside the message.
@@ -81,6 +46,6 @@ class TransferReport(Message, frozen=True):
     detail: str = ""
 
 
-CourierRequest = ClaimErrand | ErrandReport | ClaimTransfer | TransferReport
+CourierRequest = ClaimTransfer | TransferReport
 
-CourierReply = Errand | Transfer
+CourierReply = Transfer

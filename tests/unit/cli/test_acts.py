@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.cli.commands import ledger
 from gateway.cli.support import connection
-from gateway.cli.support.connection import Desk, at_desk
+from gateway.cli.support.connection import Console, at_console
 from gateway.cli.support.signing import Person, person
 from gateway.config import load
 from gateway.errors import Disconnected, Refusal
@@ -226,7 +226,7 @@ def test_a_disabled_account_signs_nothing_any_more(made: Installation, program: 
     assert "found none" in program("hold", "release", hold, *made.signed("officer1")).one_line(1)
 
 
-def replay(made: Installation, desk: Desk, again: Desk) -> None:
+def replay(made: Installation, desk: Console, again: Console) -> None:
     """Perform a signed act, then send the very same bytes to `again`."""
     sent: list[AdminCall] = []
     calls = desk._call
@@ -238,7 +238,7 @@ def replay(made: Installation, desk: Desk, again: Desk) -> None:
 
     signer = person("officer1", made.key("officer1"))
     hold = desk.act("hold.place", {"client": "acme", "reason": "x"}).data["id"]
-    Desk(watch).act("hold.release", {"hold": hold}, signer)
+    Console(watch).act("hold.release", {"hold": hold}, signer)
     (call,) = sent
     with pytest.raises(Refusal, match="a signature over this very act"):
         again._call(call)
@@ -247,14 +247,14 @@ def replay(made: Installation, desk: Desk, again: Desk) -> None:
 
 
 def test_a_statement_signed_once_is_no_second_act(made: Installation) -> None:
-    with at_desk(load(made.config)) as desk:
+    with at_console(load(made.config)) as desk:
         replay(made, desk, desk)
 
 
 def test_a_signature_for_one_act_serves_no_other(made: Installation) -> None:
     key = person("officer1", made.key("officer1"))
     assert key is not None
-    with at_desk(load(made.config)) as desk:
+    with at_console(load(made.config)) as desk:
         hold = desk.act("hold.place", {"client": "acme", "reason": "x"}).data["id"]
         other = desk.act("hold.place", {"client": "acme", "reason": "y"}).data["id"]
         swapped = Person(
@@ -356,13 +356,13 @@ def test_a_lost_quorum_is_recovered_with_the_root_keys_file_which_goes_nowhere(
     made: Installation, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    act = Desk.act
+    act = Console.act
 
     def watched(self, name, arguments=None, person=None):
         sent.append(json.dumps(arguments))
         return act(self, name, arguments, person)
 
-    monkeypatch.setattr(Desk, "act", watched)
+    monkeypatch.setattr(Console, "act", watched)
     _lost(program)
     assert "1 can sign; the quorum is LOST" in program("status").out
     root = made.folder / load(made.config).root_key

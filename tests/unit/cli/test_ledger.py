@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from gateway.cli.support.connection import at_desk
+from gateway.cli.support.connection import at_console
 from gateway.config import load
 from tests.support.tile_client import read_log
 from tests.unit.cli.here import Program
@@ -69,7 +69,7 @@ def test_partial_tiles_go_when_the_full_one_is_there(
     program.json("ledger", "export", folder, "--tiles")
     partial = {name for name in files(folder) if ".p/" in name}
     assert partial
-    with at_desk(load(Path(made.config))) as desk:
+    with at_console(load(Path(made.config))) as desk:
         for _ in range(260):
             desk.act("hold.place", {"client": "acme", "reason": "x"})
     program.json("ledger", "export", folder, "--tiles")

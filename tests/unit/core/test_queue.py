@@ -14,8 +14,8 @@ from gateway.core.inspection.queue import (
     InHand,
     Lane,
     Turns,
-    lane_of,
 )
+from gateway.core.intake.upload import lane_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -136,7 +136,9 @@ async def test_a_client_with_thousands_of_senders_takes_part_with_a_few_of_them(
     client = (await house.act("client.show", slug="acme"))["id"]
     for number in range(queue.MOST_LANES + 5):
         letter = BeginMail("p", f"s{number}@acme.example", ["a@b"])
-        await house.finish(await recipients.begin(house.core, client, letter), b"%d" % number)
+        await house.finish(
+            await recipients.begin(house.wings.intake, client, letter), b"%d" % number
+        )
     await house.upload("/inbox/a.xml", b"x", by="other")
     lanes = await house.core.read(lambda c: queue.waiting(c, house.clock()))
     assert len(lanes) == queue.MOST_LANES + 1

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import gateway.inspect
-from gateway.core.inspection.judgement import UNJUDGED
-from gateway.core.reasons import sentences
+from gateway.core.reasons import UNJUDGED, sentences
 
 CODE = re.compile(r'"((?:pdf|office|xml|html|mail|archive|name|format|text|tnef)\.[a-z0-9_]+)"')
 SOURCES = Path(gateway.inspect.__file__).parent.rglob("*.py")

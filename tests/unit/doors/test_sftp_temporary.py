@@ -48,7 +48,7 @@ async def waiting(house, data: bytes, path: str = "/inbox/a.pdf.part"):
     upload, _ = await view.begin_upload(split(path), resume=False)
     writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
     writer.write(data)
-    await temporary.keep(house.core, upload, writer.finish(), hashlib.sha256(data).digest())
+    await temporary.keep(house.wings.intake, upload, writer.finish(), hashlib.sha256(data).digest())
     return await row_of(house, upload.document_id)
 
 
@@ -148,9 +148,9 @@ async def test_a_rename_that_meets_a_full_disk_leaves_the_file_waiting(house, na
 async def test_what_nobody_renames_expires_and_takes_its_bytes_along(house):
     row = await waiting(house, b"never renamed")
     house.clock.advance(hours=house.config.retention.partial_hours, seconds=-1)
-    assert await partial.expire_due(house.core, house.clock.now) == 0
+    assert await partial.expire_due(house.wings.intake, house.clock.now) == 0
     house.clock.advance(seconds=2)
-    assert await partial.expire_due(house.core, house.clock.now) == 1
+    assert await partial.expire_due(house.wings.intake, house.clock.now) == 1
     ended = await row_of(house, row.id)
     assert (ended.state, ended.wrapped_key, ended.sealed_metadata) == ("EXPIRED", None, None)
     assert list(house.core.store.blobs.spooled()) == []
@@ -172,12 +172,12 @@ async def test_one_rename_at_a_time(house):
     """A second one, while the first is under way, finds the file in use."""
 
     row = await waiting(house, b"once")
-    house.core.resuming.add(row.id)
+    house.wings.intake.take(row.id, "")
     assert (await house.refused(rename(house))).code == "busy"
-    house.core.resuming.discard(row.id)
+    house.wings.intake.give_back(row.id)
     await rename(house)
     assert (await house.refused(rename(house))).code == "not_found"
-    assert not house.core.resuming
+    assert not house.wings.intake.all_taken
 
 
 async def test_a_continuation_gets_a_new_key_and_what_was_there_to_read_only(house):
@@ -196,7 +196,7 @@ async def test_a_continuation_gets_a_new_key_and_what_was_there_to_read_only(hou
     os.close(descriptor)
     # Given up: what waited is there and free.
     await receive.discard(house.core, upload)
-    assert not house.core.resuming
+    assert not house.wings.intake.all_taken
     await delivered(house, b"beginning")
 
 
@@ -206,7 +206,7 @@ async def test_a_file_that_is_not_what_was_announced_is_not_kept(house):
     writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
     writer.write(b"short")
     size = writer.finish()
-    refusal = await house.refused(temporary.keep(house.core, upload, size + 1, bytes(32)))
+    refusal = await house.refused(temporary.keep(house.wings.intake, upload, size + 1, bytes(32)))
     assert "not whole" in refusal.message
     assert list(house.core.store.blobs.spooled()) == []
     assert await house.names("/inbox", "acme") == []
@@ -276,7 +276,7 @@ async def test_a_synced_upload_is_claimed_before_its_row_is_there(house, monkeyp
         return result
 
     monkeypatch.setattr(house.core, "write", write)
-    assert await temporary.secure(house.core, upload) == 2 * CHUNK
+    assert await temporary.secure(house.wings.intake, upload) == 2 * CHUNK
     assert met[0].code == "busy"
     await receive.discard(house.core, upload)
-    assert house.core.resuming == set()
+    assert house.wings.intake.all_taken == set()

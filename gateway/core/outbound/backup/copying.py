@@ -93,7 +93,7 @@ async def copy(outbound: Outbound, target: str, ids: Sequence[str]) -> Copied:
                 os.close(descriptor)
             if report.size != size:
                 raise PlaceError(
-                    f"document {document_id}: expected {size} bytes carried, found {report.size}"
+                    f"document {document_id}: expected {size} bytes put, found {report.size}"
                 )
             rows.append(
                 {
@@ -118,7 +118,7 @@ async def copy(outbound: Outbound, target: str, ids: Sequence[str]) -> Copied:
     return done
 
 
-async def settle(outbound: Outbound, target: str) -> None:
+async def reconcile(outbound: Outbound, target: str) -> None:
     """Compare a listing of the target with what it should hold; forget what is not there, whole.
 
     What belongs to no stored document is removed: it was destroyed, or copied by a run that died.

@@ -10,8 +10,8 @@ Promises, for each document, in this order:
    back and has the very bytes that were examined; then it goes.
 5. `document.restored` is an entry of the ledger.
 
-It works while the gateway serves; then inspectors do the reading, as for fixity: this process carries no
-bytes of a document. A crash before 4 leaves the damaged one, after 4 the whole one, perhaps without entry.
+It works while the gateway serves; then inspectors do the reading, as for fixity (`gateway.core.reading`).
+A crash before 4 leaves the damaged one, after 4 the whole one, perhaps without entry.
 
 Leaves out everything else of a backup (`vault.backup.restore`): rows, keys and the ledger come back only as a
 whole.
@@ -27,10 +27,11 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from gateway.core.core import Core, log
-from gateway.core.inspection.claims import InspectionDesk, NotRead
-from gateway.core.inspection.fixity import read_sealed
-from gateway.core.outbound.backup.target import expect_marker, fetch, target_of
+from gateway.core.outbound import marker
+from gateway.core.outbound.backup.target import target_of
+from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
+from gateway.core.reading import NotRead, Reader
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.catalogue import queries
@@ -59,12 +60,12 @@ class Outcome(msgspec.Struct):
 
 
 async def restore(
-    outbound: Outbound, desk: InspectionDesk | None, ids: list[str], name: str, actor: str
+    outbound: Outbound, reader: Reader, ids: list[str], name: str, actor: str
 ) -> list[Outcome]:
     """Bring back the sealed files of documents from a backup's target, one after the other.
 
     Args:
-        desk: who reads documents; None: no gateway serves, and this process does.
+        reader: who reads documents.
         ids: whole ids.
         name: the target's; "" for the only one.
 
@@ -74,21 +75,21 @@ async def restore(
     """
     target = target_of(outbound.core, name).name
     try:
-        if not await expect_marker(outbound, target):
+        if not await marker.look(outbound, target, marker.BACKUP):
             raise Refusal(
                 "failed",
                 f"target {target}: expected its marker, found none (is it mounted?)",
             )
-        return [await _restore(outbound, desk, document_id, target, actor) for document_id in ids]
+        return [await _restore(outbound, reader, document_id, target, actor) for document_id in ids]
     except (PlaceError, IntegrityError, NotRead) as error:
         raise Refusal("failed", str(error)) from error
 
 
 async def _restore(
-    outbound: Outbound, desk: InspectionDesk | None, document_id: str, target: str, actor: str
+    outbound: Outbound, reader: Reader, document_id: str, target: str, actor: str
 ) -> Outcome:
     try:
-        found = await _mend(outbound, desk, document_id, target, actor)
+        found = await _mend(outbound, reader, document_id, target, actor)
     except (PlaceError, NotRead, StorageFull, StorageFailed):
         raise
     except Refusal as refusal:
@@ -100,7 +101,7 @@ async def _restore(
 
 
 async def _mend(
-    outbound: Outbound, desk: InspectionDesk | None, document_id: str, target: str, actor: str
+    outbound: Outbound, reader: Reader, document_id: str, target: str, actor: str
 ) -> str:
     """Bring one back; returns what was found in its place."""
     core = outbound.core
@@ -109,7 +110,7 @@ async def _mend(
     row = await core.read(lambda c: _living(c, document_id))
     core.store.custody.open_metadata(row)
     # 2. What is stored is not it.
-    found = await _damage(core, desk, row)
+    found = await _damage(core, reader, row)
     # 3. What the target holds is.
     try:
         file = await fetch(outbound, target, backup_format.blob_name(row.id))
@@ -118,10 +119,10 @@ async def _mend(
             "not_found", f"document {row.id}: expected its sealed file at {target}, found none"
         ) from None
     with file:
-        await _expect_whole(core, desk, row, file, target)
+        await _expect_whole(reader, row, file, target)
         digest = await asyncio.to_thread(backup_format.digest_of, file.fileno())
         # 4. COMMIT POINT, while nothing is destroyed. 5. Read back; only then the damaged one goes.
-        async with core.keys_lock:
+        async with outbound.freeze.hold():
             await core.read(lambda c: _living(c, document_id))
             await asyncio.to_thread(blobs.replace, row.id, file.fileno())
             if await asyncio.to_thread(_digest_stored, core, row.id) != digest:
@@ -136,7 +137,6 @@ async def _mend(
                     tx, "document.restored", row.id, actor, core.now(), target=target, found=found
                 )
             )
-    core.inspection_work.set()
     return found
 
 
@@ -158,7 +158,7 @@ def _living(connection: Connection, document_id: str) -> Row[Any]:
     return row
 
 
-async def _damage(core: Core, desk: InspectionDesk | None, row: Row[Any]) -> str:
+async def _damage(core: Core, reader: Reader, row: Row[Any]) -> str:
     """What is wrong with the stored file (raises Refusal: nothing is; NotRead)."""
     try:
         found = await asyncio.to_thread(core.store.blobs.size, row.id)
@@ -167,11 +167,7 @@ async def _damage(core: Core, desk: InspectionDesk | None, row: Row[Any]) -> str
     if found != sealed_size(row.size):
         return "damaged"
     try:
-        whole = (
-            await desk.fixity(row)
-            if desk is not None
-            else await asyncio.to_thread(_read_stored, core, row)
-        )
+        whole = await reader(row)
     except NotRead:
         raise
     except IntegrityError:
@@ -185,32 +181,18 @@ async def _damage(core: Core, desk: InspectionDesk | None, row: Row[Any]) -> str
     return "damaged"
 
 
-async def _expect_whole(
-    core: Core, desk: InspectionDesk | None, row: Row[Any], file: IO[bytes], target: str
-) -> None:
+async def _expect_whole(reader: Reader, row: Row[Any], file: IO[bytes], target: str) -> None:
     """What was fetched is the document, to its last byte (raises Refusal, NotRead)."""
     subject = f"document {row.id}: its sealed file at {target}"
     size = os.fstat(file.fileno()).st_size
     if size != sealed_size(row.size):
         raise Refusal("failed", f"{subject}: expected {sealed_size(row.size)} bytes, found {size}")
     try:
-        whole = (
-            await desk.fixity(row, file.fileno())
-            if desk is not None
-            else await asyncio.to_thread(read_sealed, core, row, file.fileno())
-        )
+        whole = await reader(row, file.fileno())
     except IntegrityError as error:
         raise Refusal("failed", f"{subject}: {error}") from error
     if not whole:
         raise Refusal("failed", f"{subject}: expected the bytes that were received, found others")
-
-
-def _read_stored(core: Core, row: Row[Any]) -> bool:
-    descriptor = core.store.blobs.open(row.id)
-    try:
-        return read_sealed(core, row, descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest_stored(core: Core, document_id: str) -> bytes:

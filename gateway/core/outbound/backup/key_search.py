@@ -24,13 +24,10 @@ from typing import IO, Any, Final, Literal
 from sqlalchemy import select
 
 from gateway.core.core import Core
-from gateway.core.outbound.backup.target import (
-    fetch,
-    listing,
-    manifest_of,
-    plain_snapshot,
-    secret_of,
-)
+from gateway.core.key_groups import Frozen
+from gateway.core.outbound.backup.snapshot import plain_snapshot
+from gateway.core.outbound.backup.target import listing, manifest_of, secret_of
+from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup
 from vault.catalogue.schema import documents
@@ -42,7 +39,7 @@ from vault.keys.custody import PURPOSE_DOCUMENT
 
 PAGE: Final = 500
 NEWEST: Final = 2
-BUDGET: Final = 60.0  # seconds that fetching may take while the caller holds `core.keys_lock`
+BUDGET: Final = 60.0  # seconds that fetching may take while the caller holds the key groups
 
 Outcome = Literal["passed", "failed", "not_checked"]
 
@@ -113,6 +110,7 @@ async def fetch_kept(outbound: Outbound, target: str, destroyed_at: str | None =
 
 async def unreadable(
     outbound: Outbound,
+    frozen: Frozen,
     target: str,
     client_id: str,
     ids: Sequence[str],
@@ -121,7 +119,7 @@ async def unreadable(
 ) -> tuple[Outcome, Text]:
     """Whether destroyed documents are noise in the backups of a target.
 
-    Hold `core.keys_lock`: a plain snapshot exists meanwhile, and is gone durably on return.
+    A plain snapshot exists meanwhile, and is gone durably on return.
 
     Args:
         client_id: whose keyring has the keys to try (each of them, on each wrapped key).
@@ -142,7 +140,7 @@ async def unreadable(
                 kept = await fetch_kept(outbound, target, destroyed_at)
         seen: list[_Seen] = []
         for manifest, file in kept.catalogues:
-            with plain_snapshot(core, f"proof-{manifest.backup}") as plain:
+            with plain_snapshot(core, frozen, f"proof-{manifest.backup}") as plain:
                 seen.append(
                     await asyncio.to_thread(
                         _try_keys, core, file, manifest, kept.secret, plain, client_id, ids

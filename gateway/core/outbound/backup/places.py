@@ -1,11 +1,12 @@
-"""Places that hold backups: those of the configuration, and those in use no more.
+"""The register of places that hold backups: those of the configuration, and those in use no more.
+
+All of it is in the catalogue; no place is looked at. What is done at one target is `target`'s and `run`'s.
 
 Promises: a place that was replaced (`backup run --fresh`) or taken out of the configuration is not forgotten
 by that: its sealed copies lie there, as far as anyone knows, so it stays on the list until an officer settles
 it, or, where it was replaced, until the newest backup there is older than the target keeps any.
 
-Leaves out what the places are used for (`gateway.core.outbound.backup.run`), and looking into them: one
-without a section in the configuration can't be reached.
+Leaves out looking into former places: one without a section in the configuration can't be reached.
 
 Rule: a row of `backups` names its place. A replaced one gets a name of its own, with a `~`.
 """

@@ -23,21 +23,20 @@ import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
+from gateway.core.outbound import marker
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
+from gateway.core.outbound.backup.snapshot import plain_snapshot
 from gateway.core.outbound.backup.target import (
     BACKUP,
     Listing,
-    expect_marker,
-    fetch,
     listing,
     manifest_of,
-    plain_snapshot,
     reason_of,
-    scratch,
     secret_of,
     target_of,
 )
+from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup
@@ -132,7 +131,7 @@ async def _verify(outbound: Outbound, target: str, backup_id: str, share: float)
     proof = Proof(backup_id, target)
     # 1. The marker, and which backup.
     try:
-        if not await expect_marker(outbound, target):
+        if not await marker.look(outbound, target, marker.BACKUP):
             proof.add("marker", f"expected {backup.MARKER}, found none")
     except IntegrityError as error:
         proof.add("marker", str(error))
@@ -183,7 +182,7 @@ async def _catalogue(
         return
     with file:
         for left in reversed(range(ROUNDS)):
-            async with core.keys_lock:
+            async with outbound.freeze.hold() as frozen:
                 # Where keys end, that lock is held: what backups know, and the keyrings, stand still now.
                 delivered, waiting = await core.read(lambda c: _told(c, target))
                 new = sorted(delivered - tried)
@@ -194,7 +193,7 @@ async def _catalogue(
                             f"expected it delivered, found that it waits since {since}: what"
                             " ended then can't be restored from this target",
                         )
-                    with plain_snapshot(core, f"proof-{manifest.backup}") as plain:
+                    with plain_snapshot(core, frozen, f"proof-{manifest.backup}") as plain:
                         await asyncio.to_thread(
                             _examine, core, file, manifest, secret, there, told, plain, proof
                         )

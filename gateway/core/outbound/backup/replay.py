@@ -5,7 +5,8 @@ them counts; they are applied by the restore's own code (`vault.backup.replay`) 
 proof, and then every wrapped key of a living document is tried with the keyrings as they are on disk. Each
 document that would not open is named. The snapshot is changed by it and good for nothing else afterwards.
 
-Leaves out: the keyrings' copies, the sealed files, and who holds `core.keys_lock` (the proof does).
+Leaves out: the keyrings' copies, the sealed files, and that the key groups stand still (the proof holds
+them).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from gateway.core.core import Core
-from gateway.core.outbound.backup.target import fetch, scratch, store_id
+from gateway.core.outbound.backup.target import store_id
+from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import amendments
 from vault.backup import format as backup_format

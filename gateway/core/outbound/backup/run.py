@@ -15,61 +15,42 @@ Promises: the core carries no bytes and has no network: the queue of transfers h
 courier. A failure is recorded and comes again; nothing is ever reported made that was not.
 
 Leaves out: formats (`vault.backup.format`), proving (`gateway.core.outbound.backup.proof`), restoring
-(`vault.backup.restore`).
-
-Rules: the plain snapshot exists only while it is sealed, inside the store, under a name that begins with the
-catalogue's, and under `core.keys_lock`: no destruction looks for keys while it lies there.
+(`vault.backup.restore`), the catalogue's snapshot (`gateway.core.outbound.backup.snapshot`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.outbound.backup import places
-from gateway.core.outbound.backup.amendments import deliver
-from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking, settle
+from gateway.core.outbound import marker, outbox
+from gateway.core.outbound.backup import places, snapshot
+from gateway.core.outbound.backup.amendments import Amendments
+from gateway.core.outbound.backup.copying import copy_missing, reconcile
 from gateway.core.outbound.backup.target import (
     BACKUP,
-    expect_marker,
     listing,
-    plain_snapshot,
-    put_bytes,
     reason_of,
-    scratch,
     secret_of,
-    store_id,
     target_of,
 )
+from gateway.core.outbound.files import put_bytes
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.catalogue import settings
-from vault.catalogue.ledger import Ledger
-from vault.catalogue.schema import backup_amendments, backup_blobs, backups, documents
-from vault.catalogue.states import STORED
+from vault.catalogue.schema import backup_amendments, backup_blobs, backups
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id
-from vault.ledger.note import Checkpoint, sign_note
 
-AT_ONCE: Final = 4  # sealed files under way at the same time
-PAGE: Final = 200
-LATE_LIMIT: Final = 1000  # documents a manifest may name; more, and the catalogue is taken again
-ROUNDS: Final = 10
 RETRY: Final = timedelta(hours=1)  # after a scheduled run has failed
-LONGEST_DELAY: Final = timedelta(hours=1)
 
 
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────
@@ -159,16 +140,16 @@ async def _run(
     with step("backup.begin"):
         await _claim_place(outbound, name, fresh=fresh)
         secret = await secret_of(core)
-        await deliver(outbound, name)
+        await outbox.deliver(outbound, Amendments(outbound), name, at_once=True)
         await _remove_unfinished(outbound, name, backup_id)
     # 2. Sealed files: copied once, recorded once they are there, and looked for in a listing.
     with step("backup.copy"):
         copied = await copy_missing(outbound, name)
-        await settle(outbound, name)
+        await reconcile(outbound, name)
         copied += await copy_missing(outbound, name)
     # 3. The catalogue, after the rows of what was copied, so that it knows them.
     with step("backup.snapshot"):
-        manifest, more = await _snapshot(outbound, name, backup_id, secret, now, copied.missing)
+        manifest, more = await snapshot.put(outbound, name, backup_id, secret, now, copied.missing)
         copied += more
     # 4. COMMIT POINT: once its manifest is there it is a backup.
     data = await asyncio.to_thread(
@@ -230,7 +211,7 @@ def _made(
 
 
 async def _claim_place(outbound: Outbound, target: str, *, fresh: bool) -> None:
-    if await expect_marker(outbound, target):
+    if await marker.look(outbound, target, marker.BACKUP):
         return
     core = outbound.core
     known = await core.read(
@@ -245,7 +226,7 @@ async def _claim_place(outbound: Outbound, target: str, *, fresh: bool) -> None:
             f"target {target}: expected its marker, found none (is it mounted?);"
             " for a new place in its stead run it with --fresh"
         )
-    await put_bytes(outbound, target, backup_format.MARKER, backup_format.marker(store_id(core)))
+    await marker.begin(outbound, target, marker.BACKUP)
 
 
 async def _remove_unfinished(outbound: Outbound, target: str, present: str) -> None:
@@ -273,87 +254,6 @@ async def _remove_snapshot(outbound: Outbound, target: str, backup_id: str) -> N
     # The manifest first: without it the rest is no backup.
     await outbound.transfers.transfer(target, "remove", backup_format.manifest_name(backup_id))
     await outbound.transfers.transfer(target, "remove", backup_format.catalogue_name(backup_id))
-
-
-# ── the catalogue ────────────────────────────────────────────────────────────────────────────────
-
-
-class Taken(msgspec.Struct):
-    """A snapshot, sealed: what its ledger and documents are, and which documents the target lacks."""
-
-    ledger_size: int
-    root: bytes
-    documents: int
-    late: list[str]
-    size: int
-    sha256: bytes
-
-
-async def _snapshot(
-    outbound: Outbound, target: str, backup_id: str, secret: bytes, now: datetime, skip: set[str]
-) -> tuple[backup_format.Manifest, Copied]:
-    """Seal the catalogue, put it, and copy what came in meanwhile; returns the manifest to sign."""
-    core = outbound.core
-    name = backup_format.catalogue_name(backup_id)
-    more = Copied(missing=set(skip))
-    for _ in range(ROUNDS):
-        more += await copy_missing(outbound, target)
-        with scratch(core) as sealed:
-            async with core.keys_lock:
-                with plain_snapshot(core, f"backup-{backup_id}") as plain:
-                    taken = await asyncio.to_thread(
-                        _take, core, plain, target, sealed.fileno(), secret, name
-                    )
-            late = [each for each in taken.late if each not in more.missing]
-            if len(late) > LATE_LIMIT:
-                continue  # documents come in faster than a manifest can name them: take it again
-            more += await copy(outbound, target, late)
-            report = await outbound.transfers.transfer(target, "put", name, sealed.fileno())
-        if (report.size, report.sha256) != (taken.size, taken.sha256):
-            raise PlaceError(f"{name}: expected {taken.size} bytes carried whole, found others")
-        checkpoint = Checkpoint(core.store.origin, taken.ledger_size, taken.root).encode()
-        manifest = backup_format.Manifest(
-            backup=backup_id,
-            catalogue_sha256=taken.sha256.hex(),
-            catalogue_size=taken.size,
-            checkpoint=sign_note(checkpoint, core.store.origin, core.store.ledger_key),
-            created_at=stamp(now),
-            documents=taken.documents,
-            late=await core.read(functools.partial(_late, target=target, ids=late)),
-            ledger_size=taken.ledger_size,
-            store=store_id(core),
-            target=target,
-            vkey=core.store.vkey,
-        )
-        return manifest, more
-    raise PlaceError(
-        f"target {target}: expected to keep up with the documents that come in, found it slower"
-    )
-
-
-def _take(core: Core, plain: Path, target: str, fd: int, secret: bytes, name: str) -> Taken:
-    backup_format.take_snapshot(core.store.catalogue.path, plain)
-    with backup_format.snapshot_connection(plain) as connection:
-        tree = Ledger.load(connection).mark()
-        stored = documents.c.state.in_(STORED)
-        count = connection.execute(select(func.count()).select_from(documents).where(stored))
-        late = [row[0] for row in connection.execute(lacking(target, "").limit(LATE_LIMIT * 2))]
-        total = count.scalar_one()
-    size, digest = backup_format.seal_file(plain, fd, secret, store_id(core), name)
-    return Taken(tree.size, tree.root(), total, late, size, digest)
-
-
-def _late(
-    connection: Connection, *, target: str, ids: Sequence[str]
-) -> tuple[backup_format.Late, ...]:
-    rows = connection.execute(
-        select(backup_blobs)
-        .where(backup_blobs.c.target == target, backup_blobs.c.document_id.in_(list(ids)))
-        .order_by(backup_blobs.c.document_id)
-    )
-    return tuple(
-        backup_format.Late(row.document_id, row.size, bytes(row.sha256).hex()) for row in rows
-    )
 
 
 async def _prune(outbound: Outbound, target: BackupTarget) -> None:
@@ -412,7 +312,7 @@ def _let_go(core: Core, tx: Transaction, backup_id: str, target: str) -> None:
     core.record(tx, "backup.removed", backup_id, ACTOR_CORE, core.now(), target=target)
 
 
-# ── the clock, and what is there ─────────────────────────────────────────────────────────────────
+# ── by the clock ─────────────────────────────────────────────────────────────────────────────────
 
 
 async def due(outbound: Outbound) -> None:
@@ -452,63 +352,3 @@ def _newest(
         ).scalar()
         found.append(None if at is None else datetime.fromisoformat(at))
     return found[0], found[1]
-
-
-def status(core: Core) -> dict[str, Any]:
-    """For `strongroom status`: each target's newest backup and what it waits for; the last restore.
-
-    Returns:
-        `targets`: name, newest (id), made_at, verified_at, overdue, failure (of the newest run, if it
-        failed), amendments_behind and behind_since, from_the_future (backups made under a
-        clock that was ahead: id and started_at; they don't count as newest); `former`: names of
-        places in use no more that hold backups; `restored_at_size`: the ledger's size in the backup
-        this store was restored from, or None.
-    """
-
-    def look(connection: Connection) -> dict[str, Any]:
-        return {
-            "targets": [
-                _state(connection, each, core.now()) for each in core.config.backup.targets
-            ],
-            "former": places.former_places(connection, core.config, core.now()),
-            "restored_at_size": restored_at_size(connection),
-        }
-
-    return core.store.catalogue.read(look)
-
-
-def restored_at_size(connection: Connection) -> int | None:
-    """How many ledger entries the backup had that this store was last restored from; None: never."""
-    value = settings.value(connection, backup_format.SETTING_RESTORED)
-    return None if value is None else int(value)
-
-
-def _state(connection: Connection, target: BackupTarget, now: datetime) -> dict[str, Any]:
-    rows = select(backups).where(backups.c.target == target.name).order_by(backups.c.id.desc())
-    done = rows.where(backups.c.state == backup_format.DONE)
-    horizon = stamp(now + TOLERANCE)
-    newest = connection.execute(done.where(backups.c.started_at <= horizon).limit(1)).one_or_none()
-    future = connection.execute(done.where(backups.c.started_at > horizon)).all()
-    last = connection.execute(rows.limit(1)).one_or_none()
-    behind = connection.execute(
-        select(func.count().label("count"), func.min(backup_amendments.c.created_at).label("since"))
-        .select_from(backup_amendments)
-        .where(
-            backup_amendments.c.target == target.name, backup_amendments.c.delivered_at.is_(None)
-        )
-    ).one()
-    made = newest.finished_at if newest is not None else None
-    age = None if newest is None else now - datetime.fromisoformat(newest.started_at)
-    # One run may fail and come again before anybody is told.
-    patience = timedelta(hours=target.every_hours) + 2 * RETRY
-    return {
-        "name": target.name,
-        "newest": newest.id if newest is not None else None,
-        "made_at": made,
-        "verified_at": newest.verified_at if newest is not None else None,
-        "overdue": bool(target.every_hours) and (age is None or age > patience),
-        "failure": last.failure if last is not None and last.state == backup_format.FAILED else "",
-        "amendments_behind": behind.count,
-        "behind_since": behind.since,
-        "from_the_future": [{"id": row.id, "started_at": row.started_at} for row in future],
-    }

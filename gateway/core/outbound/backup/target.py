@@ -1,31 +1,26 @@
-"""What a run and a proof of a backup share: the target, its marker, its listing, and files without names.
+"""One target of the configuration, as whoever works at it needs it: its section, a listing, a manifest.
 
-Promises: nothing plain is left in the store's folder, whatever happens: sealed bytes lie in files without a
-name; a plain snapshot has one that begins with the catalogue's, and is removed durably, at the latest at the
-next start (`sweep`). Leaves out what is done with them.
+Helpers shared by runs, proofs, amendments, searches and restores of documents. Which places hold backups,
+those in use no more among them, is not asked here but of the register (`places`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Final
 
 from gateway.config import BackupTarget
-from gateway.core.core import Core, log
+from gateway.core.core import Core
+from gateway.core.outbound.files import fetch, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
-from vault.errors import IntegrityError, PlaceMissing, VaultError
+from vault.errors import VaultError
 from vault.keys.custody import HOUSE
-from vault.storage.durable import remove_durably
 
 BACKUP: Final = "backup to"  # a run or a verification, in progress
-PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so
 
 
 def target_of(core: Core, name: str) -> BackupTarget:
@@ -52,59 +47,6 @@ async def secret_of(core: Core) -> bytes:
     return await core.write(
         lambda tx: custody.ensure_secret(tx.connection, HOUSE, backup_format.SECRET_BACKUP, now)
     )
-
-
-def scratch(core: Core) -> IO[bytes]:
-    """A file without a name, in the store's folder, for sealed bytes."""
-    return tempfile.TemporaryFile(dir=core.store.path)
-
-
-@contextlib.contextmanager
-def plain_snapshot(core: Core, tag: str) -> Iterator[Path]:
-    """The path for a plain snapshot, durably removed afterwards. Hold `core.keys_lock` meanwhile."""
-    path = core.store.path / f"{PLAIN}{tag}"
-    try:
-        yield path
-    finally:
-        _remove_plain(path)
-
-
-def _remove_plain(path: Path) -> None:
-    for suffix in ("-journal", "-wal", "-shm", ""):
-        remove_durably(path.with_name(path.name + suffix))
-
-
-def sweep(core: Core) -> int:
-    """At start: remove plain snapshots that a crash left behind; returns how many files."""
-    left = [
-        path
-        for path in core.store.path.iterdir()
-        if path.name.startswith((f"{PLAIN}backup-", f"{PLAIN}proof-"))
-    ]
-    for path in left:
-        remove_durably(path)
-    if left:
-        log.warning("plain snapshots removed", files=len(left))
-    return len(left)
-
-
-async def fetch(outbound: Outbound, target: str, name: str) -> IO[bytes]:
-    """A small or sealed thing of a target in a nameless file (raises PlaceMissing, PlaceError)."""
-    file = scratch(outbound.core)
-    try:
-        await outbound.transfers.transfer(target, "get", name, file.fileno())
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-async def put_bytes(outbound: Outbound, target: str, name: str, data: bytes) -> None:
-    """Put something small (raises PlaceError)."""
-    with scratch(outbound.core) as file:
-        file.write(data)
-        file.flush()
-        await outbound.transfers.transfer(target, "put", name, file.fileno())
 
 
 class Listing:
@@ -148,32 +90,12 @@ async def listing(outbound: Outbound, target: str, folder: str) -> Listing:
         return await asyncio.to_thread(Listing, file)
 
 
-async def expect_marker(outbound: Outbound, target: str) -> bool:
-    """Whether the target is this store's; False: it has no marker at all.
-
-    Raises:
-        IntegrityError: it is another store's, or damaged. PlaceError: it can't be read.
-    """
-    try:
-        file = await fetch(outbound, target, backup_format.MARKER)
-    except PlaceMissing:
-        return False
-    with file:
-        file.seek(0)
-        store = store_id(outbound.core)
-        if file.read() != backup_format.marker(store):
-            raise IntegrityError(
-                f"target {target}: expected the marker of store {store}, found another",
-                kind="header",
-            )
-    return True
-
-
 async def manifest_of(
     outbound: Outbound, target: str, backup_id: str, secret: bytes
 ) -> backup_format.Manifest:
     """A backup's manifest, verified (raises IntegrityError, PlaceMissing, PlaceError)."""
-    with await fetch(outbound, target, backup_format.manifest_name(backup_id)) as file:
+    name = backup_format.manifest_name(backup_id)
+    with await fetch(outbound, target, name) as file:
         file.seek(0)
         data = file.read(backup_format.MAX_MANIFEST + 1)
     core = outbound.core

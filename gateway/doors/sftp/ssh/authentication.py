@@ -9,7 +9,7 @@ Closed here, where paramiko leaves it open:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
@@ -24,7 +24,9 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
+from paramiko.transport import Transport
 
+from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     AuthenticateCode,
     AuthenticateKey,
@@ -32,23 +34,34 @@ from gateway.wire.messages import (
     AuthenticationResult,
 )
 
-if TYPE_CHECKING:
-    from gateway.doors.sftp.ssh.transport import DoorTransport
-
 MAX_TEXT: Final = 1024  # user names, passwords, codes
 # What the listener is told of a connection: keys exchanged, a factor refused, logged in.
 EXCHANGED, FAILED, PROVEN = b"x", b"f", b"o"
 
 
+class Door(Transport):
+    """What authentication needs of the connection it belongs to."""
+
+    core: Channel
+    role: str
+    say: Callable[[bytes], None]
+    # paramiko's own, left out of its type stubs:
+    _send_message: Callable[[Message], None]
+
+    def announce_host_keys(self) -> None:
+        """Tell the client which host keys there are (OpenSSH's hostkeys-00)."""
+        raise NotImplementedError
+
+
 class StrictAuthHandler(AuthHandler):
     """User authentication (RFC 4252, RFC 4256), parsed strictly and decided by the core."""
 
-    transport: DoorTransport
+    transport: Door
     # paramiko's own, left out of its type stubs:
     _parse_service_request: Callable[[Message], None]
     _send_auth_result: Callable[[str | None, str, int], None]
 
-    def __init__(self, transport: DoorTransport) -> None:
+    def __init__(self, transport: Door) -> None:
         super().__init__(transport)
         self._query_open = False
         self._methods = ["publickey", "password"]

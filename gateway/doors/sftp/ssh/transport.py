@@ -48,7 +48,7 @@ from paramiko.common import (
 from paramiko.message import Message
 from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
-from gateway.doors.sftp.ssh.authentication import EXCHANGED, StrictAuthHandler
+from gateway.doors.sftp.ssh.authentication import EXCHANGED, Door, StrictAuthHandler
 from gateway.doors.sftp.ssh.channels import PACKET, WINDOW, DoorChannel, Session
 from gateway.doors.sftp.ssh.packets import DoorPacketizer
 from gateway.wire.channel import Channel
@@ -100,7 +100,7 @@ class RemoteHostKey(PKey):
         return reply.signature
 
 
-class DoorTransport(Transport):
+class DoorTransport(Door):
     """A server transport with strong algorithms only, and channels of our own."""
 
     packetizer: DoorPacketizer

@@ -1,0 +1,60 @@
+"""A document on its way in: what is known of it before it is durable, and whose turn it takes.
+
+Promises: closing an upload gives back its descriptor and whatever claims it holds, once. Leaves out: making
+it durable (`receive`), and who may send it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Channel = Literal["sftp", "smtp", "part"]
+
+
+@dataclass
+class Upload:
+    """A document that has been begun and is not yet durable. `descriptor` is the core's own."""
+
+    document_id: str
+    client_id: str
+    key: bytes
+    descriptor: int
+    channel: Channel
+    name: str
+    path: str = ""
+    folder_id: str | None = None
+    submitter: str | None = None
+    sender: str = ""
+    parent_id: str | None = None
+    depth: int = 0
+    lane: int | None = None  # of what it came out of
+    resumed: bool = False
+    resumed_size: int = 0
+    replaces: int | None = None  # size of the whole document that has the name, if it stays
+    predecessor: Any = None  # row of the temporary file whose bytes it begins with
+    release: Callable[[], None] = lambda: None  # ends the claim on a partial
+    room: int | None = None  # plaintext bytes it may have, and what is said of more
+    too_large: str = ""
+    staged: bool = False  # the sealed file has its place in the store
+    said: str = ""  # what the one who sent it is told besides that it is durable
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+        self.release()
+
+
+def lane_of(key: bytes, sender: str) -> int:
+    """The number that stands for a sender in the catalogue, which must not tell who it is.
+
+    Args:
+        key: a secret of the client's keyring.
+        sender: an account's id, or a mail address.
+    """
+    return int.from_bytes(hashlib.blake2b(sender.encode(), key=key[:64], digest_size=6).digest())

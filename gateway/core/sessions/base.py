@@ -1,0 +1,94 @@
+"""What every connection to the core is: a small state machine with the rights of its role.
+
+Promises: a session owns what the connection began. When the connection ends, uploads are parked or dropped
+and claims are given back. Leaves out: what each socket may ask (one module a role), and framing (`server`).
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.core.core import Core
+from gateway.core.intake import quotas, receive
+from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
+from gateway.errors import Refusal
+from gateway.wire.messages import Commit, Done, Message, Writable
+
+MAX_OPEN_UPLOADS: Final = 64
+
+Answer = tuple[Message, int | None]
+"""A reply and the descriptor to send with it, which the server closes after sending."""
+
+
+class Session(ABC):
+    """One connection."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.over = False  # nothing more is answered: the core ends the connection
+        self.undelivered = False  # the last answer never reached the peer
+        self.hang_up: Callable[[], None] = lambda: None  # ends the connection; the server's own
+
+    def attach(self, credentials: tuple[int, int, int]) -> None:
+        """Hear who is at the other end: (pid, uid, gid) from the kernel, before the first request."""
+        del credentials
+
+    @abstractmethod
+    async def handle(self, request: Any) -> Answer:
+        """Answer one request (raises Refusal, VaultError, WireError)."""
+
+    async def close(self) -> None:  # noqa: B027  most have nothing to drop
+        """The connection has ended: drop what it left unfinished."""
+
+
+SessionFactory = Callable[[], Session]
+
+
+class UploadSession(Session):
+    """A connection over which documents come in."""
+
+    def __init__(self, intake: Intake) -> None:
+        super().__init__(intake.core)
+        self.intake = intake
+        self.uploads: dict[str, Upload] = {}
+
+    async def close(self) -> None:
+        for upload in list(self.uploads.values()):
+            await receive.discard(self.core, upload)
+        self.uploads.clear()
+
+    def _check_room(self) -> None:
+        """Each open upload costs the core a descriptor."""
+        if len(self.uploads) >= MAX_OPEN_UPLOADS:
+            raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
+
+    def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:
+        self.uploads[upload.document_id] = upload
+        quotas.enter(self.intake, upload)
+        earlier = upload.predecessor
+        reply = Writable(
+            upload.document_id,
+            upload.key,
+            resumed_size,
+            continues=None if earlier is None else earlier.size,
+            replaces=upload.replaces,
+            room=upload.room,
+            too_large=upload.too_large,
+            floor=self.core.config.store.minimum_free,
+        )
+        return reply, os.dup(upload.descriptor)
+
+    def _upload(self, document_id: str) -> Upload:
+        upload = self.uploads.pop(document_id, None)
+        if upload is None:
+            raise Refusal("not_found", "upload: expected one begun on this connection, found none")
+        return upload
+
+    async def _commit(self, request: Commit) -> Answer:
+        upload = self._upload(request.document_id)
+        await receive.commit(self.intake, upload, request.size, request.sha256)
+        return Done(upload.said), None
