@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect.classify import invoices
 from gateway.inspect.document import (
     MIB,
     Document,
@@ -23,7 +22,8 @@ from gateway.inspect.document import (
     PartSink,
     Unreadable,
 )
-from gateway.inspect.scan import pdf_expansion, xml
+from gateway.inspect.formats import invoices, pdf_expansion
+from gateway.inspect.scan import xml
 from gateway.inspect.unpack import parts
 from gateway.inspect.unpack.parts import Budget, Unpacked
 from gateway.names import safe_name
