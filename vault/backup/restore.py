@@ -51,6 +51,7 @@ from vault.errors import (
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
 from vault.keys.root import RootKey
+from vault.keys.secret_names import SECRET_LEDGER
 from vault.ledger.note import verifier_key
 from vault.storage.blobs import LocalBlobStore
 from vault.storage.durable import (
@@ -62,7 +63,7 @@ from vault.storage.durable import (
     write_durably,
 )
 from vault.storage.places import Place
-from vault.store import SECRET_LEDGER, Store
+from vault.store import Store
 
 MARKER: Final = "restoring.json"
 AT_ONCE: Final = 4
