@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from gateway.config import Config
 from gateway.core.clock import StoreClock
-from gateway.core.login.password_queue import GuessDesk
+from gateway.core.login.password_queue import PasswordQueue
 from retention_rules.model import RuleBook
 from vault.catalogue.store import Transaction
 from vault.store import Store
@@ -69,9 +69,9 @@ class Core:
         return records
 
     @functools.cached_property
-    def guesses(self) -> GuessDesk:
+    def passwords(self) -> PasswordQueue:
         """Where passwords are checked."""
-        return GuessDesk()
+        return PasswordQueue()
 
     @functools.cached_property
     def host_keys(self) -> HostKeys:
@@ -81,7 +81,7 @@ class Core:
         return HostKeys(self)
 
     def close(self) -> None:
-        self.guesses.close()
+        self.passwords.close()
         self.store.close()
 
     def now(self) -> datetime:

@@ -568,7 +568,7 @@ async def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
     house.restart()
     assert (await house.act("status"))["penalised"] == before
     assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
-    ruling = house.core.logins.penalties.guess(OFFICE, run_id(house), house.clock())
+    ruling = house.core.logins.penalties.attempt(OFFICE, run_id(house), house.clock())
     assert ruling.trusted
     await house.act("penalty.lift", source=HOME)
     assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
@@ -587,12 +587,11 @@ async def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(m
         book = house.core.logins.penalties
         seen = 0
         for number in range(300):
-            for who in (book.stranger(f"name-{number}"), f"account-{number}"):
-                seen += book.guess(HOME, who, house.clock()).looked_at
-                book.wrong(HOME, who, house.clock())
+            seen += book.attempt(HOME, f"account-{number}", house.clock()).looked_at
+            book.wrong(HOME, f"account-{number}", house.clock())
         return seen
 
-    assert spend() == throttle.SHARED + throttle.RESERVE
+    assert spend() == throttle.SOURCE.most
     await house.core.logins.flush(house.core, house.clock())
     house.restart()
     assert spend() == 0
@@ -626,18 +625,18 @@ async def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
     await work()
     house.restart()
     assert house.core.logins.penalties.sources[HOME].events["failed"] == 6
-    assert house.core.logins.penalties.lanes[HOME, run_id(house)].failures == 6
+    assert house.core.logins.penalties.buckets[HOME, run_id(house)].failures == 6
 
 
 async def test_a_guess_that_nobody_could_check_costs_nothing(make, monkeypatch):
-    """Too many wait at the desk: it fails, the log says why, and no budget is shorter for it."""
+    """Too many wait: it fails, the log says why, and no bucket is shorter for it."""
     house = await make()
 
     async def busy(*_, **__):
         return None
 
     await house.act("account.password", name="acme", password=SECRET)
-    monkeypatch.setattr(house.core.guesses, "check", busy)
+    monkeypatch.setattr(house.core.passwords, "check", busy)
     for _ in range(30):
         assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
     assert await house.act("penalty.list") == []
@@ -654,11 +653,11 @@ async def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make
     await house.act("account.password", name="other", password=SECRET)
     book = house.core.logins.penalties
     for number in range(40):
-        who = book.stranger(f"name-{number}")
+        who = book.unknown_user(f"name-{number}")
         for _ in range(10):
-            book.guess(OFFICE, who, house.clock())
+            book.attempt(OFFICE, who, house.clock())
             book.wrong(OFFICE, who, house.clock())
-    assert house.core.logins.penalties.sources[OFFICE].budget < 1
+    assert not book.attempt(OFFICE, who, house.clock()).looked_at
     assert await (await Door(house, OFFICE).open()).password("other", SECRET) == "granted"
 
 
@@ -883,9 +882,9 @@ async def test_under_a_clock_that_is_ahead_no_source_is_trusted_or_penalised_for
     assert await (await Door(house).open()).password("acme", SECRET) == "granted"
     await house.core.logins.flush(house.core, house.core.clock.steady())
     book = house.core.logins.penalties
-    (lane,) = book.lanes.values()
-    assert lane.trusted is not None
-    assert abs(lane.trusted - right) < timedelta(minutes=10)
+    (bucket,) = book.buckets.values()
+    assert bucket.trusted_at is not None
+    assert abs(bucket.trusted_at - right) < timedelta(minutes=10)
     (source,) = book.sources.values()
     assert source.until < right + timedelta(days=1)
     assert [each["source"] for each in (await house.act("status"))["penalised"]] == [

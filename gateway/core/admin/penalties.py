@@ -44,7 +44,7 @@ async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]
 
 @act("penalty.lift", ADMIN)
 async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
-    """Forget what a source did, its used up guesses included."""
+    """Forget what a source did, its used up attempts included."""
     core = context.core
     text = arguments.source
     source = text if "/" in text else source_of(text)

@@ -7,7 +7,7 @@ Promises:
 - A one-time code is good once (RFC 6238, section 5.2).
 
 Leaves out: which factors a role takes and where and when an account may log in (`admission`), and what a
-wrong guess costs (`penalties`).
+wrong attempt costs (`throttle`).
 """
 
 from __future__ import annotations
