@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from gateway.core.views import client
+from gateway.core.views import inbox
 from gateway.core.views.base import split
 from vault.catalogue import ledger
 
@@ -36,7 +36,7 @@ async def test_making_and_removing_a_folder_is_in_the_ledger_without_its_name(ho
 async def test_folders_are_bounded_for_each_client_and_a_removed_one_makes_room(
     house, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(client, "MOST_FOLDERS", 3)
+    monkeypatch.setattr(inbox, "MOST_FOLDERS", 3)
     view = await house.view("acme")
     for path in ("/inbox/a", "/inbox/a/b", "/inbox/a/b/c"):
         await view.make_folder(split(path))

@@ -227,9 +227,9 @@ async def test_a_receipt_is_found_by_its_whole_name_only(house):
 
 
 async def test_receipts_are_listed_by_pages_and_completely(house, monkeypatch):
-    from gateway.core.views import client
+    from gateway.core.views import receipts
 
-    monkeypatch.setattr(client, "RECEIPTS_AT_ONCE", 2)
+    monkeypatch.setattr(receipts, "RECEIPTS_AT_ONCE", 2)
     sent = [await house.upload(f"/inbox/{number}", b"%d" % number) for number in range(5)]
     await house.upload("/inbox/others", b"x", by="other")
     names = await house.names("/receipts", "acme")

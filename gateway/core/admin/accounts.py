@@ -1,30 +1,30 @@
-"""Accounts: adding, disabling, keys, limits, and which clients they may see.
+"""Accounts: adding, listing, changing, renaming, disabling and enabling them.
 
 A change that takes something away ends the account's live sessions: who may go on logs in again.
-Leaves out: passwords and one-time codes given later (`factors`).
+Leaves out: keys (`account_keys`), which clients an account may see (`grants`), and passwords and one-time
+codes given later (`factors`).
 """
 
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pyotp
 from msgspec import Meta
-from sqlalchemy import Connection, delete, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as insert_or
+from sqlalchemy import Connection, insert, select, update
 
+from gateway.core.admin.account_keys import add_key, public
 from gateway.core.admin.context import Context, account_row, client_row
-from gateway.core.admin.register import ADMIN, OFFICER, READERS, ByName, Nothing, act
-from gateway.core.admin.second_officer import CONSOLE, who_enrols
-from gateway.core.core import Core, stamp
+from gateway.core.admin.officers import check_not_officer, check_officer_makers, check_other_officer
+from gateway.core.admin.register import ADMIN, READERS, ByName, Nothing, act
+from gateway.core.admin.second_officer import who_enrols
+from gateway.core.core import stamp
 from gateway.core.disposal.signatures import signers_named
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits as admission
-from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -67,21 +67,6 @@ class Rename(msgspec.Struct, forbid_unknown_fields=True):
 
     name: str
     to: Annotated[str, Meta(pattern=NAME)]
-
-
-class Key(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `account.key`: a public key line to add, or a fingerprint to remove."""
-
-    name: str
-    add: str = ""
-    remove: str = ""
-
-
-class Grant(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `account.grant` and `account.revoke`."""
-
-    name: str
-    client: str
 
 
 @act("account.add", (*ADMIN, "officer"))
@@ -238,7 +223,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
-        _check_other_officer(context, tx.connection, row)
+        check_other_officer(context, tx.connection, row)
         tx.connection.execute(update(accounts).where(accounts.c.id == row.id).values(**limits))
         context.core.record(
             tx, "account.changed", row.id, context.actor, context.now, limits=sorted(limits)
@@ -327,7 +312,7 @@ async def enable(context: Context, arguments: ByName) -> dict[str, Any]:
 
     def work(tx: Transaction) -> None:
         row = account_row(tx.connection, arguments.name)
-        _check_other_officer(context, tx.connection, row)
+        check_other_officer(context, tx.connection, row)
         changed = tx.connection.execute(
             update(accounts)
             .where(accounts.c.id == row.id, accounts.c.state == AccountState.DISABLED)
@@ -347,7 +332,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
-        _check_other_officer(context, tx.connection, row)
+        check_other_officer(context, tx.connection, row)
         if tx.connection.execute(
             select(accounts.c.id).where(accounts.c.name == arguments.to)
         ).scalar():
@@ -372,321 +357,3 @@ def check_never_signed(connection: Connection, name: str, account_id: str) -> No
             f"account {name}: expected a name that nobody else has signed under, found one of an account that"
             " was renamed",
         )
-
-
-def check_not_officer(context: Context, name: str) -> None:
-    """An officer signs for officers only; other accounts are the console's and the administrator's."""
-    if context.account is not None and context.account.role == "officer":
-        raise Refusal("denied", f"account {name}: expected an officer's, as an officer signs")
-
-
-def _check_other_officer(context: Context, connection: Connection, row: Any) -> None:
-    """Whether this act on an account is for whoever asks: on an officer's, another officer's to sign."""
-    if row.role != "officer":
-        check_not_officer(context, row.name)
-        return
-    check_officer_makers(context, connection)
-    if context.account is not None and context.account.id == row.id:
-        raise Refusal(
-            "denied", f"account {row.name}: expected another officer to sign, found its own"
-        )
-
-
-@act("account.vouch", OFFICER)
-async def vouch(context: Context, arguments: ByName) -> dict[str, Any]:
-    """An officer answers for whose hands the keys, password and code of an account are in."""
-
-    def work(tx: Transaction) -> None:
-        row = account_row(tx.connection, arguments.name)
-        if row.role == "officer":
-            raise Refusal(
-                "invalid",
-                f"account {row.name}: expected one that is no officer's, found an officer",
-            )
-        assert context.account is not None  # the desk lets only officers here
-        tx.connection.execute(
-            update(account_keys)
-            .where(
-                account_keys.c.account_id == row.id,
-                account_keys.c.removed_at.is_(None),
-                account_keys.c.enrolled_by == CONSOLE,
-            )
-            .values(enrolled_by=context.account.id)
-        )
-        tx.connection.execute(
-            update(accounts)
-            .where(accounts.c.id == row.id, accounts.c.secrets_by == CONSOLE)
-            .values(secrets_by=context.account.id)
-        )
-        context.core.record(tx, "account.vouched", row.id, context.actor, context.now)
-
-    await context.core.write(work)
-    return {"name": arguments.name, "vouched": True}
-
-
-@act("account.key", (*ADMIN, "officer"))
-async def key(context: Context, arguments: Key) -> dict[str, Any]:
-    """Add a public key to an account, or remove one (then its sessions end)."""
-    if bool(arguments.add) == bool(arguments.remove):
-        raise Refusal("invalid", "account key: expected one key to add or one to remove")
-    added = public(arguments.add) if arguments.add else None
-
-    def work(tx: Transaction) -> tuple[str, str, str | None]:
-        row = account_row(tx.connection, arguments.name)
-        counts: str | None = stamp(context.now)
-        more: dict[str, Any] = {}
-        if row.role != "officer":
-            check_not_officer(
-                context, row.name
-            )  # he could log in as anyone, and approve its requests
-        if added is not None:
-            if row.role == "officer" and check_officer_makers(context, tx.connection):
-                assert context.account is not None
-                mark, counts = _enrol(tx, row, *added, context, context.account.id)
-                more = {"counts_from": counts or ""}
-            else:
-                by = who_enrols(context, tx.connection)
-                mark = add_key(tx, row.id, *added, context, counts_from=counts, by=by)
-            kind = "account.key_added" if counts else "account.key_pending"
-        else:
-            mark = arguments.remove
-            _check_removal(context, tx.connection, row, mark)
-            changed = tx.connection.execute(
-                update(account_keys)
-                .where(
-                    account_keys.c.account_id == row.id,
-                    account_keys.c.fingerprint == mark,
-                    account_keys.c.removed_at.is_(None),
-                )
-                .values(removed_at=stamp(context.now))
-            )
-            if changed.rowcount != 1:
-                raise Refusal("not_found", f"key {mark}: expected one of {row.name}, found none")
-            # One that a recovery gave and that does not count yet: taking it away is an objection.
-            recovery.end(context.core, tx, row.id, context.actor, context.now, mark)
-            kind = "account.key_removed"
-        context.core.record(tx, kind, row.id, context.actor, context.now, fingerprint=mark, **more)
-        return row.id, mark, counts
-
-    account_id, fingerprint, counts = await context.core.write(work)
-    if arguments.remove:
-        context.core.end_sessions(account_id)
-        return {"name": arguments.name, "fingerprint": fingerprint}
-    return {"name": arguments.name, "fingerprint": fingerprint, "counts_from": counts}
-
-
-def _check_removal(context: Context, connection: Connection, row: Any, mark: str) -> None:
-    """Whether a key of an officer may be removed by whoever asks (raises Refusal).
-
-    One that counts takes an officer's signature: else the console ended a quorum, where it may suspend only.
-    One that does not count yet anybody may remove.
-    """
-    if row.role != "officer":
-        return
-    counts = connection.execute(
-        select(account_keys.c.fingerprint).where(
-            account_keys.c.account_id == row.id,
-            account_keys.c.fingerprint == mark,
-            account_keys.c.removed_at.is_(None),
-            account_keys.c.counts_from <= stamp(context.now),
-        )
-    ).first()
-    if counts is not None:
-        check_officer_makers(context, connection)
-
-
-def _enrol(
-    tx: Transaction, row: Any, algorithm: str, blob: bytes, context: Context, signer: str
-) -> tuple[str, str | None]:
-    """A key for an officer, once there are three: signed for by its owner, or by two other officers.
-
-    Returns:
-        Its fingerprint, and from when it counts; None: another officer has yet to sign for it.
-    """
-    waiting = timedelta(hours=context.core.config.disposal.key_waiting_hours)
-    counts: str | None = stamp(context.now + waiting)
-    if signer == row.id:
-        return add_key(tx, row.id, algorithm, blob, context, counts_from=counts, by=signer), counts
-    mark = ssh_keys.fingerprint(blob)
-    pending = tx.connection.execute(
-        select(account_keys.c.enrolled_by).where(
-            account_keys.c.account_id == row.id,
-            account_keys.c.fingerprint == mark,
-            account_keys.c.removed_at.is_(None),
-            account_keys.c.counts_from.is_(None),
-        )
-    ).scalar()
-    if pending is None:
-        return add_key(tx, row.id, algorithm, blob, context, counts_from=None, by=signer), None
-    if pending == signer:
-        raise Refusal(
-            "exists", f"key {mark}: expected another officer to sign for it, found the same one"
-        )
-    first = tx.connection.execute(
-        select(accounts.c.state).where(accounts.c.id == pending, accounts.c.role == "officer")
-    ).scalar()
-    if first != "active":
-        # Whoever signed first is no officer any more: this is the first signature that counts.
-        counts, pending = None, None
-    tx.connection.execute(
-        update(account_keys)
-        .where(account_keys.c.account_id == row.id, account_keys.c.fingerprint == mark)
-        .values(counts_from=counts, enrolled_by=f"{pending},{signer}" if pending else signer)
-    )
-    return mark, counts
-
-
-async def enrolments(core: Core, now: datetime) -> list[dict[str, Any]]:
-    """Keys of officers that do not count yet: the notice that all officers see in `status`."""
-
-    def look(connection: Connection) -> list[dict[str, Any]]:
-        names = queries.account_names(connection)
-        rows = connection.execute(
-            select(account_keys)
-            .join(accounts, accounts.c.id == account_keys.c.account_id)
-            .where(
-                accounts.c.role == "officer",
-                account_keys.c.removed_at.is_(None),
-                or_(account_keys.c.counts_from.is_(None), account_keys.c.counts_from > stamp(now)),
-            )
-            .order_by(account_keys.c.added_at)
-        )
-        return [
-            {
-                "name": names[row.account_id],
-                "fingerprint": row.fingerprint,
-                "counts_from": row.counts_from,
-                "enrolled_by": [
-                    names.get(each, each) for each in row.enrolled_by.split(",") if each
-                ],
-            }
-            for row in rows
-        ]
-
-    return await core.read(look)
-
-
-@act("account.grant", ADMIN)
-async def grant(context: Context, arguments: Grant) -> dict[str, Any]:
-    """Let an accountant (or archivist) see a client's documents."""
-
-    def work(tx: Transaction) -> None:
-        account = account_row(tx.connection, arguments.name)
-        client = client_row(tx.connection, arguments.client)
-        if account.role not in {"accountant", "archivist", "officer"}:
-            raise Refusal(
-                "invalid",
-                f"account {account.name}: expected an accountant, archivist or officer,"
-                f" found {account.role}",
-            )
-        tx.connection.execute(
-            insert_or(grants).on_conflict_do_nothing(),
-            {
-                "account_id": account.id,
-                "client_id": client.id,
-                "granted_at": stamp(context.now),
-            },
-        )
-        context.core.record(
-            tx, "access.granted", account.id, context.actor, context.now, client=client.id
-        )
-
-    await context.core.write(work)
-    return {"name": arguments.name, "client": arguments.client, "granted": True}
-
-
-@act("account.revoke", ADMIN)
-async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
-    """Take a grant back; the account's sessions end, so that no open file outlives its right."""
-
-    def work(tx: Transaction) -> str:
-        account = account_row(tx.connection, arguments.name)
-        client = client_row(tx.connection, arguments.client)
-        tx.connection.execute(
-            delete(grants).where(grants.c.account_id == account.id, grants.c.client_id == client.id)
-        )
-        context.core.record(
-            tx, "access.revoked", account.id, context.actor, context.now, client=client.id
-        )
-        return str(account.id)
-
-    context.core.end_sessions(await context.core.write(work))
-    return {"name": arguments.name, "client": arguments.client, "granted": False}
-
-
-def check_officer_makers(context: Context, connection: Connection) -> bool:
-    """Dual control must not fall to whoever holds the console.
-
-    The console makes the first officers; with the third this ends for ever, as accounts are never removed and
-    disabled ones count. From then on an officer signs.
-
-    Returns:
-        Whether it has ended.
-
-    Raises:
-        Refusal: it has, and no officer signs.
-    """
-    ended = recovery.founded(connection)
-    if ended and (context.account is None or context.account.role != "officer"):
-        raise Refusal(
-            "denied",
-            "officer: expected the signature of one, as there are or were enough to begin with;"
-            " sign it with --as NAME --signing-key FILE",
-        )
-    return ended
-
-
-def public(line: str) -> tuple[str, bytes]:
-    """Algorithm and blob of a public key line (raises Refusal)."""
-    try:
-        return ssh_keys.parse_public(line)
-    except ssh_keys.KeyFormatError as error:
-        raise Refusal("invalid", str(error)) from error
-
-
-def add_key(
-    tx: Transaction,
-    account_id: str,
-    algorithm: str,
-    blob: bytes,
-    context: Context,
-    *,
-    counts_from: str | None,
-    by: str = "",
-) -> str:
-    """Register a public key for an account; its fingerprint (raises Refusal: someone has it)."""
-    mark = ssh_keys.fingerprint(blob)
-    owner = tx.connection.execute(
-        select(account_keys.c.account_id).where(
-            account_keys.c.fingerprint == mark, account_keys.c.removed_at.is_(None)
-        )
-    ).scalar()
-    if owner is not None:
-        # One key, one person: or two approvals could be one hand.
-        raise Refusal("exists", f"key {mark}: expected one that no account has, found it in use")
-    # One that was taken back and is given again has its row already.
-    again = tx.connection.execute(
-        update(account_keys)
-        .where(account_keys.c.account_id == account_id, account_keys.c.fingerprint == mark)
-        .values(
-            added_at=stamp(context.now),
-            removed_at=None,
-            counts_from=counts_from,
-            enrolled_by=by,
-        )
-    )
-    if again.rowcount:
-        return mark
-    tx.connection.execute(
-        insert(account_keys),
-        {
-            "account_id": account_id,
-            "fingerprint": mark,
-            "algorithm": algorithm,
-            "blob": blob,
-            "added_at": stamp(context.now),
-            "counts_from": counts_from,
-            "enrolled_by": by,
-        },
-    )
-    return mark

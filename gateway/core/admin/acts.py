@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.core.admin import (
     access,
+    account_keys,
     accounts,
     attestations,
     backups,
@@ -19,6 +20,7 @@ from gateway.core.admin import (
     disposal,
     documents,
     factors,
+    grants,
     holds,
     keys,
     ledger,
@@ -31,6 +33,7 @@ from gateway.core.admin import (
 
 _ENTERED: Final = (
     access,
+    account_keys,
     accounts,
     attestations,
     backups,
@@ -40,6 +43,7 @@ _ENTERED: Final = (
     disposal,
     documents,
     factors,
+    grants,
     holds,
     keys,
     ledger,

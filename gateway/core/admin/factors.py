@@ -13,13 +13,9 @@ import msgspec
 import pyotp
 from sqlalchemy import Connection, update
 
-from gateway.core.admin.accounts import (
-    check_not_officer,
-    check_officer_makers,
-    check_password,
-    enrolment,
-)
+from gateway.core.admin.accounts import check_password, enrolment
 from gateway.core.admin.context import Context, account_row
+from gateway.core.admin.officers import check_not_officer, check_officer_makers
 from gateway.core.admin.register import ADMIN, ByName, act
 from gateway.core.admin.second_officer import who_enrols
 from gateway.core.login import accounts as identity

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core.admin import accounts, broken, clock, penalties, second_officer
+from gateway.core.admin import account_keys, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.core import stamp
@@ -172,7 +172,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["penalised"] = penalties.standing(core)
     data["mismatches"] = core.logins.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
-    data["enrolments"] = await accounts.enrolments(core, context.now)
+    data["enrolments"] = await account_keys.enrolments(core, context.now)
     data["ledger"]["fault"] = core.store.catalogue.ledger.fault
     data["keyrings_broken"] = await core.read(lambda c: broken.known(core, c))
     data["changed_at_rest"] = core.store.changed_at_rest

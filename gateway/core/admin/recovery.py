@@ -21,7 +21,8 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, Row, insert, select, update
 
-from gateway.core.admin.accounts import NAME, add_key, check_never_signed, public
+from gateway.core.admin.account_keys import add_key, public
+from gateway.core.admin.accounts import NAME, check_never_signed
 from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.register import OFFICER, ByName, Nothing, act
 from gateway.core.admin.second_officer import signed

@@ -5,8 +5,8 @@ Both officers sign the very same act with the very same arguments; the second si
 `WAITS`, and the first counts only while its officer is active. Until then `status` shows what waits, and the
 ledger has both signatures.
 
-Leaves out: approvals of a disposal batch, which are signed over its register (`journey.dispose`), and the
-enrolment of officers' keys (`accounts`).
+Leaves out: approvals of a disposal batch, which are signed over its register (`core.disposal`), and the
+enrolment of officers' keys (`account_keys`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Inspection as the core sees it: who is next, who has what in hand, and what a verdict does.
 
-Here: the queue, claims, judgement, fixity, whether clamd is there. Not here: opening a document, which is the
-inspectors' alone (`gateway.inspect`).
+Here: the queue, claims, judgement, verdicts, fixity, whether clamd is there. Not here: opening a document,
+which is the inspectors' alone (`gateway.inspect`).
 """

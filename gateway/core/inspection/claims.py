@@ -1,16 +1,15 @@
-"""Inspection as the core sees it: handing out work, taking verdicts, waiting, giving up.
+"""Inspection as the core sees it: handing out documents, who has which in hand, and taking them back.
 
 Promises:
 - A document stays RECEIVED until a verdict about the very bytes received is recorded. A worker that dies,
-  hangs or runs out of memory costs one attempt; attempts are spaced by doubling delays, and after
-  `inspect.max_attempts` a person decides (REVIEW, unjudged). A scanner that is away delays for ever.
-- A verdict, the parts it found and the ledger entry are one transaction (`inspect.decide`).
+  hangs or runs out of memory costs one attempt. A scanner that is away delays for ever.
 - What is judged can't be changed afterwards: a document is handed out for inspection only once nobody has its
   sealed file open for writing. A door that keeps its descriptor keeps its document waiting, for ever if it
   has to be. (Where the file system can't tell, `strongroom doctor` says so.)
 
-A claim lives in memory, with its connection: a lost connection is a lost claim. Whether clamd is required is
-not for a verdict to say (`gateway.core.inspection.scanner`).
+A claim lives in memory, with its connection: a lost connection is a lost claim.
+Leaves out: what a verdict does to the document, and when it is tried again (`verdicts`); who is next
+(`queue`); whether clamd is required, which is not for a verdict to say (`scanner`).
 """
 
 from __future__ import annotations
@@ -21,22 +20,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
 from gateway.core import backoff
-from gateway.core.core import ACTOR_CORE, log, stamp
-from gateway.core.filing import retention as filing_retention
-from gateway.core.inspection import scanner
-from gateway.core.inspection.judgement import (
-    Circumstances,
-    Judgement,
-    code_text,
-    judge,
-)
+from gateway.core.core import log, stamp
+from gateway.core.inspection import verdicts
+from gateway.core.inspection.judgement import judge
 from gateway.core.inspection.queue import (
     FIXITY_PATIENCE,
     SLOW,
@@ -51,30 +43,21 @@ from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.core.reading import NoReader, NotRead
-from gateway.core.reasons import UNJUDGED
 from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
-from gateway.names import NAME_BYTES, as_sent, safe_name
+from gateway.names import as_sent, safe_name
 from gateway.wire.messages import Verdict, Work
-from vault.catalogue import queries
-from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
-from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 from vault.keys.custody import DocumentMetadata
 
-LONGEST_DELAY: Final = timedelta(hours=1)
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
-MANDATORY: Final = frozenset({"yara"})
-PERSISTENT_SCANS: Final = 16
 STILL_OPEN: Final = "waiting:still-open"
 # A door closes its file when it has read that it is durable: waiting this long (seconds) costs no attempt.
 CLOSING_WAIT: Final = 0.25
 CLOSING_LOOK: Final = 0.01  # seconds between two looks
-FACTS_LIMIT: Final = 64
-FACT_LIMIT: Final = 2000
 
 
 @dataclass
@@ -277,14 +260,18 @@ class InspectionDesk:
             self.put_back(row.id)
             return
         try:
-            judgement = judge(verdict, await self._circumstances(claimed))
+            judgement = judge(
+                verdict, await verdicts.circumstances(self._core, row, claimed.metadata.sha256)
+            )
             if judgement.event is None:
                 await self.drop_parts(claimed)
                 await self._postpone(row, judgement.reason, for_ever=judgement.retry_for_ever)
                 return
             with step("inspect.decide"):
                 await self._core.write(
-                    lambda tx: self._decide(tx, claimed, verdict, judgement, self._core.now())
+                    lambda tx: verdicts.decide(
+                        self._core, tx, row.id, claimed.parts, verdict, judgement, self._core.now()
+                    )
                 )
             for upload, _size, _digest in claimed.parts.values():
                 await receive.settle(self._core, upload)
@@ -365,177 +352,8 @@ class InspectionDesk:
 
     # ── inside ──
 
-    def _decide(
-        self,
-        tx: Transaction,
-        claimed: Claimed,
-        verdict: Verdict,
-        judgement: Judgement,
-        now: datetime,
-    ) -> None:
-        """COMMIT POINT of an inspection: parts, state, retention, ledger."""
-        core = self._core
-        event = judgement.event
-        assert event is not None
-        row = tx.connection.execute(select(documents).where(documents.c.id == claimed.row.id)).one()
-        state = next_state(DocumentState(row.state), event)
-        for document_id in verdict.parts:
-            if document_id not in claimed.parts:
-                raise Refusal("denied", "verdict: expected parts of this document, found another")
-        for upload, size, digest in claimed.parts.values():
-            receive.record(core, tx, upload, size, digest, now)
-        scans = [
-            {
-                "scanner": code_text(scan.scanner),
-                "outcome": scan.outcome,
-                "version": code_text(scan.version),
-            }
-            for scan in verdict.scans[:PERSISTENT_SCANS]
-        ]
-        key = core.store.custody.document_key(row)
-        facts = {
-            key[:FACT_LIMIT]: value[:FACT_LIMIT]
-            for key, value in list(verdict.facts.items())[:FACTS_LIMIT]
-            if key != NAME_BYTES
-        }
-        # As the row has it now: the one who sent it may have renamed it since it was claimed.
-        metadata = core.store.custody.open_metadata(row)
-        metadata = msgspec.structs.replace(
-            metadata,
-            facts={**metadata.facts, **facts},
-            findings=_findings(verdict),
-            reasons=verdict.classification.reasons,
-        )
-        more: dict[str, Any] = {}
-        if row.channel == "smtp" and verdict.suggested_name:
-            name = safe_name(verdict.suggested_name)
-            metadata = msgspec.structs.replace(metadata, name=name)
-            more["name_index"] = core.store.custody.name_index(row.client_id, name)
-        more |= {
-            "sealed_metadata": core.store.custody.seal_metadata(key, row.id, metadata),
-            "media_type": verdict.media_type[:128],
-            "lane": 0,
-            "scans": msgspec.json.encode(scans).decode(),
-        }
-        core.record(
-            tx,
-            "document.inspected",
-            row.id,
-            ACTOR_CORE,
-            now,
-            outcome=str(state),
-            reason=judgement.reason,
-            scanners=[f"{scan['scanner']}={scan['outcome']}" for scan in scans],
-            parts=len(claimed.parts),
-        )
-        if event is Event.FILE:
-            assert judgement.record_class is not None
-            assert judgement.fiscal_year is not None
-            filing_retention.file(
-                core,
-                tx,
-                row,
-                event,
-                now,
-                ACTOR_CORE,
-                record_class=judgement.record_class,
-                fiscal_year=judgement.fiscal_year,
-                document_date=judgement.document_date,
-                confidence=verdict.classification.confidence,
-                confirmed=False,
-                **more,
-            )
-            return
-        retention = (
-            filing_retention.quarantine_columns(core, now) if event is Event.QUARANTINE else {}
-        )
-        day = judgement.document_date
-        change_state(
-            tx.connection,
-            [row.id],
-            event,
-            stamp(now),
-            **more,
-            **retention,
-            reason=judgement.reason,
-            record_class=judgement.record_class,
-            document_date=day.isoformat() if day else None,
-            confidence=verdict.classification.confidence,
-            next_attempt_at=None,
-        )
-
     async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
-        """Try again later, or give up and ask a person."""
-        core = self._core
-        now = core.now()
-        attempts = row.attempts + 1
-        delay = backoff.delay(
-            attempts,
-            first=timedelta(seconds=core.config.inspect.retry_seconds),
-            longest=LONGEST_DELAY,
-            chance=self._chance(),
-        )
-        twice = reason == TIMED_OUT and row.reason == TIMED_OUT
-        give_up = (twice or attempts >= core.config.inspect.max_attempts) and not for_ever
-
-        def work(tx: Transaction) -> None:
-            if not give_up:
-                tx.connection.execute(
-                    update(documents)
-                    .where(documents.c.id == row.id, documents.c.state == DocumentState.RECEIVED)
-                    .values(
-                        attempts=attempts,
-                        next_attempt_at=stamp(now + delay),
-                        reason=reason[:64],
-                    )
-                )
-                return
-            changed = change_state(
-                tx.connection,
-                [row.id],
-                Event.QUESTION,
-                stamp(now),
-                where_possible=True,  # somebody has judged it meanwhile
-                attempts=attempts,
-                next_attempt_at=None,
-                lane=0,
-                reason=f"{UNJUDGED}{reason}"[:64],
-            )
-            if changed:  # the ledger says what happened, and nothing else
-                core.record(
-                    tx,
-                    "document.inspected",
-                    row.id,
-                    ACTOR_CORE,
-                    now,
-                    outcome=DocumentState.REVIEW,
-                    reason=f"{UNJUDGED}{reason}"[:64],
-                    attempts=attempts,
-                )
-
-        log.warning(
-            "inspection postponed",
-            document=row.id,
-            reason=reason,
-            attempt=attempts,
-            gave_up=give_up,
-        )
-        await core.write(work)
-
-    async def _circumstances(self, claimed: Claimed) -> Circumstances:
-        core = self._core
-        row = claimed.row
-        client = await core.read(lambda connection: queries.client(connection, row.client_id))
-        received = datetime.fromisoformat(row.received_at)
-        return Circumstances(
-            size=row.size,
-            sha256=claimed.metadata.sha256,
-            received_on=filing_retention.local_day(received, client.jurisdiction),
-            year_end=filing_retention.year_end(client.fiscal_year_end),
-            known_classes=frozenset(core.rules.record_classes),
-            scanners=MANDATORY,
-            clamd=await scanner.policy(core),
-        )
+        await verdicts.postpone(self._core, row, reason, for_ever=for_ever, chance=self._chance())
 
     async def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect
@@ -556,13 +374,3 @@ def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[A
             documents.c.next_attempt_at <= stamp(now),
         )
     ).one_or_none()
-
-
-def _findings(verdict: Verdict) -> list[str]:
-    """What the scanners had to say, whole; the row and the ledger have the first of it, cut short."""
-    found = [
-        f"{scan.scanner}: {scan.outcome} {scan.detail}".rstrip()
-        for scan in verdict.scans
-        if scan.outcome not in {"clean", "skipped"}
-    ]
-    return [*found, *([f"unreadable: {verdict.unreadable}"] if verdict.unreadable else [])]

@@ -3,7 +3,7 @@
 Promises: what a certificate states of a key is what was so when it signed, whatever became of the key and
 its account since; so every certificate of a batch states the same.
 
-Leaves out: who may enrol a key (`admin.accounts`), and what a verifier makes of it
+Leaves out: who may enrol a key (`admin.account_keys`), and what a verifier makes of it
 (`vault.certificate.enrolment`).
 """
 
