@@ -29,10 +29,10 @@ from gateway.inspect.document import (
     graver,
 )
 from gateway.inspect.formats import zip_layout
+from gateway.inspect.parts import NAME as UNPACK
 from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
 from gateway.inspect.unpack import litter, mail, tnef
-from gateway.inspect.unpack.parts import NAME as UNPACK
 from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
 

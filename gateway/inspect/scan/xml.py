@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable
 from gateway.inspect.formats import invoices
-from gateway.inspect.scan.references import place
+from gateway.inspect.formats.references import place
 
 if TYPE_CHECKING:
     from lxml.etree import XMLParser, _Element
