@@ -22,11 +22,11 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row
 
-from gateway.core.core import Core
 from gateway.core.login import accounts as identity
 from gateway.core.login import host_keys, limits, ssh_keys
 from gateway.core.login.accounts import Account, Proof
 from gateway.core.login.key_exchange import Exchanges
+from gateway.core.login.logins import Logins
 from gateway.core.login.ssh_keys import HostKeyPair
 from gateway.errors import WireError
 from gateway.process.sources import source_of
@@ -55,10 +55,12 @@ Attempt = AuthenticateKey | AuthenticatePassword | AuthenticateCode
 class Login:
     """The login of one connection of the sftp door."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, logins: Logins) -> None:
+        core = logins.core
         self._core = core
-        self._serving = dict(core.host_keys.serving)
-        self._announced: list[HostKeyPair] = core.host_keys.announced
+        self._logins = logins
+        self._serving = dict(logins.host_keys.serving)
+        self._announced: list[HostKeyPair] = logins.host_keys.announced
         self._exchanges = Exchanges()
         self._proofs = 0
         self._zone = ZoneInfo(core.config.login.time_zone)
@@ -115,7 +117,7 @@ class Login:
         begun = time.monotonic()
         now = self._core.now()
         steady = self._core.clock.steady()
-        records = self._core.logins
+        records = self._logins.records
         who = row.id if row is not None else records.penalties.unknown_user(request.user)
         ruling = records.penalties.attempt(self.peer, who, steady)
         right: bool | None = False
@@ -124,7 +126,7 @@ class Login:
                 stored = (
                     row.password_hash if row is not None and self._takes_password(row) else None
                 )
-                right = await self._core.passwords.check(
+                right = await self._logins.passwords.check(
                     lambda: identity.check_password(stored, request.password),
                     source=source_of(self.peer),
                     trusted=ruling.trusted,
@@ -154,8 +156,8 @@ class Login:
         if farewell is not None and farewell.mismatch is not None:
             # An old program, and no attack: it costs what leaving without a word costs.
             event = "silent"
-            self._core.logins.mismatches.note(self.peer, farewell.mismatch, self._core.now())
-        self._core.logins.penalties.note(self.peer, event, self._core.clock.steady())
+            self._logins.records.mismatches.note(self.peer, farewell.mismatch, self._core.now())
+        self._logins.records.penalties.note(self.peer, event, self._core.clock.steady())
 
     def admitted(self, row: Row[Any], now: datetime) -> str | None:
         """Why the account of a row may not log in from here now; None: it may."""
@@ -235,7 +237,7 @@ class Login:
 
     async def _refuse(self, account_id: str, why: str) -> AuthenticationResult:
         self._noted = True  # nobody unknown: its source pays nothing for it
-        self._core.logins.failed(self.peer, account_id, why)
+        self._logins.records.failed(self.peer, account_id, why)
         return await self._failed(KEY_DELAY)
 
     async def _failed(self, delay: float) -> AuthenticationResult:
