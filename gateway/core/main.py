@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from gateway.config import Config
 from gateway.core import schedule, steps
 from gateway.core.core import Core, log, stamp, utc_now
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial
 from gateway.core.keys import groups
 from gateway.core.opening import open_core
@@ -87,7 +87,7 @@ async def _serve(wings: Wings) -> None:
 
     # 3. Desks and sessions.
     await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
-    inspection = InspectionDesk(wings.intake)
+    inspection = InspectionQueue(wings.intake)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake),
         "smtp": lambda: SmtpSession(wings.intake),
