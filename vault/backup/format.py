@@ -1,11 +1,11 @@
 """Backups: what lies at a backup's place, how it is sealed, and what a manifest states.
 
-What it promises: a backup holds no key that opens anything by itself. Blobs are there as they are in the
+Promises: a backup holds no key that opens anything by itself. Blobs are there as they are in the
 store, sealed. The catalogue and each amendment are sealed streams under a fresh key of their own, which is
 wrapped under the house keyring's secret `backup`; so a stolen place shows sizes, ids and times only. A
 manifest is signed by the ledger's key and vouches for exactly one catalogue; nothing without one counts.
 
-What it leaves out: carrying (`vault.storage.places`), deciding what to copy
+Leaves out: carrying (`vault.storage.places`), deciding what to copy
 (`gateway.core.outbound.backup.run`), and putting things back (`vault.backup.restore`).
 
 Rules:

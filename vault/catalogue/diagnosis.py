@@ -33,7 +33,7 @@ def damaged(path: Path, what: str) -> IntegrityError:
 
 
 def expect_file(path: Path) -> None:
-    """Raises IntegrityError if the file can be no catalogue, or was cut."""
+    """Refuse a file that can be no catalogue, or was cut (raises IntegrityError)."""
     size, head = _head(path)
     if size == 0:
         raise damaged(path, "an empty file")

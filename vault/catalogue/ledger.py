@@ -105,7 +105,7 @@ class Ledger:
         return cls(Frontier(), fault)
 
     def expect_whole(self) -> None:
-        """Raises LedgerError if something is plainly missing of it."""
+        """Refuse a ledger of which something is plainly missing (raises LedgerError)."""
         if self.fault:
             raise LedgerError(self.fault)
 
@@ -312,7 +312,8 @@ def proof_of(
         The proof, and which of `vkeys` has signed its checkpoint.
 
     Raises:
-        LedgerError: no checkpoint covers the entry yet. NoteError: none of `vkeys` has signed it.
+        LedgerError: no checkpoint covers the entry yet.
+        NoteError: none of `vkeys` has signed it.
     """
     note = latest_checkpoint(connection, at_least=seq + 1)
     if note is None:

@@ -36,7 +36,8 @@ _DIGEST: Final = 32
 def seal(file: Path, at: Path, key: bytes) -> None:
     """Write the seal of `file` to `at`, durably, under the 32-byte `key`.
 
-    Raises StorageFull, StorageFailed, StoreMissing.
+    Raises:
+        StorageFull, StorageFailed, StoreMissing: it can't be written, or there is no such directory.
     """
     digests = []
     size = 0
@@ -52,7 +53,7 @@ def seal(file: Path, at: Path, key: bytes) -> None:
 
 
 def unseal(at: Path) -> None:
-    """Take the seal away: the file is about to change. Raises StorageFailed, StoreMissing."""
+    """Take the seal away: the file is about to change (raises StorageFailed, StoreMissing)."""
     remove_durably(at)
 
 
@@ -61,7 +62,8 @@ def changes(file: Path, at: Path, key: bytes) -> str | None:
 
     Without a seal nothing can be said (the store was not closed in order), and the answer is None.
 
-    Raises StorageFailed, StoreMissing.
+    Raises:
+        StorageFailed, StoreMissing: it can't be read or written, or there is no such directory.
     """
     try:
         sealed = at.read_bytes()

@@ -1,6 +1,6 @@
 """Examining documents: whether each may be destroyed now, decided afresh, and what the register says of it.
 
-What it leaves out: who proposes (`dispose`), and who executes (`destroy`). Both ask here, the second time
+Leaves out: who proposes (`dispose`), and who executes (`destroy`). Both ask here, the second time
 inside the transaction in which nothing can change any more.
 """
 

@@ -40,8 +40,9 @@ def run(config: Config) -> None:
     """Accept connections until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: it can't be served so. JailError: it can't be fenced in. Disconnected: it has lost
-            its usher, and must start anew.
+        ConfigurationError: it can't be served so.
+        JailError: its sandbox can't be set up.
+        Disconnected: it has lost its broker, and must start anew.
     """
     service.configure_logging(config, "smtp")
     service.forbid_core_dumps()

@@ -1,9 +1,9 @@
 """The words a certificate is told in: what its codes mean to a person, in English and Chinese.
 
-What it promises: sentences that say no more than the certificate does. Every fact in them is its body's;
+Promises: sentences that say no more than the certificate does. Every fact in them is its body's;
 what has no words here is shown as it stands, and nothing is left out for want of a translation.
 
-What it leaves out: where the words stand on the page (`certificate_pdf`).
+Leaves out: where the words stand on the page (`pdf.document`).
 
 Rules:
 1. No sentence goes beyond the level claimed, or says that anything cannot come back.
