@@ -55,7 +55,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         lambda: _inside(config, at_console),
         lambda: host.core(config),
         lambda: host.antivirus(config, now),
-        host.fences,
+        host.sandbox_layers,
         host.versions,
         lambda: doors.mail_in_the_clear(config),
         lambda: doors.factors(config),

@@ -2,7 +2,7 @@
 
 Promises: whoever counts what it is about to write is told before the disk has less than `least` bytes left,
 give or take `CHECK` bytes for each file that is being written. Asking costs a microsecond (fstatvfs(3) on the
-open file: nothing by name, so that it works inside a fence).
+open file: nothing by name, so that it works inside a sandbox).
 
 Leaves out: the look before an upload begins (`receive.begin`, `quotas.allow`), and making room
 (`gateway.core.intake.pressure`).

@@ -1,7 +1,7 @@
 """The listener of the sftp door: accepts, counts, forks one process per connection.
 
 The parent is single-threaded and touches no byte of a connection. Each child has its own interpreter
-lock, its own limits, its own connection to the core and a fence (`fence`) that leaves it little else; one
+lock, its own limits, its own connection to the core and a sandbox (`sandbox`) that leaves it little else; one
 hostile client costs one process. A login has a deadline that starts with the connection; an idle session
 ends.
 
@@ -33,7 +33,7 @@ from paramiko.ssh_exception import SSHException
 
 from gateway.config import Config
 from gateway.doors.sftp.pacing import Arrival, Arrivals
-from gateway.doors.sftp.sandbox import missing_fences, raise_fence
+from gateway.doors.sftp.sandbox import missing_layers, restrict_process
 from gateway.doors.sftp.session import SftpSession
 from gateway.doors.sftp.ssh.authentication import EXCHANGED, FAILED, PROVEN
 from gateway.doors.sftp.ssh.transport import DoorServer, DoorTransport
@@ -104,7 +104,7 @@ class Listener:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._listener.setblocking(False)
-        missing = missing_fences()
+        missing = missing_layers()
         if missing:
             log.warning("the kernel lacks fences for connections", missing=missing)
         # What is loaded now is shared with every child: collecting it would copy its pages.
@@ -315,7 +315,7 @@ def serve_connection(
     parent: int,
     say: Callable[[bytes], None],
 ) -> None:
-    """One connection, in its own process: core, fence, key exchange, login, sessions.
+    """One connection, in its own process: core, sandbox, key exchange, login, sessions.
 
     Args:
         say: tells the listener how far it has come.
@@ -336,7 +336,7 @@ def serve_connection(
     greeting, _ = core.call(Greet(peer))
     core.settimeout(None)
     assert isinstance(greeting, Greeting)
-    raise_fence(config, parent)  # from here on nothing of the client is trusted
+    restrict_process(config, parent)  # from here on nothing of the client is trusted
 
     def start() -> SftpSession:
         return SftpSession(core, config.sftp.max_document_size)

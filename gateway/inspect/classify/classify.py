@@ -56,7 +56,7 @@ class _Score:
 
 
 def preload() -> None:
-    """Read the data now: a worker in its jail may not be able to."""
+    """Read the data now: a worker in its sandbox may not be able to."""
     classes()
 
 
