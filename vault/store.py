@@ -44,17 +44,13 @@ from vault.keys import copies
 from vault.keys.custody import HOUSE, Custody
 from vault.keys.keyring import KeyringStore
 from vault.keys.root import RootKey
+from vault.keys.secret_names import SECRET_ACCOUNTS, SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import verifier_key
 from vault.storage import at_rest
 from vault.storage.blobs import LocalBlobStore
 from vault.storage.durable import make_directory, remove_durably, write_durably
 
 FORMAT_VERSION: Final = "1"
-SECRET_LEDGER: Final = "ledger-signing-key"  # noqa: S105  the name of a secret, not one
-SECRET_NEXT_LEDGER: Final = "ledger-signing-key.next"  # noqa: S105  the name of a secret, not one
-SECRET_ACCOUNTS: Final = "accounts"  # noqa: S105  the name of a secret, not one
-SECRET_INDEX: Final = "index"  # noqa: S105  the name of a secret, not one
-SECRET_PROFILE: Final = "profile"  # noqa: S105  the name of a secret, not one
 _SETTINGS: Final = frozenset({"format", "store_id", "root_key_id", "origin"})
 _LOCK: Final = "lock"
 _CATALOGUE: Final = "catalogue.sqlite3"

@@ -1,30 +1,27 @@
-"""What the core holds while it runs: the open store, the rules, the clock, and who is waiting for work.
+"""What every room of the core is given: configuration, store, rules, clock, and the three verbs.
 
-`Core` is the one argument that the journey's steps share. It decides nothing. Time is read through
-`now()` once per operation; `clock` refuses what goes by a date under one that jumped.
+Promises: `read`, `write` and `record` are the only ways to the catalogue and the ledger. Time is read through
+`now()` once per operation; `clock` refuses what goes by a date under one that jumped. It decides nothing.
+Leaves out: whatever a wing has under way; that is the wing's own (`gateway.core.wings`).
+
+    await core.write(lambda tx: core.record(tx, "client.closed", client, actor, now))
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 
 from gateway.config import Config
 from gateway.core.clock import StoreClock
-from gateway.core.login.password_queue import GuessDesk
 from retention_rules.model import RuleBook
 from vault.catalogue.store import Transaction
 from vault.store import Store
-
-if TYPE_CHECKING:
-    from gateway.core.login.host_keys import HostKeys
-    from gateway.core.login.throttle_store import LoginRecords
 
 T = TypeVar("T")
 
@@ -44,7 +41,7 @@ def stamp(moment: datetime) -> str:
 
 
 class Core:
-    """The core's open parts."""
+    """The open store and what belongs to it."""
 
     def __init__(
         self, config: Config, store: Store, rules: RuleBook, clock: Callable[[], datetime] = utc_now
@@ -56,32 +53,8 @@ class Core:
         self.clock = StoreClock(
             store.catalogue, clock, timedelta(days=config.clock.longest_absence_days)
         )
-        self.live: dict[str, set[Callable[[], None]]] = {}  # account id → how to end its sessions
-        self.checkpointed = -1  # ledger size at the last checkpoint job
-
-    @functools.cached_property
-    def logins(self) -> LoginRecords:
-        """Penalties and counts of logins, with what was remembered of them."""
-        from gateway.core.login.throttle_store import LoginRecords
-
-        records = LoginRecords(self.config.login)
-        self.store.catalogue.read(records.load)
-        return records
-
-    @functools.cached_property
-    def guesses(self) -> GuessDesk:
-        """Where passwords are checked."""
-        return GuessDesk()
-
-    @functools.cached_property
-    def host_keys(self) -> HostKeys:
-        """The SSH host keys of the store's house."""
-        from gateway.core.login.host_keys import HostKeys
-
-        return HostKeys(self)
 
     def close(self) -> None:
-        self.guesses.close()
         self.store.close()
 
     def now(self) -> datetime:
@@ -94,11 +67,6 @@ class Core:
         Periods that run from receipt begin there: a clock that fell back must not end one early.
         """
         return max(now, self.clock.steady())
-
-    def end_sessions(self, account_id: str) -> None:
-        """End the live SFTP sessions of an account: its rights have changed."""
-        for hang_up in tuple(self.live.get(account_id, ())):
-            hang_up()
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run a work on the writing thread; durable on return."""

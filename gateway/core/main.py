@@ -85,11 +85,11 @@ async def _serve(wings: Wings) -> None:
         make_directory(config.resolve(config.sockets.directory))
         listeners = {role: listen_unix(config.socket(role)) for role in ROLES}
 
-    # 3. Desks and sessions.
-    await asyncio.to_thread(lambda: (core.host_keys, core.logins))  # loaded before anyone calls
+    # 3. Sessions.
+    await asyncio.to_thread(wings.logins.load)  # before anyone calls
     inspection = InspectionQueue(wings.intake)
     factories: dict[Role, Callable[[], Session]] = {
-        "sftp": lambda: SftpSession(wings.intake),
+        "sftp": lambda: SftpSession(wings.intake, wings.logins),
         "smtp": lambda: SmtpSession(wings.intake),
         "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound),
@@ -120,7 +120,7 @@ async def _serve(wings: Wings) -> None:
         scheduler.shutdown(wait=False)
         watchdog.cancel()
         with contextlib.suppress(Exception):
-            await core.logins.flush(core, core.clock.steady(), last=True)
+            await wings.logins.records.flush(core, core.clock.steady(), last=True)
             await asyncio.to_thread(core.clock.keep, core.now())
             await schedule.checkpoint(wings)
         for listener in listeners.values():

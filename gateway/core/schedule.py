@@ -61,10 +61,10 @@ async def checkpoint(wings: Wings) -> None:
             tx.connection, core.store.origin, core.store.ledger_key, core.now()
         )
 
-    if core.store.catalogue.ledger.size != core.checkpointed:
+    if core.store.catalogue.ledger.size != wings.outbound.checkpointed:
         size = core.store.catalogue.ledger.size
         await core.write(work)
-        core.checkpointed = size
+        wings.outbound.checkpointed = size
 
 
 async def propose(wings: Wings) -> None:
@@ -132,7 +132,7 @@ async def watch_sessions(wings: Wings) -> None:
     """End the sessions of accounts that may not be logged in any more: expired, or out of hours."""
     core = wings.core
     now, zone = core.now(), ZoneInfo(core.config.login.time_zone)
-    ids = list(core.live)
+    ids = list(wings.logins.live)
     if not ids:
         return
 
@@ -147,17 +147,17 @@ async def watch_sessions(wings: Wings) -> None:
 
     for account_id in await core.read(look):
         log.info("sessions ended by the account's limits", account=account_id)
-        core.end_sessions(account_id)
+        wings.logins.end_sessions(account_id)
 
 
 async def write_logins(wings: Wings) -> None:
     """Write what changed of penalties; count failures in the ledger."""
-    await wings.core.logins.flush(wings.core, wings.core.clock.steady())
+    await wings.logins.records.flush(wings.core, wings.core.clock.steady())
 
 
 async def change_host_keys(wings: Wings) -> None:
     """Put announced host keys to use once their day has come."""
-    await host_keys.due(wings.core)
+    await host_keys.due(wings.logins.host_keys)
 
 
 async def resume_disposal(wings: Wings) -> None:

@@ -16,6 +16,7 @@ from gateway.core.disposal.disposal import Disposal
 from gateway.core.intake.intake import Intake
 from gateway.core.key_groups import GroupFreeze
 from gateway.core.keys.keys import Keys
+from gateway.core.login.logins import Logins
 from gateway.core.outbound.outbound import Outbound
 
 
@@ -28,6 +29,7 @@ class Wings:
     intake: Intake
     keys: Keys
     disposal: Disposal
+    logins: Logins
     freeze: GroupFreeze
 
     @classmethod
@@ -40,8 +42,11 @@ class Wings:
         freeze = GroupFreeze()
         outbound = Outbound(core, freeze, chance)
         keys = Keys(core, freeze)
-        return cls(core, outbound, Intake(core), keys, Disposal(core, outbound, keys), freeze)
+        logins = Logins(core)
+        disposal = Disposal(core, outbound, keys, logins)
+        return cls(core, outbound, Intake(core), keys, disposal, logins, freeze)
 
     def close(self) -> None:
         """Wait for what the wings have under way on threads; before `Core.close`."""
         self.intake.close()
+        self.logins.close()

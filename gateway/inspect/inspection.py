@@ -28,10 +28,11 @@ from gateway.inspect.document import (
     error_code,
     graver,
 )
-from gateway.inspect.scan import office, pdf, xml, yara
+from gateway.inspect.formats import litter, zip_layout
+from gateway.inspect.parts import NAME as UNPACK
+from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
-from gateway.inspect.unpack import litter, mail, pdf_attachments, tnef, zip_layout
-from gateway.inspect.unpack.parts import NAME as UNPACK
+from gateway.inspect.unpack import mail, tnef
 from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
 from vault.errors import VaultError
 

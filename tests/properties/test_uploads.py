@@ -47,7 +47,7 @@ class Door:
 
     def __init__(self, house, loop, view):
         self._loop = loop
-        self.session = SftpSession(house.wings.intake)
+        self.session = SftpSession(house.wings.intake, house.wings.logins)
         self.session._view = view
         self.session._login.proof.user = "acme"
         self.upload: Upload | None = None

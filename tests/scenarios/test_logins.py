@@ -79,7 +79,7 @@ class Door:
 
     def __init__(self, house: House, peer: str = OFFICE) -> None:
         self.house = house
-        self.session = SftpSession(house.wings.intake)
+        self.session = SftpSession(house.wings.intake, house.wings.logins)
         self.ended = False
         self.session.hang_up = self._end
         self.session_id = b""
@@ -286,7 +286,7 @@ async def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_non
         assert await outcome == "failed"
     with pytest.raises(WireError):
         await door.session.handle(Stat("/"))
-    await house.core.logins.flush(house.core, house.clock(), last=True)
+    await house.wings.logins.records.flush(house.core, house.clock(), last=True)
     found = [entry["facts"] for entry in entries(house, "login.failed")]
     assert found == [{"why": "factor", "count": 1}]
     assert not entries(house, "session.opened")
@@ -457,7 +457,7 @@ async def test_limits_refuse_a_login_in_the_words_of_a_wrong_secret_and_the_ledg
     door = await Door(house, HOME).open()
     await house.act("account.change", name="acme", hours="Sun 15:00-17:00", networks=[HOME])
     assert await door.key("acme") == "granted"
-    await house.core.logins.flush(house.core, house.clock(), last=True)
+    await house.wings.logins.records.flush(house.core, house.clock(), last=True)
     found = {
         (entry["facts"]["why"], entry["facts"]["count"]) for entry in entries(house, "login.failed")
     }
@@ -562,13 +562,13 @@ async def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
     await house.act("account.password", name="acme", password=SECRET)
     assert await (await Door(house, OFFICE).open()).password("acme", SECRET) == "granted"
     await guess(3)
-    await house.core.logins.flush(house.core, house.clock())
+    await house.wings.logins.records.flush(house.core, house.clock())
     before = await house.act("penalty.list")
     assert [each["source"] for each in before] == [HOME]
     house.restart()
     assert (await house.act("status"))["penalised"] == before
     assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
-    ruling = house.core.logins.penalties.guess(OFFICE, run_id(house), house.clock())
+    ruling = house.wings.logins.records.penalties.attempt(OFFICE, run_id(house), house.clock())
     assert ruling.trusted
     await house.act("penalty.lift", source=HOME)
     assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
@@ -580,20 +580,19 @@ async def test_penalties_survive_a_restart_and_guesses_are_not_given_anew(make):
 async def test_guesses_that_a_source_has_spent_are_not_given_anew_by_a_restart(make):
     """Not even where the source was first seen long ago."""
     house = await make()
-    house.core.logins.penalties.note(HOME, "silent", house.clock())
+    house.wings.logins.records.penalties.note(HOME, "silent", house.clock())
     house.clock.advance(hours=20)
 
     def spend():
-        book = house.core.logins.penalties
+        book = house.wings.logins.records.penalties
         seen = 0
         for number in range(300):
-            for who in (book.stranger(f"name-{number}"), f"account-{number}"):
-                seen += book.guess(HOME, who, house.clock()).looked_at
-                book.wrong(HOME, who, house.clock())
+            seen += book.attempt(HOME, f"account-{number}", house.clock()).looked_at
+            book.wrong(HOME, f"account-{number}", house.clock())
         return seen
 
-    assert spend() == throttle.SHARED + throttle.RESERVE
-    await house.core.logins.flush(house.core, house.clock())
+    assert spend() == throttle.SOURCE.most
+    await house.wings.logins.records.flush(house.core, house.clock())
     house.restart()
     assert spend() == 0
 
@@ -613,37 +612,37 @@ async def test_a_flush_that_fails_is_made_good_by_the_next(make, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(core, "write", full)
             with pytest.raises(StorageFull):
-                await core.logins.flush(core, now, last=True)
+                await house.wings.logins.records.flush(core, now, last=True)
         await (await Door(house, HOME).open()).password("acme", "guess")
-        flushing = asyncio.create_task(core.logins.flush(core, now, last=True))
+        flushing = asyncio.create_task(house.wings.logins.records.flush(core, now, last=True))
         await asyncio.sleep(0)
         flushing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await flushing
-        await core.logins.flush(core, now, last=True)
+        await house.wings.logins.records.flush(core, now, last=True)
         assert [entry["facts"]["count"] for entry in entries(house, "login.failed")] == [6]
 
     await work()
     house.restart()
-    assert house.core.logins.penalties.sources[HOME].events["failed"] == 6
-    assert house.core.logins.penalties.lanes[HOME, run_id(house)].failures == 6
+    assert house.wings.logins.records.penalties.sources[HOME].events["failed"] == 6
+    assert house.wings.logins.records.penalties.buckets[HOME, run_id(house)].failures == 6
 
 
 async def test_a_guess_that_nobody_could_check_costs_nothing(make, monkeypatch):
-    """Too many wait at the desk: it fails, the log says why, and no budget is shorter for it."""
+    """Too many wait: it fails, the log says why, and no bucket is shorter for it."""
     house = await make()
 
     async def busy(*_, **__):
         return None
 
     await house.act("account.password", name="acme", password=SECRET)
-    monkeypatch.setattr(house.core.guesses, "check", busy)
+    monkeypatch.setattr(house.wings.logins.passwords, "check", busy)
     for _ in range(30):
         assert await (await Door(house, HOME).open()).password("acme", SECRET) == "failed"
     assert await house.act("penalty.list") == []
     monkeypatch.undo()
     assert await (await Door(house, HOME).open()).password("acme", SECRET) == "granted"
-    await house.core.logins.flush(house.core, house.clock(), last=True)
+    await house.wings.logins.records.flush(house.core, house.clock(), last=True)
     facts = [entry["facts"] for entry in entries(house, "login.failed")]
     assert facts == [{"why": "busy", "count": 30}]
 
@@ -652,13 +651,13 @@ async def test_a_newcomers_first_password_is_right_in_the_middle_of_a_flood(make
     """Forty names are guessed at from the same address, ten times each."""
     house = await make()
     await house.act("account.password", name="other", password=SECRET)
-    book = house.core.logins.penalties
+    book = house.wings.logins.records.penalties
     for number in range(40):
-        who = book.stranger(f"name-{number}")
+        who = book.unknown_user(f"name-{number}")
         for _ in range(10):
-            book.guess(OFFICE, who, house.clock())
+            book.attempt(OFFICE, who, house.clock())
             book.wrong(OFFICE, who, house.clock())
-    assert house.core.logins.penalties.sources[OFFICE].budget < 1
+    assert not book.attempt(OFFICE, who, house.clock()).looked_at
     assert await (await Door(house, OFFICE).open()).password("other", SECRET) == "granted"
 
 
@@ -674,10 +673,10 @@ async def test_a_flood_of_guesses_is_a_few_writes_and_one_entry_a_minute(make):
         door = await Door(house, HOME).open()
         await door.password("acme" if number % 2 else f"secret-{number}", "guess")
     assert house.core.store.catalogue.ledger.size == size
-    await house.core.logins.flush(house.core, house.clock())
+    await house.wings.logins.records.flush(house.core, house.clock())
     assert house.core.store.catalogue.ledger.size == size
     house.clock.advance(seconds=61)
-    await house.core.logins.flush(house.core, house.clock())
+    await house.wings.logins.records.flush(house.core, house.clock())
     found = {entry["subject"]: entry["facts"]["count"] for entry in entries(house, "login.failed")}
     assert found == {run_id(house): 30, "unknown": 30}
     text = str(entries(house, "login.failed"))
@@ -750,9 +749,9 @@ async def test_new_host_keys_are_announced_for_their_period_and_then_used(make):
     with pytest.raises(Refusal, match="expected no change under way"):
         await house.act("keys.rotate", what="host")
     house.clock.now = START + timedelta(days=30, microseconds=-1)
-    assert not await host_keys.due(house.core)
+    assert not await host_keys.due(house.wings.logins.host_keys)
     house.clock.now = START + timedelta(days=30)
-    assert await host_keys.due(house.core)
+    assert await host_keys.due(house.wings.logins.host_keys)
     assert await serving(house) == new
     assert (await house.act("keys.host"))["announced"] == []
     assert (await house.act("keys.host"))["since"] == status["change_at"]
@@ -787,7 +786,7 @@ async def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(
     async def work():
         await house.act("keys.rotate", what="host")
         house.clock.now = START + timedelta(days=30)
-        await host_keys.due(house.core)
+        await host_keys.due(house.wings.logins.host_keys)
 
     steps.observers.append(die)
     if where == "between":
@@ -812,12 +811,12 @@ async def test_a_change_of_host_keys_goes_on_after_a_crash_at_any_point(
         monkeypatch.undo()
     house.restart()
     # The job goes on with what was begun; what was not is asked for again.
-    await host_keys.due(house.core)
+    await host_keys.due(house.wings.logins.host_keys)
     status = await house.act("keys.host")
     if not status["announced"] and await serving(house) == old:
         await house.act("keys.rotate", what="host")
     house.clock.advance(days=61)
-    while await host_keys.due(house.core):
+    while await host_keys.due(house.wings.logins.host_keys):
         pass
     status = await house.act("keys.host")
     assert status["announced"] == []
@@ -839,7 +838,7 @@ async def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(mak
     """Only after a login, only over its own text, only a few times."""
     house = await make()
     await house.act("keys.rotate", what="host")
-    blobs = [pair.blob for pair in house.core.host_keys.announced]
+    blobs = [pair.blob for pair in house.wings.logins.host_keys.announced]
     assert len(blobs) == 4
 
     async def proofs(door, asked):
@@ -881,11 +880,11 @@ async def test_under_a_clock_that_is_ahead_no_source_is_trusted_or_penalised_for
     house.open(believed=False)
     assert await (await Door(house).open()).password("acme", "wrong " + SECRET) == "failed"
     assert await (await Door(house).open()).password("acme", SECRET) == "granted"
-    await house.core.logins.flush(house.core, house.core.clock.steady())
-    book = house.core.logins.penalties
-    (lane,) = book.lanes.values()
-    assert lane.trusted is not None
-    assert abs(lane.trusted - right) < timedelta(minutes=10)
+    await house.wings.logins.records.flush(house.core, house.core.clock.steady())
+    book = house.wings.logins.records.penalties
+    (bucket,) = book.buckets.values()
+    assert bucket.trusted_at is not None
+    assert abs(bucket.trusted_at - right) < timedelta(minutes=10)
     (source,) = book.sources.values()
     assert source.until < right + timedelta(days=1)
     assert [each["source"] for each in (await house.act("status"))["penalised"]] == [

@@ -105,7 +105,7 @@ async def test_a_revocation_closes_at_once_and_ends_live_sessions(house):
     granted = await approved(house)
     ended = []
     account = (await house.view("accountant")).account.id
-    house.core.live[account] = {lambda: ended.append(account)}
+    house.wings.logins.live[account] = {lambda: ended.append(account)}
     await house.act("access.revoke", by="officer2", id=granted["id"])
     assert ended == [account]
     assert granted["id"] not in (await refused_open(house)).message

@@ -13,6 +13,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from gateway.core import main as core_main
 from tests.scenarios.test_backup_drill import content, drill
@@ -31,7 +32,7 @@ FOREIGN = re.compile(
 CONFIG = '[retention]\npacks = ["cn", "demo"]\n[inspect]\nclamd = "off"\n[store]\nroot_key = "root.key"\n'
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def closed(tmp_path_factory):
     """A store of two clients and some documents, closed, and another one's catalogue."""
     folder = tmp_path_factory.mktemp("closed")

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.install import create, demonstration
+from tests.support.wire import Admin
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -50,6 +51,11 @@ class Installation:
     @property
     def config(self) -> Path:
         return self.folder / "config.toml"
+
+    @property
+    def admin(self) -> Admin:
+        """Acts of the console, without a process of the command line for each."""
+        return Admin(self.folder / "run" / "admin.sock", self.demo)
 
     @property
     def demo(self) -> Path:
@@ -106,11 +112,11 @@ class Installation:
         """The document list, once it fulfils a condition."""
         deadline = time.monotonic() + seconds
         while True:
-            documents: list[Any] = self.json("document", "list")
+            documents: list[Any] = self.admin.call("document.list")
             if condition(documents):
                 return documents
             assert time.monotonic() < deadline, f"after {seconds} s the documents are {documents}"
-            time.sleep(0.3)
+            time.sleep(0.1)
 
 
 @dataclass

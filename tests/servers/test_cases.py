@@ -67,16 +67,18 @@ NEVER = (".DS_Store", "._发票51.pdf", ".pdf", "╖ó╞▒.pdf")
 
 
 def send_all(made) -> None:
+    files = []
     for path in sorted(CASES.rglob("*.*")):
         if path.suffix == ".eml":
             with smtplib.SMTP("127.0.0.1", made.smtp_port) as client:
                 client.sendmail("owner@example.com", ["acme@intake.localhost"], path.read_bytes())
         elif path.suffix not in {".py", ".js", ".go", ".md"}:
-            subprocess.run(
-                ["scp", "-q", *made.ssh_options("acme"), path, "acme@127.0.0.1:/inbox/"],
-                check=True,
-                timeout=60,
-            )
+            files.append(path)
+    subprocess.run(
+        ["scp", "-q", *made.ssh_options("acme"), *files, "acme@127.0.0.1:/inbox/"],
+        check=True,
+        timeout=120,
+    )
 
 
 if CASES.is_dir():
@@ -88,7 +90,7 @@ if CASES.is_dir():
             found = made.wait_for(
                 lambda found: all(each["state"] != "RECEIVED" for each in found), 240
             )
-            yield [made.json("document", "show", each["id"]) for each in found]
+            yield [made.admin.call("document.show", document=each["id"]) for each in found]
 
     @pytest.mark.parametrize("name", SENT)
     def test_what_failed_once_ends_as_it_should(documents, name):

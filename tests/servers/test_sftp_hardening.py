@@ -134,7 +134,7 @@ class Hostile(paramiko.Transport):
         self.send(cMSG_SERVICE_REQUEST, "ssh-userauth")
         self.wait_for(6)
 
-    def wait_for(self, *kinds: int, seconds: float = 5) -> int:
+    def wait_for(self, *kinds: int, seconds: float = 20) -> int:
         """Wait for an answer of one of these kinds; forget it and what came before."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -145,7 +145,7 @@ class Hostile(paramiko.Transport):
             time.sleep(0.01)
         raise AssertionError(f"expected a message of {kinds}, found {self.answers}")
 
-    def ended(self, seconds: float = 5) -> bool:
+    def ended(self, seconds: float = 20) -> bool:
         self.join(seconds)
         return not self.is_alive()
 
@@ -205,7 +205,7 @@ def test_the_stock_class_waits_for_two_gibibytes():
 def test_a_packet_too_short_to_be_one_ends_the_connection(gateway, length):
     with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
         connection.sendall(b"SSH-2.0-Hostile\r\n" + struct.pack(">IB", length, 4) + bytes(64))
-        assert closed_within(connection, 3)
+        assert closed_within(connection, 20)
 
 
 def test_a_banner_without_end_ends_the_connection(gateway):
@@ -229,7 +229,7 @@ def test_every_message_number_before_the_key_exchange_is_survived(gateway):
             packet = struct.pack(">IB", 1 + len(payload) + 4, 4) + payload + bytes(4)
             connection.sendall(b"SSH-2.0-Hostile\r\n" + packet + packet)
             connection.shutdown(socket.SHUT_WR)
-            assert closed_within(connection, 5), number
+            assert closed_within(connection, 20), number
     assert gateway.door.process.poll() is None
     assert gateway.door.process.pid == before
     assert gateway.sftp("ls /\n").returncode == 0
@@ -273,11 +273,11 @@ def test_a_login_has_a_deadline_from_the_first_moment(template):
                         time.sleep(0.2)
 
             threading.Thread(target=drip, daemon=True).start()
-            assert closed_within(silent, 5)
+            assert closed_within(silent, 20)
             assert exchanged.ended()
-            assert closed_within(dripping, 5)
+            assert closed_within(dripping, 20)
         assert 1.0 < time.monotonic() - started < 4.0
-        until(lambda: not gateway.children(), 5)
+        until(lambda: not gateway.children())
 
 
 def test_the_stock_class_has_no_deadline_after_the_key_exchange():
@@ -303,7 +303,7 @@ def test_the_stock_class_takes_an_answer_to_no_question():
     with stock_server() as (port, recorder), hostile(port) as client:
         client.request_service()
         info_response(client, 1)
-        until(lambda: "responses 1" in recorder.asked, 5)
+        until(lambda: "responses 1" in recorder.asked)
 
 
 @pytest.mark.parametrize("method", ["none", "hostbased", "gssapi-with-mic", "x" * 900])
@@ -318,7 +318,7 @@ def test_the_stock_class_takes_an_unknown_method_for_none():
     with stock_server() as (port, recorder), hostile(port) as client:
         client.request_service()
         client.send(cMSG_USERAUTH_REQUEST, "acme", "ssh-connection", "made-up")
-        until(lambda: recorder.asked == ["none"], 5)
+        until(lambda: recorder.asked == ["none"])
 
 
 def send_probe(client: Hostile, user: str, algorithm: str, key: bytes) -> int:
@@ -505,7 +505,7 @@ def test_channels_are_capped(gateway):
             transport.open_session()
         # Closing one makes room for another: the cap is on what is open.
         channels.pop().close()
-        until(lambda: _opens(transport), 5)
+        until(lambda: _opens(transport))
     finally:
         transport.close()
 
@@ -554,7 +554,7 @@ def test_a_client_that_ignores_its_window_is_cut_off(gateway):
     with contextlib.suppress(Exception):
         for _ in range(1000):  # 30 MB
             transport._send_message(raw)
-    transport.join(5)
+    transport.join(20)
     assert not transport.is_active()
 
 
@@ -617,18 +617,18 @@ def test_connections_from_one_source_are_capped(template):
             assert first.recv(4) == second.recv(4) == b"SSH-"
             with socket.create_connection(("127.0.0.1", gateway.port)) as third:
                 assert third.recv(4) == b"SSH-"
-                assert closed_within(first, 3)
+                assert closed_within(first, 20)
                 assert not closed_within(second, 0.2)
-        until(lambda: not gateway.children(), 5)
+        until(lambda: not gateway.children())
         held = [keep_open(gateway, "acme") for _ in range(2)]
         try:
             with socket.create_connection(("127.0.0.1", gateway.port)) as third:
-                assert closed_within(third, 3)
+                assert closed_within(third, 20)
             assert all(transport.is_active() for transport in held)
         finally:
             for transport in held:
                 transport.close()
-        until(lambda: gateway.sftp("ls /\n").returncode == 0, 5)
+        until(lambda: gateway.sftp("ls /\n").returncode == 0)
 
 
 def test_connections_are_capped_in_all(template):
@@ -637,12 +637,12 @@ def test_connections_are_capped_in_all(template):
             assert first.recv(4) == b"SSH-"
             with socket.create_connection(("127.0.0.1", gateway.port)) as second:
                 assert second.recv(4) == b"SSH-"
-                assert closed_within(first, 3)
-        until(lambda: not gateway.children(), 5)
+                assert closed_within(first, 20)
+        until(lambda: not gateway.children())
         held = keep_open(gateway, "acme")
         try:
             with socket.create_connection(("127.0.0.1", gateway.port)) as second:
-                assert closed_within(second, 3)
+                assert closed_within(second, 20)
             assert held.is_active()
         finally:
             held.close()
@@ -684,7 +684,7 @@ def test_taking_a_right_away_ends_live_sessions_within_two_seconds(template, use
             started = time.monotonic()
             name = arguments.pop("name")
             channel_act(gateway, act, {"name": name, **arguments})
-            ended.join(3)
+            ended.join(20)
             assert not ended.is_alive()
             assert time.monotonic() - started < 2
             assert other.is_active()
@@ -710,6 +710,6 @@ def test_a_core_that_goes_away_ends_idle_sessions(template):
     with Gateway(template) as gateway:
         ended = keep_open(gateway, "acme")
         gateway.core.process.kill()
-        ended.join(3)
+        ended.join(20)
         assert not ended.is_alive()
-        until(lambda: not gateway.children(), 5)
+        until(lambda: not gateway.children())

@@ -265,7 +265,7 @@ def test_a_full_disk_fails_the_upload_and_nothing_else(template, small_disk, tmp
         full = gateway.sftp(f"put {tmp_path}/large.bin /inbox/\n")
         assert full.returncode != 0
         assert "Failure" in full.stderr
-        until(lambda: not gateway.spooled(), 10)
+        until(lambda: not gateway.spooled())
         assert set(gateway.documents()) == {"first.bin"}
         assert gateway.partials() == []
         # OpenSSH's client shows only "Failure"; the sentence is in the status message.

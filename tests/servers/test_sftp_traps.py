@@ -100,7 +100,7 @@ def test_every_message_number_after_a_login_gives_nothing_and_harms_nobody(gatew
                 client.answers.clear()
     # Numbers that nobody knows are answered and ignored (RFC 4253, section 11.4).
     assert survived > len(NUMBERS) * 3 // 4
-    until(lambda: not gateway.children(), 10)
+    until(lambda: not gateway.children())
     assert gateway.door.process.poll() is None
     assert gateway.door.process.pid == door
     assert gateway.sftp("ls /\n").returncode == 0
@@ -147,7 +147,7 @@ def test_a_second_key_exchange_before_the_login_ends_the_connection(gateway):
     client = Hostile(gateway.port)
     with pytest.raises((paramiko.SSHException, EOFError)):
         client.renegotiate_keys()
-    until(lambda: not client.is_active(), 5)
+    until(lambda: not client.is_active())
     assert "key exchange" not in gateway.core.log()  # the door has not even asked
     client.close()
 
@@ -163,7 +163,7 @@ def test_keys_can_be_renewed_after_the_login_a_bounded_number_of_times(gateway):
             for _ in range(100):
                 transport.renegotiate_keys()
         assert not transport.is_active()
-    until(lambda: "expected few of them" in gateway.core.log(), 5)
+    until(lambda: "expected few of them" in gateway.core.log())
 
 
 def test_the_stock_server_exchanges_keys_with_strangers_without_end():

@@ -706,7 +706,7 @@ def test_stopping_lets_a_transaction_finish_and_sends_the_idle_home(door):
     busy.send(MESSAGE + b".\r\n")
     assert busy.reply().startswith("250 ")
     assert busy.reply().startswith("421 4.3.2 ")
-    assert door.process.wait(5) == 0
+    assert door.process.wait(20) == 0
     assert len(door.core.stored) == 1
     # The fixture asserts that a door ends only when asked: it was.
     door.process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

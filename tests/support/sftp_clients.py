@@ -270,11 +270,16 @@ class Sshfs(Client):
         def copy(point: Path) -> None:
             shutil.copyfile(local, point / remote.lstrip("/"))
             # FUSE tells sshfs of the close after the copying program went on; an unmount at once would
-            # drop that, and the upload would have been interrupted.
+            # drop that, and the upload would have been interrupted. A temporary name is never a document.
+            size = local.stat().st_size
             with contextlib.suppress(AssertionError):
-                until(lambda: Path(remote).name in self.gateway.documents())
+                until(lambda: self._arrived(Path(remote).name, size))
 
         return self._try(user, copy)
+
+    def _arrived(self, name: str, size: int) -> bool:
+        waiting = {(each["name"], each["size"]) for each in self.gateway.partials()}
+        return name in self.gateway.documents() or (name, size) in waiting
 
     def download(self, user: str, remote: str, local: Path) -> Outcome:
         return self._try(user, lambda point: shutil.copyfile(point / remote.lstrip("/"), local))

@@ -13,8 +13,8 @@ def pair():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         there = socket.create_connection(listener.getsockname())
         here, _ = listener.accept()
-    there.settimeout(5)
-    here.settimeout(5)
+    there.settimeout(20)
+    here.settimeout(20)
     yield here, there
     here.close()
     there.close()

@@ -36,9 +36,10 @@ from vault.keys import copies
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import Keyring, KeyringStore
 from vault.keys.root import RootKey
+from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import NoteError, verifier_key
 from vault.storage.durable import make_directory, remove_durably, storage_error, write_durably
-from vault.store import SECRET_LEDGER, SECRET_NEXT_LEDGER, Store, locked
+from vault.store import Store, locked
 
 BROKEN: Final = "house.keyring.broken"
 _CATALOGUE: Final = "catalogue.sqlite3"

@@ -43,6 +43,7 @@ from vault.errors import (
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
 from vault.keys.root import RootKey
+from vault.keys.secret_names import SECRET_LEDGER
 from vault.ledger.note import verifier_key
 from vault.storage.blobs import LocalBlobStore
 from vault.storage.durable import (
@@ -54,7 +55,7 @@ from vault.storage.durable import (
     write_durably,
 )
 from vault.storage.places import Place
-from vault.store import SECRET_LEDGER, Store
+from vault.store import Store
 
 MARKER: Final = "restoring.json"
 LISTED: Final = 1000  # problems that are listed; more are counted

@@ -46,9 +46,10 @@ from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import checkpoints, ledger_nodes
 from vault.errors import VaultError
 from vault.keys.custody import HOUSE
+from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.merkle import Frontier, leaf_hash
 from vault.ledger.note import Checkpoint, verifier_key, verify_note
-from vault.store import SECRET_LEDGER, SECRET_NEXT_LEDGER, Store
+from vault.store import Store
 
 RESTORED: Final = "store.restored"
 """The kind of the entry by which a restored store says what it was restored from."""

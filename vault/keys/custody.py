@@ -26,14 +26,25 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault.catalogue import queries
 from vault.catalogue.schema import documents, groups, wrappings
-from vault.crypto.wrapping import KEY, KeyWrapper, open_record, seal_record, unwrap_key, wrap_key
+from vault.crypto.wrapping import (
+    KEY,
+    KeyWrapper,
+    blind_index,
+    open_record,
+    seal_record,
+    unwrap_key,
+    wrap_key,
+)
 from vault.errors import IntegrityError, KeyUnavailable, VaultError
 from vault.keys import copies
 from vault.keys.keyring import GroupKey, Keyring, KeyringStore
+from vault.keys.secret_names import SECRET_INDEX
 
 HOUSE: Final = "house"
 PURPOSE_DOCUMENT: Final = "document"
 PURPOSE_METADATA: Final = "document-metadata"
+INDEX_NAME: Final = "document-name"
+INDEX_DIGEST: Final = "document-digest"
 MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
 
 # What every document passes through is built once: building a statement costs three times its execution.
@@ -353,6 +364,43 @@ class Custody:
             subject=row.id,
             group=group.id,
         )
+
+    def admit(
+        self,
+        connection: Connection,
+        document_id: str,
+        client_id: str,
+        key: bytes,
+        metadata: DocumentMetadata,
+        now: datetime,
+    ) -> dict[str, Any]:
+        """Take the key of a new document into custody: wrapped under the intake group of the day.
+
+        Returns:
+            Every column that depends on a key: the wrapped key and its group, the sealed metadata, and the
+            blind indexes of its name and, where its digest is known, of its content. Once its row is there,
+            `remember` the group.
+        """
+        group = self.intake_group(connection, client_id, now)
+        columns = {
+            **self.wrap(document_id, key, group),
+            "sealed_metadata": self.seal_metadata(key, document_id, metadata),
+            "name_index": self.name_index(client_id, metadata.name),
+        }
+        if metadata.sha256:
+            columns["digest_index"] = self.digest_index(client_id, metadata.sha256)
+        return columns
+
+    def name_index(self, client_id: str, name: str) -> bytes:
+        """The blind index of a document's name, by which only its client's keyring finds it."""
+        return blind_index(self._index_key(client_id), INDEX_NAME, name)
+
+    def digest_index(self, client_id: str, sha256: bytes) -> bytes:
+        """The blind index of a document's content."""
+        return blind_index(self._index_key(client_id), INDEX_DIGEST, sha256.hex())
+
+    def _index_key(self, client_id: str) -> bytes:
+        return self.keyring(client_id).secrets[SECRET_INDEX]
 
     def seal_metadata(self, key: bytes, document_id: str, metadata: DocumentMetadata) -> bytes:
         """Seal a document's personal metadata under its key."""

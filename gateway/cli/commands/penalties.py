@@ -28,6 +28,6 @@ def lift(
     ask: Ask,
     source: str = argument("SOURCE", "An address, or a source as it is listed."),
 ) -> Shown:
-    """Lift a source's penalty, and give back the guesses it used up."""
+    """Lift a source's penalty, and give back the attempts it used up."""
     data = ask(source=source)
     return sentence(data, f"{output.plain(data['source'])} starts anew.")

@@ -146,5 +146,5 @@ async def revoke(context: Context, arguments: ById) -> dict[str, Any]:
     account_id = await core.write(
         lambda tx: restricted.revoke(core, tx, request_id, context.actor, context.now)
     )
-    core.end_sessions(account_id)
+    context.wings.logins.end_sessions(account_id)
     return {"id": request_id, "state": AccessState.REVOKED}

@@ -111,7 +111,7 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
 
     account_id, fingerprint, counts = await context.core.write(work)
     if arguments.remove:
-        context.core.end_sessions(account_id)
+        context.wings.logins.end_sessions(account_id)
         return {"name": arguments.name, "fingerprint": fingerprint}
     return {"name": arguments.name, "fingerprint": fingerprint, "counts_from": counts}
 

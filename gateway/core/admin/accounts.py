@@ -231,7 +231,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
         return str(row.id)
 
     account_id = await context.core.write(work)
-    context.core.end_sessions(account_id)
+    context.wings.logins.end_sessions(account_id)
     row = await context.core.read(lambda c: account_row(c, arguments.name))
     return {"name": arguments.name, **shown_limits(row)}
 
@@ -302,7 +302,7 @@ async def disable(context: Context, arguments: ByName) -> dict[str, Any]:
         context.core.record(tx, "account.disabled", row.id, context.actor, context.now)
         return str(row.id)
 
-    context.core.end_sessions(await context.core.write(work))
+    context.wings.logins.end_sessions(await context.core.write(work))
     return {"name": arguments.name, "state": AccountState.DISABLED}
 
 
@@ -345,7 +345,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
         return str(row.id)
 
     account_id = await context.core.write(work)
-    context.core.end_sessions(account_id)
+    context.wings.logins.end_sessions(account_id)
     return {"id": account_id, "name": arguments.to}
 
 

@@ -23,7 +23,7 @@ from vault.catalogue.schema import clients, documents, holds
 from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
-from vault.store import SECRET_INDEX, SECRET_PROFILE
+from vault.keys.secret_names import SECRET_INDEX, SECRET_PROFILE
 
 SLUG: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"
 MOST: Final = 2**62  # bytes or documents that a quota can say

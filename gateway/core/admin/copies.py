@@ -21,7 +21,7 @@ from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import StorageFailed, VaultError
 from vault.keys import copies
 from vault.keys.custody import HOUSE
-from vault.store import SECRET_ACCOUNTS
+from vault.keys.secret_names import SECRET_ACCOUNTS
 
 PURPOSE_SETTLED: Final = "copies-settled"
 _STATEMENT: Final = 2000

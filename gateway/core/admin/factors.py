@@ -57,7 +57,7 @@ async def totp(context: Context, arguments: ByName) -> dict[str, Any]:
         )  # fmt: skip
         return str(row.id)
 
-    core.end_sessions(await core.write(work))
+    context.wings.logins.end_sessions(await core.write(work))
     return {"name": arguments.name, "totp_uri": enrolment(arguments.name, secret)}
 
 
@@ -86,7 +86,7 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
         )  # fmt: skip
         return str(row.id)
 
-    core.end_sessions(await core.write(work))
+    context.wings.logins.end_sessions(await core.write(work))
     return {"name": arguments.name, "password": hashed is not None}
 
 

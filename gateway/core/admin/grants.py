@@ -71,5 +71,5 @@ async def revoke(context: Context, arguments: Grant) -> dict[str, Any]:
         )
         return str(account.id)
 
-    context.core.end_sessions(await context.core.write(work))
+    context.wings.logins.end_sessions(await context.core.write(work))
     return {"name": arguments.name, "client": arguments.client, "granted": False}

@@ -19,7 +19,7 @@ from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
-from vault.store import SECRET_PROFILE
+from vault.keys.secret_names import SECRET_PROFILE
 
 PURPOSE_HOLD: Final = "hold-reason"
 

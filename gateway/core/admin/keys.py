@@ -75,7 +75,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
         }
 
     data = await core.read(look)
-    data["host"] = await host_keys.status(core)
+    data["host"] = await host_keys.status(context.wings.logins.host_keys)
     data["copies"] = [copy.name for copy in core.config.keyring.copies]
     data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
     return data
@@ -141,16 +141,16 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
 async def _rotate_host(context: Context, *, at_once: bool) -> dict[str, Any]:
     """Announce new host keys; or put those that are announced to use, made first where there are none."""
     core = context.core
-    under_way = (await host_keys.status(core))["change_at"] is not None
+    under_way = (await host_keys.status(context.wings.logins.host_keys))["change_at"] is not None
     if not (at_once and under_way):
-        await host_keys.announce(core, context.actor)
+        await host_keys.announce(context.wings.logins.host_keys, context.actor)
     if at_once or core.config.keys.host_announce_days == 0:
-        await host_keys.change(core, context.actor)
-    return {"what": "host", **await host_keys.status(core)}
+        await host_keys.change(context.wings.logins.host_keys, context.actor)
+    return {"what": "host", **await host_keys.status(context.wings.logins.host_keys)}
 
 
 @act("keys.host", READERS)
 async def host(context: Context, arguments: Nothing) -> dict[str, Any]:
     """The host keys: what clients see, what they will see, and from when."""
     del arguments
-    return await host_keys.status(context.core)
+    return await host_keys.status(context.wings.logins.host_keys)

@@ -169,8 +169,8 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["fixity"] = await core.read(fixity.last_run)
     data["copies_behind"] = await asyncio.to_thread(keyring_copies.overdue, core)
     data["ledger"]["places"] = await asyncio.to_thread(ledger_publication.status, core)
-    data["penalised"] = penalties.standing(core)
-    data["mismatches"] = core.logins.mismatches.listed(context.now)
+    data["penalised"] = penalties.standing(context.wings.logins)
+    data["mismatches"] = context.wings.logins.records.mismatches.listed(context.now)
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await account_keys.enrolments(core, context.now)
     data["ledger"]["fault"] = core.store.catalogue.ledger.fault

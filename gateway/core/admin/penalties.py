@@ -11,7 +11,8 @@ import msgspec
 
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import ADMIN, READERS, Nothing, act
-from gateway.core.core import Core, stamp
+from gateway.core.core import stamp
+from gateway.core.login.logins import Logins
 from gateway.errors import Refusal
 from gateway.process.sources import source_of
 
@@ -22,7 +23,7 @@ class Lift(msgspec.Struct, forbid_unknown_fields=True):
     source: str
 
 
-def standing(core: Core) -> list[dict[str, Any]]:
+def standing(logins: Logins) -> list[dict[str, Any]]:
     """The sources whose penalty stands: since when, until when, and for what."""
     return [
         {
@@ -31,7 +32,7 @@ def standing(core: Core) -> list[dict[str, Any]]:
             "until": stamp(source.until),
             "events": dict(sorted(source.events.items())),
         }
-        for name, source in core.logins.penalties.penalised(core.clock.steady())
+        for name, source in logins.records.penalties.penalised(logins.core.clock.steady())
     ]
 
 
@@ -39,18 +40,18 @@ def standing(core: Core) -> list[dict[str, Any]]:
 async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
     """All penalties that stand."""
     del arguments
-    return standing(context.core)
+    return standing(context.wings.logins)
 
 
 @act("penalty.lift", ADMIN)
 async def lift(context: Context, arguments: Lift) -> dict[str, Any]:
-    """Forget what a source did, its used up guesses included."""
+    """Forget what a source did, its used up attempts included."""
     core = context.core
     text = arguments.source
     source = text if "/" in text else source_of(text)
-    if not core.logins.penalties.forgive(source):
+    if not context.wings.logins.records.penalties.forgive(source):
         raise Refusal("not_found", f"penalty {text[:64]}: expected a source with one, found none")
-    await core.logins.flush(core, core.clock.steady())
+    await context.wings.logins.records.flush(core, core.clock.steady())
     await core.write(
         lambda tx: core.record(tx, "login.penalty_lifted", "login", context.actor, context.now)
     )

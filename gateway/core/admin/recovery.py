@@ -199,7 +199,7 @@ async def cancel(context: Context, arguments: ByName) -> dict[str, Any]:
             )
         return str(row.id)
 
-    core.end_sessions(await core.write(work))
+    context.wings.logins.end_sessions(await core.write(work))
     return {"name": arguments.name, "cancelled": True}
 
 

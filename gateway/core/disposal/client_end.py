@@ -14,6 +14,7 @@ from sqlalchemy import Connection, func, select, update
 from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
 from gateway.core.intake import recipients
+from gateway.core.login.logins import Logins
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import accounts, clients, documents
@@ -48,9 +49,9 @@ def stop_intake(tx: Transaction, batch: Batch) -> None:
     )
 
 
-async def end_sessions(core: Core, client_id: str) -> None:
+async def end_sessions(logins: Logins, client_id: str) -> None:
     """The live sessions of a client's accounts end."""
-    theirs = await core.read(
+    theirs = await logins.core.read(
         lambda connection: (
             connection.execute(select(accounts.c.id).where(accounts.c.client_id == client_id))
             .scalars()
@@ -58,7 +59,7 @@ async def end_sessions(core: Core, client_id: str) -> None:
         )
     )
     for account_id in theirs:
-        core.end_sessions(account_id)
+        logins.end_sessions(account_id)
 
 
 def close(core: Core, tx: Transaction, batch: Batch, now: datetime) -> None:

@@ -115,7 +115,7 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
         with step("dispose.start"):
             batch = await core.write(start)
         if batch.whole_client:
-            await client_end.end_sessions(core, batch.client_id)
+            await client_end.end_sessions(disposal.logins, batch.client_id)
         return await _finish(disposal, batch)
 
 

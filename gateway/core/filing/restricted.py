@@ -44,7 +44,7 @@ from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
-from vault.store import SECRET_PROFILE
+from vault.keys.secret_names import SECRET_PROFILE
 
 DOCUMENT: Final = "document"
 FOLDER: Final = "folder"

@@ -100,7 +100,7 @@ def decide(
     if row.channel == "smtp" and verdict.suggested_name:
         name = safe_name(verdict.suggested_name)
         metadata = msgspec.structs.replace(metadata, name=name)
-        more["name_index"] = receive.name_index(core, row.client_id, name)
+        more["name_index"] = core.store.custody.name_index(row.client_id, name)
     more |= {
         "sealed_metadata": core.store.custody.seal_metadata(key, row.id, metadata),
         "media_type": verdict.media_type[:128],

@@ -21,7 +21,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select, update
 
 from gateway.core.core import Core, log, stamp
-from gateway.core.intake import receive
+from gateway.core.intake import quotas, receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
@@ -69,7 +69,7 @@ async def record(core: Core, upload: Upload, size: int) -> None:
     def work(tx: Transaction) -> None:
         if earlier is not None:
             receive.expire(core, tx, earlier.id, now)
-        receive.require_room(core, tx, upload, size)
+        quotas.require_room(core, tx.connection, upload, size)
         if upload.resumed:
             tx.connection.execute(
                 update(documents)
@@ -99,17 +99,19 @@ def insert(
 ) -> None:
     """Write a PARTIAL row inside a transaction, its key wrapped and the wrapping remembered."""
     custody = core.store.custody
-    group = custody.intake_group(tx.connection, upload.client_id, now)
+    keyed = custody.admit(
+        tx.connection, upload.document_id, upload.client_id, upload.key, metadata, now
+    )
+    # What it holds is not whole: nobody finds it by its content yet.
+    keyed.pop("digest_index", None)
     columns = {
-        **custody.wrap(upload.document_id, upload.key, group),
-        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
-        "name_index": receive.name_index(core, upload.client_id, upload.name),
+        **keyed,
         "size": size,
         "received_at": stamp(core.received_time(now)),
         "reason": reason,
     }
     receive.insert_row(tx, upload, DocumentState.PARTIAL, now, columns)
-    custody.remember(tx.connection, upload.document_id, group.id, now)
+    custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
 
 
 async def resume(intake: Intake, row: Any, **upload: Any) -> Upload:

@@ -28,7 +28,7 @@ from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 from vault.catalogue.schema import clients, documents, usage
-from vault.catalogue.states import KEPT
+from vault.catalogue.states import KEPT, ClientState, DocumentState
 from vault.catalogue.store import Transaction
 from vault.check.store import Finding
 
@@ -216,6 +216,23 @@ def _too_much(quota: Quota, kept: int) -> str:
 
 
 # ── finally: in the transaction that makes a document durable ──
+
+
+def require_room(core: Core, connection: Connection, upload: Upload, size: int) -> None:
+    """Take in nothing for a client that has ended, nor beyond its quota (raises Refusal)."""
+    now = standing(core, connection, upload.client_id)
+    if now.state != ClientState.OPEN:
+        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
+    if upload.channel == "part":
+        return  # it comes out of what was accepted
+    replaced = None
+    if upload.resumed:
+        replaced = connection.execute(
+            select(documents.c.size).where(
+                documents.c.id == upload.document_id, documents.c.state == DocumentState.PARTIAL
+            )
+        ).scalar()
+    check(now, size, replaced)
 
 
 def check(now: Standing, size: int, replaced: int | None = None) -> None:

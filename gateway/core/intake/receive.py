@@ -31,35 +31,21 @@ from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT, commitment
 from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.schema import documents
-from vault.catalogue.states import STORED, ClientState, DocumentState
+from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size
-from vault.crypto.wrapping import blind_index, new_key
+from vault.crypto.wrapping import new_key
 from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.keys.custody import DocumentMetadata
-from vault.store import SECRET_INDEX
+from vault.keys.secret_names import SECRET_INDEX
 
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
-INDEX_NAME: Final = "document-name"
-INDEX_DIGEST: Final = "document-digest"
-
-
-def name_index(core: Core, client_id: str, name: str) -> bytes:
-    """The blind index of a document's name."""
-    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
-    return blind_index(key, INDEX_NAME, name)
 
 
 def _lane(core: Core, upload: Upload) -> int:
     key = core.store.custody.keyring(upload.client_id).secrets[SECRET_INDEX]
     return lane_of(key, upload.submitter or upload.sender)
-
-
-def digest_index(core: Core, client_id: str, sha256: bytes) -> bytes:
-    """The blind index of a document's content."""
-    key = core.store.custody.keyring(client_id).secrets[SECRET_INDEX]
-    return blind_index(key, INDEX_DIGEST, sha256.hex())
 
 
 async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
@@ -139,23 +125,6 @@ async def unstage(core: Core, upload: Upload) -> None:
     await _forget(core, upload)
 
 
-def require_room(core: Core, tx: Transaction, upload: Upload, size: int) -> None:
-    """Take in nothing for a client that has ended, nor beyond its quota (raises Refusal)."""
-    now = quotas.standing(core, tx.connection, upload.client_id)
-    if now.state != ClientState.OPEN:
-        raise Refusal("denied", "This client is closed; nothing is taken in for it any more.")
-    if upload.channel == "part":
-        return  # it comes out of what was accepted
-    replaced = None
-    if upload.resumed:
-        replaced = tx.connection.execute(
-            select(documents.c.size).where(
-                documents.c.id == upload.document_id, documents.c.state == DocumentState.PARTIAL
-            )
-        ).scalar()
-    quotas.check(now, size, replaced)
-
-
 _SAME_BYTES: Final = (
     select(documents.c.id, documents.c.received_at)
     .where(
@@ -186,8 +155,7 @@ def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
-    require_room(core, tx, upload, size)
-    content = digest_index(core, upload.client_id, sha256)
+    quotas.require_room(core, tx.connection, upload, size)
     salt = secrets.token_bytes(COMMITMENT_SALT)
     metadata = DocumentMetadata(
         name=upload.name,
@@ -198,13 +166,12 @@ def record(
         facts=upload.facts,
     )
     custody = core.store.custody
-    group = custody.intake_group(tx.connection, upload.client_id, now)
+    keyed = custody.admit(
+        tx.connection, upload.document_id, upload.client_id, upload.key, metadata, now
+    )
     columns = {
-        **custody.wrap(upload.document_id, upload.key, group),
-        "sealed_metadata": custody.seal_metadata(upload.key, upload.document_id, metadata),
-        "name_index": name_index(core, upload.client_id, upload.name),
-        "digest_index": content,
-        "same_as": _same_bytes(tx, upload, content),
+        **keyed,
+        "same_as": _same_bytes(tx, upload, keyed["digest_index"]),
         "folder_id": upload.folder_id,
         "size": size,
         "received_at": stamp(core.received_time(now)),
@@ -216,7 +183,7 @@ def record(
         change_state(tx.connection, [upload.document_id], Event.COMPLETE, stamp(now), **columns)
     else:
         insert_row(tx, upload, DocumentState.RECEIVED, now, columns)
-    custody.remember(tx.connection, upload.document_id, group.id, now)
+    custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
     core.record(
         tx,
         "document.received",

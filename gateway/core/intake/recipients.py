@@ -26,7 +26,7 @@ from vault.catalogue.schema import clients
 from vault.catalogue.states import ClientState
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import VaultError
-from vault.store import SECRET_PROFILE
+from vault.keys.secret_names import SECRET_PROFILE
 
 PURPOSE_PROFILE: Final = "client-profile"
 MESSAGE_NAME: Final = "message.eml"

@@ -35,10 +35,10 @@ import msgspec
 from sqlalchemy import Row, select, update
 
 from gateway.core.core import Core, stamp
-from gateway.core.intake import partial, receive
+from gateway.core.intake import partial, quotas, receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
-from gateway.core.intake.receive import FULL, name_index
+from gateway.core.intake.receive import FULL
 from gateway.core.intake.upload import Upload
 from gateway.core.steps import step
 from gateway.errors import Refusal
@@ -97,9 +97,9 @@ async def keep(intake: Intake, upload: Upload, size: int, sha256: bytes) -> None
     now = core.now()
 
     def work(tx: Transaction) -> list[str]:
-        index = name_index(core, upload.client_id, upload.name)
+        index = core.store.custody.name_index(upload.client_id, upload.name)
         ended = _supersede(intake, tx, upload, index, upload.folder_id, now)
-        receive.require_room(core, tx, upload, size)
+        quotas.require_room(core, tx.connection, upload, size)
         metadata = DocumentMetadata(upload.name, sha256, salt=b"", path=upload.path)
         if upload.resumed:
             sealed = core.store.custody.seal_metadata(upload.key, upload.document_id, metadata)
@@ -284,7 +284,7 @@ async def rename(
                 sealed_metadata=custody.seal_metadata(
                     custody.document_key(row), document_id, metadata
                 ),
-                name_index=name_index(core, row.client_id, to.name),
+                name_index=core.store.custody.name_index(row.client_id, to.name),
                 folder_id=to.folder_id,
             )
         )

@@ -23,8 +23,8 @@ from vault.catalogue import ledger_keys, settings
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.store import Transaction
 from vault.keys.custody import HOUSE
+from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import verifier_key
-from vault.store import SECRET_LEDGER, SECRET_NEXT_LEDGER
 
 LEDGER_ROTATION: Final = "ledger_key_rotation"
 

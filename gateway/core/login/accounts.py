@@ -7,7 +7,7 @@ Promises:
 - A one-time code is good once (RFC 6238, section 5.2).
 
 Leaves out: which factors a role takes and where and when an account may log in (`admission`), and what a
-wrong guess costs (`penalties`).
+wrong attempt costs (`throttle`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.keys.custody import HOUSE
-from vault.store import SECRET_ACCOUNTS
+from vault.keys.secret_names import SECRET_ACCOUNTS
 
 ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admin")
 PURPOSE_TOTP: Final = "account-totp"

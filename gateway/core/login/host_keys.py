@@ -46,14 +46,14 @@ class HostKeys:
     """The host keys of a running core, as its keyring holds them."""
 
     def __init__(self, core: Core) -> None:
-        self._core = core
+        self.core = core
         self.serving: dict[str, HostKeyPair] = {}
         self.coming: dict[str, HostKeyPair] = {}
         self.refresh()
 
     def refresh(self) -> None:
         """Take up what the keyring holds now; connections that are open keep what they have."""
-        secrets = self._core.store.custody.keyring(HOUSE).secrets
+        secrets = self.core.store.custody.keyring(HOUSE).secrets
         self.serving = _load(secrets, NAMES)
         self.coming = _load(secrets, [name + NEXT for name in NAMES])
 
@@ -98,12 +98,13 @@ def prove(
 # ── the change ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def announce(core: Core, actor: str) -> None:
+async def announce(keys: HostKeys, actor: str) -> None:
     """Make new keys and announce them; `due` puts them to use.
 
     Raises:
         Refusal: a change is under way.
     """
+    core = keys.core
     made = await asyncio.to_thread(ssh_keys.new_host_keys)
     now = core.now()
 
@@ -125,7 +126,7 @@ async def announce(core: Core, actor: str) -> None:
         try:
             await core.write(work)
         finally:
-            _taken_up(core)
+            keys.refresh()
 
 
 def _announced(core: Core, tx: Transaction, actor: str, now: datetime) -> None:
@@ -143,8 +144,9 @@ def _announced(core: Core, tx: Transaction, actor: str, now: datetime) -> None:
     )  # fmt: skip
 
 
-async def due(core: Core) -> bool:
+async def due(keys: HostKeys) -> bool:
     """Take the step that is due, if one is: finish an announcement, or put the new keys to use."""
+    core = keys.core
     now = core.now()
     change_at = await core.read(lambda c: settings.value(c, CHANGE_AT))
     waiting = NAMES[0] + NEXT in core.store.custody.keyring(HOUSE).secrets
@@ -153,17 +155,18 @@ async def due(core: Core) -> bool:
             await core.write(lambda tx: _announced(core, tx, ACTOR_CORE, now))
         return True
     if change_at is not None and (not waiting or datetime.fromisoformat(change_at) <= now):
-        await change(core, ACTOR_CORE)
+        await change(keys, ACTOR_CORE)
         return True
     return False
 
 
-async def change(core: Core, actor: str) -> None:
+async def change(keys: HostKeys, actor: str) -> None:
     """Put the announced keys to use now; those in use until now end.
 
     Raises:
         Refusal: none are announced.
     """
+    core = keys.core
     now = core.now()
 
     def work(tx: Transaction) -> None:
@@ -187,16 +190,13 @@ async def change(core: Core, actor: str) -> None:
         try:
             await core.write(work)
         finally:
-            _taken_up(core)
+            keys.refresh()
     log.info("host keys changed")
 
 
-def _taken_up(core: Core) -> None:
-    core.host_keys.refresh()
-
-
-async def status(core: Core) -> dict[str, Any]:
+async def status(keys: HostKeys) -> dict[str, Any]:
     """Fingerprints in use and to come, since when, and when they change."""
+    core = keys.core
     since, change_at, created = await core.read(
         lambda c: (
             settings.value(c, SINCE),
@@ -204,7 +204,6 @@ async def status(core: Core) -> dict[str, Any]:
             settings.value(c, "created_at"),
         )
     )
-    keys = core.host_keys
     return {
         "since": since or created,
         "in_use": [_shown(pair) for pair in keys.serving.values()],

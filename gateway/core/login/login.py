@@ -6,7 +6,7 @@ identifier that no other connection ever has (`exchange`; RFC 4252, section 7). 
 - Who is refused hears the same words, whether the account is unknown or disabled, the secret wrong or not
   looked at (these after the same time, too), or the account not allowed here and now. The log and the
   ledger know. A key that is offered costs the same questions for a name that no account has.
-- A right login is answered at once: delays are on wrong answers, and on what is not looked at (`penalties`).
+- A right login is answered at once: delays are on wrong answers, and on what is not looked at (`throttle`).
 - A factor counts only after its proof; a password that the role's policy does not take is never right.
 
 Leaves out: what follows a login (`sessions`).
@@ -22,11 +22,11 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Row
 
-from gateway.core.core import Core
 from gateway.core.login import accounts as identity
 from gateway.core.login import host_keys, limits, ssh_keys
 from gateway.core.login.accounts import Account, Proof
 from gateway.core.login.key_exchange import Exchanges
+from gateway.core.login.logins import Logins
 from gateway.core.login.ssh_keys import HostKeyPair
 from gateway.errors import WireError
 from gateway.process.sources import source_of
@@ -44,7 +44,9 @@ from gateway.wire.messages import (
 )
 from vault.catalogue.schema import account_keys, accounts, grants
 
-KEY_DELAY: Final = 0.2  # seconds: a wrong key is no guess, but need not be answered at once
+KEY_DELAY: Final = (
+    0.2  # seconds: a wrong key is no attempt of `throttle`, but need not be answered at once
+)
 MAX_PROOFS: Final = 4  # per connection; a client asks once
 
 Attempt = AuthenticateKey | AuthenticatePassword | AuthenticateCode
@@ -53,10 +55,12 @@ Attempt = AuthenticateKey | AuthenticatePassword | AuthenticateCode
 class Login:
     """The login of one connection of the sftp door."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, logins: Logins) -> None:
+        core = logins.core
         self._core = core
-        self._serving = dict(core.host_keys.serving)
-        self._announced: list[HostKeyPair] = core.host_keys.announced
+        self._logins = logins
+        self._serving = dict(logins.host_keys.serving)
+        self._announced: list[HostKeyPair] = logins.host_keys.announced
         self._exchanges = Exchanges()
         self._proofs = 0
         self._zone = ZoneInfo(core.config.login.time_zone)
@@ -113,31 +117,30 @@ class Login:
         begun = time.monotonic()
         now = self._core.now()
         steady = self._core.clock.steady()
-        records = self._core.logins
-        who = row.id if row is not None else records.penalties.stranger(request.user)
-        ruling = records.penalties.guess(self.peer, who, steady)
+        records = self._logins.records
+        who = row.id if row is not None else records.penalties.unknown_user(request.user)
+        ruling = records.penalties.attempt(self.peer, who, steady)
         right: bool | None = False
         if ruling.looked_at:
             if isinstance(request, AuthenticatePassword):
                 stored = (
                     row.password_hash if row is not None and self._takes_password(row) else None
                 )
-                right = await self._core.guesses.check(
+                right = await self._logins.passwords.check(
                     lambda: identity.check_password(stored, request.password),
                     source=source_of(self.peer),
-                    account=who,
                     trusted=ruling.trusted,
-                    failures=ruling.failures,
                 )
                 if right:
                     self.proof.key, self.proof.password_hash = None, stored
             elif row is not None and self.proof.first_factor is not None:
                 right = await self._code(row, request.code, now)
+        if right is not False:
+            records.penalties.give_back(self.peer, who, ruling)
         if right:
             return await self._proven(row)
         self._noted = True
-        if right is None:  # nobody looked at it: it is no guess, and costs none
-            records.penalties.give_back(self.peer, who, ruling)
+        if right is None:  # too many wait: nobody looked at it
             records.failed(self.peer, row.id if row is not None else None, "busy")
             return await self._failed(ruling.delay - (time.monotonic() - begun))
         count = records.penalties.wrong(self.peer, who, steady)
@@ -153,8 +156,8 @@ class Login:
         if farewell is not None and farewell.mismatch is not None:
             # An old program, and no attack: it costs what leaving without a word costs.
             event = "silent"
-            self._core.logins.mismatches.note(self.peer, farewell.mismatch, self._core.now())
-        self._core.logins.penalties.note(self.peer, event, self._core.clock.steady())
+            self._logins.records.mismatches.note(self.peer, farewell.mismatch, self._core.now())
+        self._logins.records.penalties.note(self.peer, event, self._core.clock.steady())
 
     def admitted(self, row: Row[Any], now: datetime) -> str | None:
         """Why the account of a row may not log in from here now; None: it may."""
@@ -192,7 +195,7 @@ class Login:
         if request.signature is None:
             if usable:
                 return AuthenticationResult("acceptable")
-            # An unsigned probe is how clients look for the right key: it is no guess.
+            # An unsigned probe is how clients look for the right key: it is no attempt.
             return AuthenticationResult("failed")
         session_id = self._exchanges.session_id
         assert session_id is not None
@@ -233,8 +236,8 @@ class Login:
         return await self._refuse(account.id, why)
 
     async def _refuse(self, account_id: str, why: str) -> AuthenticationResult:
-        self._noted = True  # no stranger: its source pays nothing for it
-        self._core.logins.failed(self.peer, account_id, why)
+        self._noted = True  # nobody unknown: its source pays nothing for it
+        self._logins.records.failed(self.peer, account_id, why)
         return await self._failed(KEY_DELAY)
 
     async def _failed(self, delay: float) -> AuthenticationResult:

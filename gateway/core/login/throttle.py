@@ -1,26 +1,27 @@
-"""What failed logins cost: per source, and per source and account, growing, capped and remembered.
+"""What failed logins cost: two buckets of attempts and a clock of penalty time, all computable by hand.
 
-The model is OpenSSH's PerSourcePenalties (sshd_config(5)), made kind to an office behind one address:
+An attempt is a password or a code; a signature of a registered key is none, and nothing here touches it.
 
-- A signature of a registered key is not a guess: nothing here applies to it. A right password or code is
-  answered at once if it is looked at; wrong answers are what is slow.
-- Guesses are counted in lanes, one for each source and account. A lane has a budget of guesses that comes
-  back slowly; beyond it, guesses are not looked at and fail. No count spans sources, so that no stranger
-  can lock an account for its owner: he can only use up what his own address may try.
-- An account that logged in rightly from a source in the last 30 days has a wide lane there, which the
-  source's other failures do not touch. All narrow lanes of a source share one more budget. When that is
-  spent, a reserve is left for accounts (not for names that none has) that hardly anybody guessed at from
-  there: the first three guesses at each are looked at, as far as the reserve goes. So a first password from
-  an address that guesses a lot is refused unseen only once that very account was guessed at from there, or
-  the reserve is spent as well.
-- A source collects penalty time (a failed login, silence, a login grace used up, nonsense), up to a cap.
-  While it lasts, its wrong answers take at least a second.
+    >>> delay_after(failures=3, penalised=False)
+    1.6
 
-What is not looked at is refused in the words and after the delay of what is; only who waits in a long queue
-of checks (`guesses`) can take longer than that delay, which tells those that were looked at from the rest.
+Rules:
+1. Each (source, account) has a bucket of 10 attempts; one comes back each minute.
+2. Each source has a bucket of 200 attempts at accounts; one comes back every 10 seconds. An unknown user
+   takes none of them: there is nothing to be found out.
+3. Where the account logged in from that source in the last 30 days, its bucket is the trusted one: 100
+   attempts, one back every 10 seconds, and rule 2 does not apply to it.
+4. An attempt is looked at while each bucket that applies has one left. What is not looked at fails in the
+   words and after the delay of what is. No bucket spans sources: nobody locks an account for its owner.
+5. A right answer comes at once. A wrong one takes 0.2 s, twice that for each failure before it at that
+   account from there, 4 s at most; at least 1 s while the source's penalty stands, but for trusted accounts.
+6. A source has a penalty clock, OpenSSH's PerSourcePenalties (sshd_config(5)): each event adds seconds, to a
+   maximum; what is less than 15 s is not a penalty yet.
+7. A completed login empties the failures of its (source, account).
 
-Leaves out: slowing down connections (the listener does) and the work of checking (`guesses`). Bounded:
-sources and lanes beyond a limit are forgotten, the least penalised first. Time is passed in, aware UTC.
+Leaves out: slowing down connections (the listener paces them) and checking passwords (`password_queue`).
+Bounded: sources and buckets beyond a limit are forgotten, the least penalised first. Time is passed in,
+aware UTC, and must be the clock's steady time.
 """
 
 from __future__ import annotations
@@ -39,190 +40,177 @@ Event = Literal["failed", "silent", "grace", "nonsense"]
 
 # Seconds of penalty. OpenSSH: authfail 5, noauth 1, grace-exceeded 10; a protocol error is no crash (90).
 PENALTY: Final[dict[Event, float]] = {"failed": 5.0, "silent": 1.0, "grace": 10.0, "nonsense": 10.0}
-ENFORCED: Final = timedelta(seconds=15)  # less than this is not a penalty yet (OpenSSH's min)
+ENFORCED: Final = timedelta(seconds=15)  # OpenSSH's min
 
-NARROW: Final = 10.0  # guesses at once, at an account that has not logged in from there
-NARROW_BACK: Final = 1 / 60  # guesses that come back each second
-WIDE: Final = 100.0  # the same where it has (SP 800-63B: at most 100 failures in a row)
-WIDE_BACK: Final = 1 / 10
-SHARED: Final = 200.0  # all narrow lanes of a source together
-SHARED_BACK: Final = 1 / 10
-RESERVE: Final = 48.0  # once those are spent: guesses at accounts that hardly had any
-RESERVE_BACK: Final = 1 / 120
-RESERVE_FAILURES: Final = 3
-TRUST: Final = timedelta(days=30)
-
-DELAY: Final = 0.2  # seconds until the first wrong answer; it doubles with each failure of the lane
+DELAY: Final = 0.2  # seconds
 DELAY_PENALISED: Final = 1.0
 DELAY_MAX: Final = 4.0  # six attempts still fit into a login grace of 30 s
 
+TRUST: Final = timedelta(days=30)
+KEEP: Final = timedelta(days=1)  # a source or a bucket without news is forgotten; trust is kept
 MAX_SOURCES: Final = 4096
-MAX_LANES: Final = 8192
-STRANGER: Final = "?"  # what stands for a name that no account has begins with it
-KEEP: Final = timedelta(days=1)  # a source or a narrow lane without news is forgotten
+MAX_BUCKETS: Final = 8192
+UNKNOWN_USER: Final = "?"  # what stands for a name that no account has begins with it
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many attempts a bucket holds, and the seconds in which one comes back."""
+
+    most: float
+    seconds: float
+
+
+ACCOUNT: Final = Size(10, 60)
+TRUSTED: Final = Size(100, 10)  # SP 800-63B: at most 100 failures in a row
+SOURCE: Final = Size(200, 10)
+
+
+def refilled(left: float, size: Size, passed: timedelta) -> float:
+    """The attempts in a bucket after some time. A clock that went back gives nothing and takes nothing."""
+    return min(size.most, left + max(0.0, passed.total_seconds()) / size.seconds)
+
+
+def delay_after(failures: int, *, penalised: bool) -> float:
+    """Seconds that a wrong answer takes (rule 5)."""
+    delay = min(DELAY_MAX, DELAY * 2.0 ** min(failures, 10))
+    return max(delay, DELAY_PENALISED) if penalised else delay
+
+
+def penalised_until(until: datetime, event: Event, now: datetime, longest: timedelta) -> datetime:
+    """Where a source's penalty clock stands after an event (rule 6)."""
+    return min(max(until, now) + timedelta(seconds=PENALTY[event]), now + longest)
 
 
 @dataclass
 class Source:
-    """What one source has on its account."""
+    """What one source did, and what it has left."""
 
     since: datetime
     until: datetime
-    touched: datetime  # when its budgets were last reckoned
-    budget: float = SHARED
-    reserve: float = RESERVE
+    touched: datetime  # when `left` was last reckoned
+    left: float = SOURCE.most
     events: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
-class Lane:
+class Bucket:
     """What one source tried at one account."""
 
     touched: datetime
-    budget: float = NARROW
+    left: float = ACCOUNT.most
     failures: int = 0
-    trusted: datetime | None = None
+    trusted_at: datetime | None = None
 
-    def wide(self, now: datetime) -> bool:
+    def trusted(self, now: datetime) -> bool:
         """Whether the account logged in rightly from this source lately."""
-        return self.trusted is not None and now - self.trusted < TRUST
+        return self.trusted_at is not None and now - self.trusted_at < TRUST
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """On one guess: whether it is looked at, and how long a wrong answer takes, in seconds."""
+    """On one attempt: whether it is looked at, and how long a wrong answer takes, in seconds."""
 
     looked_at: bool
     delay: float
     trusted: bool = False
-    failures: int = 0
-    reserved: bool = False  # taken off the reserve
+    of_source: bool = False  # taken from the source's bucket as well
 
 
-class Penalties:
-    """All sources and lanes. Not thread-safe: it belongs to the core's loop."""
+class Throttle:
+    """All sources and buckets. Not thread-safe: it belongs to the core's loop."""
 
-    def __init__(self, maximum: timedelta, exempt: Iterable[Network] = ()) -> None:
-        """`maximum`: the longest a penalty lasts after its last event."""
-        self._maximum = maximum
+    def __init__(self, longest: timedelta, exempt: Iterable[Network] = ()) -> None:
+        """`longest`: how long a penalty lasts after its last event, at most; `exempt` is not counted."""
+        self._longest = longest
         self._exempt = tuple(exempt)
         self._pepper = secrets.token_bytes(16)
         self.sources: dict[str, Source] = {}
-        self.lanes: dict[tuple[str, str], Lane] = {}
+        self.buckets: dict[tuple[str, str], Bucket] = {}
         self.changed_sources: set[str] = set()
-        self.changed_lanes: set[tuple[str, str]] = set()
+        self.changed_buckets: set[tuple[str, str]] = set()
 
-    def stranger(self, name: str) -> str:
+    def unknown_user(self, name: str) -> str:
         """What stands for a name that no account has: never the name, which could be a mistyped secret."""
-        return STRANGER + blake2b(name.encode(), key=self._pepper, digest_size=12).hexdigest()
+        return UNKNOWN_USER + blake2b(name.encode(), key=self._pepper, digest_size=12).hexdigest()
 
-    def guess(self, peer: str, account: str, now: datetime) -> Ruling:
-        """Rule on a guess at an account (its id, or `stranger`), and take it off the budgets."""
+    def attempt(self, peer: str, account: str, now: datetime) -> Ruling:
+        """Rule on an attempt at an account (its id, or `unknown_user`), and take it from the buckets."""
         if within(peer, self._exempt):
             return Ruling(looked_at=True, delay=DELAY, trusted=True)
         name = source_of(peer)
-        lane = self._lane(name, account, now)
-        wide = lane.wide(now)
-        lane.budget = _refilled(
-            lane.budget, now - lane.touched, *((WIDE, WIDE_BACK) if wide else (NARROW, NARROW_BACK))
+        bucket, source = self._bucket(name, account, now), self._source(name, now)
+        trusted = bucket.trusted(now)
+        bucket.left = refilled(bucket.left, TRUSTED if trusted else ACCOUNT, now - bucket.touched)
+        source.left = refilled(source.left, SOURCE, now - source.touched)
+        bucket.touched = source.touched = now
+        delay = delay_after(
+            bucket.failures, penalised=not trusted and source.until - now > ENFORCED
         )
-        lane.touched = now
-        source = self.sources.get(name)
-        delay = min(DELAY_MAX, DELAY * 2 ** min(lane.failures, 10))
-        if not wide and source is not None:
-            passed = now - source.touched
-            source.budget = _refilled(source.budget, passed, SHARED, SHARED_BACK)
-            source.reserve = _refilled(source.reserve, passed, RESERVE, RESERVE_BACK)
-            source.touched = now
-            if source.until - now > ENFORCED:
-                delay = max(delay, DELAY_PENALISED)
-        reserved = not wide and source is not None and source.budget < 1
-        if lane.budget < 1 or (reserved and not self._reserve(source, lane, account)):
-            return Ruling(False, delay, wide, lane.failures)
-        lane.budget -= 1
-        if reserved and source is not None:
-            source.reserve -= 1
-        elif not wide and source is not None:
-            source.budget -= 1
-        self.changed_lanes.add((name, account))
-        return Ruling(True, delay, wide, lane.failures, reserved)
-
-    @staticmethod
-    def _reserve(source: Source | None, lane: Lane, account: str) -> bool:
-        """Whether a guess may be taken off the reserve. Many at once are counted by the lane's budget."""
-        return (
-            source is not None
-            and source.reserve >= 1
-            and not account.startswith(STRANGER)
-            and lane.failures < RESERVE_FAILURES
-            and lane.budget > NARROW - RESERVE_FAILURES
-        )
+        if bucket.left < 1 or (not trusted and source.left < 1):
+            return Ruling(looked_at=False, delay=delay, trusted=trusted)
+        of_source = not trusted and not account.startswith(UNKNOWN_USER)
+        bucket.left -= 1
+        source.left -= of_source
+        self.changed_buckets.add((name, account))
+        return Ruling(looked_at=True, delay=delay, trusted=trusted, of_source=of_source)
 
     def give_back(self, peer: str, account: str, ruling: Ruling) -> None:
-        """A guess that was to be looked at was not: put it back on the budgets."""
+        """An attempt that was to be looked at was not, after all, or was right: it cost nothing."""
         name = source_of(peer)
-        lane, source = self.lanes.get((name, account)), self.sources.get(name)
-        if not ruling.looked_at or within(peer, self._exempt) or lane is None:
+        bucket, source = self.buckets.get((name, account)), self.sources.get(name)
+        if not ruling.looked_at or within(peer, self._exempt):
             return
-        lane.budget += 1
-        self.changed_lanes.add((name, account))
-        if source is None or ruling.trusted:
-            return
-        if ruling.reserved:
-            source.reserve = min(RESERVE, source.reserve + 1)
-        else:
-            source.budget = min(SHARED, source.budget + 1)
-        self.changed_sources.add(name)
+        if bucket is not None:
+            bucket.left += 1
+            self.changed_buckets.add((name, account))
+        if source is not None and ruling.of_source:
+            source.left += 1
 
     def wrong(self, peer: str, account: str, now: datetime) -> int:
-        """A guess was wrong, or not looked at. Returns how many were, on its lane."""
+        """An attempt was wrong, or not looked at. Returns how many were, of that source at that account."""
         if within(peer, self._exempt):
             return 1
         name = source_of(peer)
-        lane = self._lane(name, account, now)
-        lane.failures += 1
-        self.changed_lanes.add((name, account))
+        bucket = self._bucket(name, account, now)
+        bucket.failures += 1
+        self.changed_buckets.add((name, account))
         self.note(peer, "failed", now)
-        return lane.failures
+        return bucket.failures
 
     def right(self, peer: str, account: str, now: datetime) -> None:
-        """A login is complete: the lane is wide from now on, and its failures are forgiven."""
+        """A login is complete: the account is trusted there from now on, and its failures are forgiven."""
         name = source_of(peer)
-        lane = self._lane(name, account, now)
-        if lane.failures == 0 and lane.wide(now) and lane.trusted and lane.trusted > now - KEEP:
-            lane.budget = WIDE
-            return  # nothing that would be worth a write
-        lane.failures, lane.budget, lane.trusted, lane.touched = 0, WIDE, now, now
-        self.changed_lanes.add((name, account))
+        bucket = self._bucket(name, account, now)
+        bucket.left = TRUSTED.most
+        if bucket.failures or bucket.trusted_at is None or now - bucket.trusted_at > KEEP:
+            bucket.failures, bucket.trusted_at, bucket.touched = 0, now, now
+            self.changed_buckets.add((name, account))  # else nothing that would be worth a write
 
     def note(self, peer: str, event: Event, now: datetime) -> None:
-        """Add an event to a source's account."""
+        """Add an event to a source's penalty clock."""
         if within(peer, self._exempt):
             return
         name = source_of(peer)
-        source = self.sources.get(name)
-        if source is None:
-            self._make_room(now)
-            source = self.sources[name] = Source(now, now, now)
+        source = self._source(name, now)
         source.events[event] += 1
-        source.until = min(
-            max(source.until, now) + timedelta(seconds=PENALTY[event]), now + self._maximum
-        )
+        source.until = penalised_until(source.until, event, now, self._longest)
         self.changed_sources.add(name)
 
     def forgive(self, source: str) -> bool:
-        """Forget what a source did; lanes it is trusted in stay. Returns whether there was anything."""
-        found = self.sources.pop(source, None) is not None
-        if found:
+        """Forget what a source did; trust of accounts there stays. Returns whether there was anything."""
+        gone = self.sources.pop(source, None)
+        if gone is not None:
             self.changed_sources.add(source)
-        for key, lane in list(self.lanes.items()):
-            if key[0] == source and lane.failures:
+        found = gone is not None and bool(gone.events)
+        for key, bucket in list(self.buckets.items()):
+            if key[0] == source and bucket.failures:
                 found = True
-                self.changed_lanes.add(key)
-                if lane.trusted is None:
-                    del self.lanes[key]
+                self.changed_buckets.add(key)
+                if bucket.trusted_at is None:
+                    del self.buckets[key]
                 else:
-                    lane.failures, lane.budget = 0, WIDE
+                    bucket.failures, bucket.left = 0, TRUSTED.most
         return found
 
     def penalised(self, now: datetime) -> list[tuple[str, Source]]:
@@ -231,41 +219,42 @@ class Penalties:
         return sorted(found, key=lambda each: each[1].until, reverse=True)
 
     def forget(self, now: datetime) -> None:
-        """Drop what is over: sources and narrow lanes without news for a day, trust that ran out."""
-        for name, source in list(self.sources.items()):
-            if now - source.until > KEEP:
-                del self.sources[name]
-                self.changed_sources.add(name)
-        for key, lane in list(self.lanes.items()):
-            if now - lane.touched > KEEP and not lane.wide(now):
-                del self.lanes[key]
-                self.changed_lanes.add(key)
+        """Drop what is over: sources and buckets without news for a day, trust that ran out."""
+        self._drop_sources(
+            [name for name, s in self.sources.items() if now - max(s.until, s.touched) > KEEP]
+        )
+        self._drop_buckets(
+            [k for k, b in self.buckets.items() if now - b.touched > KEEP and not b.trusted(now)]
+        )
 
-    def _lane(self, name: str, account: str, now: datetime) -> Lane:
-        lane = self.lanes.get((name, account))
-        if lane is None:
-            if len(self.lanes) >= MAX_LANES:
-                # Those that know least: narrow ones, the oldest first. An eighth, so that it is rare.
+    def _bucket(self, name: str, account: str, now: datetime) -> Bucket:
+        if (name, account) not in self.buckets:
+            if len(self.buckets) >= MAX_BUCKETS:
+                # Those that know least: without trust, the oldest first. An eighth, so that it is rare.
+                known = self.buckets
                 oldest = sorted(
-                    self.lanes, key=lambda key: (self.lanes[key].wide(now), self.lanes[key].touched)
+                    known, key=lambda key: (known[key].trusted(now), known[key].touched)
                 )
-                for key in oldest[: MAX_LANES // 8]:
-                    del self.lanes[key]
-                    self.changed_lanes.add(key)
-            lane = self.lanes[name, account] = Lane(now)
-        return lane
+                self._drop_buckets(oldest[: MAX_BUCKETS // 8])
+            self.buckets[name, account] = Bucket(now)
+        return self.buckets[name, account]
 
-    def _make_room(self, now: datetime) -> None:
-        if len(self.sources) < MAX_SOURCES:
-            return
-        self.forget(now)
-        if len(self.sources) >= MAX_SOURCES:
-            mildest = sorted(self.sources, key=lambda name: self.sources[name].until)
-            for name in mildest[: MAX_SOURCES // 8]:
-                del self.sources[name]
-                self.changed_sources.add(name)
+    def _source(self, name: str, now: datetime) -> Source:
+        if name not in self.sources:
+            if len(self.sources) >= MAX_SOURCES:
+                self.forget(now)
+            if len(self.sources) >= MAX_SOURCES:
+                mildest = sorted(self.sources, key=lambda name: self.sources[name].until)
+                self._drop_sources(mildest[: MAX_SOURCES // 8])
+            self.sources[name] = Source(now, now, now)
+        return self.sources[name]
 
+    def _drop_sources(self, names: Iterable[str]) -> None:
+        for name in names:
+            del self.sources[name]
+            self.changed_sources.add(name)
 
-def _refilled(budget: float, passed: timedelta, most: float, per_second: float) -> float:
-    # A clock that went back gives nothing and takes nothing.
-    return min(most, budget + max(0.0, passed.total_seconds()) * per_second)
+    def _drop_buckets(self, keys: Iterable[tuple[str, str]]) -> None:
+        for key in keys:
+            del self.buckets[key]
+            self.changed_buckets.add(key)

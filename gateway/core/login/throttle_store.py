@@ -1,9 +1,10 @@
 """What lasts of logins: penalties across restarts, and the account of failures in the ledger.
 
-Promises: a guess costs no write of its own. What changed is written at most once a second, in one
+Promises: an attempt costs no write of its own. What changed is written at most once a second, in one
 transaction; failures are entered in the ledger as counts, once a minute. What could not be written is
 written with the next. The ledger names accounts by id and no source at all: an address is a person's. The
-log has account and source, on the first failure of a lane and then each time their number has doubled.
+log has account and source, on the first failure of a source at an account and then each time their number
+has doubled.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, tuple_
 from gateway.config import LoginSection
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.login.mismatches import Mismatches
-from gateway.core.login.throttle import STRANGER, Lane, Penalties, Source
+from gateway.core.login.throttle import UNKNOWN_USER, Bucket, Source, Throttle
 from gateway.process.sources import parse_networks, source_of
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.catalogue.store import Transaction
@@ -33,7 +34,7 @@ class LoginRecords:
     """The penalties of a core, and what is still to be written of them."""
 
     def __init__(self, section: LoginSection) -> None:
-        self.penalties = Penalties(
+        self.penalties = Throttle(
             timedelta(seconds=section.max_penalty), parse_networks(section.exempt)
         )
         self.mismatches = Mismatches()
@@ -49,11 +50,10 @@ class LoginRecords:
                 _moment(row.until),
                 _moment(row.touched_at),
                 row.budget,
-                row.reserve,
                 Counter(json.loads(row.events)),
             )
         for row in connection.execute(select(login_lanes)):
-            self.penalties.lanes[row.source, row.account_id] = Lane(
+            self.penalties.buckets[row.source, row.account_id] = Bucket(
                 _moment(row.touched_at),
                 row.budget,
                 row.failures,
@@ -64,7 +64,7 @@ class LoginRecords:
         """Count a failed login, and say so in the log if its number is a power of two.
 
         Args:
-            count: its number on its lane; None: that of the reason at that account, this minute.
+            count: its number at that account from that source; None: that of the reason there, this minute.
         """
         who = account_id or UNKNOWN
         key = (who, why)
@@ -85,26 +85,28 @@ class LoginRecords:
         book = self.penalties
         book.forget(now)
         sources, book.changed_sources = book.changed_sources, set()
-        lanes, book.changed_lanes = book.changed_lanes, set()
-        # A stranger's lane is not worth a row: after a restart it begins anew.
-        lanes = {key for key in lanes if not key[1].startswith(STRANGER)}
+        buckets, book.changed_buckets = book.changed_buckets, set()
+        # An unknown user's is not worth a row: after a restart it begins anew.
+        buckets = {key for key in buckets if not key[1].startswith(UNKNOWN_USER)}
         tally: Counter[tuple[str, str]] = Counter()
         if self._entered is None:
             self._entered = now
         entered = self._entered
         if self._tally and (last or now - self._entered >= timedelta(seconds=ENTRY_SECONDS)):
             tally, self._tally, self._entered = self._tally, Counter(), now
-        if not (sources or lanes or tally):
+        if not (sources or buckets or tally):
             return
         source_rows = [
             _source_row(name, book.sources[name]) for name in sources if name in book.sources
         ]
-        lane_rows = [_lane_row(key, book.lanes[key]) for key in lanes if key in book.lanes]
+        bucket_rows = [
+            _bucket_row(key, book.buckets[key]) for key in buckets if key in book.buckets
+        ]
 
         def work(tx: Transaction) -> None:
             for part in _parts(sorted(sources)):
                 tx.connection.execute(delete(login_sources).where(login_sources.c.source.in_(part)))
-            for pairs in _parts(sorted(lanes)):
+            for pairs in _parts(sorted(buckets)):
                 tx.connection.execute(
                     delete(login_lanes).where(
                         tuple_(login_lanes.c.source, login_lanes.c.account_id).in_(pairs)
@@ -112,8 +114,8 @@ class LoginRecords:
                 )
             if source_rows:
                 tx.connection.execute(insert(login_sources), source_rows)
-            if lane_rows:
-                tx.connection.execute(insert(login_lanes), lane_rows)
+            if bucket_rows:
+                tx.connection.execute(insert(login_lanes), bucket_rows)
             for (who, why), count in sorted(tally.items()):
                 core.record(tx, "login.failed", who, ACTOR_CORE, now, why=why, count=count)
 
@@ -121,7 +123,7 @@ class LoginRecords:
             if not done.cancelled() and done.exception() is None:
                 return
             book.changed_sources |= sources
-            book.changed_lanes |= lanes
+            book.changed_buckets |= buckets
             if tally:
                 self._tally += tally
                 self._entered = entered
@@ -146,18 +148,18 @@ def _source_row(name: str, source: Source) -> dict[str, Any]:
         "until": stamp(source.until),
         "since": stamp(source.since),
         "touched_at": stamp(source.touched),
-        "budget": source.budget,
-        "reserve": source.reserve,
+        "budget": source.left,
+        "reserve": 0.0,  # of an earlier version's rules
         "events": json.dumps(source.events),
     }
 
 
-def _lane_row(key: tuple[str, str], lane: Lane) -> dict[str, Any]:
+def _bucket_row(key: tuple[str, str], bucket: Bucket) -> dict[str, Any]:
     return {
         "source": key[0],
         "account_id": key[1],
-        "failures": lane.failures,
-        "budget": lane.budget,
-        "touched_at": stamp(lane.touched),
-        "trusted_at": stamp(lane.trusted) if lane.trusted else None,
+        "failures": bucket.failures,
+        "budget": bucket.left,
+        "touched_at": stamp(bucket.touched),
+        "trusted_at": stamp(bucket.trusted_at) if bucket.trusted_at else None,
     }

@@ -31,6 +31,7 @@ class Outbound:
         self.chance = chance
         self.transfers = TransferQueue()
         self.in_progress = InProgress()
+        self.checkpointed = -1  # ledger size at the last checkpoint job
         self.background: set[asyncio.Task[None]] = set()  # deliveries under way
         self.complained: dict[tuple[str, str], dict[type[Exception], datetime]] = {}
         """Kind and place → class of error → when it was last in the log.

@@ -17,6 +17,7 @@ from gateway.core.intake.upload import Upload
 from gateway.core.login import accounts as identity
 from gateway.core.login.accounts import Account
 from gateway.core.login.login import Attempt, Login
+from gateway.core.login.logins import Logins
 from gateway.core.sessions.base import Answer, UploadSession
 from gateway.core.views import view_for
 from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
@@ -57,9 +58,10 @@ from vault.errors import VaultError
 class SftpSession(UploadSession):
     """A connection of the sftp door: host key, login, then one account's view."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, logins: Logins) -> None:
         super().__init__(intake)
-        self._login = Login(self.core)
+        self._logins = logins
+        self._login = Login(logins)
         self._view: View | None = None
         self._account_id = ""
         self._rights = -1  # version of the tables that the view's account was read from
@@ -204,21 +206,21 @@ class SftpSession(UploadSession):
             return why
 
         self._account_id = account.id
-        self.core.live.setdefault(account.id, set()).add(self.hang_up)
+        self._logins.live.setdefault(account.id, set()).add(self.hang_up)
         why = await self.core.write(work)
         if why is not None:
             self._leave()
             return await self._login.refuse(account, why)
         self._view = view
         self._login.complete = True
-        self.core.logins.penalties.right(self._login.peer, account.id, self.core.clock.steady())
+        self._logins.records.penalties.right(self._login.peer, account.id, self.core.clock.steady())
         log.info("login", account=account.id, role=account.role, method=method)
         return AuthenticationResult("granted", role=account.role)
 
     def _leave(self) -> None:
         """This is no live session of its account any more."""
-        live = self.core.live.get(self._account_id)
+        live = self._logins.live.get(self._account_id)
         if live is not None:
             live.discard(self.hang_up)
             if not live:
-                del self.core.live[self._account_id]
+                del self._logins.live[self._account_id]

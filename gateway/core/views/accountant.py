@@ -20,7 +20,6 @@ from gateway.core import reasons
 from gateway.core.core import stamp
 from gateway.core.filing import restricted, review
 from gateway.core.filing.review import EARLIEST_YEAR
-from gateway.core.intake import receive
 from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import (
     NO_FACTS,
@@ -338,7 +337,7 @@ class AccountantView(View):
                 select(documents)
                 .where(
                     *where,
-                    documents.c.name_index == receive.name_index(self.core, client.id, name),
+                    documents.c.name_index == self.core.store.custody.name_index(client.id, name),
                     *([documents.c.id.like(f"%{ending}")] if ending else []),
                 )
                 .order_by(documents.c.id)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, delete, exists, func, insert, select, up
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core.core import Core, stamp
-from gateway.core.intake import receive, temporary
+from gateway.core.intake import temporary
 from gateway.core.views.base import (
     DROP_MODE,
     NOT_FOUND,
@@ -32,7 +32,7 @@ from vault.crypto.wrapping import blind_index, open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id, oldest_at
 from vault.keys.keyring import Keyring
-from vault.store import SECRET_INDEX, SECRET_PROFILE
+from vault.keys.secret_names import SECRET_INDEX, SECRET_PROFILE
 
 PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
@@ -243,7 +243,7 @@ class Inbox:
         ]
 
     def _named(self, folder_id: str | None, name: str) -> list[ColumnElement[bool]]:
-        index = receive.name_index(self.core, self.client_id, name)
+        index = self.core.store.custody.name_index(self.client_id, name)
         return [*self._in_folder(folder_id), documents.c.name_index == index]
 
     def _listed(self) -> list[ColumnElement[bool]]:

@@ -21,12 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
-from gateway.inspect.scan import office_records, xml
+from gateway.inspect.formats import office_records
+from gateway.inspect.scan import xml
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-    from gateway.inspect.unpack.zip_layout import Archive
+    from gateway.inspect.formats.zip_layout import Archive
 
 MOST_CELLS: Final = 4_000_000  # of a table; about 32 bytes each, twice, in the library
 _MAX_STREAM: Final = 128 * MIB

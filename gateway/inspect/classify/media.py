@@ -18,7 +18,7 @@ from gateway.inspect.scan import office, pdf, xml
 from gateway.names import opens_as_program
 
 if TYPE_CHECKING:
-    from gateway.inspect.unpack.zip_layout import Archive
+    from gateway.inspect.formats.zip_layout import Archive
 
 Kind = Literal["pdf", "zip", "compound", "mail", "xml", "html", "text", "image", "opaque"]
 

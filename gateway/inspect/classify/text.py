@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect.classify import extent, statements
-from gateway.inspect.classify import invoices as structure
+from gateway.inspect.classify import extent
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
+from gateway.inspect.formats import invoices as structure
+from gateway.inspect.formats import statements
 from gateway.inspect.scan import xml
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
     from python_calamine import CalamineWorkbook
 
-    from gateway.inspect.unpack.zip_layout import Archive
+    from gateway.inspect.formats.zip_layout import Archive
 
 _MAX_ROWS: Final = 60
 _MAX_SHEETS: Final = 6

@@ -23,8 +23,8 @@ from functools import cache
 from typing import Any, Final
 
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable, error_code
-from gateway.inspect.scan import office_markup, office_records, rich_text, xml
-from gateway.inspect.unpack import zip_layout
+from gateway.inspect.formats import office_records, zip_layout
+from gateway.inspect.scan import office_markup, rich_text, xml
 
 NAME: Final = "office"
 OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

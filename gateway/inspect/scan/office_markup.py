@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from gateway.inspect.document import Examination, Unreadable
-from gateway.inspect.scan import references, xml
+from gateway.inspect.formats import references
+from gateway.inspect.scan import xml
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

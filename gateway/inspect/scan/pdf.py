@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.inspect.document import MIB, Document, Examination, Limits, error_code, read_exactly
-from gateway.inspect.scan import pdf_expansion, pdf_pages, pdf_structure
-from gateway.inspect.unpack import pdf_attachments
+from gateway.inspect.formats import pdf_expansion
+from gateway.inspect.scan import pdf_attachments, pdf_pages, pdf_structure
 
 if TYPE_CHECKING:
     import pikepdf

@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.inspect.document import MIB, Examination
-from gateway.inspect.scan import pdf_expansion
+from gateway.inspect.formats import pdf_expansion
 
 if TYPE_CHECKING:
     import pikepdf

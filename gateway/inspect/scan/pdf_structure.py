@@ -14,7 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gateway.inspect.document import MIB, Document, Examination, read_exactly
-from gateway.inspect.unpack import zip_layout
+from gateway.inspect.formats import zip_layout
 
 if TYPE_CHECKING:
     import pikepdf

@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from gateway.inspect.document import Examination, error_code
-from gateway.inspect.scan import references
+from gateway.inspect.formats import references
 
 _TOKEN: Final = re.compile(
     rb"\\'([0-9A-Fa-f]{2})|\\([A-Za-z]{1,32})(-?\d{1,10})? ?|\\(.)|([{}])|([^\\{}]+)", re.DOTALL

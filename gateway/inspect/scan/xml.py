@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from gateway.inspect.classify import invoices
 from gateway.inspect.document import MIB, Document, Examination, Limits, Unreadable
-from gateway.inspect.scan.references import place
+from gateway.inspect.formats import invoices
+from gateway.inspect.formats.references import place
 
 if TYPE_CHECKING:
     from lxml.etree import XMLParser, _Element

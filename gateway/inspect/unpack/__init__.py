@@ -1,4 +1,4 @@
-"""Taking containers apart: mail, archives, TNEF, attachments of PDFs; and what to leave in them.
+"""Taking containers apart: mail and TNEF, with what is in them.
 
 Here: parts, with limits that hold over all of them. Not here: judging a part (`gateway.inspect.scan`).
 """

@@ -34,7 +34,7 @@ from gateway.inspect.document import (
     Unreadable,
     error_code,
 )
-from gateway.inspect.unpack.parts import Budget, Unpacked
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message

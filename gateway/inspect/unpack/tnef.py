@@ -18,9 +18,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway.inspect import parts
 from gateway.inspect.document import Document, Limits, PartSink
-from gateway.inspect.unpack import parts
-from gateway.inspect.unpack.parts import Budget, Unpacked
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
 
 SIGNATURE: Final = b"\x78\x9f\x3e\x22"

@@ -12,10 +12,11 @@ import pytest
 
 from gateway.inspect import inspection
 from gateway.inspect.document import Document, Examination, Limits
-from gateway.inspect.scan import office_records, rich_text, yara
+from gateway.inspect.formats import office_records
+from gateway.inspect.formats.references import field_codes, formula_codes, place
 from gateway.inspect.scan import pdf as scan_pdf
+from gateway.inspect.scan import rich_text, yara
 from gateway.inspect.scan.office_markup import check
-from gateway.inspect.scan.references import field_codes, formula_codes, place
 from tests.support.parts import Parts
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.inspect.classify import classify, invoices
+from gateway.inspect.classify import classify
 from gateway.inspect.classify.text import Reading, decode, normalise
 from gateway.inspect.document import Limits
+from gateway.inspect.formats import invoices
 from gateway.inspect.scan import xml
 
 SURE = classify.SURE

@@ -8,9 +8,9 @@ import zipfile
 import pytest
 
 from gateway.inspect.document import Document, Limits
+from gateway.inspect.formats import litter
 from gateway.inspect.inspection import inspect
 from gateway.inspect.scan.yara import RuleSet
-from gateway.inspect.unpack import litter
 from tests.support.parts import Parts
 from tests.vectors.cases import CASES
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.inspect import inspection
-from gateway.inspect.classify import classify, statements
+from gateway.inspect.classify import classify
 from gateway.inspect.document import Document, Limits
+from gateway.inspect.formats import statements
 from gateway.inspect.scan.yara import RuleSet
 from tests.vectors.cases import CASES
 

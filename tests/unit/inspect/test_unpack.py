@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from gateway.inspect.classify import media
 from gateway.inspect.document import Document, Limits, Unreadable
+from gateway.inspect.formats import zip_layout
 from gateway.inspect.unpack import mail as unpack
-from gateway.inspect.unpack import zip_layout
 from gateway.names import safe_name
 from tests.support.parts import Parts
 

@@ -33,8 +33,8 @@ from gateway.inspect.document import (
     error_code,
     read_exactly,
 )
-from gateway.inspect.unpack import litter
-from gateway.inspect.unpack.parts import Budget, Unpacked
+from gateway.inspect.formats import litter
+from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import decode_name, safe_name
 
 _LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.inspect.document import Examination
-from gateway.inspect.scan import references
+from gateway.inspect.formats import references
 
 _MAX_RECORDS: Final = 500_000
 _BIFF_BOUNDSHEET: Final = 0x85

@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from gateway.inspect.classify import statements
+from gateway.inspect.formats import statements
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
