@@ -23,12 +23,12 @@ from vault.catalogue.store import Transaction
 
 
 def language(core: Core, connection: Connection, client_id: str) -> str:
-    """The language a client is written to in; its profile may end with the batch."""
+    """The language for letters to a client; read early, as its profile may end with the batch."""
     return recipients.open_profile(core, queries.client(connection, client_id)).language
 
 
 def stop_intake(tx: Transaction, batch: Batch) -> None:
-    """Nothing comes in for a client from here on, and nothing has come in since its end was proposed.
+    """Stop a client's intake, and refuse if something came in since its end was proposed.
 
     Raises:
         Refusal: something has.
@@ -50,7 +50,7 @@ def stop_intake(tx: Transaction, batch: Batch) -> None:
 
 
 async def end_sessions(logins: Logins, client_id: str) -> None:
-    """The live sessions of a client's accounts end."""
+    """End the live sessions of a client's accounts."""
     theirs = await logins.core.read(
         lambda connection: (
             connection.execute(select(accounts.c.id).where(accounts.c.client_id == client_id))
@@ -63,7 +63,7 @@ async def end_sessions(logins: Logins, client_id: str) -> None:
 
 
 def close(core: Core, tx: Transaction, batch: Batch, now: datetime) -> None:
-    """The keyring goes whole, inside a transaction, and with it the client's name, addresses and indexes."""
+    """Remove a client's keyring, name, addresses and indexes, inside a transaction."""
     closed = tx.connection.execute(
         update(clients)
         .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)
