@@ -58,7 +58,7 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 
 
 def _name_of(value: object) -> str:
-    """What a value is called in an error: its kind, and itself where that is short and harmless."""
+    """The name of a value in an error: its kind, and itself where that is short and harmless."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:57] + "...")
     if type(value) in {int, bool, float, date}:

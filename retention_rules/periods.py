@@ -41,7 +41,7 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def is_zero(self) -> bool:
-        """Whether there is nothing to run at all."""
+        """Whether the period is empty."""
         return self.months == 0 and self.days == 0
 
 

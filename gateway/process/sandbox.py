@@ -118,7 +118,7 @@ def enter_sandbox(
 
 
 def forgo_rings() -> None:
-    """Make no io_uring from now on: for libraries that take one where there is one, and end without it.
+    """Deny io_uring from now on, before a library that prefers it can begin to use it.
 
     A ring made before the sandbox would take system calls past its filter; so the filter denies its use, and
     who has built on it must not have it in the first place (libuv).
@@ -131,7 +131,7 @@ def forgo_rings() -> None:
 
 
 def probe_sandbox() -> dict[str, bool]:
-    """What this kernel offers, found out without restricting the caller.
+    """The layers that this kernel offers, found out without restricting the caller.
 
     Keys: limits, no_new_privs, capabilities, landlock, landlock_network (ABI 4), landlock_scope
     (ABI 6: signals and abstract sockets), seccomp.

@@ -202,7 +202,7 @@ def _pack(program: list[tuple[int, int, int, int]]) -> bytes:
 
 @functools.cache
 def _before(machine: str, allowed: frozenset[str]) -> bytes:
-    """What is the same for every process: the architecture, and what is denied whatever its arguments."""
+    """The first part of the filter, the same for every process: architecture, and calls always denied."""
     column = 0 if machine == "x86_64" else 1
     program = [
         (_LOAD, 0, 0, _DATA_ARCH),
@@ -225,7 +225,7 @@ def _before(machine: str, allowed: frozenset[str]) -> bytes:
 
 
 def _after(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
-    """What depends on arguments."""
+    """The last part of the filter: calls whose arguments decide."""
     column = 0 if machine == "x86_64" else 1
     # clone: threads only.
     program = [

@@ -79,7 +79,7 @@ _NUMBER: Final = re.compile(r"[0-9]{12}")
 
 
 def blob_name(document_id: str) -> str:
-    """Where a document's sealed file lies at a place: as in the store."""
+    """The name of a document's sealed file at a place: as in the store."""
     shard = hashlib.sha256(document_id.encode("ascii")).hexdigest()[:2]
     return f"{BLOBS}/{shard}/{document_id}"
 
@@ -206,7 +206,7 @@ class Late(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=T
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a backup consists of. Sizes in bytes, digests SHA-256 in hex of sealed bytes, times ISO 8601.
+    """The contents of a backup. Sizes in bytes, digests SHA-256 in hex of sealed bytes, times ISO 8601.
 
     `checkpoint` is a signed note over exactly the `ledger_size` entries of the catalogue; `vkey` the key
     that signed it and the manifest; `tag` an HMAC by the secret `backup` over everything else, which vouches

@@ -1,4 +1,4 @@
-"""Whether a catalogue's documents can be read with the keyrings at hand.
+"""Checking whether a catalogue's documents can be read with the keyrings at hand.
 
 Promises: every stored document whose wrapped key does not open is named, with the reason; so is each
 client that is not closed and has no keyring, and each keyring that is older than the catalogue.

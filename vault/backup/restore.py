@@ -95,7 +95,7 @@ class Report:
 
 
 class _Unfinished(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a folder says while a restore into it is not finished."""
+    """The marker in a folder while a restore into it is not finished."""
 
     backup: str
     store: str

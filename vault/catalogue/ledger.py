@@ -241,7 +241,7 @@ def _bytes(value: Any, subject: str) -> bytes:
 
 
 def _fault(connection: Connection, size: int) -> str:
-    """What is plainly missing of a ledger of `size` entries; "": nothing. It costs the same at any size."""
+    """What is missing at first sight of a ledger of `size` entries; "": nothing. Quick at any size."""
     first = connection.execute(select(func.min(ledger_entries.c.seq))).scalar()
     if size and first != 0:
         return f"ledger: expected it from entry 0, found it from entry {first}. {ADVICE}"

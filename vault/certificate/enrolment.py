@@ -114,7 +114,7 @@ def check_enrolments(signatures: Sequence[Signed], approvers: int) -> str:
 
 
 def told(account: str, enrolment: Enrolment) -> str:
-    """Who answered for a key of `account`, in words."""
+    """The accounts that answered for a key of `account`, in words."""
     by = enrolment.enrolled_by
     if by == FOUNDING:
         return "in the founding days"

@@ -423,7 +423,7 @@ def parse_certificate(data: bytes) -> Certificate:
 
 
 class _Kind(msgspec.Struct):
-    """Only what says which format the rest is in."""
+    """The one field that says which format the rest is in."""
 
     format: Any = None
 

@@ -230,7 +230,7 @@ def _register(context: _Context) -> str:
 
 
 def _people(context: _Context) -> str:
-    """Who decided, who executed and who watched are different people."""
+    """Check that those who decided, executed and watched are different people."""
     body = context.body
     if any(item.decision != "approve" for item in body.approvals):
         raise CertificateError("approvals: expected no rejection, found one")
@@ -391,7 +391,7 @@ def _claim(context: _Context) -> str:
 
 
 def _succession(context: _Context) -> str:
-    """A follow-up adds to a certificate and changes nothing of what was done."""
+    """Check that a follow-up adds to the certificate and changes nothing of what was done."""
     body, earlier = context.body, context.earlier
     if body.follows is None:
         if earlier is not None:

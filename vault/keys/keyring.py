@@ -105,7 +105,7 @@ class Keyring:
         self.former_end()
 
     def former_end(self) -> None:
-        """Something was dropped: the next save ends all former epochs."""
+        """Note that a key was dropped: the next save ends all former epochs."""
         self.floor = self.epoch + 1
 
 

@@ -28,7 +28,7 @@ _PIN: Final = 255
 
 @dataclass(frozen=True)
 class Address:
-    """Where a root key is. `str()` gives how messages call it."""
+    """The address of a root key. `str()` gives its name in messages."""
 
     token: str
     """The token's label."""

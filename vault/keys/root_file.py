@@ -1,4 +1,4 @@
-"""Where a root key or a token's PIN is kept: how an address begins, and reading the file.
+"""Files with a root key or a token's PIN: how an address begins, and reading the file.
 
 Promises: what is read could be read by its owner and nobody else. Leaves out: what is in it (`root`,
 `pkcs11_address`).

@@ -58,7 +58,7 @@ def unseal(at: Path) -> None:
 
 
 def changes(file: Path, at: Path, key: bytes) -> str | None:
-    """What is wrong with `file` by its seal: one sentence, or None if it is as it was sealed.
+    """How `file` differs from its seal: one sentence, or None if it is as it was sealed.
 
     Without a seal nothing can be said (the store was not closed in order), and the answer is None.
 
@@ -98,7 +98,7 @@ def changes(file: Path, at: Path, key: bytes) -> str | None:
 
 
 def block_is_whole(source: IO[bytes], body: bytes, number: int) -> bool:
-    """Whether one block of a file is what a seal says (`body`: the seal without its tag)."""
+    """Whether one block of a file agrees with the seal (`body`: the seal without its tag)."""
     start = _HEAD + number * _DIGEST
     source.seek(number * BLOCK)
     return hashlib.sha256(source.read(BLOCK)).digest() == body[start : start + _DIGEST]

@@ -1,4 +1,4 @@
-"""Where sealed blobs lie: a port, and the local file system behind it.
+"""The store of sealed blobs: a port, and the local file system behind it.
 
 Promises: a blob is spooled while it is written, then published once, whole and durable,
 under its id; nothing published is ever replaced, but by `replace`, which is for one that is damaged or lost.
@@ -394,7 +394,7 @@ class LocalBlobStore:
                     yield name
 
     def free_bytes(self) -> int:
-        """What the file system leaves to this process, in bytes."""
+        """The bytes that the file system still gives to this process."""
         try:
             status = os.statvfs(self._objects)
         except OSError as error:
@@ -411,7 +411,7 @@ class LocalBlobStore:
         return self._objects / digest[:2] / blob_id
 
     def _beside(self, blob_id: str) -> tuple[Path, Path]:
-        """Where a blob that is being put back lies, and where the damaged one is kept."""
+        """The paths of a blob that is being put back, and of the damaged one that it replaces."""
         path = self._spooled(blob_id)
         return path.with_name(f"{blob_id}.restoring"), path.with_name(f"{blob_id}.damaged")
 
@@ -428,7 +428,7 @@ class LocalBlobStore:
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _require_store(self) -> None:
-        """A store that vanished under us must not look like a store whose blobs were removed."""
+        """Refuse to go on where the store's folder is gone: its blobs must not look removed."""
         if not self._objects.is_dir():
             raise StoreMissing(f"blob store {self._objects}: expected a directory, found none")
 

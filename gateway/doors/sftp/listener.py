@@ -74,7 +74,7 @@ class Child:
     ending: bool = False
 
     def badness(self, now: float) -> tuple[int, bool, float]:
-        """The larger, the sooner it makes room for others."""
+        """How bad a connection is: the larger, the sooner it must make room for others."""
         age = now - self.since
         return self.failures, not self.exchanged and age > PROMPT, age
 
@@ -173,7 +173,7 @@ class Listener:
             child.pipe = -1
 
     def _hear(self, pid: int) -> None:
-        """What a child says of itself."""
+        """Read what a child reports about itself."""
         child = self._children.get(pid)
         if child is None or child.pipe < 0:
             return
@@ -204,7 +204,7 @@ class Listener:
             self._serve(arrival)
 
     def _make_room(self, source: str) -> str | None:
-        """Have a connection that is not logged in end where a cap is reached; else why there is no room."""
+        """End a connection that is not logged in where a cap is reached; returns why if there is none."""
         login, sftp = self._config.login, self._config.sftp
         for pid, child in list(self._children.items()):
             if not child.proven:
@@ -279,7 +279,7 @@ class Listener:
             os._exit(code)
 
     def _let_go(self) -> None:
-        """In a child: close what is the listener's, and others'."""
+        """In a child: close the descriptors of the listener and of other connections."""
         self._listener.close()
         self._selector.close()
         self._arrivals.close()

@@ -158,7 +158,7 @@ class ClamdStream:
             connection.sendall(b"zINSTREAM\0")
 
     def _take_last_words(self, connection: socket.socket, error: OSError) -> None:
-        """The daemon hung up: it may have said why before it did."""
+        """Read what the daemon said before it hung up: it may be the reason."""
         for _attempt in range(2):  # the first read may only report the reset
             with contextlib.suppress(OSError):
                 self._early = _answer(connection, time.monotonic() + 1.0) or None

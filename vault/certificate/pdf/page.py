@@ -397,7 +397,7 @@ class Sheet:
         pdf.set_y(top + _LIST_LINE)
 
     def _fit(self, column: Column, text: str) -> tuple[str, float, float]:
-        """What of `text` fits a column, how far from its left edge it begins in mm, and its size.
+        """The part of `text` that fits a column, its distance from the left edge in mm, and its size.
 
         What is too wide is set smaller, as far as it stays readable, before it is cut.
         """

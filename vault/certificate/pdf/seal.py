@@ -41,7 +41,7 @@ _DIGEST: Final = "sha256"
 
 @dataclass(frozen=True)
 class Seal:
-    """Who signs a print, and the way to whoever holds the key.
+    """The signer of a print, and how to ask the process that holds the key.
 
     `sign` takes the DER of the signed attributes (RFC 5652, 5.4) and returns SIGNATURE bytes: RSA with
     SHA-256, PKCS #1 v1.5. It is called once.
