@@ -8,4 +8,17 @@
 - `crypto`, `catalogue`  ciphers and streams; the database and the ledger's rows
 - `storage`, `ledger`    durable files and places; the ledger's mathematics
 - `ids`, `errors`        what everything else uses
+
+Usage (`folder` is a `Path`):
+    >>> from datetime import UTC, datetime
+    >>> from vault.check.store import check
+    >>> from vault.keys.root import create_root_key
+    >>> from vault.store import Store
+    >>> root = create_root_key(str(folder / "root.key"))
+    >>> store = Store.create(folder / "store", root, datetime.now(UTC), {})
+    >>> store.close()
+    >>> store = Store.open(folder / "store", root)
+    >>> check(store).findings
+    []
+    >>> store.close()
 """

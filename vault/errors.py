@@ -5,7 +5,7 @@ raised as a subclass of `VaultError`, so that a caller needs one `except` clause
 an `OSError`, a `binascii.Error` or a cryptographic library's exception. The type says what may
 be done about it; nothing has to be read out of the text.
 
-What it leaves out: misuse by the programmer (a key of the wrong size, a write after `finish`)
+Leaves out: misuse by the programmer (a key of the wrong size, a write after `finish`)
 is a `RuntimeError` and is not meant to be caught.
 
 Rules for the messages: the subject, what was expected, what was found. Never a key, a name or

@@ -1,10 +1,10 @@
 """Amendments: what a backup must be told once groups of keys have ended.
 
-What it promises: whoever applies the amendments to an older snapshot has, for every document that lives, a
+Promises: whoever applies the amendments to an older snapshot has, for every document that lives, a
 wrapping that opens with the keys of today, and a tombstone for every one that was destroyed. Memory does not
 depend on how many documents a group had: lines are made and read one page at a time.
 
-What it leaves out: sealing and names (`vault.backup.format`), when one is due (`request_amendment` there),
+Leaves out: sealing and names (`vault.backup.format`), when one is due (`request_amendment` there),
 and applying them (`vault.backup.restore`).
 
 Rules: an amendment is lines of JSON, a head first. Its content is taken from the catalogue when it is

@@ -105,7 +105,7 @@ class Ledger:
         return cls(Frontier(), fault)
 
     def expect_whole(self) -> None:
-        """Raises LedgerError if something is plainly missing of it."""
+        """Refuse a ledger of which something is plainly missing (raises LedgerError)."""
         if self.fault:
             raise LedgerError(self.fault)
 
@@ -241,7 +241,7 @@ def _bytes(value: Any, subject: str) -> bytes:
 
 
 def _fault(connection: Connection, size: int) -> str:
-    """What is plainly missing of a ledger of `size` entries; "": nothing. It costs the same at any size."""
+    """What is missing at first sight of a ledger of `size` entries; "": nothing. Quick at any size."""
     first = connection.execute(select(func.min(ledger_entries.c.seq))).scalar()
     if size and first != 0:
         return f"ledger: expected it from entry 0, found it from entry {first}. {ADVICE}"
@@ -312,7 +312,8 @@ def proof_of(
         The proof, and which of `vkeys` has signed its checkpoint.
 
     Raises:
-        LedgerError: no checkpoint covers the entry yet. NoteError: none of `vkeys` has signed it.
+        LedgerError: no checkpoint covers the entry yet.
+        NoteError: none of `vkeys` has signed it.
     """
     note = latest_checkpoint(connection, at_least=seq + 1)
     if note is None:

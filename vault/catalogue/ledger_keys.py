@@ -131,7 +131,7 @@ def files(keys: Sequence[LedgerKey], vkey: str) -> dict[str, str]:
 
 
 def verify_by_any(note: str, vkeys: Sequence[str]) -> tuple[str, str]:
-    """The text of a note signed by one of `vkeys`, and that key. Raises NoteError."""
+    """The text of a note signed by one of `vkeys`, and that key (raises NoteError)."""
     failure = NoteError("note: expected a known key to verify it, found none")
     for vkey in vkeys:
         try:

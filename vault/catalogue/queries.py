@@ -105,7 +105,7 @@ def slugs(connection: Connection) -> dict[str, str]:
 
 
 def client_ids(connection: Connection, *states: ClientState) -> list[str]:
-    """The clients that stand so, in the order of their ids."""
+    """The clients in one of these states, in the order of their ids."""
     return list(
         connection.execute(
             select(clients.c.id).where(clients.c.state.in_(states)).order_by(clients.c.id)

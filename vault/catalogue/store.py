@@ -106,7 +106,8 @@ class Catalogue:
         """Open the catalogue at `path`, bringing its schema up to date.
 
         Raises:
-            StoreMissing: there is none. VaultError: it is no catalogue, or newer than this software.
+            StoreMissing: there is none.
+            VaultError: it is no catalogue, or newer than this software.
         """
         if not path.is_file():
             raise StoreMissing(

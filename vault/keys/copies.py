@@ -220,7 +220,7 @@ def _retire(connection: Connection, row: Row[Any], now: datetime) -> str:
 
 
 def delivered_to(connection: Connection, target: str) -> bool:
-    """Whether anything was ever seen at a place: then its marker has to be there, too."""
+    """Whether a copy was ever seen at a place: then its marker must be there, too."""
     return (
         connection.execute(
             select(copy_states.c.id).where(copy_states.c.target == target).limit(1)
@@ -262,7 +262,7 @@ def record(
 
 
 def owners_at(connection: Connection, target: str) -> set[str]:
-    """Whose keyrings lie at a place, as far as it is known."""
+    """The owners whose keyrings lie at a place, as far as it is known."""
     last = (
         select(func.max(copy_states.c.id))
         .where(copy_states.c.target == target)
@@ -278,7 +278,7 @@ def owners_at(connection: Connection, target: str) -> set[str]:
 
 
 def latest(connection: Connection, target: str, owner: str) -> Row[Any] | None:
-    """What was last read back of a keyring at a place."""
+    """The copy of a keyring that was last read back at a place."""
     return connection.execute(
         select(copy_states)
         .where(copy_states.c.target == target, copy_states.c.owner == owner)

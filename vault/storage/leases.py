@@ -1,4 +1,4 @@
-"""Whether anyone could still write into a file, as the kernel tells it: read leases.
+"""Read leases: the kernel's answer to whether anyone could still write into a file.
 
 Promises: what is asked here changes no file, and never ends the process (a broken lease is a signal, which is
 made a harmless one). Leaves out what follows from the answer (`vault.storage.blobs`).

@@ -106,7 +106,7 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     asked = Approve(request_id, hours, arguments.folder)
 
     def permit(tx: Transaction, row: Row[Any]) -> bool:
-        """Who may hold both the account and this officer's key needs another officer."""
+        """Whether this officer's signature is enough; one who may also hold the account needs a second."""
         if not may_be_one_hand(tx.connection, row.account_id, context.actor):
             return True
         return signed(context, tx, "access.approve", asked, request_id) is not None

@@ -177,7 +177,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
 
 def enrolment(name: str, secret: str) -> str:
-    """The URI that an authenticator takes. Shown once, to whoever enrols; the store keeps it sealed."""
+    """The URI for an authenticator app. It is shown once, at enrolment; the store keeps it sealed."""
     return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Strongroom")
 
 
@@ -292,7 +292,7 @@ async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]
 
 @act("account.disable", ADMIN)
 async def disable(context: Context, arguments: ByName) -> dict[str, Any]:
-    """Disable an account: no further login, and what is open ends. A disabled officer still counts as one."""
+    """Disable an account: no further login, and its sessions end. A disabled officer still counts as one."""
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
@@ -350,7 +350,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
 
 
 def check_never_signed(connection: Connection, name: str, account_id: str) -> None:
-    """A name in a certificate is one person's: what another signed under it stays under it."""
+    """Refuse a name that another account has signed under: in a certificate a name is one person's."""
     if signers_named(connection, name) - {account_id}:
         raise Refusal(
             "exists",

@@ -54,7 +54,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _waiting_for(connection: Connection, context: Context, row: Batch) -> str:
-    """Who has to act next, in words."""
+    """Who must act next on a batch, in words."""
     if row.state == BatchState.PROPOSED:
         given = len(
             connection.execute(
@@ -235,7 +235,7 @@ async def certificate_show(context: Context, arguments: ById) -> dict[str, Any]:
 
 @act("certificate.keys", READERS)
 async def certificate_keys(context: Context, arguments: Nothing) -> dict[str, Any]:
-    """What a reader verifies certificates with: every key of the ledger, and who signs prints.
+    """The keys to verify certificates with: every key of the ledger, and the one that signs prints.
 
     The authority behind the signer (X.509, PEM) and the signer's fingerprint (SHA-256) are empty until the
     first certificate was printed.

@@ -91,7 +91,7 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
 
 
 async def _check(context: Context, name: str) -> None:
-    """Whether the factors of this account are for whoever asks to set (raises Refusal)."""
+    """Refuse to set the factors of an account to someone who may not (raises Refusal)."""
 
     def look(connection: Connection) -> None:
         row = account_row(connection, name)

@@ -48,7 +48,7 @@ class Recover(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Reviewed(msgspec.Struct):
-    """What both officers sign at a review: the ids of the recoveries that stand then, by comma."""
+    """The argument that both officers sign at a review: ids of the open recoveries, by comma."""
 
     recoveries: str
 
@@ -112,7 +112,7 @@ async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
 
 
 def _check_lost(connection: Connection, now: datetime) -> None:
-    """Whether there is anything to recover (raises Refusal)."""
+    """Refuse a recovery where no quorum is lost (raises Refusal)."""
     if not recovery.founded(connection):
         raise Refusal(
             "invalid",
@@ -130,7 +130,7 @@ def _check_lost(connection: Connection, now: datetime) -> None:
 
 
 def _check_recoverable(row: Row[Any], officer_id: str) -> None:
-    """Whether an account that is there may get its key this way (raises Refusal)."""
+    """Refuse an existing account that can't be given a key by a recovery (raises Refusal)."""
     if row.role != "officer":
         raise Refusal(
             "invalid", f"account {row.name}: expected an officer or a new name, found {row.role}"

@@ -55,7 +55,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as it was read. Moments are as the catalogue stores them."""
+    """A batch as it was read. Times are strings, as the catalogue stores them."""
 
     id: str
     client_id: str
@@ -168,14 +168,14 @@ def set_state(tx: Transaction, batch_id: str, state: BatchState, **columns: Any)
 
 
 def free_documents(tx: Transaction, batch_id: str) -> None:
-    """The documents of a batch that is not carried out are in none any more."""
+    """Take the documents out of a batch that is not executed."""
     tx.connection.execute(
         update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
     )
 
 
 def withdraw(core: Core, tx: Transaction, batch: Batch, holds: list[str], actor: str) -> None:
-    """Give a batch up before its commit point: nothing of it was destroyed."""
+    """End a batch before its commit point: nothing of it was destroyed."""
     now = core.now()
     set_state(tx, batch.id, BatchState.REJECTED, finished_at=stamp(now))
     free_documents(tx, batch.id)

@@ -1,4 +1,4 @@
-"""Executing an approved batch: nothing goes early, twice or by half.
+"""Executing an approved batch: nothing is destroyed early, twice, or only in part.
 
 Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
 the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
@@ -127,7 +127,7 @@ def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
 
 
 def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) -> None:
-    """The approvals still stand: enough of them by officers who are active, with keys not taken back."""
+    """Check that enough approvals still count: by active officers, with keys not removed."""
     standing = tx.connection.execute(
         select(approvals.c.account_id, approvals.c.key)
         .join(batches, batches.c.id == approvals.c.batch_id)
@@ -279,7 +279,7 @@ async def _erase(core: Core, batch: Batch, now: datetime) -> tuple[Batch, Remain
 
 
 async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> None:
-    """Close a group and move everything out of it that does not leave with the batch."""
+    """Close a group and move out of it every document that is not of the batch."""
     custody = core.store.custody
     await core.write(lambda tx: custody.close_group(tx.connection, group_id, now))
     while await core.write(
@@ -329,7 +329,7 @@ def _record(
 
 
 def _check_holds(tx: Transaction, batch: Batch) -> None:
-    """Up to the commit point a hold stops everything, also one placed while the execution runs."""
+    """Refuse if there is a hold, also one placed while the execution runs (up to the commit point)."""
     leaving = {None, *batch.ids}
     live = queries.live_holds(tx.connection, [batch.client_id])
     found = [hold.id for hold in live if hold.document_id in leaving]

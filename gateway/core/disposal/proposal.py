@@ -147,7 +147,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
 
 
 def _of_client(core: Core, client_id: str) -> Select[Any]:
-    """Every document that is left of a client, and one more than a batch takes if there are so many."""
+    """All documents left of a client; at most one more than a batch can hold."""
     return (
         select(documents)
         .where(documents.c.client_id == client_id, documents.c.state.not_in(GONE))

@@ -56,14 +56,14 @@ LAPSE_AT_ONCE: Final = 1000
 
 @dataclass(frozen=True)
 class Answer:
-    """What the one who wants to open is told: `approval` is the request that lets him, or None."""
+    """The answer to an account that wants to open a document; `approval`: what allows it, or None."""
 
     approval: str | None
     sentence: str = ""
 
 
 class Restriction(Enum):
-    """Why a document is not simply opened."""
+    """Why a document can't be opened without an approval."""
 
     CLASS = "it, or a part of it, is of a restricted class"
     UNKNOWN = "a part of it could not be judged, or is quarantined, and has no class"
@@ -349,7 +349,7 @@ def revoke(core: Core, tx: Transaction, request_id: str, actor: str, now: dateti
 
 
 async def lapse(core: Core, now: datetime) -> int:
-    """Let go of requests that nobody decided in time; returns how many."""
+    """End the requests that nobody decided in time; returns how many."""
     limit = stamp(now - timedelta(days=core.config.access.lapse_days))
     overdue = (access_requests.c.state == AccessState.WAITING) & (
         access_requests.c.requested_at < limit

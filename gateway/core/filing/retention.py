@@ -91,7 +91,7 @@ def columns_of(decision: Decision) -> dict[str, Any]:
 
 
 def quarantine_columns(core: Core, now: datetime) -> dict[str, Any]:
-    """A quarantined document has its own period, by the house's rule."""
+    """The columns of a quarantined document: it has a period of its own, by the installation's rule."""
     due = now + timedelta(days=core.config.retention.quarantine_days)
     return {"rule": QUARANTINE_RULE, "eligible_at": stamp(due), "decision": None}
 

@@ -1,4 +1,4 @@
-"""What people decide about documents: classify, release, reject.
+"""Decisions of people about documents: classify, release, reject.
 
 Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
 could not be judged, or was quarantined, only two officers release. A changed class changes the retention;
@@ -34,7 +34,7 @@ EARLIEST_YEAR: Final = 1980
 
 
 def parse_fiscal_year(text: str) -> int:
-    """A fiscal year as people write it in a path (raises Refusal)."""
+    """Read a fiscal year as people write it in a path (raises Refusal)."""
     if not re.fullmatch(r"\d{4}", text):
         raise Refusal("not_found", "No such file or folder.")
     return int(text)
@@ -63,7 +63,7 @@ def _day(row: Row[Any]) -> date | None:
 
 
 def _ends_earlier(before: Decision, after: Decision) -> bool:
-    """Whether a document could go earlier than it could before."""
+    """Whether a document would fall due earlier than before."""
     if after.status == "permanent":
         return False
     if before.status == "permanent" or before.eligible_at is None:
@@ -80,7 +80,7 @@ def _stays_restricted(
     actor: str,
     now: datetime,
 ) -> None:
-    """Refuse to an accountant what would open a document of a restricted class (raises Refusal)."""
+    """Refuse an accountant an act that would lift a document's restriction (raises Refusal)."""
     if row.record_class not in core.config.access.restricted:
         return
     if row.state == DocumentState.REVIEW:

@@ -81,7 +81,7 @@ class Fixity:
 
 
 class InspectionQueue:
-    """Who inspects what. One for the core; every inspector connection asks it."""
+    """The queue of documents to inspect. The core has one; every connection of an inspector asks it."""
 
     def __init__(self, intake: Intake, chance: Callable[[], float] = backoff.chance) -> None:
         """`chance`: see `backoff.delay`."""
@@ -95,7 +95,7 @@ class InspectionQueue:
         self._asked_at = time.monotonic()  # when an inspector last asked for work
 
     def wake(self) -> None:
-        """There may be something to inspect."""
+        """Look again at once: there may be something to inspect."""
         self._intake.arrived.set()
 
     async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
@@ -182,13 +182,13 @@ class InspectionQueue:
         return work, descriptor, Claimed(row, metadata, mode), fixity
 
     async def _put_off(self, row: Row[Any]) -> None:
-        """Let a document wait whose sealed file can still be changed; others are not held up by it."""
+        """Postpone a document whose sealed file can still be changed; others do not wait for it."""
         await self._postpone(row, STILL_OPEN, for_ever=True)
         self._busy.pop(row.id, None)
         self._intake.arrived.set()
 
     async def _is_being_written(self, document_id: str) -> bool:
-        """Whether someone could still change a document's sealed file, who had time to close it."""
+        """Whether a document's sealed file is still open for writing, after time to close it."""
         deadline = time.monotonic() + CLOSING_WAIT
         while await asyncio.to_thread(self._core.store.blobs.is_being_written, document_id):
             if time.monotonic() > deadline:
@@ -197,7 +197,7 @@ class InspectionQueue:
         return False
 
     async def fixity(self, row: Row[Any], descriptor: int | None = None) -> bool:
-        """Have a document read whole by an inspector; whether it still is what was received.
+        """Have an inspector read a whole document; returns whether it still is what was received.
 
         Args:
             descriptor: a sealed file to be read in the stored one's place; it stays the caller's.
@@ -281,11 +281,11 @@ class InspectionQueue:
             self.put_back(row.id)
 
     def put_back(self, document_id: str) -> None:
-        """A document is in nobody's hands any more."""
+        """Give a document back: no worker has it any more."""
         self._busy.pop(document_id, None)
 
     def _note_cost(self, document_id: str) -> float:
-        """Seconds that a worker had a document, put on its sender's account."""
+        """Count the seconds that a worker had a document to its sender; returns them."""
         held = self._busy.get(document_id)
         return 0.0 if held is None else self._turns.returned(held)
 
@@ -315,7 +315,7 @@ class InspectionQueue:
             self._intake.arrived.set()
 
     async def _whose_turn(self, now: datetime) -> Row[Any] | None:
-        """The next document of the one whose turn it is."""
+        """The next document of the client and sender whose turn it is."""
         known = self._turns.known()
         if known is not None and (row := await self._first_of(known, now)) is not None:
             return row
@@ -341,7 +341,7 @@ class InspectionQueue:
         return free if free and time.monotonic() - free.asked > FIXITY_PATIENCE else None
 
     def _free_fixity(self) -> Fixity | None:
-        """The first request to read a document that is in nobody's hands."""
+        """The first request to read a document that no worker has."""
         return next((each for each in self._fixity if each.row.id not in self._busy), None)
 
     async def drop_parts(self, claimed: Claimed) -> None:

@@ -238,7 +238,7 @@ async def circumstances(core: Core, row: Row[Any], sha256: bytes) -> Circumstanc
 
 
 def _findings(verdict: Verdict) -> list[str]:
-    """What the scanners had to say, whole; the row and the ledger have the first of it, cut short."""
+    """The scanners' findings in full; the row and the ledger have the first of them, shortened."""
     found = [
         f"{scan.scanner}: {scan.outcome} {scan.detail}".rstrip()
         for scan in verdict.scans

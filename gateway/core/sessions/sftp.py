@@ -160,7 +160,7 @@ class SftpSession(UploadSession):
             raise
 
     async def _finish(self, request: Commit) -> Answer:
-        """What has its final name is committed; the rest is kept until it is renamed."""
+        """Commit an upload that has its final name; keep another one until it is renamed."""
         if not temporary.is_temporary(self._open(request.document_id).name):
             return await self._commit(request)
         upload = self._upload(request.document_id)
@@ -218,7 +218,7 @@ class SftpSession(UploadSession):
         return AuthenticationResult("granted", role=account.role)
 
     def _leave(self) -> None:
-        """This is no live session of its account any more."""
+        """Take this session off the live ones of its account."""
         live = self._logins.live.get(self._account_id)
         if live is not None:
             live.discard(self.hang_up)

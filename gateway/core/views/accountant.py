@@ -353,7 +353,7 @@ class AccountantView(View):
 
 
 def _reasons_of(path: tuple[str, ...]) -> str | None:
-    """The client whose reasons a path names; None: it is another path."""
+    """The client if a path names its list of reasons; None: it is another path."""
     if len(path) == 2 and path[0] == "review" and path[1].endswith(REASONS):
         return path[1].removesuffix(REASONS)
     return None

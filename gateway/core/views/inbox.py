@@ -247,7 +247,7 @@ class Inbox:
         return [*self._in_folder(folder_id), documents.c.name_index == index]
 
     def _listed(self) -> list[ColumnElement[bool]]:
-        """What of a client's documents is listed: partial uploads, and what was received lately."""
+        """The conditions for a document to be listed: a partial upload, or one received lately."""
         since = self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
         return [
             documents.c.state.in_([*STORED, DocumentState.PARTIAL]),

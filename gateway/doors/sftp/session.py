@@ -85,7 +85,7 @@ class Folder:
         return taken
 
     def close(self) -> str:
-        """Nothing to release, nothing to say."""
+        """Close it; there is nothing to release or to tell the client."""
         return ""
 
 
@@ -240,7 +240,7 @@ class SftpSession:
         return p.pack_status(request, p.OK, reply.said if isinstance(reply, Done) else "")
 
     def _set_attributes(self, fields: p.Reader) -> None:
-        """Times and modes of what is kept are the gateway's; clients set them out of habit."""
+        """Ignore times and modes: they are the gateway's, and clients set them out of habit."""
         self._stat(fields.path())
         if fields.size_attribute() is not None:
             raise Refusal("denied", "What was received can't be truncated.")

@@ -1,4 +1,4 @@
-"""Where a message ends: the DATA stream of RFC 5321, read in arbitrary pieces.
+"""The DATA stream of RFC 5321, read in arbitrary pieces: where a message ends.
 
 Promises: only `CR LF . CR LF` ends a message (section 4.1.1.4), and what comes out is what the sender
 had before dot-stuffing (section 4.5.2), byte for byte, however the network cut it. Memory does not depend

@@ -162,7 +162,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
 
 
 def _has_long_header(raw: bytes) -> bool:
-    """Whether a header that says how to read a part is longer than any mail program writes.
+    """Whether a header about a part's form is longer than any mail program writes.
 
     The standard library's parameter parser is quadratic in it, and runs while the message is parsed.
     """
@@ -228,7 +228,7 @@ def _is_status(blocks: object) -> bool:
 
 
 def _check_part(part: Message, unpacked: Unpacked) -> None:
-    """What readers of mail resolve differently (the class of CVE-2024-28054)."""
+    """Note what mail programs read in different ways in a part (the class of CVE-2024-28054)."""
     if not all(_HEADER_NAME.fullmatch(name) for name in part):
         unpacked.trouble("ambiguous", "mail.header_name")
     for name in _ONCE:
