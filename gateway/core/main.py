@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from gateway.config import Config
 from gateway.core import schedule, steps
 from gateway.core.core import Core, log, stamp, utc_now
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial
 from gateway.core.keys import groups
 from gateway.core.opening import open_core
@@ -85,9 +85,9 @@ async def _serve(wings: Wings) -> None:
         make_directory(config.resolve(config.sockets.directory))
         listeners = {role: listen_unix(config.socket(role)) for role in ROLES}
 
-    # 3. Desks and sessions.
-    await asyncio.to_thread(wings.logins.load)
-    inspection = InspectionDesk(wings.intake)
+    # 3. Sessions.
+    await asyncio.to_thread(wings.logins.load)  # before anyone calls
+    inspection = InspectionQueue(wings.intake)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake, wings.logins),
         "smtp": lambda: SmtpSession(wings.intake),

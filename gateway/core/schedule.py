@@ -22,7 +22,7 @@ from gateway.core.core import ACTOR_CORE, log
 from gateway.core.disposal import certificates, execution, proposal
 from gateway.core.filing import restricted
 from gateway.core.inspection import fixity, scanner
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial, pressure
 from gateway.core.keys import groups, rotation
 from gateway.core.login import host_keys, limits, recovery
@@ -176,11 +176,11 @@ async def announce_recovery(wings: Wings) -> None:
     await recovery.announce(wings.core)
 
 
-def start(wings: Wings, desk: InspectionDesk) -> AsyncIOScheduler:
+def start(wings: Wings, queue: InspectionQueue) -> AsyncIOScheduler:
     """Start the ticks on the running loop."""
 
     async def read_share(wings: Wings) -> None:
-        await fixity.daily(wings.core, desk)
+        await fixity.daily(wings.core, queue)
 
     scheduler = AsyncIOScheduler(
         timezone="UTC",

@@ -231,7 +231,7 @@ def _demonstrate(config: Config, now: datetime) -> None:
         # 2. A key for each account.
         make_directory(demo)
         lines = {name: _new_key(demo / name, name) for name in demonstration.ACCOUNTS}
-        # 3. The client and the accounts, by the acts of the desk.
+        # 3. The client and the accounts, by the console's acts.
         service.configure_logging(config, "setup")
         core = open_core(config, lambda: now)
         try:

@@ -297,7 +297,7 @@ async def test_a_part_does_not_go_before_the_whole_it_came_in(house):
     from gateway.core.intake import receive
 
     await house.upload("/inbox/mail.eml", b"whole")
-    found = await house.desk._next()
+    found = await house.queue._next()
     work, descriptor, claimed, fixity = found
     import hashlib
     import os
@@ -306,13 +306,13 @@ async def test_a_part_does_not_go_before_the_whole_it_came_in(house):
     from vault.crypto.sealed import SealedWriter, document_context
 
     os.close(descriptor)
-    part = await house.desk.begin_part(claimed, "note.txt")
+    part = await house.queue.begin_part(claimed, "note.txt")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
     writer.write(b"part")
     digest = hashlib.sha256(b"part").digest()
     await receive.stage(house.core, part, writer.finish(), digest)
     claimed.parts[part.document_id] = (part, 4, digest)
-    await house.desk.verdict(
+    await house.queue.verdict(
         claimed,
         Verdict(
             work.document_id, 5, hashlib.sha256(b"whole").digest(),

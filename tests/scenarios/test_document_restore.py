@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from gateway.config import BackupTarget
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.outbound.backup import documents as backup_documents
 from gateway.inspect import inspection
 from gateway.inspect.document import Document
@@ -72,10 +72,10 @@ async def back(drill, *ids: str, **more) -> list[dict[str, str]]:
     return list(done["documents"])
 
 
-async def inspector(desk: InspectionDesk, seen: list[tuple[str, bool]]) -> None:
+async def inspector(queue: InspectionQueue, seen: list[tuple[str, bool]]) -> None:
     """An inspector's part, as a real one does it: what does not open is told as nothing read."""
     while True:
-        found = await desk.claim()
+        found = await queue.claim()
         if found is None:
             continue
         work, descriptor, claimed, wanted = found
@@ -91,7 +91,7 @@ async def inspector(desk: InspectionDesk, seen: list[tuple[str, bool]]) -> None:
             )
         os.close(descriptor)
         seen.append((work.document_id, verdict.size == work.size))
-        await desk.verdict(claimed, verdict, wanted)
+        await queue.verdict(claimed, verdict, wanted)
 
 
 def entries(house) -> list[bytes]:
@@ -209,10 +209,10 @@ async def test_while_inspectors_serve_they_do_the_reading(drill):
     document = await drill.filed("kept.xml", DATA)
     await drill.back_up()
     damage(stored(drill, document), "middle")
-    reading = asyncio.create_task(inspector(drill.desk, seen := []))
+    reading = asyncio.create_task(inspector(drill.queue, seen := []))
     (done,) = await drill.carried(
         backup_documents.restore(
-            drill.wings.outbound, drill.desk.fixity, [document], "", "console:0"
+            drill.wings.outbound, drill.queue.fixity, [document], "", "console:0"
         )
     )
     reading.cancel()

@@ -8,7 +8,7 @@ import os
 from sqlalchemy import select
 
 from gateway.core.inspection import claims, fixity
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from vault.catalogue.schema import fixity_runs
 from vault.crypto.chunked import document_context
 from vault.crypto.sealed import SealedReader
@@ -17,8 +17,8 @@ from vault.crypto.sealed import SealedReader
 class Reader:
     """An inspector's part in this process: takes what is to be read, reads it, reports."""
 
-    def __init__(self, desk: InspectionDesk) -> None:
-        self.desk = desk
+    def __init__(self, queue: InspectionQueue) -> None:
+        self.queue = queue
         self.seen: list[str] = []
 
     async def work(self) -> None:
@@ -27,7 +27,7 @@ class Reader:
         from gateway.wire.messages import Verdict
 
         while True:
-            found = await self.desk.claim()
+            found = await self.queue.claim()
             if found is None:
                 continue
             work, descriptor, claimed, wanted = found
@@ -38,20 +38,20 @@ class Reader:
                 ) as reader:
                     data = reader.readall()
             except Exception:
-                await self.desk.lost(claimed, wanted, seen=True)
+                await self.queue.lost(claimed, wanted, seen=True)
                 continue
             self.seen.append(work.document_id)
             verdict = Verdict(
                 document_id=work.document_id, size=len(data), sha256=hashlib.sha256(data).digest()
             )
-            await self.desk.verdict(claimed, verdict, wanted)
+            await self.queue.verdict(claimed, verdict, wanted)
 
 
 async def day(house, reader: Reader) -> fixity.Reading | None:
     """One tick of the job, with an inspector at work."""
     task = asyncio.create_task(reader.work())
     try:
-        return await fixity.daily(house.core, house.desk)
+        return await fixity.daily(house.core, house.queue)
     finally:
         task.cancel()
 
@@ -70,7 +70,7 @@ async def test_each_day_reads_its_share_and_goes_on_where_the_last_stopped_until
     seen: list[str] = []
     for _ in range(5):
         await next_day(house)
-        reader = Reader(house.desk)
+        reader = Reader(house.queue)
         reading = await day(house, reader)
         assert (reading.documents, reading.findings) == (3, [])
         # Within the same day nothing more is read.
@@ -101,7 +101,7 @@ async def test_a_changed_byte_is_found_on_its_day_and_shown(house):
     path.write_bytes(data)
     house.config = _share(house.config, 1.0)
     await next_day(house)
-    reading = await day(house, Reader(house.desk))
+    reading = await day(house, Reader(house.queue))
     assert [document in finding.subject for finding in reading.findings] == [True]
     shown = (await house.act("status"))["fixity"]
     assert document in shown["findings"][0]["subject"]
@@ -115,12 +115,12 @@ async def test_without_an_inspector_nothing_counts_as_read_and_the_place_is_kept
     await house.filed("b.xml")
     house.config = _share(house.config, 1.0)
     await next_day(house)
-    reading = await fixity.daily(house.core, house.desk)
+    reading = await fixity.daily(house.core, house.queue)
     assert (reading.documents, reading.upto, reading.interrupted) == (0, "", True)
     assert "found none running" in reading.findings[0].problem
     # Not a day later, but as soon as someone is there.
     monkeypatch.setattr(claims, "CLAIM_WAIT", 5.0)
-    reading = await day(house, Reader(house.desk))
+    reading = await day(house, Reader(house.queue))
     assert (reading.documents, reading.findings) == (2, [])
 
 
@@ -128,7 +128,7 @@ async def test_a_share_of_nothing_reads_nothing(house):
     await house.filed("a.xml")
     house.config = _share(house.config, 0.0)
     await next_day(house)
-    assert await fixity.daily(house.core, house.desk) is None
+    assert await fixity.daily(house.core, house.queue) is None
 
 
 async def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_up(house):
@@ -138,20 +138,20 @@ async def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_
     class Dying(Reader):
         async def work(self) -> None:
             while True:
-                found = await self.desk.claim()
+                found = await self.queue.claim()
                 if found is None:
                     continue
                 work, descriptor, claimed, wanted = found
                 os.close(descriptor)
                 if work.document_id == ids[1]:
-                    await self.desk.lost(claimed, wanted, seen=True)
+                    await self.queue.lost(claimed, wanted, seen=True)
                     continue
                 self.seen.append(work.document_id)
                 wanted.result.set_result(True)
-                self.desk.put_back(work.document_id)
+                self.queue.put_back(work.document_id)
 
     await next_day(house)
-    reader = Dying(house.desk)
+    reader = Dying(house.queue)
     reading = await day(house, reader)
     assert (reading.documents, reading.upto) == (3, ids[-1])
     assert [ids[1] in finding.subject for finding in reading.findings] == [True]

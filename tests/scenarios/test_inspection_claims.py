@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from gateway.core.inspection import claims as queue
+from gateway.core.inspection import claims
 from gateway.core.intake import receive
 from gateway.core.sessions.inspector import InspectSession
 from gateway.errors import WireError
@@ -51,7 +51,7 @@ async def digest_of(house, document: str) -> bytes:
 async def test_a_connection_that_gave_its_verdict_gets_no_other_document(house):
     mine = await house.upload("/inbox/mine.txt", NOTE)
     await house.upload("/inbox/others.txt", b"others", by="other")
-    session = InspectSession(house.wings.intake, house.desk)
+    session = InspectSession(house.wings.intake, house.queue)
     work = await claimed(session)
     assert work.document_id == mine
     await session.handle(clean(work, await digest_of(house, mine)))
@@ -66,24 +66,24 @@ async def test_a_document_judged_between_the_look_and_the_claim_is_not_handed_ou
     """The look reads an older snapshot than the set of busy ones: held still between the two."""
 
     document = await house.upload("/inbox/mine.txt", NOTE)
-    first, second = (InspectSession(house.wings.intake, house.desk) for _ in range(2))
+    first, second = (InspectSession(house.wings.intake, house.queue) for _ in range(2))
     work = await claimed(first)
     looked, go_on = asyncio.Event(), asyncio.Event()
     read = house.core.read
 
     async def slow(look):
-        busy, house.desk._busy = house.desk._busy, {}
+        busy, house.queue._busy = house.queue._busy, {}
         try:
             found = await read(look)  # as if the snapshot were from before the claim
         finally:
-            house.desk._busy = busy
+            house.queue._busy = busy
         if not looked.is_set():
             looked.set()
             await go_on.wait()
         return found
 
     monkeypatch.setattr(house.core, "read", slow)
-    monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
+    monkeypatch.setattr(claims, "CLAIM_WAIT", 0.3)
     claim = asyncio.create_task(second.handle(Claim()))
     await looked.wait()
     monkeypatch.setattr(house.core, "read", read)
@@ -101,13 +101,13 @@ async def test_giving_up_on_a_document_that_was_judged_meanwhile_leaves_no_entry
     row = await house.core.read(
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
-    session = InspectSession(house.wings.intake, house.desk)
+    session = InspectSession(house.wings.intake, house.queue)
     work = await claimed(session)
     await session.handle(clean(work, await digest_of(house, document)))
     size = await house.core.read(ledger.size_of)
     last = house.core.config.inspect.max_attempts - 1
     stale = type("Row", (), {"id": row.id, "attempts": last})()
-    await house.desk._postpone(stale, "inspection-failed", for_ever=False)
+    await house.queue._postpone(stale, "inspection-failed", for_ever=False)
     assert await house.core.read(ledger.size_of) == size
     await session.close()
 
@@ -137,21 +137,21 @@ async def test_a_document_whose_worker_went_away_is_not_handed_out_before_it_is_
     house, monkeypatch
 ):
     document = await house.upload("/inbox/mine.txt", NOTE)
-    session = InspectSession(house.wings.intake, house.desk)
+    session = InspectSession(house.wings.intake, house.queue)
     await claimed(session)
     entered, go_on = asyncio.Event(), asyncio.Event()
-    postpone = house.desk._postpone
+    postpone = house.queue._postpone
 
     async def slow(*arguments, **more):
         entered.set()
         await go_on.wait()
         await postpone(*arguments, **more)
 
-    monkeypatch.setattr(house.desk, "_postpone", slow)
-    monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
+    monkeypatch.setattr(house.queue, "_postpone", slow)
+    monkeypatch.setattr(claims, "CLAIM_WAIT", 0.3)
     ending = asyncio.create_task(session.close())
     await entered.wait()
-    other = InspectSession(house.wings.intake, house.desk)
+    other = InspectSession(house.wings.intake, house.queue)
     reply, _ = await other.handle(Claim())
     assert not isinstance(reply, Work)
     go_on.set()
@@ -170,10 +170,10 @@ async def test_a_reading_for_fixity_waits_for_a_document_that_is_being_inspected
     row = await house.core.read(
         lambda c: c.execute(select(documents).where(documents.c.id == document)).one()
     )
-    monkeypatch.setattr(queue, "CLAIM_WAIT", 0.3)
-    first, second = (InspectSession(house.wings.intake, house.desk) for _ in range(2))
+    monkeypatch.setattr(claims, "CLAIM_WAIT", 0.3)
+    first, second = (InspectSession(house.wings.intake, house.queue) for _ in range(2))
     work = await claimed(first)
-    reading = asyncio.create_task(house.desk.fixity(row))
+    reading = asyncio.create_task(house.queue.fixity(row))
     await asyncio.sleep(0)
     reply, _ = await second.handle(Claim())
     assert not isinstance(reply, Work)
@@ -188,11 +188,11 @@ async def test_a_reading_for_fixity_waits_for_a_document_that_is_being_inspected
 
 async def test_a_core_that_stops_during_a_verdict_deletes_no_part_that_was_recorded(house):
     await house.upload("/inbox/mail.eml", b"whole")
-    work, descriptor, claimed, fixity = await house.desk._next()
+    work, descriptor, claimed, fixity = await house.queue._next()
     os.close(descriptor)
-    session = InspectSession(house.wings.intake, house.desk)
+    session = InspectSession(house.wings.intake, house.queue)
     session._claimed, session._fixity = claimed, fixity
-    part = await house.desk.begin_part(claimed, "note.txt")
+    part = await house.queue.begin_part(claimed, "note.txt")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
     writer.write(b"part")
     digest = hashlib.sha256(b"part").digest()

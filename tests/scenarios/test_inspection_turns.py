@@ -16,7 +16,7 @@ from vault.catalogue.states import DocumentState
 
 
 async def taken(house):
-    work, descriptor, claimed, fixity = await house.desk._next()
+    work, descriptor, claimed, fixity = await house.queue._next()
     os.close(descriptor)
     return work, claimed, fixity
 
@@ -72,7 +72,7 @@ async def test_what_ran_out_of_time_is_tried_once_more_alone_with_all_the_time_a
     document = await house.upload("/inbox/bomb.xml", b"x")
     work, claimed, _ = await taken(house)
     assert not work.thorough
-    await house.desk.lost(claimed, None, seen=True)
+    await house.queue.lost(claimed, None, seen=True)
     row = await row_of(house, document)
     assert (row.state, row.reason) == (DocumentState.RECEIVED, queue.TIMED_OUT)
     ordinary = await house.upload("/inbox/later.xml", b"y")
@@ -80,7 +80,7 @@ async def test_what_ran_out_of_time_is_tried_once_more_alone_with_all_the_time_a
     assert (await taken(house))[0].document_id == ordinary
     work, claimed, _ = await taken(house)
     assert (work.document_id, work.thorough) == (document, True)
-    await house.desk.lost(claimed, None, seen=True)
+    await house.queue.lost(claimed, None, seen=True)
     row = await row_of(house, document)
     assert (row.state, row.reason) == (DocumentState.REVIEW, "unjudged:inspection-timed-out")
     assert row.lane == 0
@@ -90,7 +90,7 @@ async def test_a_sender_is_not_kept_in_the_catalogue_once_a_document_is_judged(h
     document = await house.upload("/inbox/a.xml", b"x")
     assert (await row_of(house, document)).lane > 0
     work, claimed, _ = await taken(house)
-    await house.desk.verdict(claimed, verdict(work, claimed), None)
+    await house.queue.verdict(claimed, verdict(work, claimed), None)
     row = await row_of(house, document)
     assert (row.state, row.lane) == (DocumentState.FILED, 0)
 
@@ -100,16 +100,16 @@ async def test_reading_for_fixity_gets_a_worker_while_a_backlog_drains(house, mo
     for number in range(5):
         await house.upload(f"/inbox/{number}.xml", b"x")
     monkeypatch.setattr(claims, "FIXITY_PATIENCE", 0.05)
-    reading = asyncio.create_task(house.desk.fixity(await row_of(house, kept)))
+    reading = asyncio.create_task(house.queue.fixity(await row_of(house, kept)))
     await asyncio.sleep(0)
     assert (await taken(house))[0].mode == "inspect"
     await asyncio.sleep(0.1)
     work, claimed, fixity = await taken(house)
     assert (work.mode, work.document_id) == ("fixity", kept)
-    another = asyncio.create_task(house.desk.fixity(await row_of(house, kept)))
+    another = asyncio.create_task(house.queue.fixity(await row_of(house, kept)))
     await asyncio.sleep(0.1)
     assert (await taken(house))[0].mode == "inspect"  # one worker for it, no more
-    await house.desk.verdict(claimed, verdict(work, claimed), fixity)
+    await house.queue.verdict(claimed, verdict(work, claimed), fixity)
     assert await reading
     another.cancel()
 
@@ -127,7 +127,7 @@ async def test_five_hundred_documents_are_each_handed_out_once_by_several_pools(
 
     async def worker():
         while True:
-            found = await house.desk._next()
+            found = await house.queue._next()
             if found is None:
                 states = await house.core.read(
                     lambda c: c.execute(
@@ -142,7 +142,7 @@ async def test_five_hundred_documents_are_each_handed_out_once_by_several_pools(
             os.close(descriptor)
             seen.append(work.document_id)
             await asyncio.sleep(0)
-            await house.desk.verdict(claimed, verdict(work, claimed), fixity)
+            await house.queue.verdict(claimed, verdict(work, claimed), fixity)
 
     await asyncio.gather(*(worker() for _ in range(2 * pools)))
     assert len(seen) == len(ids)

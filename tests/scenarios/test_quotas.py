@@ -199,10 +199,10 @@ async def test_mail_is_refused_for_good_and_without_numbers(house):
 async def test_parts_count_and_are_never_refused(house):
     document = await house.upload("/inbox/mail.zip", b"x" * 900)
     await house.act("client.change", slug="acme", quota_bytes=1000)
-    found = await house.desk._next()
+    found = await house.queue._next()
     work, descriptor, claimed, fixity = found
     os.close(descriptor)
-    part = await house.desk.begin_part(claimed, "part.pdf")
+    part = await house.queue.begin_part(claimed, "part.pdf")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
     writer.write(b"p" * 500)
     size = writer.finish()
@@ -217,7 +217,7 @@ async def test_parts_count_and_are_never_refused(house):
         work.document_id, 900, hashlib.sha256(b"x" * 900).digest(),
         scans=[Scan("yara", "clean")], parts=[part.document_id],
     )  # fmt: skip
-    await house.desk.verdict(claimed, verdict, fixity)
+    await house.queue.verdict(claimed, verdict, fixity)
     assert (await standing(house)).bytes == 1400
     assert (await house.document(document))["parts"] == [part.document_id]
     assert (await house.refused(begin(house))).code == "quota"

@@ -267,9 +267,9 @@ MAIL = "/clients/acme/2026/correspondence/mail.eml"
 async def mail_with_part(house):
     """A mail, filed, with a part that nobody has judged yet; returns the part's id."""
     outer = await house.upload("/inbox/mail.eml", b"outer")
-    _, descriptor, claimed, fixity = await house.desk._next()
+    _, descriptor, claimed, fixity = await house.queue._next()
     os.close(descriptor)
-    part = await house.desk.begin_part(claimed, "slip.pdf")
+    part = await house.queue.begin_part(claimed, "slip.pdf")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))
     writer.write(b"pay")
     size, digest = writer.finish(), hashlib.sha256(b"pay").digest()
@@ -279,7 +279,7 @@ async def mail_with_part(house):
         outer, 5, hashlib.sha256(b"outer").digest(), scans=[Scan("yara", "clean")],
         parts=[part.document_id], classification=Classification("correspondence", 0.9, None),
     )  # fmt: skip
-    await house.desk.verdict(claimed, verdict, fixity)
+    await house.queue.verdict(claimed, verdict, fixity)
     return part.document_id
 
 

@@ -21,9 +21,9 @@ SURE = Classification("invoice", 0.95, "2025-03-01")
 
 async def lose(house) -> str:
     """A worker takes the next document and dies."""
-    work, descriptor, claimed, fixity = await house.desk._next()
+    work, descriptor, claimed, fixity = await house.queue._next()
     os.close(descriptor)
-    await house.desk.lost(claimed, fixity, seen=True)
+    await house.queue.lost(claimed, fixity, seen=True)
     return work.document_id
 
 
@@ -37,7 +37,7 @@ async def test_a_document_that_kills_workers_waits_ever_longer_and_then_goes_to_
         if shown["state"] == "RECEIVED":
             due = datetime.fromisoformat(shown["next_attempt_at"])
             delays.append((due - house.clock.now).total_seconds())
-            assert await house.desk._next() is None  # not before its time
+            assert await house.queue._next() is None  # not before its time
             house.clock.now = due
     assert delays == sorted(delays)
     assert delays[1] == 2 * delays[0]
@@ -58,9 +58,9 @@ async def test_others_are_not_held_up_by_one_that_waits(house):
 
 async def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
     document = await house.upload("/inbox/a.pdf", b"a")
-    _work, descriptor, claimed, fixity = await house.desk._next()
+    _work, descriptor, claimed, fixity = await house.queue._next()
     os.close(descriptor)
-    await house.desk.lost(claimed, fixity, seen=False)
+    await house.queue.lost(claimed, fixity, seen=False)
     assert (await house.document(document))["attempts"] == 0
     assert await house.judge(classification=SURE) == document
 
@@ -68,13 +68,13 @@ async def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
 async def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
     first = await house.upload("/inbox/a.pdf", b"a")
     second = await house.upload("/inbox/b.pdf", b"b")
-    one = await house.desk._next()
-    two = await house.desk._next()
+    one = await house.queue._next()
+    two = await house.queue._next()
     assert {one[0].document_id, two[0].document_id} == {first, second}
-    assert await house.desk._next() is None
+    assert await house.queue._next() is None
     for _work, descriptor, claimed, fixity in (one, two):
         os.close(descriptor)
-        await house.desk.lost(claimed, fixity, seen=False)
+        await house.queue.lost(claimed, fixity, seen=False)
 
 
 AWAY = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
@@ -189,7 +189,7 @@ async def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
     upload, writer = await house.begun("/inbox/big.bin", data[: 2 * CHUNK])
     assert await partial.park(house.core, upload)
     assert (await view.stat(split("/inbox/big.bin"))).size == 2 * CHUNK
-    assert await house.desk._next() is None  # nobody judges half a document
+    assert await house.queue._next() is None  # nobody judges half a document
     house.restart()
     view = await house.view("acme")
     upload, size = await view.begin_upload(split("/inbox/big.bin"), resume=True)
@@ -244,7 +244,7 @@ def overwrite(document: str, descriptor: int, key: bytes, data: bytes) -> None:
 async def test_what_a_door_could_still_change_is_not_judged_however_long_it_holds_on(house):
     document, mine, key = await kept_open(house)
     for attempt in range(1, house.config.inspect.max_attempts + 3):
-        assert await house.desk._next() is None
+        assert await house.queue._next() is None
         shown = await house.document(document)
         assert (shown["state"], shown["reason"]) == ("RECEIVED", "waiting:still-open")
         assert shown["attempts"] == attempt
@@ -265,7 +265,7 @@ async def test_others_are_not_held_up_by_what_a_door_holds_open(house):
     document, mine, _ = await kept_open(house)
     other = await house.upload("/inbox/b.pdf", b"b")
     async with asyncio.timeout(0.9):  # and not after the next look a second later
-        work, descriptor, _claimed, _ = await house.desk.claim()
+        work, descriptor, _claimed, _ = await house.queue.claim()
     os.close(descriptor)
     assert work.document_id == other
     os.close(mine)
@@ -284,7 +284,7 @@ async def test_a_claim_that_is_cut_off_while_it_waits_for_a_door_leaves_the_docu
     house,
 ):
     document, mine, _ = await kept_open(house)
-    claim = asyncio.create_task(house.desk._next())
+    claim = asyncio.create_task(house.queue._next())
     await asyncio.sleep(0.05)
     claim.cancel()
     await asyncio.gather(claim, return_exceptions=True)

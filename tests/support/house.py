@@ -23,7 +23,7 @@ import vault.certificate
 from gateway.config import Config, InspectSection, RetentionSection, StoreSection
 from gateway.core.core import Core
 from gateway.core.disposal import certificates
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial, receive
 from gateway.core.login import accounts
 from gateway.core.outbound import keyring_copies, outbox
@@ -198,7 +198,8 @@ class House:
             self.core.store.catalogue.write(lambda tx: self.core.clock.confirm(tx, now))
             self.core.clock.confirmed(now)
         keyring_copies.prepare(self.core)
-        self.desk = InspectionDesk(self.wings.intake, chance=lambda: 0.0)  # delays that can be told
+        # Without chance the delays can be told.
+        self.queue = InspectionQueue(self.wings.intake, chance=lambda: 0.0)
 
     @property
     def wings(self) -> Wings:
@@ -298,7 +299,7 @@ class House:
 
     async def judge(self, **more: Any) -> str:
         """Claim the next document and deliver a verdict: clean, and classified as `more` says."""
-        found = await self.desk._next()
+        found = await self.queue._next()
         assert found is not None, "nothing to inspect"
         work, descriptor, claimed, fixity = found
         with SealedReader(
@@ -312,7 +313,7 @@ class House:
             "scans": [Scan("yara", "clean")],
             **more,
         }
-        await self.desk.verdict(claimed, Verdict(**verdict), fixity)
+        await self.queue.verdict(claimed, Verdict(**verdict), fixity)
         return work.document_id
 
     async def filed(

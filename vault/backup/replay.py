@@ -1,11 +1,11 @@
 """Replaying, on a restored catalogue, what happened after its backup was made.
 
-What it promises: after `apply` of every amendment and `settle`, each document of the catalogue either lives
-and its wrapped key opens with the keyrings at hand, or is destroyed with a tombstone, or was named as a
-problem. A destroyed row has lost key and metadata as in a destruction, with an entry in the ledger that says
-it was replayed.
+Promises: after `apply` of every amendment and `reconcile`, each document of the catalogue either lives and
+its wrapped key opens with the keyrings at hand, or is destroyed with a tombstone, or was named as a problem.
+A destroyed row has lost key and metadata as in a destruction, with an entry in the ledger that says it was
+replayed.
 
-What it leaves out: sealed files, and believing anything (`vault.backup.restore` has verified what comes
+Leaves out: sealed files, and believing anything (`vault.backup.restore` has verified what comes
 here). A proof of a backup calls the same functions on a copy of its catalogue
 (`gateway.core.outbound.backup.proof`).
 
@@ -13,6 +13,8 @@ Rules: a wrapping that opens is never replaced; a group that is in no keyring ha
 amendment names gets its row from the keyring, which knows kind and label. A client is closed only if an
 amendment says so: without its keyring it stays open, and each of its documents is named. A destruction that
 the backup saw begun is not gone on with: its batch comes back rejected.
+
+One module, although it is long: what an amendment ends is remembered and used when the rows are reconciled.
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class Replay:
         self._handed_over: str | None = None
         self.destroyed = 0
         self.owners: set[str] = set()
-        """Clients that are not closed, once `settle` is done."""
+        """Clients that are not closed, once `reconcile` is done."""
         # The highest number that the backup knew to have been delivered to its place.
         self.known_amendment: int = catalogue.read(
             lambda c: (
@@ -242,7 +244,7 @@ class Replay:
 
     # ── the store as it is now ──
 
-    def settle(
+    def reconcile(
         self,
         manifest: backup_format.Manifest,
         manifest_digest: str,

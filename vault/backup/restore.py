@@ -18,35 +18,27 @@ Rules:
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, select
 
-from vault.backup import amendments, replay
+from vault.backup import amendments, replay, restore_blobs
 from vault.backup import format as backup
 from vault.backup.replay import Replay
-from vault.catalogue.schema import backup_blobs, documents
-from vault.catalogue.states import STORED
 from vault.catalogue.store import Catalogue
 from vault.errors import (
     IntegrityError,
     KeyUnavailable,
     PlaceMissing,
     StoreExists,
-    VaultError,
 )
 from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
@@ -66,12 +58,10 @@ from vault.storage.places import Place
 from vault.store import Store
 
 MARKER: Final = "restoring.json"
-AT_ONCE: Final = 4
 LISTED: Final = 1000  # problems that are listed; more are counted
 _CATALOGUE: Final = "catalogue.sqlite3"
 _UNFINISHED: Final = "catalogue.sqlite3.restoring"
 _AT_REST: Final = ("catalogue.at-rest", "changed-at-rest")  # as `vault.store` names them
-_PAGE: Final = 500
 _MARKER_LIMIT: Final = 4096
 _KEYRING: Final = ".keyring"
 
@@ -95,6 +85,13 @@ class Report:
         self.found += 1
         if len(self.problems) < LISTED:
             self.problems.append((subject, problem))
+
+    def fetched(self, document_id: str, problem: str) -> None:
+        """Count a document, with what is wrong with its sealed file; "": nothing."""
+        self.documents += 1
+        self.blobs += not problem
+        if problem:
+            self.add(f"document {document_id}", problem)
 
 
 class _Unfinished(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -175,11 +172,11 @@ def restore(
             replayed = Replay(catalogue, keys, manifest.target, report.add, now)
             highest = _apply(place, into, manifest, secret, replayed, report)
             # 5. The store as the keyrings are now; nothing that was destroyed is left in it.
-            replayed.settle(manifest, backup.sha256_hex(note), root.id, vkey, highest)
+            replayed.reconcile(manifest, backup.sha256_hex(note), root.id, vkey, highest)
             report.destroyed = replayed.destroyed
             # 6. The sealed files of what lives.
             blobs = _blobs(into)
-            _fetch_blobs(open_place, catalogue, blobs, manifest, report)
+            restore_blobs.fetch(open_place, catalogue, blobs, manifest, report.fetched)
             replayed.record(manifest)
         finally:
             catalogue.close()
@@ -336,117 +333,3 @@ def _blobs(into: Path) -> LocalBlobStore:
         made.rename(folder)
         sync_directory(into)
     return LocalBlobStore(folder)
-
-
-# ── sealed files ─────────────────────────────────────────────────────────────────────────────────
-
-
-def _fetch_blobs(
-    open_place: Callable[[], Place],
-    catalogue: Catalogue,
-    blobs: LocalBlobStore,
-    manifest: backup.Manifest,
-    report: Report,
-) -> None:
-    """Fetch what is not there yet, several at once, page by page."""
-    late = {each.document_id: (each.size, bytes.fromhex(each.sha256)) for each in manifest.late}
-    places = [open_place() for _ in range(AT_ONCE)]
-    try:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for page in _pages(catalogue, manifest.target):
-                work = [
-                    (row.id, (row.size, bytes(row.sha256)) if row.sha256 else late.get(row.id))
-                    for row in page
-                ]
-                shares = [work[start::AT_ONCE] for start in range(AT_ONCE)]
-                fetch = functools.partial(_fetch_share, blobs)
-                for done in list(pool.map(fetch, places, shares)):
-                    for document_id, problem in done:
-                        report.documents += 1
-                        report.blobs += not problem
-                        if problem:
-                            report.add(f"document {document_id}", problem)
-    finally:
-        for place in places:
-            place.close()
-
-
-def _pages(catalogue: Catalogue, target: str) -> Iterator[Sequence[Any]]:
-    last = ""
-
-    def page(connection: Connection) -> Sequence[Any]:
-        return connection.execute(
-            select(documents.c.id, backup_blobs.c.size, backup_blobs.c.sha256)
-            .outerjoin(
-                backup_blobs,
-                (backup_blobs.c.document_id == documents.c.id) & (backup_blobs.c.target == target),
-            )
-            .where(documents.c.id > last, documents.c.state.in_(STORED))
-            .order_by(documents.c.id)
-            .limit(_PAGE)
-        ).all()
-
-    while rows := catalogue.read(page):
-        yield rows
-        last = rows[-1].id
-
-
-def _fetch_share(
-    blobs: LocalBlobStore, place: Place, share: Iterable[tuple[str, tuple[int, bytes] | None]]
-) -> list[tuple[str, str]]:
-    """(document id, problem or "") of each."""
-    done = []
-    for document_id, expected in share:
-        try:
-            _fetch_blob(blobs, place, document_id, expected)
-        except (PlaceMissing, IntegrityError) as error:
-            done.append((document_id, f"its sealed file: {error}"))
-        else:
-            done.append((document_id, ""))
-    return done
-
-
-def _fetch_blob(
-    blobs: LocalBlobStore, place: Place, document_id: str, expected: tuple[int, bytes] | None
-) -> None:
-    if expected is None:
-        raise PlaceMissing(
-            f"blob {document_id}: expected it recorded as copied, found that it was not"
-        )
-    size, digest = expected
-    if blobs.exists(document_id):
-        if _is_whole(blobs, document_id, size, digest):
-            blobs.settle(document_id)
-            return
-        blobs.remove(document_id)
-    blobs.discard(document_id)
-    fd = blobs.begin(document_id)
-    try:
-        found = hashlib.sha256()
-        offset = 0
-        for piece in place.get(backup.blob_name(document_id)):
-            found.update(piece)
-            offset = write_all(fd, [piece], offset, f"blob {document_id}")
-        if (offset, found.digest()) != (size, digest):
-            raise IntegrityError(
-                f"blob {document_id}: expected the {size} bytes that were copied,"
-                f" found {offset} others",
-                kind="chunk",
-            )
-        blobs.publish(document_id, fd)
-    except VaultError:
-        blobs.discard(document_id)
-        raise
-    finally:
-        os.close(fd)
-    blobs.settle(document_id)
-
-
-def _is_whole(blobs: LocalBlobStore, document_id: str, size: int, digest: bytes) -> bool:
-    if blobs.size(document_id) != size:
-        return False
-    fd = blobs.open(document_id)
-    try:
-        return backup.digest_of(fd) == digest
-    finally:
-        os.close(fd)

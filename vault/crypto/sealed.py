@@ -29,7 +29,7 @@ import io
 import os
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vault.crypto.buffers import untouched
 from vault.crypto.chunked import (
@@ -45,14 +45,14 @@ from vault.crypto.chunked import (
     derive_checked,
     document_context,
     open_bytes,
-    open_run,
     plain_size,
     seal_bytes,
     sealed_size,
     whole_chunks,
 )
+from vault.crypto.window import BATCH, Window, read_header
 from vault.errors import IntegrityError, VaultError
-from vault.storage.durable import storage_error, write_all
+from vault.storage.durable import write_all
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -75,9 +75,7 @@ __all__ = [
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
-BATCH = 16
-DIRECT = 4  # whole chunks that a reader's buffer must take to be decrypted straight into it
-"""Chunks per system call: 256 KiB of plaintext, beyond which larger calls gain nothing."""
+DIRECT: Final = 4  # whole chunks that a reader's buffer must take to be decrypted straight into it
 
 
 class SealedWriter:
@@ -124,8 +122,8 @@ class SealedWriter:
                 f"interrupted sealed file: expected whole chunks only, found {length} bytes",
                 kind="header" if length < HEADER else "length",
             )
-        cipher = derive_checked(key, _read_header(fd), context)
-        window = _Window(fd, cipher, chunks * CHUNK)
+        cipher = derive_checked(key, read_header(fd), context)
+        window = Window(fd, cipher, chunks * CHUNK)
         for first in range(0, chunks, BATCH):
             view = window.load(first, min(BATCH, chunks - first))
             if on_existing is not None:
@@ -264,9 +262,9 @@ class SealedReader(io.RawIOBase):
         self._fd = fd
         self._position = 0
         self.size: int = plain_size(os.fstat(fd).st_size)
-        cipher = derive_checked(key, _read_header(fd), context)
+        cipher = derive_checked(key, read_header(fd), context)
         self._chunks = self.size // CHUNK + 1
-        self._window = _Window(fd, cipher, self.size)
+        self._window = Window(fd, cipher, self.size)
         self._window.load(self._chunks - 1, 1)
         self._close_fd = close_fd
 
@@ -384,70 +382,3 @@ class SealedReader(io.RawIOBase):
             first, last = offset // CHUNK, (end - 1) // CHUNK
             window.load(first, min(last - first + 1, BATCH))
         return window.plain[offset - window.start : min(end, window.end) - window.start]
-
-
-class _Window:
-    """A run of consecutive chunks of a file, decrypted and authenticated.
-
-    `plain` holds the plaintext bytes `start` to `end` of the file; while nothing is held, both
-    are zero.
-    """
-
-    def __init__(self, fd: int, cipher: ChunkCipher, size: int) -> None:
-        """`size`: bytes of plaintext in the file, or in the whole chunks of an unfinished one."""
-        self._fd = fd
-        self._cipher = cipher
-        self._size = size
-        room = min(BATCH, size // CHUNK + 1)
-        self._sealed = untouched(room * SEALED_CHUNK)
-        self._plain = untouched(room * CHUNK)
-        self.start = self.end = 0
-        self.plain = self._plain[:0]
-
-    def load(self, first: int, count: int) -> memoryview:
-        """Read, decrypt and authenticate `count` (up to BATCH) chunks from number `first`."""
-        start = first * CHUNK
-        end = min(start + count * CHUNK, self._size)
-        sealed = self._sealed[: end - start + count * TAG]
-        plain = self._plain[: end - start]
-        # Until all of it is verified nothing is held, whatever the buffer may contain.
-        self.start = self.end = 0
-        self.plain = self._plain[:0]
-        _read_exactly(self._fd, sealed, HEADER + first * SEALED_CHUNK)
-        open_run(self._cipher, first, sealed, plain)
-        self.start, self.end, self.plain = start, end, plain
-        return plain
-
-    def open_into(self, first: int, count: int, target: memoryview) -> None:
-        """Decrypt and authenticate `count` whole chunks (up to BATCH) from number `first` into `target`.
-
-        If it raises, `target` may hold bytes that were not verified: the caller's to wipe.
-        """
-        sealed = self._sealed[: count * SEALED_CHUNK]
-        _read_exactly(self._fd, sealed, HEADER + first * SEALED_CHUNK)
-        open_run(self._cipher, first, sealed, target)
-
-
-def _read_header(fd: int) -> bytes:
-    header = bytearray(HEADER)
-    _read_exactly(fd, memoryview(header), 0)
-    return bytes(header)
-
-
-def _read_exactly(fd: int, target: memoryview, offset: int) -> None:
-    while len(target):
-        try:
-            count = os.preadv(fd, [target], offset)
-        except OSError as error:
-            _fail_read(error)
-        if count == 0:
-            raise IntegrityError(
-                f"sealed file: expected bytes at {offset}, found the end of the file",
-                kind="truncated",
-            )
-        target = target[count:]
-        offset += count
-
-
-def _fail_read(error: OSError) -> NoReturn:
-    raise storage_error(error, "read", "sealed file") from error

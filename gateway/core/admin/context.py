@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from gateway.core.core import Core
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.login.accounts import Account
 from gateway.core.wings import Wings
 from gateway.errors import Refusal
@@ -19,13 +19,13 @@ from vault.catalogue.schema import documents
 
 @dataclass(frozen=True)
 class Context:
-    """An act's surroundings. `account` None: the console. `desk` None: no inspectors (no core runs)."""
+    """An act's surroundings. `account` None: the console. `queue` None: no inspectors (no core runs)."""
 
     wings: Wings
     now: datetime
     actor: str
     account: Account | None
-    desk: InspectionDesk | None
+    queue: InspectionQueue | None
 
     @property
     def core(self) -> Core:

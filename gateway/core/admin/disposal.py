@@ -176,7 +176,7 @@ def _check_decision(decision: str) -> None:
 @act("disposal.execute", ("officer", "archivist"))
 async def execute(context: Context, arguments: ById) -> dict[str, Any]:
     """Execute an approved batch."""
-    assert context.account is not None  # the desk lets no console here
+    assert context.account is not None  # the console may not do this
     certificate = await execution.execute(
         context.wings.disposal, arguments.id.upper(), context.account
     )

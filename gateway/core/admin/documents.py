@@ -204,7 +204,7 @@ async def reclassify(context: Context, arguments: Reclassify) -> dict[str, Any]:
     """Classify a document in review, or change a class."""
     row = await context.core.read(lambda c: document_row(c, arguments.document))
     account = context.account
-    assert account is not None  # the desk lets no console here
+    assert account is not None  # the console may not do this
     if account.role == "accountant" and row.client_id not in account.clients:
         raise Refusal("not_found", f"document {arguments.document}: expected one, found none")
     permit = TwoOfficers(
@@ -235,13 +235,13 @@ async def restore(context: Context, arguments: Restore) -> AdminAnswer:
 
     done = await backup_documents.restore(
         context.wings.outbound,
-        fixity.reader_of(context.core, context.desk),
+        fixity.reader_of(context.core, context.queue),
         await context.core.read(look),
         arguments.target,
         context.actor,
     )
-    if context.desk is not None:
-        context.desk.wake()  # one that did not open may be inspected now
+    if context.queue is not None:
+        context.queue.wake()  # one that did not open may be inspected now
     refused = any(each.outcome != backup_documents.RESTORED for each in done)
     return AdminAnswer({"documents": msgspec.to_builtins(done)}, 1 if refused else 0)
 
@@ -251,7 +251,7 @@ async def export(context: Context, arguments: OfDocument) -> Opened:
     """Open a document for export: the caller gets its sealed file and its key, the ledger an entry."""
     core = context.core
     account = context.account
-    assert account is not None  # the desk lets no console here
+    assert account is not None  # the console may not do this
 
     def work(tx: Transaction) -> tuple[Row[Any], restricted.Answer | None]:
         row = document_row(tx.connection, arguments.document)

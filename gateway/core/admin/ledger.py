@@ -210,7 +210,7 @@ async def _newest(context: Context) -> str:
     before an officer has answered for it: this signature is what would vouch for it (`vault.check.ledger`).
     """
     store = context.core.store
-    if context.desk is not None or store.changed_at_rest is None:
+    if context.queue is not None or store.changed_at_rest is None:
         await context.core.write(
             lambda tx: tx.ledger.sign_checkpoint(
                 tx.connection, store.origin, store.ledger_key, context.now

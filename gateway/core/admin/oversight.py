@@ -79,7 +79,7 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     findings.extend(await core.read(quotas.findings))
     read = 0
     if arguments.read_data:
-        reading = await fixity.read_everything(core, context.desk)
+        reading = await fixity.read_everything(core, context.queue)
         read = reading.documents
         findings.extend(reading.findings)
     data = {
@@ -177,6 +177,6 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["keyrings_broken"] = await core.read(lambda c: broken.known(core, c))
     data["changed_at_rest"] = core.store.changed_at_rest
     data["check"] = await core.read(_last_check)
-    data["serving"] = context.desk is not None
+    data["serving"] = context.queue is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)
     return data

@@ -57,7 +57,7 @@ class Reviewed(msgspec.Struct):
 async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
     """Begin the recovery of a lost quorum: a new officer, or a new key for one."""
     core, now, officer = context.core, context.now, context.account
-    assert officer is not None  # the desk lets only officers here
+    assert officer is not None  # only an officer may do this
     algorithm, blob = public(arguments.key)
     await asyncio.to_thread(core.clock.require, now)
     await core.read(lambda connection: _check_lost(connection, now))
@@ -209,7 +209,7 @@ async def review(context: Context, arguments: Nothing) -> dict[str, Any]:
     del arguments
     core, now = context.core, context.now
     account = context.account
-    assert account is not None  # the desk lets only officers here
+    assert account is not None  # only an officer may do this
 
     def work(tx: Transaction) -> dict[str, Any]:
         found = recovery.standing(tx.connection, now)

@@ -80,7 +80,7 @@ class Fixity:
     asked: float = field(default_factory=time.monotonic)
 
 
-class InspectionDesk:
+class InspectionQueue:
     """Who inspects what. One for the core; every inspector connection asks it."""
 
     def __init__(self, intake: Intake, chance: Callable[[], float] = backoff.chance) -> None:

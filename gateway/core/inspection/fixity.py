@@ -24,7 +24,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.reading import NoReader, NotRead, Reader
 from vault.catalogue.schema import documents, fixity_runs
 from vault.catalogue.states import STORED
@@ -51,16 +51,16 @@ class Reading:
     """Documents were not read although nothing is wrong with them: nobody was there to read them."""
 
 
-async def read_everything(core: Core, desk: InspectionDesk | None) -> Reading:
-    """Read every stored document; with no `desk` (no gateway serves) in this process."""
-    reader = reader_of(core, desk)
+async def read_everything(core: Core, queue: InspectionQueue | None) -> Reading:
+    """Read every stored document; with no `queue` (no gateway serves) in this process."""
+    reader = reader_of(core, queue)
     reading = Reading()
     while rows := await core.read(lambda c: _page(c, reading.upto, PAGE)):
         await _read(core, reader, rows, reading)
     return reading
 
 
-async def daily(core: Core, desk: InspectionDesk) -> Reading | None:
+async def daily(core: Core, queue: InspectionQueue) -> Reading | None:
     """Read the day's share, unless it was read less than a day ago.
 
     Returns:
@@ -84,7 +84,7 @@ async def daily(core: Core, desk: InspectionDesk) -> Reading | None:
             reading.upto = ""  # round once more, from the beginning
             continue
         left -= len(rows)
-        await _read(core, desk.fixity, rows, reading)
+        await _read(core, queue.fixity, rows, reading)
     if reading.interrupted and not reading.documents:
         # Nobody was there to read: not this day's run. The job comes again in minutes.
         log.error("fixity: nothing read", reason="no inspector asked for work")
@@ -215,9 +215,9 @@ async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
     return state not in STORED
 
 
-def reader_of(core: Core, desk: InspectionDesk | None) -> Reader:
-    """Who reads documents: the inspectors of `desk`; None: no gateway serves, and this process does."""
-    return partial(_read_here, core) if desk is None else desk.fixity
+def reader_of(core: Core, queue: InspectionQueue | None) -> Reader:
+    """Who reads documents: the inspectors of `queue`; None: no gateway serves, and this process does."""
+    return partial(_read_here, core) if queue is None else queue.fixity
 
 
 async def _read_here(core: Core, row: Row[Any], descriptor: int | None = None) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from gateway.core.admin import broken
 from gateway.core.admin.acts import ACTS, CONSOLE
 from gateway.core.admin.context import Context
-from gateway.core.inspection.claims import InspectionDesk
+from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.sessions.base import Answer, Session
@@ -48,10 +48,10 @@ def _sentence(act: str, message: str) -> str:
 class AdminSession(Session):
     """A connection of the command line."""
 
-    def __init__(self, wings: Wings, desk: InspectionDesk | None) -> None:
+    def __init__(self, wings: Wings, queue: InspectionQueue | None) -> None:
         super().__init__(wings.core)
         self._wings = wings
-        self._desk = desk
+        self._queue = queue
         self._challenge = secrets.token_hex(32)
         self._uid = -1
 
@@ -84,7 +84,7 @@ class AdminSession(Session):
         except msgspec.ValidationError as error:
             raise Refusal("invalid", _sentence(call.act, str(error))) from error
         actor = account.id if account else f"{CONSOLE}:{self._uid}"
-        context = Context(self._wings, self.core.now(), actor, account, self._desk)
+        context = Context(self._wings, self.core.now(), actor, account, self._queue)
         try:
             result = await act.run(context, arguments)
         except VaultError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.core.inspection.claims import Claimed, Fixity, InspectionDesk
+from gateway.core.inspection.claims import Claimed, Fixity, InspectionQueue
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.sessions.base import Answer, UploadSession
@@ -33,9 +33,9 @@ class InspectSession(UploadSession):
     sees another's.
     """
 
-    def __init__(self, intake: Intake, desk: InspectionDesk) -> None:
+    def __init__(self, intake: Intake, queue: InspectionQueue) -> None:
         super().__init__(intake)
-        self._desk = desk
+        self._queue = queue
         self._claimed: Claimed | None = None
         self._fixity: Fixity | None = None
         self._spent = False
@@ -44,7 +44,7 @@ class InspectSession(UploadSession):
         if isinstance(request, Claim):
             if self._spent:
                 raise WireError("inspect: expected one document a connection, found a second claim")
-            found = await self._desk.claim()
+            found = await self._queue.claim()
             if found is None:
                 return NoWork(), None
             work, descriptor, self._claimed, self._fixity = found
@@ -57,7 +57,7 @@ class InspectSession(UploadSession):
             case BeginPart():
                 self._check_room()
                 return self._writable(
-                    await self._desk.begin_part(claimed, request.name, request.name_bytes)
+                    await self._queue.begin_part(claimed, request.name, request.name_bytes)
                 )
             case Commit():
                 upload = self._upload(request.document_id)
@@ -71,11 +71,11 @@ class InspectSession(UploadSession):
                 self.over = True
                 self._claimed, fixity, self._fixity = None, self._fixity, None
                 try:
-                    await self._desk.verdict(claimed, request, fixity)
+                    await self._queue.verdict(claimed, request, fixity)
                 except (StorageFailed, asyncio.CancelledError):
                     raise  # what is recorded is not known now: the next start looks
                 except BaseException:
-                    await self._desk.lost(claimed, None, seen=True)
+                    await self._queue.lost(claimed, None, seen=True)
                     raise
                 return Done(), None
         raise WireError(
@@ -86,4 +86,4 @@ class InspectSession(UploadSession):
         await super().close()
         if self._claimed is not None:
             claimed, self._claimed = self._claimed, None
-            await self._desk.lost(claimed, self._fixity, seen=not self.undelivered)
+            await self._queue.lost(claimed, self._fixity, seen=not self.undelivered)

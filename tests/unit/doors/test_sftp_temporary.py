@@ -81,7 +81,7 @@ async def test_a_file_waits_across_a_restart_whatever_its_size(house, size):
 
     data = os.urandom(size)
     await waiting(house, data)
-    assert await house.desk._next() is None
+    assert await house.queue._next() is None
     await nothing_is_wrong(house)
     house.restart()
     view = await house.view("acme")
