@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.config import Config, LogSection, decode, load, parse_listen
-from gateway.core.core import Core
 from gateway.core.login import ssh_keys
 from gateway.core.opening import open_core
 from gateway.core.sessions.admin import AdminSession
@@ -234,12 +233,14 @@ def _demonstrate(config: Config, now: datetime) -> None:
         # 3. The client and the accounts, by the console's acts.
         service.configure_logging(config, "setup")
         core = open_core(config, lambda: now)
+        wings = Wings.around(core)
         try:
-            asyncio.run(_add_accounts(core, lines))
+            asyncio.run(_add_accounts(wings, lines))
             host_key = ssh_keys.HostKeyPair.load(
                 core.store.custody.keyring(HOUSE).secrets["ssh-host-ed25519"]
             ).public_line()
         finally:
+            wings.close()
             core.close()
         # 4. What a client needs to know the gateway by, and something to send.
         host, port = parse_listen(config.sftp.listen, "sftp.listen")
@@ -251,8 +252,8 @@ def _demonstrate(config: Config, now: datetime) -> None:
         raise
 
 
-async def _add_accounts(core: Core, lines: dict[str, str]) -> None:
-    session = AdminSession(Wings.around(core), None)
+async def _add_accounts(wings: Wings, lines: dict[str, str]) -> None:
+    session = AdminSession(wings, None)
     session.attach((os.getpid(), os.getuid(), os.getgid()))
 
     async def act(name: str, arguments: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import math
 import time
 from datetime import timedelta
@@ -20,7 +21,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import certificate_body, searches
-from gateway.core.disposal.batch import Batch, of_row, remember, set_state
+from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state
 from gateway.core.disposal.disposal import Disposal
 from vault.catalogue import ledger
 from vault.catalogue.schema import (
@@ -65,16 +66,15 @@ async def await_copies(core: Core, owner: str) -> None:
 async def issue(disposal: Disposal, batch: Batch, checks: tuple[Check, ...]) -> str:
     """Certify a batch that was executed; safe to repeat, and the same certificate each time."""
     core = disposal.core
-    if batch.progress.certified < 0:
-        batch = await core.write(
-            lambda tx: _bind(
-                core,
-                tx,
-                batch,
-                certificate_body.first(core, tx.connection, batch, checks, core.now()),
-            )
-        )
-    return await _publish(disposal, batch)
+
+    def bind(tx: Transaction) -> Batch:
+        now = as_it_is(tx.connection, batch)
+        if now.progress.certified >= 0:
+            return now
+        body = certificate_body.first(core, tx.connection, now, checks, core.now())
+        return _bind(core, tx, now, body)
+
+    return await _publish(disposal, await core.write(bind))
 
 
 def _bind(core: Core, tx: Transaction, batch: Batch, body: Body) -> Batch:
@@ -188,7 +188,7 @@ async def follow_up(disposal: Disposal, batch_id: str | None = None) -> list[str
 async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
     core = disposal.core
 
-    def candidates(connection: Connection) -> list[Batch]:
+    def candidates(connection: Connection) -> list[str]:
         if batch_id is not None:
             wanted = batches.c.id == batch_id
         elif not disposal.followed_up:  # once after a start: what a crash left half stored
@@ -197,14 +197,16 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
             wanted = batches.c.id.in_(
                 select(certificates.c.batch_id).where(certificates.c.level.in_(("L0", "L1")))
             )
-        rows = connection.execute(
-            select(batches).where(batches.c.state == BatchState.DONE, wanted)
-        ).all()
-        return [of_row(row) for row in rows]
+        return list(
+            connection.execute(
+                select(batches.c.id).where(batches.c.state == BatchState.DONE, wanted)
+            ).scalars()
+        )
 
     issued = []
-    for batch in await core.read(candidates):
-        newest = await core.read(lambda c, which=batch.id: newest_of(c, which))  # type: ignore[misc]
+    for each in await core.read(candidates):
+        batch = await core.read(functools.partial(load, batch_id=each))
+        newest = await core.read(functools.partial(newest_of, batch_id=each))
         if newest is None:
             continue
         seen = await _look_again(disposal, batch, newest)
@@ -212,7 +214,7 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
         if (
             batch.progress.certificate.certificate_id == newest.id
         ):  # none is bound and not stored yet
-            bound = await core.write(lambda tx, of=batch, found=seen: _raise(core, tx, of, found))  # type: ignore[misc]
+            bound = await core.write(functools.partial(_raise, core, batch=batch, seen=seen))
         if bound is not None:
             issued.append(await _publish(disposal, bound))
     if batch_id is None:
@@ -222,6 +224,7 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
 
 def _raise(core: Core, tx: Transaction, batch: Batch, seen: tuple[Check, ...]) -> Batch | None:
     """Bind a follow-up if there is something new to state."""
+    batch = as_it_is(tx.connection, batch)
     body = certificate_body.raised(core, tx.connection, batch, seen, core.now())
     return None if body is None else _bind(core, tx, batch, body)
 

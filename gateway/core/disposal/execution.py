@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, or_, select
 
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.disposal import certificates, client_end, searches
-from gateway.core.disposal.batch import Batch, load, of_row, remember, set_state, withdraw
+from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state, withdraw
 from gateway.core.disposal.disposal import Disposal
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
@@ -108,7 +108,7 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             client_end.stop_intake(tx, batch)
         set_state(tx, batch_id, BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(batch.register))
-        return load(tx.connection, batch_id)
+        return as_it_is(tx.connection, batch)
 
     await core.read(look)
     # Before it is recorded: the job that resumes must not take it too.
@@ -117,7 +117,9 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             batch = await core.write(start)
         if batch.whole_client:
             await client_end.end_sessions(disposal.logins, batch.client_id)
-        return await _finish(disposal, batch)
+        certificate = await _finish(disposal, batch_id)
+    assert certificate is not None  # nobody else could have finished it
+    return certificate
 
 
 def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
@@ -162,32 +164,42 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
 
 async def recover(disposal: Disposal) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
+    # Their ids only: each is read when its turn has come, as others may have been finished until then.
     unfinished = await disposal.core.read(
-        lambda connection: [
-            of_row(row)
-            for row in connection.execute(
-                select(batches).where(batches.c.state == BatchState.EXECUTING)
-            )
-        ]
+        lambda connection: list(
+            connection.execute(
+                select(batches.c.id).where(batches.c.state == BatchState.EXECUTING)
+            ).scalars()
+        )
     )
     done = []
-    for batch in unfinished:
-        if disposal.in_progress.has(EXECUTION, batch.id):
+    for batch_id in unfinished:
+        if disposal.in_progress.has(EXECUTION, batch_id):
             continue
-        log.warning("disposal resumed", batch=batch.id)
+        log.warning("disposal resumed", batch=batch_id)
         try:
-            with disposal.in_progress.claim(EXECUTION, batch.id):
-                done.append(await _finish(disposal, batch))
+            with disposal.in_progress.claim(EXECUTION, batch_id):
+                certificate = await _finish(disposal, batch_id)
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
-            log.error("disposal not finished", batch=batch.id, error=str(error))
+            log.error("disposal not finished", batch=batch_id, error=str(error))
+        else:
+            if certificate is not None:
+                done.append(certificate)
     return done
 
 
-async def _finish(disposal: Disposal, batch: Batch) -> str:
-    """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
+async def _finish(disposal: Disposal, batch_id: str) -> str | None:
+    """Everything after `dispose.start`; safe to run again from the beginning, once at a time.
+
+    Returns:
+        The certificate's id; None: it was finished or withdrawn meanwhile.
+    """
     async with disposal.keys.freeze.hold() as frozen:
+        batch = await disposal.core.read(lambda connection: load(connection, batch_id))
+        if batch.state != BatchState.EXECUTING:
+            return None
         return await _destroy(disposal, frozen, batch)
 
 
@@ -300,6 +312,7 @@ def _record(
     Raises:
         Refusal: a hold was placed since the execution began.
     """
+    batch = as_it_is(tx.connection, batch)
     if batch.progress.entries:  # before a crash
         return batch, Remains()
     _check_holds(tx, batch)

@@ -40,6 +40,8 @@ async def relieve(intake: Intake) -> int:
         row = await core.read(lambda connection: _next(intake, connection))
         if row is None:
             break
+        if intake.taken(row.id):
+            continue  # taken since it was looked for: there may be another
         await _let_go(intake, row)
         gone += 1
         # A file that a process is still closing gives its room back a moment later: it counts at once.
