@@ -18,6 +18,8 @@ Rules:
 3. Leftovers of crashed writes hold keys, too. Opening the store removes them all (a crash is
    always followed by an opening), and `destroy` looks once more.
 4. Parsing is strict: exact magic, canonical header, sealed body, no unknown field, nothing behind.
+
+One module, although it is long: keys in memory, their file and the store of the files change together.
 """
 
 from __future__ import annotations

@@ -182,11 +182,7 @@ class TokenRootKey:
         return frozenset(found)
 
     def destroy(self) -> None:
-        """Destroy the root object and everything under it: for an installation that failed.
-
-        Raises:
-            TokenFailed: the token does not answer.
-        """
+        """Destroy the root object and all under it, of a failed installation (raises TokenFailed)."""
         start = _label(self._id)
         with self._session() as session:
             for key in list(session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})):

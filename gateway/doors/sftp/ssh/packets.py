@@ -47,7 +47,7 @@ class ChannelData(Message):
     """CHANNEL_DATA, taken apart without copying: `data` holds until the next packet is read."""
 
     def __init__(self, payload: memoryview) -> None:
-        """Raises SSHException for a payload that is not what it says."""
+        """Take a payload apart (raises SSHException where it is not what it says)."""
         super().__init__()
         if len(payload) < 1 + _DATA.size:
             raise SSHException("channel data: expected a channel and a length, found the end")
