@@ -35,7 +35,7 @@ from gateway.wire.messages import REQUESTS, Message, Refused, Reply, Role
 
 HEADER: Final = struct.Struct(">IB")
 MAX_FRAME: Final = 8 * 1024 * 1024  # a page of a listing or a certificate, with room to spare
-# Requests of roles that speak with strangers' bytes are small: paths, digests, the facts of a verdict.
+# Requests of roles that handle bytes of unknown senders are small: paths, digests, the facts of a verdict.
 REQUEST_LIMITS: Final[dict[Role, int]] = {
     "sftp": 128 * 1024,
     "smtp": 256 * 1024,

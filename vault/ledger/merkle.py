@@ -12,7 +12,7 @@ Rules:
 1. Leaves and inner nodes are hashed with different prefixes (0x00, 0x01), so that neither can be
    passed off as the other.
 2. Verifiers return False for whatever is wrong with what they are given, lengths included; they
-   are meant for proofs from strangers. Producers raise RuntimeError for a question that has no
+   are meant for proofs from anyone. Producers raise RuntimeError for a question that has no
    answer, such as a leaf beyond the tree.
 """
 

@@ -84,7 +84,7 @@ def _stays_restricted(
     if row.record_class not in core.config.access.restricted:
         return
     if row.state == DocumentState.REVIEW:
-        # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
+        # The class is the inspector's proposal; an account that was allowed to see it may correct it.
         if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
             return
         raise Refusal(
