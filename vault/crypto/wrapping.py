@@ -202,6 +202,17 @@ def blind_index(key: bytes, purpose: str, value: str) -> bytes:
     return hmac.new(key, message, hashlib.sha256).digest()[:BLIND_INDEX]
 
 
+def blind_number(key: bytes, value: str) -> int:
+    """The 48-bit number that stands for a value; whoever has no key learns nothing of it but repetition.
+
+    BLAKE2b, keyed (RFC 7693).
+
+    Args:
+        key: at least one byte; of a longer one the first 64 count.
+    """
+    return int.from_bytes(hashlib.blake2b(value.encode(), key=key[:64], digest_size=6).digest())
+
+
 def _seal(key: bytes, data: bytes, version: bytes, bound: tuple[str, ...]) -> bytes:
     nonce = secrets.token_bytes(NONCE)
     return version + nonce + AESGCM(key).encrypt(nonce, data, version + _fields(*bound))

@@ -25,11 +25,13 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault.catalogue import queries
+from vault.catalogue.ledger import commitment
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.crypto.wrapping import (
     KEY,
     KeyWrapper,
     blind_index,
+    blind_number,
     open_record,
     seal_record,
     unwrap_key,
@@ -79,6 +81,11 @@ class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: dict[str, str] = msgspec.field(default_factory=dict)
     findings: list[str] = msgspec.field(default_factory=list)
     reasons: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def commitment(self) -> str:
+        """What the ledger has of the content: a salted digest, which tells nobody what it is of."""
+        return commitment(self.salt, self.sha256)
 
 
 _encode = msgspec.msgpack.encode
@@ -373,13 +380,18 @@ class Custody:
         key: bytes,
         metadata: DocumentMetadata,
         now: datetime,
+        *,
+        sender: str | None = None,
     ) -> dict[str, Any]:
         """Take the key of a new document into custody: wrapped under the intake group of the day.
 
+        Args:
+            sender: who sent it, where the number that stands for them is wanted.
+
         Returns:
-            Every column that depends on a key: the wrapped key and its group, the sealed metadata, and the
-            blind indexes of its name and, where its digest is known, of its content. Once its row is there,
-            `remember` the group.
+            Every column that depends on a key: the wrapped key and its group, the sealed metadata, the blind
+            indexes of its name and, where its digest is known, of its content, and the sender's number (which
+            does not tell who it is). Once its row is there, `remember` the group.
         """
         group = self.intake_group(connection, client_id, now)
         columns = {
@@ -389,6 +401,8 @@ class Custody:
         }
         if metadata.sha256:
             columns["digest_index"] = self.digest_index(client_id, metadata.sha256)
+        if sender is not None:
+            columns["lane"] = blind_number(self._index_key(client_id), sender)
         return columns
 
     def name_index(self, client_id: str, name: str) -> bytes:

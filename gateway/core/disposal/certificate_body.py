@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 
 from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
-from gateway.core.disposal.signatures import approvals_of, sanitisations_of, witnesses_of
+from gateway.core.disposal.signatures import signed
 from gateway.core.keys import root
 from gateway.core.login import recovery
 from gateway.core.outbound.backup import places
@@ -51,7 +51,8 @@ def first(
     }
     progress = batch.progress
     copies = copies_listed(core, connection, batch.client_id, now, progress.epoch)
-    sanitised = sanitisations_of(connection, batch.id)
+    people = signed(connection, batch.id)
+    sanitised = people.sanitisations
     destroyed_at = datetime.fromisoformat(progress.destroyed_at)
     executor, role = names[batch.executor]
     return Body(
@@ -76,8 +77,8 @@ def first(
             )
             for document_id in batch.ids
         ),
-        approvals=approvals_of(connection, batch.id),
-        witnesses=witnesses_of(connection, batch.id),
+        approvals=people.approvals,
+        witnesses=people.witnesses,
         executor=Executor(account=executor, role=role),
         proposed_by=names.get(batch.proposed_by, (batch.proposed_by, ""))[0],
         proposed_at=datetime.fromisoformat(batch.proposed_at),
@@ -101,8 +102,8 @@ def raised(
     """
     body = batch.progress.certificate
     copies = copies_listed(core, connection, batch.client_id, now, batch.progress.epoch)
-    sanitised = sanitisations_of(connection, batch.id)
-    witnesses = witnesses_of(connection, batch.id)
+    now_signed = signed(connection, batch.id)
+    sanitised, witnesses = now_signed.sanitisations, now_signed.witnesses
     fresh = {check.name: check for check in seen}
     checks = tuple(fresh.get(check.name, check) for check in body.checks)
     level = claim_for(checks, copies, sanitised)

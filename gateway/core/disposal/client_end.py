@@ -9,22 +9,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import func, select, update
 
 from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
-from gateway.core.intake import recipients
 from gateway.core.login.logins import Logins
 from gateway.errors import Refusal
-from vault.catalogue import queries
 from vault.catalogue.schema import accounts, clients, documents
 from vault.catalogue.states import GONE, ClientState
 from vault.catalogue.store import Transaction
-
-
-def language(core: Core, connection: Connection, client_id: str) -> str:
-    """The language for letters to a client; read early, as its profile may end with the batch."""
-    return recipients.open_profile(core, queries.client(connection, client_id)).language
 
 
 def stop_intake(tx: Transaction, batch: Batch) -> None:

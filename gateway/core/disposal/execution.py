@@ -26,6 +26,7 @@ from gateway.core.disposal.batch import Batch, load, of_row, remember, set_state
 from gateway.core.disposal.disposal import Disposal
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
+from gateway.core.intake import recipients
 from gateway.core.key_groups import Frozen
 from gateway.core.keys import groups
 from gateway.core.login.accounts import Account
@@ -314,13 +315,15 @@ def _record(
             drafts.append(Draft("document.destroyed", document_id, str(batch.executor), now, facts))
         erase(tx, part, client=batch.client_id, batch=batch.id, destroyed_at=stamp(now))
     indices = tx.ledger.append_all(tx.connection, drafts)
+    client = queries.client(tx.connection, batch.client_id)
     recorded = remember(
         tx,
         batch,
         groups=living,
         entries=dict(zip(batch.ids, indices, strict=True)),
         destroyed_at=stamp(now),
-        language=client_end.language(core, tx.connection, batch.client_id),
+        # Its profile may end with the batch.
+        language=recipients.open_profile(core, client).language,
     )
     return recorded, remains
 

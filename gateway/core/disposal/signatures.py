@@ -9,13 +9,14 @@ Leaves out: taking them (`proposal`, `admin.attestations`), and the rest of a ce
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, select
 
-from gateway.core.login import enrolments
 from vault.catalogue.schema import approvals, sanitisations
+from vault.certificate.enrolment import Enrolment
 from vault.certificate.model import Approval, Sanitisation, Witness
 from vault.crypto import sshsig
 
@@ -33,7 +34,24 @@ class Medium(msgspec.Struct, forbid_unknown_fields=True):
     place: str
 
 
-def approvals_of(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
+class Signed(NamedTuple):
+    """What people have signed on a batch."""
+
+    approvals: tuple[Approval, ...]
+    witnesses: tuple[Witness, ...]
+    sanitisations: tuple[Sanitisation, ...]
+
+
+def signed(connection: Connection, batch_id: str) -> Signed:
+    """Everything that people have signed on a batch so far."""
+    return Signed(
+        _approvals(connection, batch_id),
+        _witnesses(connection, batch_id),
+        _sanitisations(connection, batch_id),
+    )
+
+
+def _approvals(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
     """Those who approved a batch."""
     return tuple(
         Approval(
@@ -44,13 +62,13 @@ def approvals_of(connection: Connection, batch_id: str) -> tuple[Approval, ...]:
             fingerprint=sshsig.fingerprint(bytes(row.key)),
             statement=bytes(row.statement).decode(),
             signature=row.signature,
-            enrolment=enrolments.read(row.enrolment),
+            enrolment=_enrolment(row.enrolment),
         )
         for row in _decided(connection, batch_id, "approve")
     )
 
 
-def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
+def _witnesses(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
     """Those who signed that they watched a destruction."""
     return tuple(
         Witness(
@@ -60,13 +78,13 @@ def witnesses_of(connection: Connection, batch_id: str) -> tuple[Witness, ...]:
             fingerprint=sshsig.fingerprint(bytes(row.key)),
             statement=bytes(row.statement).decode(),
             signature=row.signature,
-            enrolment=enrolments.read(row.enrolment),
+            enrolment=_enrolment(row.enrolment),
         )
         for row in _decided(connection, batch_id, WITNESSED)
     )
 
 
-def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
+def _sanitisations(connection: Connection, batch_id: str) -> tuple[Sanitisation, ...]:
     """The media that a person has reported sanitised for a batch."""
     rows = connection.execute(
         select(sanitisations)
@@ -88,7 +106,7 @@ def sanitisations_of(connection: Connection, batch_id: str) -> tuple[Sanitisatio
                 fingerprint=sshsig.fingerprint(bytes(row.key)),
                 statement=bytes(row.statement).decode(),
                 signature=row.signature,
-                enrolment=enrolments.read(row.enrolment),
+                enrolment=_enrolment(row.enrolment),
             )
         )
     return tuple(found)
@@ -118,3 +136,8 @@ def _decided(connection: Connection, batch_id: str, decision: str) -> list[Row[A
             .order_by(approvals.c.signed_at, approvals.c.account_id)
         )
     )
+
+
+def _enrolment(text: str | None) -> Enrolment | UnsetType:
+    """An enrolment that was kept; none of a signature from before, or where it is not known."""
+    return UNSET if text is None else msgspec.json.decode(text, type=Enrolment)

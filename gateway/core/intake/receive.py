@@ -24,11 +24,11 @@ from sqlalchemy import bindparam, select
 from gateway.core.core import ACTOR_CORE, Core, log, stamp
 from gateway.core.intake import quotas
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Upload, lane_of
+from gateway.core.intake.upload import Upload
 from gateway.core.steps import step
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
-from vault.catalogue.ledger import COMMITMENT_SALT, commitment
+from vault.catalogue.ledger import COMMITMENT_SALT
 from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import STORED, DocumentState
@@ -38,14 +38,8 @@ from vault.crypto.wrapping import new_key
 from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.keys.custody import DocumentMetadata
-from vault.keys.secret_names import SECRET_INDEX
 
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
-
-
-def _lane(core: Core, upload: Upload) -> int:
-    key = core.store.custody.keyring(upload.client_id).secrets[SECRET_INDEX]
-    return lane_of(key, upload.submitter or upload.sender)
 
 
 async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
@@ -167,8 +161,16 @@ def record(
     )
     custody = core.store.custody
     keyed = custody.admit(
-        tx.connection, upload.document_id, upload.client_id, upload.key, metadata, now
+        tx.connection,
+        upload.document_id,
+        upload.client_id,
+        upload.key,
+        metadata,
+        now,
+        sender=upload.submitter or upload.sender,
     )
+    if upload.lane is not None:  # a part goes in the turn of what it came out of
+        keyed["lane"] = upload.lane
     columns = {
         **keyed,
         "same_as": _same_bytes(tx, upload, keyed["digest_index"]),
@@ -177,7 +179,6 @@ def record(
         "received_at": stamp(core.received_time(now)),
         "reason": "",
         "next_attempt_at": stamp(now),
-        "lane": _lane(core, upload) if upload.lane is None else upload.lane,
     }
     if upload.resumed:
         change_state(tx.connection, [upload.document_id], Event.COMPLETE, stamp(now), **columns)
@@ -194,7 +195,7 @@ def record(
         channel=upload.channel,
         size=size,
         parent=upload.parent_id,
-        commitment=commitment(salt, sha256),
+        commitment=metadata.commitment,
     )
 
 

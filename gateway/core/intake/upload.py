@@ -1,4 +1,4 @@
-"""A document on its way in: what is known of it before it is durable, and whose turn it takes.
+"""A document on its way in: what is known of it before it is durable.
 
 Promises: closing an upload gives back its descriptor and whatever claims it holds, once. Leaves out: making
 it durable (`receive`), and who may send it.
@@ -6,7 +6,6 @@ it durable (`receive`), and who may send it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,13 +47,3 @@ class Upload:
             os.close(self.descriptor)
             self.descriptor = -1
         self.release()
-
-
-def lane_of(key: bytes, sender: str) -> int:
-    """The number that stands for a sender in the catalogue, which must not tell who it is.
-
-    Args:
-        key: a secret of the client's keyring.
-        sender: an account's id, or a mail address.
-    """
-    return int.from_bytes(hashlib.blake2b(sender.encode(), key=key[:64], digest_size=6).digest())

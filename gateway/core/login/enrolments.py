@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 from sqlalchemy import Connection, select
 
 from gateway.core.login import ssh_keys
@@ -67,8 +67,3 @@ def stated(connection: Connection, account_id: str, blob: bytes) -> str | None:
     """The enrolment of a key as it is kept beside the signature (`approvals`, `sanitisations`)."""
     found = enrolment_of(connection, account_id, blob)
     return None if found is None else msgspec.json.encode(found).decode()
-
-
-def read(text: str | None) -> Enrolment | UnsetType:
-    """An enrolment that was kept; none of a signature from before, or where it is not known."""
-    return UNSET if text is None else msgspec.json.decode(text, type=Enrolment)

@@ -130,6 +130,7 @@ class Login:
                     lambda: identity.check_password(stored, request.password),
                     source=source_of(self.peer),
                     trusted=ruling.trusted,
+                    failures=ruling.failures,
                 )
                 if right:
                     self.proof.key, self.proof.password_hash = None, stored
