@@ -32,7 +32,7 @@ from vault.errors import StorageFailed, StorageFull, VaultError
 FAILED: Final = "This can't be done at the moment; nothing was changed. Please try again later."
 
 
-# Connections of a role at once: whoever took over one of its processes can't fill the core's memory with
+# Connections of a role at once: one of its processes that was taken over can't fill the core's memory with
 # unfinished frames. The doors' follow from the connections they may have.
 MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "admin": 64}
 _LOG_SECONDS: Final = 60.0
@@ -169,7 +169,7 @@ class CoreServer:
             return Refused("failed", FAILED), None
         except VaultError as error:
             log.error("request failed", request=type(request).__name__, error=str(error))
-            # Whoever administers hears the reason; a client could do nothing with it.
+            # An administrator hears the reason; a client could do nothing with it.
             return Refused("failed", str(error) if role == "admin" else FAILED), None
         except (WireError, asyncio.CancelledError):
             raise

@@ -188,7 +188,7 @@ def open_record(key: bytes, sealed: bytes, *, purpose: str, subject: str) -> byt
 
 
 def blind_index(key: bytes, purpose: str, value: str) -> bytes:
-    """16 bytes under which `value` can be looked up by whoever has `key`, and no one else.
+    """16 bytes under which `value` can be looked up, but only with `key`.
 
     HMAC-SHA-256 (RFC 2104) over the length-prefixed purpose and value, truncated. The value is
     normalised to NFC first, so that two ways of typing one name meet; letter case is the

@@ -159,7 +159,7 @@ class KeyringStore:
         return _split(_read(self.path(owner), owner), owner)[0].epoch
 
     def epochs_left(self, owner: str) -> tuple[int, ...] | None:
-        """The epochs of a keyring that can still be opened by whoever has the file of then.
+        """The epochs of a keyring that can still be opened with the file of that time.
 
         None: all of them, because the root key is one that can't forget.
         """

@@ -125,7 +125,7 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
         return await _rotate_host(context, at_once=arguments.at_once)
     rotation = await rotate.start(core, arguments.what, context.actor, client_id)
     work = asyncio.ensure_future(rotate.run(context.wings.keys, rotation))
-    # Whoever asked may go away: what was begun is done all the same.
+    # The person who asked may go away: what was begun is done all the same.
     context.wings.keys.background.add(work)
     work.add_done_callback(context.wings.keys.background.discard)
     moved = await asyncio.shield(work)

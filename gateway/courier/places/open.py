@@ -30,7 +30,7 @@ def open_place(section: PlaceSection, resolve: Callable[[str], Path]) -> Place:
     if section.directory:
         public = isinstance(section, LedgerPlace)
         return DirectoryPlace(resolve(section.directory), public=public)
-    # Imported here: whoever has folders only never loads a network client.
+    # Imported here: an installation with folders only never loads a network client.
     if section.sftp:
         from gateway.courier.places.sftp import SftpPlace
 

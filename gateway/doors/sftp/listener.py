@@ -208,7 +208,7 @@ class Listener:
         login, sftp = self._config.login, self._config.sftp
         for pid, child in list(self._children.items()):
             if not child.proven:
-                self._hear(pid)  # whoever has just logged in must not be taken for one who has not
+                self._hear(pid)  # it may have logged in just now
         living = {pid: child for pid, child in self._children.items() if not child.ending}
         here = [pid for pid, child in living.items() if child.source == source]
         unproven = [pid for pid in here if not living[pid].proven]

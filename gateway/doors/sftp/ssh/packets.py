@@ -157,7 +157,7 @@ class DoorPacketizer(Packetizer):
             self.write_all(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def close(self) -> None:
-        """Close the socket, and wake whoever reads from it."""
+        """Close the socket, and wake the thread that reads from it."""
         if not self._hung_up:
             self._hung_up = True
             with contextlib.suppress(OSError):  # the peer may have closed it already
