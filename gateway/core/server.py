@@ -1,11 +1,12 @@
 """The core's server: unix sockets, one task per connection, one request at a time on each.
 
-The core has no network socket. Sockets are made here (0600, for the embedded default, where all roles run
-as one user) or come from systemd by name, which gives each its own group. Every peer is asked for its
-credentials (SO_PEERCRED); where we made the sockets, only our own user and root may speak.
+Promises: the core has no network socket. Sockets are made here (0600, for the embedded default, where all
+roles run as one user) or come from systemd by name, which gives each its own group. Every peer is asked for
+its credentials (SO_PEERCRED); where we made the sockets, only our own user and root may speak.
 
 A request that breaks the protocol ends its connection; one that is refused is answered. An exception
 nobody foresaw is answered "failed" and logged by type, never with its text, which could hold a secret.
+Leaves out: what each role may ask (`sessions`).
 """
 
 from __future__ import annotations

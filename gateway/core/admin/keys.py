@@ -1,4 +1,7 @@
-"""Keys: what there is and how old, and changing them."""
+"""Keys: what there is and how old, and changing them.
+
+Leaves out: how each is changed (`core.keys`), and copies of keyrings (`copies`).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Opening the places that the configuration names: folders, SFTP hosts, S3 buckets.
 
-`open_place` makes the adapter; it connects when it is first used. What opens a place (a private key, the
-credentials of a bucket) lies in a file of its own, never in the configuration, and is refused when others can
-read it: the rule of OpenSSH, and for the same reason.
+Promises: `open_place` makes the adapter; it connects when it is first used. What opens a place (a private
+key, the credentials of a bucket) lies in a file of its own, never in the configuration, and is refused when
+others can read it: the rule of OpenSSH, and for the same reason.
 """
 
 from __future__ import annotations
