@@ -193,7 +193,8 @@ class Ledger:
     ) -> str | None:
         """Sign and store a checkpoint of the present tree, unless one of this size is there.
 
-        `successor` signs too: the checkpoint over a hand-over's entry.
+        Args:
+            successor: signs too: the checkpoint over a hand-over's entry.
 
         Returns:
             The signed note, or None if nothing came since the last.

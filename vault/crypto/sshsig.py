@@ -159,7 +159,8 @@ def verify(armored: str, message: bytes, namespace: str) -> str:
 def fingerprint(key: str | bytes) -> str:
     """`SHA256:…` of a public key, as `ssh-keygen -l` prints it.
 
-    `key` is a public key line (`type base64 [comment]`) or the decoded blob.
+    Args:
+        key: a public key line (`type base64 [comment]`) or the decoded blob.
 
     Raises:
         SignatureError: a line without a base64 key.

@@ -120,8 +120,10 @@ class KeyringStore:
     def __init__(self, directory: Path, root: RootKey, others: Iterable[RootKey] = ()) -> None:
         """Open the existing store in `directory` and clear what crashed writes left in it.
 
-        `root` wraps what is saved; `others` can still open what they have wrapped: while the root key
-        is being replaced, some keyrings are under the old one and some under the new one.
+        Args:
+            root: wraps what is saved.
+            others: can still open what they have wrapped: while the root key is being replaced, some
+                keyrings are under the old one and some under the new one.
 
         Raises:
             StoreMissing: there is none.
@@ -269,8 +271,10 @@ class KeyringStore:
     ) -> Keyring:
         """Put a registered copy in the place of a keyring that does not open, under a fresh epoch key.
 
-        `living`: the groups that still live; keys of others are left out, so that nothing that was destroyed
-        comes back. `above`: the newest epoch known of; the restored keyring gets a later one.
+        Args:
+            living: the groups that still live; keys of others are left out, so that nothing that was
+                destroyed comes back.
+            above: the newest epoch known of; the restored keyring gets a later one.
 
         Returns:
             The keyring as it was read back.

@@ -176,7 +176,10 @@ def verify_inclusion(
 ) -> bool:
     """Whether `proof` shows that the leaf hash `leaf` is number `index` of the tree `root`.
 
-    `size` is the number of leaves. The algorithm is that of RFC 9162, 2.1.3.2.
+    The algorithm is that of RFC 9162, 2.1.3.2.
+
+    Args:
+        size: the number of leaves.
     """
     if not 0 <= index < size or not _are_hashes(leaf, root, *proof):
         return False
