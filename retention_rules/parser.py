@@ -313,7 +313,8 @@ def _rule(table: _Table, classes: Mapping[str, RecordClass]) -> Rule:
 def parse_pack(data: bytes, *, file: str) -> Pack:
     """Read one pack file.
 
-    `file` is the file's name (`cn.toml`): its stem must be the pack's name, and errors carry it.
+    Args:
+        file: the file's name (`cn.toml`); its stem must be the pack's name, and errors carry it.
 
     Raises:
         RulePackError: the pack is not what RULES.md says.

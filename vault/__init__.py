@@ -1,6 +1,6 @@
 """The vault: sealed files, keys, catalogue, ledger, certificates. It knows nothing of processes or networks.
 
-`FORMAT.md` is the format, for whoever would write a second implementation. The rooms, from the top down:
+`FORMAT.md` is the format, precise enough for a second implementation. The rooms, from the top down:
 
 - `backup`, `check`      bringing a store back; judging one
 - `store`                all of it, opened

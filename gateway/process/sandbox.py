@@ -137,7 +137,7 @@ def probe_sandbox() -> dict[str, bool]:
     (ABI 6: signals and abstract sockets), seccomp.
     """
     abi = _landlock_abi()
-    seccomp_program(platform.machine(), 0)  # remembered by whoever forks from here
+    seccomp_program(platform.machine(), 0)  # remembered by what forks from here
     pid = os.fork()
     if pid == 0:  # a child tries the filter on itself
         try:

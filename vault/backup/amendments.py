@@ -1,6 +1,6 @@
 """Amendments: what a backup must be told once groups of keys have ended.
 
-Promises: whoever applies the amendments to an older snapshot has, for every document that lives, a
+Promises: an older snapshot with the amendments applied has, for every document that lives, a
 wrapping that opens with the keys of today, and a tombstone for every one that was destroyed. Memory does not
 depend on how many documents a group had: lines are made and read one page at a time.
 

@@ -458,11 +458,11 @@ class Replay:
         )
 
 
-def remove_strangers(folder: Path, keys: KeyringStore, owners: set[str]) -> list[str]:
+def remove_unknown(folder: Path, keys: KeyringStore, owners: set[str]) -> list[str]:
     """Remove the copied keyrings of clients that the catalogue does not know as open; returns whose."""
-    strangers = [owner for owner in keys.owners() if owner not in {HOUSE, *owners}]
-    for owner in strangers:
+    unknown = [owner for owner in keys.owners() if owner not in {HOUSE, *owners}]
+    for owner in unknown:
         if keys.path(owner).parent != folder:
             raise RuntimeError(f"keyring {owner}: expected it in {folder}")
         keys.destroy(owner)
-    return strangers
+    return unknown

@@ -182,7 +182,7 @@ def restore(
             replayed.record(manifest)
         finally:
             catalogue.close()
-        replay.remove_strangers(into / "keyrings", keys, replayed.owners)
+        replay.remove_unknown(into / "keyrings", keys, replayed.owners)
     # 7. COMMIT POINT of the store. What a run before this one left beside a catalogue of its own goes first:
     #    a journal would be applied to this one, and the seal at rest is not of this one.
     for name in ("-wal", "-shm", "-journal"):

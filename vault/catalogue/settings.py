@@ -1,6 +1,6 @@
 """Settings that a store remembers: one value by its name, read and replaced in the caller's transaction.
 
-Leaves out: what the values mean (whoever owns a key names it).
+Leaves out: what the values mean (the module that owns a key names it).
 """
 
 from __future__ import annotations

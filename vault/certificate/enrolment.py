@@ -1,6 +1,6 @@
 """How a key came to the account that signed with it: what a certificate states, and what must hold.
 
-Promises: whoever reads a certificate sees for each signature when its key was added, from when it
+Promises: a reader of a certificate sees for each signature when its key was added, from when it
 counted, and who answered for it; and that no person alone gave a key to somebody who approved.
 
 Leaves out: that it is so (the gateway states it, under the ledger's signature), and older keys: that

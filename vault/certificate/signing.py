@@ -68,7 +68,10 @@ class SigningIdentity:
     def create(cls, origin: str, now: datetime) -> SigningIdentity:
         """Make a key and its certificate, valid from `now` (aware) for ten years.
 
-        `origin` is the gateway's name in the ledger. Takes a second or so.
+        It takes a second or so.
+
+        Args:
+            origin: the gateway's name in the ledger.
         """
         key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
         issuing = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)

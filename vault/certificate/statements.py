@@ -34,9 +34,10 @@ def approval_statement(
 ) -> str:
     """The text an approver signs, line by line readable, ending in a newline.
 
-    `scope` is `client` where the client's keyring is to end with its documents.
+    It depends on nothing but its arguments, so a verifier rebuilds it and compares.
 
-    It depends on nothing but its arguments, so whoever checks a signature rebuilds it and compares.
+    Args:
+        scope: `client` where the client's keyring is to end with its documents.
     """
     return (
         "strongroom approval v1\n"

@@ -110,10 +110,13 @@ def verify_certificate(
 ) -> VerificationReport:
     """Verify the certificate file `data` against the ledger's keys (C2SP signed-note form).
 
-    `vkeys` are the verifier's own copies, not the one in the file: one, or all that the ledger has had.
-    `origin` is the ledger's name if it differs from the key's. `earlier` is the certificate that this
-    one follows, where it is at hand; it is compared, and is to be verified for itself. Never raises for
-    whatever is wrong with `data`, `vkeys` or `earlier`.
+    Never raises for what is wrong with `data`, `vkeys` or `earlier`.
+
+    Args:
+        vkeys: the verifier's own copies, not the one in the file: one, or all that the ledger has had.
+        origin: the ledger's name, if it differs from the key's.
+        earlier: the certificate that this one follows, where it is at hand. It is compared, and is to be
+            verified for itself.
     """
     try:
         certificate = parse_certificate(data)

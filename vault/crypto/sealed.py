@@ -259,8 +259,9 @@ class SealedReader(io.RawIOBase):
     def __init__(self, fd: int, key: bytes, context: bytes, *, close_fd: bool = False) -> None:
         """Open the finished sealed file `fd`.
 
-        `close_fd` hands the descriptor over once the reader exists; if this raises, it is still
-        the caller's.
+        Args:
+            close_fd: hand the descriptor over once the reader exists; if this raises, it is still the
+                caller's.
 
         Raises:
             IntegrityError: it was changed, or is bound to something else.

@@ -2,7 +2,7 @@
 
 Promises: `verify` accepts nothing that `ssh-keygen -Y verify` would refuse, and tells by
 which key it was signed; `sign` makes what `ssh-keygen -Y sign` would. So an approver needs nothing
-but OpenSSH, and so does whoever checks an approval years later.
+but OpenSSH, and so does anyone who checks an approval years later.
 
 Leaves out: who the key belongs to (the caller compares the key or its fingerprint with an
 account's), certificates, and keys in hardware tokens (`sk-` types).
@@ -159,7 +159,8 @@ def verify(armored: str, message: bytes, namespace: str) -> str:
 def fingerprint(key: str | bytes) -> str:
     """`SHA256:…` of a public key, as `ssh-keygen -l` prints it.
 
-    `key` is a public key line (`type base64 [comment]`) or the decoded blob.
+    Args:
+        key: a public key line (`type base64 [comment]`) or the decoded blob.
 
     Raises:
         SignatureError: a line without a base64 key.

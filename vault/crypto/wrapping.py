@@ -70,8 +70,12 @@ def derive_key(key: bytes, purpose: str) -> bytes:
 def wrap_key(wrapping_key: bytes, key: bytes, *, purpose: str, subject: str, group: str) -> bytes:
     """Seal the 32-byte `key` under the 32-byte `wrapping_key`; return 61 bytes.
 
-    `purpose` is a fixed word of the caller's ("document-key"), `subject` the id of what the key
-    belongs to, `group` the id of the wrapping key. All three must be given again to unwrap.
+    Purpose, subject and group must be given again to unwrap.
+
+    Args:
+        purpose: a fixed word of the caller's ("document-key").
+        subject: the id of what the key belongs to.
+        group: the id of the wrapping key.
 
     Raises:
         RuntimeError: keys that are not 32 bytes.
@@ -169,7 +173,8 @@ class KeyWrapper:
 def seal_record(key: bytes, data: bytes, *, purpose: str, subject: str) -> bytes:
     """Seal the small record `data` under what `key` derives for `purpose`; adds 29 bytes.
 
-    `subject` is the id of what the record is about.
+    Args:
+        subject: the id of what the record is about.
 
     Raises:
         RuntimeError: a key that is not 32 bytes.
@@ -188,7 +193,7 @@ def open_record(key: bytes, sealed: bytes, *, purpose: str, subject: str) -> byt
 
 
 def blind_index(key: bytes, purpose: str, value: str) -> bytes:
-    """16 bytes under which `value` can be looked up by whoever has `key`, and no one else.
+    """16 bytes under which `value` can be looked up, but only with `key`.
 
     HMAC-SHA-256 (RFC 2104) over the length-prefixed purpose and value, truncated. The value is
     normalised to NFC first, so that two ways of typing one name meet; letter case is the

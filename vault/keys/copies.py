@@ -1,9 +1,10 @@
 """Registered copies of keyrings: where they are, what each is known to hold, what a certificate may say.
 
-Every change of a keyring is noted, in the transaction that makes it, as a delivery to each registered copy
-(`[[keyring.copies]]`; table `errands`), so that a copy can be behind but never forgotten. The note holds the
-keyring's owner and the target's name; what is delivered is the sealed file as it is then. Of several changes
-in a row the last one counts. Delivering is not done here (`gateway.core.outbound`).
+Promises: every change of a keyring is noted, in the transaction that makes it, as a delivery to each
+registered copy (`[[keyring.copies]]`; table `errands`), so that a copy can be behind but never forgotten.
+The note holds the keyring's owner and the target's name; what is delivered is the sealed file as it is
+then. Of several changes in a row the last one counts.
+Leaves out: delivering (`gateway.core.outbound`).
 
 Rules:
 1. A place is remembered for ever (`copy_places`). Taken out of the configuration it is *withdrawn*: what lies

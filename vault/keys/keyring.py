@@ -18,6 +18,8 @@ Rules:
 3. Leftovers of crashed writes hold keys, too. Opening the store removes them all (a crash is
    always followed by an opening), and `destroy` looks once more.
 4. Parsing is strict: exact magic, canonical header, sealed body, no unknown field, nothing behind.
+
+One module, although it is long: keys in memory, their file and the store of the files change together.
 """
 
 from __future__ import annotations
@@ -118,8 +120,10 @@ class KeyringStore:
     def __init__(self, directory: Path, root: RootKey, others: Iterable[RootKey] = ()) -> None:
         """Open the existing store in `directory` and clear what crashed writes left in it.
 
-        `root` wraps what is saved; `others` can still open what they have wrapped: while the root key
-        is being replaced, some keyrings are under the old one and some under the new one.
+        Args:
+            root: wraps what is saved.
+            others: can still open what they have wrapped: while the root key is being replaced, some
+                keyrings are under the old one and some under the new one.
 
         Raises:
             StoreMissing: there is none.
@@ -157,7 +161,7 @@ class KeyringStore:
         return _split(_read(self.path(owner), owner), owner)[0].epoch
 
     def epochs_left(self, owner: str) -> tuple[int, ...] | None:
-        """The epochs of a keyring that can still be opened by whoever has the file of then.
+        """The epochs of a keyring that can still be opened with the file of that time.
 
         None: all of them, because the root key is one that can't forget.
         """
@@ -267,8 +271,10 @@ class KeyringStore:
     ) -> Keyring:
         """Put a registered copy in the place of a keyring that does not open, under a fresh epoch key.
 
-        `living`: the groups that still live; keys of others are left out, so that nothing that was destroyed
-        comes back. `above`: the newest epoch known of; the restored keyring gets a later one.
+        Args:
+            living: the groups that still live; keys of others are left out, so that nothing that was
+                destroyed comes back.
+            above: the newest epoch known of; the restored keyring gets a later one.
 
         Returns:
             The keyring as it was read back.

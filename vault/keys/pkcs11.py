@@ -6,7 +6,7 @@ with whatever copies of the sealed bytes, and with the token. What was not found
 session that sees the root object; a token that does not answer is `TokenFailed`, never "gone".
 
 Leaves out: copies of the token itself (a cluster of modules, a vendor's backup, the files of a
-software token): whoever has one of before has the erased objects, too. And how the token was set up.
+software token): an older copy has the erased objects, too. And how the token was set up.
 
 Rules:
 1. The root object wraps nothing. It is what makes a token's objects one root key: `id` is its CKA_ID in hex,
@@ -182,11 +182,7 @@ class TokenRootKey:
         return frozenset(found)
 
     def destroy(self) -> None:
-        """Destroy the root object and everything under it: for an installation that failed.
-
-        Raises:
-            TokenFailed: the token does not answer.
-        """
+        """Destroy the root object and all under it, of a failed installation (raises TokenFailed)."""
         start = _label(self._id)
         with self._session() as session:
             for key in list(session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})):

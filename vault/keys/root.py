@@ -69,7 +69,10 @@ class RootKey(Protocol):
         """Make everything wrapped with these arguments impossible to unwrap, if this provider can.
 
         A key in a file can't: what it has wrapped can be unwrapped for as long as the key exists.
-        May be repeated. `but`: the one wrapping of them that is to stay.
+        May be repeated.
+
+        Args:
+            but: the one wrapping of them that is to stay.
 
         Raises:
             TokenFailed: the token does not answer.
@@ -79,7 +82,8 @@ class RootKey(Protocol):
     def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
         """The subjects whose wrappings can still be undone; None: this provider can't forget.
 
-        `below`: only this subject and those that continue it by one `/` and a part without one.
+        Args:
+            below: only this subject and those that continue it by one `/` and a part without one.
 
         Raises:
             TokenFailed: the token does not answer.

@@ -12,7 +12,7 @@ Rules:
 1. Leaves and inner nodes are hashed with different prefixes (0x00, 0x01), so that neither can be
    passed off as the other.
 2. Verifiers return False for whatever is wrong with what they are given, lengths included; they
-   are meant for proofs from strangers. Producers raise RuntimeError for a question that has no
+   are meant for proofs from anyone. Producers raise RuntimeError for a question that has no
    answer, such as a leaf beyond the tree.
 """
 
@@ -176,7 +176,10 @@ def verify_inclusion(
 ) -> bool:
     """Whether `proof` shows that the leaf hash `leaf` is number `index` of the tree `root`.
 
-    `size` is the number of leaves. The algorithm is that of RFC 9162, 2.1.3.2.
+    The algorithm is that of RFC 9162, 2.1.3.2.
+
+    Args:
+        size: the number of leaves.
     """
     if not 0 <= index < size or not _are_hashes(leaf, root, *proof):
         return False

@@ -29,7 +29,7 @@ def has_writer(fd: int) -> bool:
     Raises:
         OSError: the file system has no leases, or the file belongs to another user.
     """
-    # Whoever opens the file for writing in between breaks the lease, and its holder gets a signal: by default
+    # A writer that opens the file in between breaks the lease, and its holder gets a signal: by default
     # SIGIO, which would end the process; this one is ignored unless someone wants it.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
     try:

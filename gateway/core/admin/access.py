@@ -1,4 +1,7 @@
-"""Access to documents of restricted classes: who asks, and what an officer decides."""
+"""Access to documents of restricted classes: who asks, and what an officer decides.
+
+Leaves out: what is restricted, and for how long an approval holds (`core.filing.restricted`).
+"""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def _enrol(
         select(accounts.c.state).where(accounts.c.id == pending, accounts.c.role == "officer")
     ).scalar()
     if first != "active":
-        # Whoever signed first is no officer any more: this is the first signature that counts.
+        # The first signer is no officer any more: this is the first signature that counts.
         counts, pending = None, None
     tx.connection.execute(
         update(account_keys)

@@ -1,4 +1,7 @@
-"""Clients: adding, listing, showing, changing, closing."""
+"""Clients: adding, listing, showing, changing, closing.
+
+Leaves out: ending a client with its documents, which is a disposal (`disposal`).
+"""
 
 from __future__ import annotations
 

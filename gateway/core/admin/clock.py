@@ -1,6 +1,7 @@
 """The clock in doubt: what is known of it, and the officer's word that it is right.
 
-The word is a signed act that names the time, so that a signature made for one moment confirms no other.
+Promises: the word is a signed act that names the time, so that a signature made for one moment confirms no
+other.
 """
 
 from __future__ import annotations

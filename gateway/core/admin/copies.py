@@ -1,4 +1,7 @@
-"""Places of keyring copies: what is known of each, and settling one that is in use no more."""
+"""Places of keyring copies: what is known of each, and settling one that is in use no more.
+
+Leaves out: delivering to them (`core.outbound`).
+"""
 
 from __future__ import annotations
 

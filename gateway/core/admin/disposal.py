@@ -1,4 +1,7 @@
-"""Disposal and certificates as the command line asks for them."""
+"""Disposal and certificates as the command line asks for them.
+
+Leaves out: every rule of it (`core.disposal`).
+"""
 
 from __future__ import annotations
 

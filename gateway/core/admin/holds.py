@@ -1,4 +1,7 @@
-"""Holds: placing one stops destruction at once; releasing one takes an officer."""
+"""Holds: placing one stops destruction at once; releasing one takes an officer.
+
+Leaves out: what a hold stops (`core.disposal.eligibility`, and the rules).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Oversight: the check of the whole store, and the state of things."""
+"""Oversight: the check of the whole store, and the state of things.
+
+Leaves out: what is checked (`vault.check`), and findings about the machine (`gateway.doctor`).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Penalties of failed logins: who has one, and lifting it.
 
-The ledger names no source: an address is a person's. It says that a penalty was lifted, and by whom.
+Promises: the ledger names no source: an address is a person's. It says that a penalty was lifted, and by
+whom.
 """
 
 from __future__ import annotations

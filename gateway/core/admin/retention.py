@@ -1,4 +1,7 @@
-"""Retention as people ask about it: why, until when, what would fall due, which rules."""
+"""Retention as people ask about it: why, until when, what would fall due, which rules.
+
+Leaves out: computing it (`core.filing.retention`).
+"""
 
 from __future__ import annotations
 

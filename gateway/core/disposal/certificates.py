@@ -1,9 +1,10 @@
 """Certificates: what was seen after a destruction, bound to the ledger, printed and signed.
 
-The claim level follows from the searches (`verify`) and from the state of every known copy, never from a
-setting. The body is bound to the ledger before it is printed, so that a crash in between issues the same
-certificate and no second one. When the last copy has caught up or expired, or a medium was sanitised, a
+Promises: the claim level follows from the searches (`searches`) and from the state of every known copy, never
+from a setting. The body is bound to the ledger before it is printed, so that a crash in between issues the
+same certificate and no second one. When the last copy has caught up or expired, or a medium was sanitised, a
 follow-up certificate says so; the first one stays as it is.
+Leaves out: what a certificate states (`certificate_body`), and its form (`vault.certificate`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Executing an approved batch: nothing is destroyed early, twice, or only in part.
 
-Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
-the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
-so that recovery after a crash is the same call:
+Promises: every document is checked again (state, rules, holds) inside the transaction that starts the
+execution, and the whole batch is refused if one may not be destroyed.
+Leaves out: proposing and approving (`proposal`), and what the certificate says (`certificate_body`).
+
+Rules: a sequence of steps, each safe to run again, so that recovery after a crash is the same call:
     dispose.start     one transaction: checks, state EXECUTING, executor
     dispose.renew     every group that ever wrapped these documents' keys: survivors under a new group
     dispose.record    one transaction: rows lose key and metadata, tombstones, ledger: COMMIT POINT

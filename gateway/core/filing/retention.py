@@ -1,8 +1,8 @@
 """Filing: retention is computed, the key moves into its cohort, the document becomes visible.
 
-`schedule` asks the rules and stores the answer with its inputs (`documents.decision`), so that years later
-anyone can see what was computed from what. `file` does that and moves the key, in one transaction.
-The decision itself is `retention_rules.decision`; nothing here knows a period.
+Promises: the answer of the rules is stored with its inputs (`documents.decision`), so that years later anyone
+can see what was computed from what. `file` does that and moves the key, in one transaction.
+Leaves out: the decision itself (`retention_rules.decision`); nothing here knows a period.
 """
 
 from __future__ import annotations

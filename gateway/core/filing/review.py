@@ -1,10 +1,11 @@
 """Decisions of people about documents: classify, release, reject.
 
-Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
-could not be judged, or was quarantined, only two officers release. A changed class changes the retention;
-one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
-So does taking a document out of a restricted class, or moving it within one: where it would lie next, more
-people might open it.
+Promises: each act is one transaction with its ledger entry. An accountant may classify what waits in
+review; what could not be judged, or was quarantined, only two officers release. A changed class changes the
+retention; one that would end earlier is refused here: shortening takes an approval that a person signs as
+an officer. So does taking a document out of a restricted class, or moving it within one: where it would lie
+next, more people might open it.
+Leaves out: two officers' signatures (`admin.second_officer`), and opening a document (`restricted`).
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _stays_restricted(
     if row.record_class not in core.config.access.restricted:
         return
     if row.state == DocumentState.REVIEW:
-        # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
+        # The class is the inspector's proposal; an account that was allowed to see it may correct it.
         if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
             return
         raise Refusal(

@@ -310,7 +310,7 @@ class InspectionQueue:
                 reason = TIMED_OUT if took > SLOW else "inspection-failed"
                 await self._postpone(claimed.row, reason, for_ever=False)
         finally:
-            # Last: until it is put off it is still due, and whoever asked would get it at once.
+            # Last: until it is put off it is still due, and the next to ask would get it at once.
             self._busy.pop(claimed.row.id, None)
             self._intake.arrived.set()
 

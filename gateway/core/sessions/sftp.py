@@ -190,8 +190,8 @@ class SftpSession(UploadSession):
         method = str(proof.first_factor) + ("+code" if proof.totp is not None else "")
 
         def work(tx: Transaction) -> str | None:
-            # Whoever disables the account, sets it a limit or takes a factor back does so before this, or
-            # finds the session among the live.
+            # An act that disables the account, limits it or takes a factor back is either committed before
+            # this transaction and read here, or finds this session among the live ones and ends it.
             row = identity.load_account(tx.connection, account.name)
             if row is None:
                 why: str | None = "disabled"

@@ -3,8 +3,9 @@
 `/clients/<client>/<fiscal year>/<record class>/<name>` to read, `/review/<client>/` with what needs a
 decision, and `/review/<client>.txt` with what each of these waits for. An accountant moves a file from there
 into a class folder, or from one class folder into another, and thereby classifies it; an archivist reads.
-Every document that is opened is in the ledger before its descriptor leaves. Those of restricted classes are
-listed, and opened with an officer's approval (`gateway.core.filing.restricted`).
+Promises: every document that is opened is in the ledger before its descriptor leaves. Those of restricted
+classes are listed, and opened with an officer's approval (`gateway.core.filing.restricted`).
+Leaves out: what classifying does to a document (`gateway.core.filing.review`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The virtual tree people see over SFTP: paths are resolved here, names are data, nothing is a file path.
 
-Each role has a view of its own (`gateway.core.views`); what lies outside a view does not exist, and is
-refused in the same words as what is nowhere. This module holds what the views share: splitting paths,
-entries, paging, and the names under which documents appear.
+Promises: what lies outside a role's view does not exist for it, and is refused in the same words as what is
+nowhere. Leaves out: the view of each role (`gateway.core.views`). This module holds what the views share:
+splitting paths, entries, paging, and the names under which documents appear.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Open files of the door: an upload that seals and hashes as bytes arrive, a download that opens as asked.
 
-An upload is written once, in order. Clients send writes ahead of the answers, sometimes out of order: what
-comes early waits in a bounded window. A write into what is sealed already is refused, because one chunk
-index is sealed once; only an upload that was resumed and then starts at its first byte begins anew, under
-a new key. One that continues a finished file of a temporary name seals that file's bytes anew first. A
-whole document takes no more bytes: opened without truncation it can only be sent again, all of it. Nothing
-is committed but by `close`: a connection that ends leaves a partial upload.
+Promises: an upload is written once, in order. Clients send writes ahead of the answers, sometimes out of
+order: what comes early waits in a bounded window. A write into what is sealed already is refused, because
+one chunk index is sealed once; only an upload that was resumed and then starts at its first byte begins
+anew, under a new key. One that continues a finished file of a temporary name seals that file's bytes anew
+first. A whole document takes no more bytes: opened without truncation it can only be sent again, all of it.
+Nothing is committed but by `close`: a connection that ends leaves a partial upload.
+Leaves out: names and folders, which are the core's.
 """
 
 from __future__ import annotations

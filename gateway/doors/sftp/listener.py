@@ -1,14 +1,14 @@
 """The listener of the sftp door: accepts, counts, forks one process per connection.
 
-The parent is single-threaded and touches no byte of a connection. Each child has its own interpreter
-lock, its own limits, its own connection to the core and a sandbox (`sandbox`) that leaves it little else; one
-hostile client costs one process. A login has a deadline that starts with the connection; an idle session
-ends.
+Promises: the parent is single-threaded and touches no byte of a connection. Each child has its own
+interpreter lock, its own limits, its own connection to the core and a sandbox (`sandbox`) that leaves it
+little else; one hostile client costs one process. A login has a deadline that starts with the connection;
+an idle session ends.
 
-Connections are paced per source as long as they don't log in (`arrivals`), and capped in all and per source.
-At a cap, a connection that has not logged in makes room: the one that failed most, then one that does not
-even exchange keys, then the oldest. A session that is logged in is never ended for another. How far a
-child has come it says itself, a byte at a time, over a pipe; a lie there only spares its own waiting.
+Rules: connections are paced per source as long as they don't log in (`pacing`), and capped in all and per
+source. At a cap, a connection that has not logged in makes room: the one that failed most, then one that
+does not even exchange keys, then the oldest. A session that is logged in is never ended for another. How
+far a child has come it says itself, a byte at a time, over a pipe; a lie there only spares its own waiting.
 """
 
 from __future__ import annotations
@@ -208,7 +208,7 @@ class Listener:
         login, sftp = self._config.login, self._config.sftp
         for pid, child in list(self._children.items()):
             if not child.proven:
-                self._hear(pid)  # whoever has just logged in must not be taken for one who has not
+                self._hear(pid)  # it may have logged in just now
         living = {pid: child for pid, child in self._children.items() if not child.ending}
         here = [pid for pid, child in living.items() if child.source == source]
         unproven = [pid for pid in here if not living[pid].proven]

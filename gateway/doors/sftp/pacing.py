@@ -7,7 +7,7 @@ little instead, because a colleague behind the same address must still get in. P
   connection takes one; a login gives it back, so that those who log in are never paced.
 - Of a source's waiting connections, one that has said something goes before those that only hold a
   socket (an SSH client speaks first or at once; a scanner that counts banners does not), else the oldest.
-  Whoever left is dropped without a token.
+  A connection that left is dropped without a token.
 - What waits is bounded, per source and in all. Over it the oldest silent one goes, or the newcomer.
 
 Leaves out: forking and counting what is served (the listener does). Time is monotonic seconds, passed in.

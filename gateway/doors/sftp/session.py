@@ -1,9 +1,10 @@
 """The SFTP packet loop of one channel: requests in, replies out, the core decides.
 
-It is given whole packets and gives back replies; who carries them is not its business. Every request is
+Promises: every request is
 answered once, with the sentence that explains a refusal. What is not implemented is answered "unsupported"
 and is not advertised; `check-file`, which stock paramiko advertises and loops on, is not here. On the end
 of the connection open uploads are given up, keeping whole chunks for a resume: only CLOSE commits.
+Leaves out: carrying packets (`ssh.channels`): it is given whole ones and gives back replies.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ class Conversation(SMTP):
         if self._admitted:
             self._terms.connections.release(self)
             # Not why: the StreamReaderProtocol would keep the error in a future that nobody awaits, and its
-            # end as garbage would be reported. Whoever reads finds the end of the stream.
+            # end as garbage would be reported. The reader finds the end of the stream.
             super().connection_lost(None)
 
     def end_when_idle(self) -> None:

@@ -68,8 +68,9 @@ def render_pdf(
 ) -> bytes:
     """Print `certificate`, with its JSON attached as `certificate.json`, signed through `seal` if given.
 
-    `fonts` overrides what `find_fonts` finds. Without any font, `both` and `zh` are printed in
-    English, and the document says why.
+    Args:
+        fonts: instead of those that `find_fonts` finds. Without any font, `both` and `zh` are printed in
+            English, and the document says why.
 
     Raises:
         PrintError: a font given or found is unreadable or cannot be embedded.

@@ -118,13 +118,10 @@ class Sheet:
 
     `pdf` is the fpdf2 document, `language` the one really used (rule 2), `serif` and `sans` the
     names of its two families.
-
-    Raises:
-        PrintError: a font that cannot be used.
     """
 
     def __init__(self, language: Language, fonts: Fonts | None, foot: str, zone: timezone) -> None:
-        """Begin a document whose every page carries the line `foot` and shows times in `zone`."""
+        """Begin a document with the line `foot` on each page and times in `zone` (raises PrintError)."""
         self.zone = zone
         self.language: Language = language if fonts is not None else "en"
         self._unicode = fonts is not None

@@ -2,7 +2,7 @@
 
 Promises: `sealed` returns the print with one certification signature (ETSI EN 319 142-1, level B-B;
 SubFilter ETSI.CAdES.detached) that permits no change after it. It holds no key: the signature itself is
-asked of whoever does, through `Seal.sign`. The same print gives the same bytes.
+asked of the process that does, through `Seal.sign`. The same print gives the same bytes.
 
 Leaves out: time-stamps and revocation (levels B-T and above): there is no authority to ask. When the
 certificate was issued is proven by the ledger, not by this signature; its time is the certificate's own.

@@ -1,6 +1,6 @@
 """SSH transport and authentication: paramiko's, with what it leaves open closed.
 
-Closed here (each was found by reading or running paramiko 5.1):
+Promises (each fault was found by reading or running paramiko 5.1):
 - packets are our own (`packets`): none longer than OpenSSH's 256 KiB is allocated for;
 - only strong algorithms are offered; certificate algorithms are neither offered nor accepted;
 - user authentication is our own (`authentication`);
