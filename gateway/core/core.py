@@ -35,11 +35,6 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def stamp(moment: datetime) -> str:
-    """A moment as the catalogue stores it."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
 class Core:
     """The open store and what belongs to it."""
 

@@ -35,7 +35,7 @@ from gateway.process import service
 from gateway.wire.messages import AdminCall
 from vault.crypto import sshsig
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey, create_root_key, discard_root_key
 from vault.keys.root_file import PKCS11
 from vault.storage.durable import create_durably, make_directory, sync_directory, write_durably

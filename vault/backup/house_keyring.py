@@ -33,8 +33,8 @@ from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable, StoreExists, StoreMissing, VaultError
 from vault.keys import copies
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import Keyring, KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey
 from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import NoteError, verifier_key

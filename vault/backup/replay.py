@@ -55,8 +55,8 @@ from vault.catalogue.states import (
 )
 from vault.catalogue.store import Catalogue, Transaction
 from vault.catalogue.tombstones import erase
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import GroupKey, KeyringStore
+from vault.keys.open_keyrings import HOUSE
 
 ACTOR: Final = "restore"
 _SCOPE_CLIENT: Final = "client"

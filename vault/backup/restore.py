@@ -40,8 +40,8 @@ from vault.errors import (
     PlaceMissing,
     StoreExists,
 )
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey
 from vault.keys.secret_names import SECRET_LEDGER
 from vault.ledger.note import verifier_key

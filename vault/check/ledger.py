@@ -45,7 +45,7 @@ from vault.catalogue.ledger import LedgerEntry, LedgerError, encode_entry, entri
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import checkpoints, ledger_nodes
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.merkle import Frontier, leaf_hash
 from vault.ledger.note import Checkpoint, verifier_key, verify_note

@@ -37,7 +37,7 @@ from vault.check import ledger as ledger_check
 from vault.crypto.sealed import sealed_size
 from vault.errors import IntegrityError, VaultError
 from vault.keys import copies
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.store import Store
 
 _PAGE: Final = 1000

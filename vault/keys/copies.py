@@ -27,6 +27,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from vault.catalogue.schema import copy_places, copy_states, errands
+from vault.moments import stamp
 
 SUFFIX: Final = ".keyring"  # as in the store, so that a copy can be put back as it is
 REMOVED: Final = 0
@@ -55,11 +56,6 @@ class Change:
     kind: Literal["keyring.place-registered", "keyring.place-withdrawn"]
     name: str
     fill: bool
-
-
-def stamp(moment: datetime) -> str:
-    """A moment as the catalogue stores it."""
-    return moment.isoformat(timespec="microseconds")
 
 
 # ── what has to be carried ──

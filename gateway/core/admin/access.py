@@ -14,13 +14,13 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.admin.context import ALL, Context
 from gateway.core.admin.register import OFFICER, READERS, ById, act
 from gateway.core.admin.second_officer import may_be_one_hand, signed
-from gateway.core.core import stamp
 from gateway.core.filing import restricted
 from vault.catalogue import queries
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.states import AccessState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
+from vault.moments import stamp
 
 LISTED: int = 1000
 

@@ -17,12 +17,13 @@ from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.officers import check_not_officer, check_officer_makers
 from gateway.core.admin.register import ADMIN, OFFICER, ByName, act
 from gateway.core.admin.second_officer import CONSOLE, who_enrols
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 
 class Key(msgspec.Struct, forbid_unknown_fields=True):

@@ -21,7 +21,6 @@ from gateway.core.admin.context import Context, account_row, client_row
 from gateway.core.admin.officers import check_not_officer, check_officer_makers, check_other_officer
 from gateway.core.admin.register import ADMIN, READERS, ByName, Nothing, act
 from gateway.core.admin.second_officer import who_enrols
-from gateway.core.core import stamp
 from gateway.core.disposal.signatures import signers_named
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits as admission
@@ -31,6 +30,7 @@ from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.states import AccountState, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
+from vault.moments import stamp
 
 NAME = r"^[a-z_][a-z0-9_.-]{0,31}\Z"
 PASSWORD_MINIMUM = 12

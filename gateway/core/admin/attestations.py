@@ -19,7 +19,6 @@ from sqlalchemy import Connection, insert, select
 
 from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.register import READERS, act
-from gateway.core.core import stamp
 from gateway.core.disposal import certificates
 from gateway.core.disposal.batch import Batch, load
 from gateway.core.disposal.signatures import WITNESSED, Medium
@@ -38,6 +37,7 @@ from vault.certificate.statements import (
     witness_statement,
 )
 from vault.ids import new_id
+from vault.moments import stamp
 
 WITNESS_ROLES: Final = ("officer", "archivist", "auditor")
 SANITISATION_ROLES: Final = ("officer", "archivist", "admin")

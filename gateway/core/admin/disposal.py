@@ -24,7 +24,7 @@ from vault.catalogue.states import BatchState
 from vault.certificate.model import canonical
 from vault.certificate.signing import SigningIdentity
 from vault.certificate.statements import APPROVAL_NAMESPACE
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 
 
 class Propose(msgspec.Struct, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.register import OFFICER, ByName, Nothing, act
 from gateway.core.admin.second_officer import signed
 from gateway.core.clock import TOLERANCE
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue import queries
@@ -36,6 +36,7 @@ from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate.enrolment import ROOT_KEY
 from vault.ids import new_id
+from vault.moments import stamp
 
 
 class Recover(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,13 +19,13 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from gateway.core.admin.context import Context
-from gateway.core.core import stamp
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate import enrolment as certificate_enrolment
+from vault.moments import stamp
 
 WAITS: Final = timedelta(days=7)
 CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import batches, clients, documents
@@ -29,6 +29,7 @@ from vault.catalogue.states import BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.model import Body, RegisterEntry, canonical, register_digest
 from vault.ids import new_id
+from vault.moments import stamp
 
 SCOPE_DOCUMENTS: Final = "documents"
 SCOPE_CLIENT: Final = "client"

@@ -20,7 +20,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.disposal import certificate_body, searches
 from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state
 from gateway.core.disposal.disposal import Disposal
@@ -47,7 +47,8 @@ from vault.certificate.model import (
 from vault.certificate.pdf.render_process import language_of, print_certificate
 from vault.certificate.signing import SigningIdentity
 from vault.keys import copies as keyring_copies
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
+from vault.moments import stamp
 
 SECRET_SIGNING: Final = "certificate-signing"  # noqa: S105  the name of a secret, not one
 BACKUP_RETRY: Final = 3600.0  # seconds before backups are looked into again for one batch

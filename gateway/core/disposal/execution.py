@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, or_, select
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.disposal import certificates, client_end, searches
 from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state, withdraw
 from gateway.core.disposal.disposal import Disposal
@@ -46,6 +46,7 @@ from vault.catalogue.states import AccountState, BatchState
 from vault.catalogue.store import Transaction
 from vault.catalogue.tombstones import erase
 from vault.errors import StorageFailed, VaultError
+from vault.moments import stamp
 
 TRUNCATE_ATTEMPTS: Final = 20
 EXECUTION: Final = "execution of batch"

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, insert, select
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.core.disposal.batch import (
     SCOPE_CLIENT,
     SCOPE_DOCUMENTS,
@@ -36,6 +36,7 @@ from vault.catalogue.schema import approvals, clients, documents
 from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
+from vault.moments import stamp
 
 
 async def propose(

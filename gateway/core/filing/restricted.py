@@ -35,7 +35,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
-from gateway.core.core import ACTOR_CORE, Core, stamp
+from gateway.core.core import ACTOR_CORE, Core
 from gateway.core.reasons import UNJUDGED
 from gateway.errors import Refusal
 from vault.catalogue.schema import access_requests, documents
@@ -45,6 +45,7 @@ from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.keys.secret_names import SECRET_PROFILE
+from vault.moments import stamp
 
 DOCUMENT: Final = "document"
 FOLDER: Final = "folder"

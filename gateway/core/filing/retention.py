@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
 from vault.catalogue import queries
@@ -22,6 +22,7 @@ from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 LOCAL_ZONES: Final = {"cn": "Asia/Shanghai", "de": "Europe/Berlin", "uk": "Europe/London"}
 QUARANTINE_RULE: Final = "house/quarantine@1"

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, select
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.filing import restricted as access
 from gateway.core.filing import retention as filing_retention
 from gateway.core.reasons import UNJUDGED
@@ -29,6 +29,7 @@ from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 EARLIEST_YEAR: Final = 1980
 """No document of an earlier fiscal year is filed: such a year is a slip."""

@@ -26,7 +26,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from gateway.core import backoff
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.inspection import verdicts
 from gateway.core.inspection.judgement import judge
 from gateway.core.inspection.queue import (
@@ -52,6 +52,7 @@ from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.errors import VaultError
 from vault.keys.custody import DocumentMetadata
+from vault.moments import stamp
 
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
 STILL_OPEN: Final = "waiting:still-open"

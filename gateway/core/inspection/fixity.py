@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.reading import NoReader, NotRead, Reader
 from vault.catalogue.schema import documents, fixity_runs
@@ -33,6 +33,7 @@ from vault.check.store import RESTORE, Finding, put_back
 from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
 from vault.ids import new_id
+from vault.moments import stamp
 
 PAGE: Final = 200
 READERS_AT_ONCE: Final = 4

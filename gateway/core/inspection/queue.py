@@ -24,9 +24,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from gateway.core.core import stamp
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
+from vault.moments import stamp
 
 TIMED_OUT: Final = "inspection-timed-out"
 SLOW: Final = 2.0  # seconds in a worker's hands; what takes longer is slow

@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, not_, select
 
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
+from vault.moments import stamp
 
 FACTOR: Final = 2  # so that room is made before the floor stops anybody
 RENAMING: Final = timedelta(minutes=2)

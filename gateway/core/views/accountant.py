@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core import reasons
-from gateway.core.core import stamp
 from gateway.core.filing import restricted, review
 from gateway.core.filing.review import EARLIEST_YEAR
 from gateway.core.reasons import UNJUDGED
@@ -41,6 +40,7 @@ from gateway.wire.messages import Entry, Page, Readable
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.states import READABLE, ClientState, DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 MOVES: Final = (
     "A file is moved from /review/<client>/, or from another folder of the client, into"
