@@ -25,7 +25,7 @@ class VaultError(Exception):
     """The root of everything the vault raises about bad data, missing keys or failing storage."""
 
     owner: str | None = None
-    """Whose keyring did not open, where that is what went wrong (`vault.keys.custody.Custody.keyring`)."""
+    """Whose keyring did not open, where that is what went wrong (`vault.keys.open_keyrings`)."""
 
 
 class IntegrityError(VaultError):
