@@ -30,10 +30,6 @@ class InProgress:
         """Whether this is in progress."""
         return (kind, key) in self._running
 
-    def keys(self, kind: str) -> set[str]:
-        """What work of this kind is done to now."""
-        return {key for each, key in self._running if each == kind}
-
     def begin(self, kind: str, key: str) -> None:
         """Have this in progress until `end`.
 

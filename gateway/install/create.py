@@ -24,7 +24,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.config import Config, LogSection, decode, load, parse_listen
+from gateway.config import Config, LogSection, decode, parse_listen
 from gateway.core.login import ssh_keys
 from gateway.core.opening import open_core
 from gateway.core.sessions.admin import AdminSession
@@ -165,21 +165,6 @@ def configuration(root_key: str) -> str:
     """The text of a configuration whose root key lies at `root_key` (relative to it, or absolute)."""
     line = f'root_key = "{ROOT_KEY}"'
     return _TEXT.replace(line, f"root_key = {msgspec.json.encode(root_key).decode()}")
-
-
-def add_demo(folder: Path, now: datetime) -> None:
-    """Add the demonstration to an installation whose core does not run.
-
-    Raises:
-        ConfigurationError: it is there already, or the installation is none or was reconfigured.
-        VaultError: the store can't be opened or written.
-    """
-    config = load(folder / CONFIG)
-    if (folder / demonstration.FOLDER).exists():
-        raise ConfigurationError(
-            f"{folder}: expected no demonstration, found {demonstration.FOLDER}"
-        )
-    _demonstrate(config, now)
 
 
 def _make_folder(folder: Path) -> list[Path]:
