@@ -1,5 +1,8 @@
 """Retention rules: what is kept how long, from when, and why. Pure; `RULES.md` is the format.
 
+Here: packs and their parser, facts, periods, the decision and its explanation. Not here: the clock, holds as
+they are placed, and what follows from a decision (`gateway.core.filing`, `gateway.core.disposal`).
+
 Usage:
     >>> from datetime import date
     >>> from retention_rules.decision import decide, explain

@@ -1,4 +1,5 @@
-"""The vault: sealed files, keys, catalogue, ledger, certificates. It knows nothing of processes or networks.
+"""The vault: sealed files, keys, catalogue, ledger, certificates. It knows nothing of processes or networks,
+and nothing of why a document is kept or goes.
 
 `FORMAT.md` is the format, precise enough for a second implementation. The rooms, from the top down:
 
