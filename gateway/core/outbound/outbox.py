@@ -9,6 +9,7 @@ Promises:
 - Of one kind, a place gets one delivery at a time, in order; no place waits for another one.
 - What fails is tried again with growing delays (`gateway.core.backoff`) for as long as it takes. A place that
   fails is left alone, for that time, with whatever else waits for it.
+- While no courier is there nothing is put off and no attempt is counted: the first one that comes finds it.
 - A failure is in its row from the first time on, so that `status` and `doctor` can show it; it is in the log
   at most hourly.
 
@@ -31,6 +32,7 @@ from sqlalchemy import Connection, Table, func, select, update
 from gateway.core import backoff
 from gateway.core.core import log, stamp
 from gateway.core.outbound.outbound import Outbound
+from gateway.core.outbound.transfers import NoCourier
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 
@@ -78,6 +80,9 @@ class Kind(Protocol):
         self, tx: Transaction, delivery: Delivery, error: VaultError, now: datetime, again: datetime
     ) -> None:
         """Write down that it is not, why, and when it is tried again."""
+
+    def unclaimed(self, tx: Transaction, delivery: Delivery, error: NoCourier) -> None:
+        """Write down that nobody came for it; it stays due, and no attempt is counted."""
 
     def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
         """A place that had failed answers again: what was put off is due."""
@@ -162,10 +167,14 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
         await _record_delivered(outbound, kind, delivery, seen)
         return None
     now = core.now()
-    again = now + backoff.delay(
-        delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
-    )
-    await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
+    if isinstance(failure, NoCourier):
+        nobody = failure
+        await core.write(lambda tx: kind.unclaimed(tx, delivery, nobody))
+    else:
+        again = now + backoff.delay(
+            delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
+        )
+        await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
     if _is_time_to_complain(outbound, kind, delivery.place, failure, now):
         kind.complain(delivery.place, failure)
     return failure
@@ -181,7 +190,8 @@ async def _record_delivered(outbound: Outbound, kind: Kind, delivery: Delivery, 
             kind.hasten(tx, delivery.place, now)
 
     await outbound.core.write(record)
-    of_place.pop(PlaceError, None)
+    for ended in (PlaceError, NoCourier):
+        of_place.pop(ended, None)
 
 
 def _as_failure(delivery: Delivery, error: VaultError | OSError) -> VaultError:
@@ -196,7 +206,9 @@ def _is_time_to_complain(
 ) -> bool:
     """Whether this class of error was not in the log of late; it is now."""
     of_place = outbound.complained.setdefault((kind.name, place), {})
-    of_class = PlaceError if isinstance(error, PlaceError) else type(error)
+    of_class = type(error)
+    if isinstance(error, PlaceError) and not isinstance(error, NoCourier):
+        of_class = PlaceError
     last = of_place.get(of_class)
     if last is not None and now - last < LOG_INTERVAL:
         return False
@@ -257,6 +269,15 @@ class OfTable:
             update(self._table)
             .where(*waits, put_off)
             .values(attempts=row.attempts + 1, next_attempt_at=stamp(again))
+        )
+
+    def unclaimed(self, tx: Transaction, delivery: Delivery, error: NoCourier) -> None:
+        """See `Kind.unclaimed`."""
+        c = self._table.c
+        tx.connection.execute(
+            update(self._table)
+            .where(c.id == delivery.row.id, c.delivered_at.is_(None))
+            .values(failure=str(error)[:DETAIL])
         )
 
     def hasten(self, tx: Transaction, place: str, now: datetime) -> None:

@@ -35,6 +35,10 @@ CLAIM_WAIT: Final = 20.0  # seconds a courier waits for a transfer
 BULK: Final = 4  # transfers of many, each perhaps long, that are under way at once
 
 
+class NoCourier(PlaceError):
+    """Nobody claimed a transfer. That says nothing of the place, and is no failure of it."""
+
+
 @dataclass
 class _Item:
     transfer: Transfer
@@ -80,8 +84,8 @@ class TransferQueue:
             bulk: it is one of many, and nobody waits for this one.
 
         Raises:
-            PlaceMissing: there is nothing of that name. PlaceError: it failed, no courier came, or the one
-                that came got no further.
+            PlaceMissing: there is nothing of that name. NoCourier: none came. PlaceError: it failed, or the
+                courier that came got no further.
         """
         number, self._next = self._next, self._next + 1
         duplicate = None if descriptor is None else os.dup(descriptor)
@@ -126,11 +130,9 @@ class TransferQueue:
             if now < deadline:
                 continue
             if not claimed:
-                return TransferReport(
-                    number,
-                    "failed",
-                    detail=f"expected a courier within {self._patience:g} s, found none;"
-                    " is `strongroom courier` running?",
+                raise NoCourier(
+                    f"{_subject(item.transfer.target)}: expected a courier within {self._patience:g} s, found"
+                    " none; is `strongroom courier` running?"
                 )
             if item.drop is not None:
                 item.drop()
