@@ -120,6 +120,7 @@ class CoreServer:
     async def _run(self, role: Role, channel: AsyncChannel) -> None:
         session = self._factories[role]()
         session.hang_up = channel.hang_up
+        session.gone = channel.gone
         session.attach(channel.peer_credentials())
         try:
             while not session.over:
