@@ -10,6 +10,7 @@ Promises:
 - What fails is tried again with growing delays (`gateway.core.backoff`) for as long as it takes. A place that
   fails is left alone, for that time, with whatever else waits for it.
 - While no courier is there nothing is put off and no attempt is counted: the first one that comes finds it.
+- What nobody foresaw is a failure like others; the log has its type, never its text.
 - A failure is in its row from the first time on, so that `status` and `doctor` can show it; it is in the log
   at most hourly.
 
@@ -30,7 +31,7 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Table, func, select, update
 
 from gateway.core import backoff
-from gateway.core.core import log, stamp
+from gateway.core.core import log, raised_at, stamp
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.outbound.transfers import NoCourier
 from vault.catalogue.store import Transaction
@@ -48,6 +49,10 @@ class Delivery:
     place: str
     attempts: int
     row: Any
+
+
+class Unforeseen(VaultError):
+    """A delivery ended with an error that nobody foresaw: a fault of this program."""
 
 
 class Kind(Protocol):
@@ -102,7 +107,7 @@ async def due(outbound: Outbound, kinds: Sequence[Kind]) -> list[asyncio.Task[No
         (kind, place)
         for kind in kinds
         for place in kind.places
-        if not outbound.in_progress.has(kind.name, place)
+        if not outbound.in_progress.has(kind.name, place) and not _rests(outbound, kind, place, now)
     ]
     found = await outbound.core.read(
         lambda c: [(kind, place) for kind, place in free if kind.next(c, place, now) is not None]
@@ -122,6 +127,32 @@ async def _deliver_due(outbound: Outbound, kind: Kind, place: str) -> None:
     except VaultError as error:  # the store is full, say; it is tried again at the next look
         if _is_time_to_complain(outbound, kind, place, error, outbound.core.now()):
             log.error("delivery not recorded", kind=kind.name, place=place, error=str(error))
+    except Exception as error:  # noqa: BLE001  it has no row that could say so
+        now = outbound.core.now()
+        failures = outbound.resting.get((kind.name, place), (0, now))[0] + 1
+        pause = backoff.delay(failures, longest=kind.longest_delay, chance=outbound.chance())
+        outbound.resting[kind.name, place] = failures, now + pause
+        _complain_unforeseen(outbound, kind, place, error, now)
+    else:
+        outbound.resting.pop((kind.name, place), None)
+
+
+def _rests(outbound: Outbound, kind: Kind, place: str, now: datetime) -> bool:
+    _, until = outbound.resting.get((kind.name, place), (0, now))
+    return now < until
+
+
+def _complain_unforeseen(
+    outbound: Outbound, kind: Kind, place: str, error: Exception, now: datetime
+) -> None:
+    if _is_time_to_complain(outbound, kind, place, error, now):
+        log.error(
+            "unforeseen failure",
+            kind=kind.name,
+            place=place,
+            error=type(error).__name__,
+            at=raised_at(error),
+        )
 
 
 async def deliver(outbound: Outbound, kind: Kind, place: str, *, at_once: bool = False) -> int:
@@ -163,6 +194,11 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
         raise
     except (VaultError, OSError) as error:
         failure = _as_failure(delivery, error)
+    except Exception as error:  # noqa: BLE001  nobody foresaw it; it backs off like others
+        _complain_unforeseen(outbound, kind, delivery.place, error, core.now())
+        failure = Unforeseen(
+            f"{delivery.place}: expected no {type(error).__name__}, found one; the core's log has it"
+        )
     else:
         await _record_delivered(outbound, kind, delivery, seen)
         return None
@@ -175,7 +211,9 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
             delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
         )
         await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
-    if _is_time_to_complain(outbound, kind, delivery.place, failure, now):
+    if not isinstance(failure, Unforeseen) and _is_time_to_complain(
+        outbound, kind, delivery.place, failure, now
+    ):
         kind.complain(delivery.place, failure)
     return failure
 
@@ -202,11 +240,11 @@ def _as_failure(delivery: Delivery, error: VaultError | OSError) -> VaultError:
 
 
 def _is_time_to_complain(
-    outbound: Outbound, kind: Kind, place: str, error: VaultError, now: datetime
+    outbound: Outbound, kind: Kind, place: str, error: Exception, now: datetime
 ) -> bool:
     """Whether this class of error was not in the log of late; it is now."""
     of_place = outbound.complained.setdefault((kind.name, place), {})
-    of_class = type(error)
+    of_class: type[Exception] = type(error)
     if isinstance(error, PlaceError) and not isinstance(error, NoCourier):
         of_class = PlaceError
     last = of_place.get(of_class)
