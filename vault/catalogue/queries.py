@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Connection, Row, bindparam, exists, select
 from sqlalchemy.sql import ColumnElement
@@ -21,11 +21,13 @@ from sqlalchemy.sql import ColumnElement
 from vault.catalogue.schema import accounts, batches, clients, documents, holds
 from vault.catalogue.states import ClientState
 
+T = TypeVar("T")
+
 PAGE: Final = 500
 """Ids in one SQL `IN` list."""
 
 
-def pages(items: Sequence[str], length: int = PAGE) -> Iterator[Sequence[str]]:
+def pages(items: Sequence[T], length: int = PAGE) -> Iterator[Sequence[T]]:
     """Pieces short enough for an SQL `IN` list."""
     for start in range(0, len(items), length):
         yield items[start : start + length]
