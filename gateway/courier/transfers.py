@@ -54,6 +54,11 @@ class Places:
         }
         self._open: dict[str, Place] = {}
 
+    def expect_right(self) -> None:
+        """Raises ConfigurationError: a section names no place. Connects to none."""
+        for section in self._sections.values():
+            open_place(section, self._config.resolve).close()
+
     def __getitem__(self, target: str) -> Place:
         """Raises PlaceError: no such target is configured, or its section is wrong."""
         place = self._open.get(target)

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from gateway.config import KeyringCopy, LedgerPlace
+from gateway.config import BackupTarget, Config, KeyringCopy, LedgerPlace
 from gateway.core.outbound.transfers import NoCourier, TransferQueue
 from gateway.core.server import CoreServer
 from gateway.core.sessions.courier import CourierSession
+from gateway.courier import main as courier_main
 from gateway.courier import transfers as hands
 from gateway.courier.transfers import beside
+from gateway.errors import ConfigurationError
 from gateway.process.listen import listen_unix
 from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import ClaimTransfer, Transfer, TransferReport
@@ -210,6 +212,23 @@ async def test_a_transfer_that_came_back_waits_for_a_courier_as_long_as_any(carr
     async with asyncio.timeout(2):
         with pytest.raises(NoCourier):
             await transfer
+
+
+# ── one that is wrongly configured ───────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("key", "section"),
+    [
+        ("keyring.copies", KeyringCopy(name="wrong", directory="x", s3="s3://bucket")),
+        ("backup.targets", BackupTarget(name="wrong", sftp="sftp://nowhere")),
+        ("ledger.places", LedgerPlace(name="wrong")),
+    ],
+)
+def test_a_courier_does_not_start_with_a_section_that_names_no_place(tmp_path, key, section):
+    config = replaced(Config(base=tmp_path, source=tmp_path / "config.toml"), key, [section])
+    with pytest.raises(ConfigurationError, match="wrong"):
+        courier_main.run(config)
 
 
 # ── several workers ──────────────────────────────────────────────────────────────────────────────
