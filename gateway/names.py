@@ -260,6 +260,6 @@ _CANDIDATES: Final = (
     ("cp437", _western(_letters("cp437"))),
     ("cp1252", _western(_letters("cp1252"))),
 )
-# Loaded now: doors and inspectors that fenced themselves in can load nothing.
+# Loaded now: doors and inspectors in their sandbox can load nothing.
 for _encoding, _ in _CANDIDATES:
     codecs.lookup(_encoding)

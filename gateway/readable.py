@@ -1,6 +1,6 @@
 """Values as people read them: on a terminal, in a finding, in a list.
 
-Promises: what a stranger chose (file names, subjects) can't steer a terminal: control and direction
+Promises: what an unknown sender chose (file names, subjects) can't steer a terminal: control and direction
 characters are shown as escapes. Sizes are in decimal units, times to the minute and in UTC.
 Leaves out: tables and colour (`gateway.cli.support.output`).
 

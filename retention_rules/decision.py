@@ -243,7 +243,8 @@ def _blocks(readings: list[_Reading], facts: Facts, *, guessed: bool) -> tuple[s
 def decide(facts: Facts, book: RuleBook) -> Decision:
     """Apply every rule of `book` that binds the document, and say what follows.
 
-    Raises FactsError if a fact is impossible; an unknown fact is not an error, it blocks.
+    Raises:
+        FactsError: a fact is impossible; an unknown fact is not an error, it blocks.
     """
     _check(facts, book)
 
@@ -356,7 +357,8 @@ def _reasons(
 def is_due(decision: Decision, now: datetime) -> bool:
     """Whether destruction may be proposed at `now` (aware).
 
-    Raises RuntimeError if `now` has no offset: a wall clock without a zone is not a moment.
+    Raises:
+        RuntimeError: `now` has no offset: a wall clock without a zone is not a moment.
     """
     if now.utcoffset() is None:
         raise RuntimeError("is_due: expected a time with an offset, found none")

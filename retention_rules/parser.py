@@ -58,7 +58,7 @@ _TYPE_NAMES: Final[Mapping[type, str]] = {
 
 
 def _name_of(value: object) -> str:
-    """What a value is called in an error: its kind, and itself where that is short and harmless."""
+    """The name of a value in an error: its kind, and itself where that is short and harmless."""
     if isinstance(value, str):
         return repr(value if len(value) <= 60 else value[:57] + "...")
     if type(value) in {int, bool, float, date}:
@@ -313,8 +313,11 @@ def _rule(table: _Table, classes: Mapping[str, RecordClass]) -> Rule:
 def parse_pack(data: bytes, *, file: str) -> Pack:
     """Read one pack file.
 
-    `file` is the file's name (`cn.toml`): its stem must be the pack's name, and errors carry it.
-    Raises RulePackError.
+    Args:
+        file: the file's name (`cn.toml`); its stem must be the pack's name, and errors carry it.
+
+    Raises:
+        RulePackError: the pack is not what RULES.md says.
     """
     if len(data) > MAX_PACK_BYTES:
         raise RulePackError(
@@ -397,7 +400,9 @@ def load_rulebook(names: Sequence[str], directory: Path | None = None) -> RuleBo
     """Load the named packs: shipped ones from the package, others from `directory`.
 
     Across packs, a reference `id@version` and a pack's own record class may occur once.
-    Raises RulePackError; never returns a partial book.
+
+    Raises:
+        RulePackError: a pack is not there, or not what RULES.md says; a partial book is never returned.
     """
     packs: list[Pack] = []
     classes = dict(RECORD_CLASSES)

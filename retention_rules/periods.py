@@ -41,14 +41,15 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def is_zero(self) -> bool:
-        """Whether there is nothing to run at all."""
+        """Whether the period is empty."""
         return self.months == 0 and self.days == 0
 
 
 def parse_period(text: str) -> Period:
     """Read an ISO 8601 duration of whole years, months, weeks and days, such as `P30Y` or `P0D`.
 
-    Raises PeriodError for anything else: times, fractions, signs, leading zeros, over 200 years.
+    Raises:
+        PeriodError: anything else: times, fractions, signs, leading zeros, over 200 years.
     """
     match = _PERIOD.fullmatch(text)
     if match is None or text == "P":
@@ -69,7 +70,9 @@ def add_period(start: date, period: Period | str) -> date:
     """The first day on which `period`, beginning with the day `start`, has run completely.
 
     One year from 2024-02-29 has run on 2025-03-01; one month from 31 January on 1 March.
-    Raises PeriodError for a malformed period or a result beyond the calendar.
+
+    Raises:
+        PeriodError: a malformed period or a result beyond the calendar.
     """
     if isinstance(period, str):
         period = parse_period(period)
@@ -102,7 +105,7 @@ def period_until(trigger_on: date, period: Period | str) -> date:
 
 
 def check_year_end(year_end: tuple[int, int]) -> None:
-    """Refuse a (month, day) that no year has. Raises PeriodError."""
+    """Refuse a (month, day) that no year has (raises PeriodError)."""
     month, day = year_end
     # 2024 is a leap year: 29 February is a year end people have.
     if not 1 <= month <= 12 or not 1 <= day <= monthrange(2024, month)[1]:
@@ -114,7 +117,8 @@ def check_year_end(year_end: tuple[int, int]) -> None:
 def fiscal_year_end(label: int, year_end: tuple[int, int]) -> date:
     """The last day of the fiscal year `label` (the calendar year in which it ends).
 
-    Raises PeriodError for an impossible year end or a label outside 1900 to 2200.
+    Raises:
+        PeriodError: an impossible year end or a label outside 1900 to 2200.
     """
     check_year_end(year_end)
     if not FIRST_YEAR <= label <= LAST_YEAR:
@@ -126,13 +130,13 @@ def fiscal_year_end(label: int, year_end: tuple[int, int]) -> date:
 
 
 def fiscal_year_of(day: date, year_end: tuple[int, int]) -> int:
-    """The label of the fiscal year in which `day` lies. Raises PeriodError as `fiscal_year_end`."""
+    """The label of the fiscal year in which `day` lies (raises PeriodError as `fiscal_year_end`)."""
     return day.year if day <= fiscal_year_end(day.year, year_end) else day.year + 1
 
 
 @lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
-    """The IANA time zone `name`. Raises PeriodError if the system does not know it."""
+    """The IANA time zone `name` (raises PeriodError if the system does not know it)."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -143,7 +147,10 @@ def start_of_day(day: date, time_zone: str) -> datetime:
     """The first instant of `day` in `time_zone`, aware in that zone.
 
     Where the clocks skip midnight, that is the first wall-clock time the day has; where midnight
-    happens twice, the first. Raises PeriodError for an unknown zone.
+    happens twice, the first.
+
+    Raises:
+        PeriodError: an unknown zone.
     """
     local = zone(time_zone)
     midnight = datetime(day.year, day.month, day.day, tzinfo=local)

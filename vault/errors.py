@@ -5,7 +5,7 @@ raised as a subclass of `VaultError`, so that a caller needs one `except` clause
 an `OSError`, a `binascii.Error` or a cryptographic library's exception. The type says what may
 be done about it; nothing has to be read out of the text.
 
-What it leaves out: misuse by the programmer (a key of the wrong size, a write after `finish`)
+Leaves out: misuse by the programmer (a key of the wrong size, a write after `finish`)
 is a `RuntimeError` and is not meant to be caught.
 
 Rules for the messages: the subject, what was expected, what was found. Never a key, a name or
@@ -25,7 +25,7 @@ class VaultError(Exception):
     """The root of everything the vault raises about bad data, missing keys or failing storage."""
 
     owner: str | None = None
-    """Whose keyring did not open, where that is what went wrong (`vault.keys.custody.Custody.keyring`)."""
+    """Whose keyring did not open, where that is what went wrong (`vault.keys.open_keyrings`)."""
 
 
 class IntegrityError(VaultError):

@@ -1,12 +1,12 @@
 """Identifiers: 26 characters, time-ordered, unguessable, meaningless.
 
-A ULID-shaped identifier: 48 bits of milliseconds since 1970 and 80 random bits, in Crockford's base 32.
-It sorts by creation, so that an index on it stays compact, and carries nothing of what it names. It is
-the name of a document's sealed file and part of its encryption context.
+Promises: an identifier has the form of a ULID: 48 bits of milliseconds since 1970 and 80 random bits, in
+Crockford's base 32. It sorts by creation, so that an index on it stays compact, and carries nothing of what
+it names. It is the name of a document's sealed file and part of its encryption context.
 
-Within a millisecond, too, a later identifier is the greater one (the ULID specification's monotonicity),
-because of two documents of one name the newer is the one with the greater identifier. One process makes
-them: the core. A clock that is set back makes smaller ones.
+Rules: within a millisecond, too, a later identifier is the greater one (the ULID specification's
+monotonicity), because of two documents of one name the newer is the one with the greater identifier. One
+process makes them: the core. A clock that is set back makes smaller ones.
 """
 
 from __future__ import annotations

@@ -41,8 +41,9 @@ from vault.errors import (
 )
 from vault.ids import new_id
 from vault.keys import copies
-from vault.keys.custody import HOUSE, Custody
+from vault.keys.custody import Custody
 from vault.keys.keyring import KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey
 from vault.keys.secret_names import SECRET_ACCOUNTS, SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import verifier_key

@@ -86,7 +86,7 @@ def _sentence(path: Path, data: dict[str, Any], message: str) -> str:
 
 
 def _check(config: Config) -> None:
-    """What the types can't say."""
+    """Check what the types can't express."""
     for key, value in (("sftp.listen", config.sftp.listen), ("smtp.listen", config.smtp.listen)):
         parse_listen(value, f"{config.source}: key {key}")
     for role in ("sftp", "smtp", "inspect", "courier", "admin"):

@@ -86,7 +86,7 @@ class LoginSection(_Section, frozen=True):
     exempt: list[str] = field(default_factory=list)
 
     def factors(self, role: str) -> Factors:
-        """What a login of that role takes."""
+        """The factors that a login of that role takes."""
         return self.client if role == "client" else self.staff
 
 
@@ -196,7 +196,7 @@ class PlaceSection(_Section, frozen=True, kw_only=True):
         return parse_s3(self.s3)
 
     def fault(self) -> str | None:
-        """What the types can't say: which key is wrong, what was expected and what was found."""
+        """What the types can't express: which key is wrong, what was expected and what was found."""
         kinds = [name for name in ("directory", "sftp", "s3") if getattr(self, name)]
         if len(kinds) != 1:
             return (
@@ -235,7 +235,7 @@ class KeyringCopy(PlaceSection, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """What transfers call it: no backup target can have that name."""
+        """Its name in transfers: no backup target can have that name."""
         return f"keyring:{self.name}"
 
 
@@ -268,7 +268,7 @@ class LedgerPlace(PlaceSection, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """What transfers call it: no backup target can have that name."""
+        """Its name in transfers: no backup target can have that name."""
         return f"ledger:{self.name}"
 
 
@@ -356,5 +356,5 @@ class Config(File, frozen=True):
         return value if not value or is_token(value) else str(self.resolve(value))
 
     def socket(self, role: str) -> Path:
-        """Where the core listens for a role."""
+        """The socket at which the core listens for a role."""
         return self.resolve(self.sockets.directory) / f"{role}.sock"

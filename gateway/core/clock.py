@@ -109,7 +109,7 @@ class StoreClock:
     def __init__(
         self, catalogue: Catalogue, read: Callable[[], datetime], absence: timedelta
     ) -> None:
-        """Judge the clock, and keep the judgement in the store. Raises VaultError."""
+        """Judge the clock, and keep the judgement in the store (raises VaultError)."""
         self._catalogue = catalogue
         self._read = read
         self.started = read()

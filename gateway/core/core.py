@@ -43,11 +43,6 @@ def raised_at(error: BaseException) -> str:
     return f"{frame.tb_frame.f_code.co_qualname}:{frame.tb_lineno}" if frame else "?"
 
 
-def stamp(moment: datetime) -> str:
-    """A moment as the catalogue stores it."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
 class Core:
     """The open store and what belongs to it."""
 

@@ -31,10 +31,6 @@ class InProgress:
         """Whether this is in progress."""
         return (kind, key) in self._running
 
-    def keys(self, kind: str) -> set[str]:
-        """What work of this kind is done to now."""
-        return {key for each, key in self._running if each == kind}
-
     def begin(self, kind: str, key: str, words: str = "") -> None:
         """Have this in progress until `end`; for the arguments see `claim`.
 
@@ -60,7 +56,7 @@ class InProgress:
         Args:
             kind: the work in words that go before its key: "backup to", "rotation".
             key: what it is done to.
-            words: the same as `kind` for whoever is refused meanwhile, where one kind is several things.
+            words: what a refusal says instead of `kind`, where one kind is several things.
 
         Raises:
             Refusal: it is in progress already.

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 
 
 class Frozen:
-    """The groups stand still for whoever was handed this. Made by `GroupFreeze.hold` alone."""
+    """Proof that the groups stand still, handed on as an argument. Made by `GroupFreeze.hold` alone."""
 
 
 class GroupFreeze:

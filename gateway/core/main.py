@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from gateway.config import Config
 from gateway.core import schedule, steps
-from gateway.core.core import Core, log, stamp, utc_now
+from gateway.core.core import Core, log, utc_now
 from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial
 from gateway.core.keys import groups
@@ -29,6 +29,7 @@ from gateway.core.wings import Wings
 from gateway.process import service
 from gateway.process.listen import listen_unix
 from gateway.wire.messages import Role
+from vault.moments import stamp
 from vault.storage.durable import make_directory
 
 ROLES: Final[tuple[Role, ...]] = ("sftp", "smtp", "inspect", "courier", "admin")

@@ -22,7 +22,8 @@ def open_core(config: Config, clock: Callable[[], datetime] = utc_now) -> Core:
     """Open everything the configuration names.
 
     Raises:
-        ConfigurationError: the rule packs can't be used. VaultError: store or root key can't.
+        ConfigurationError: the rule packs can't be used.
+        VaultError: store or root key can't.
     """
     try:
         rules = load_rulebook(

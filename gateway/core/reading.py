@@ -1,7 +1,7 @@
-"""Reading a stored document whole: what is asked of whoever reads, and how it can fail.
+"""Reading a stored document whole: what a reader has to do, and how it can fail.
 
 While the gateway serves, inspectors read, for the core carries no bytes of a document; where none serves,
-this process does (`gateway.core.inspection.fixity.reader_of`). Whoever wants something read is handed a
+this process does (`gateway.core.inspection.fixity.reader_of`). What wants something read is handed a
 `Reader` and need not know which.
 """
 
@@ -33,6 +33,6 @@ class Reader(Protocol):
             descriptor: a sealed file to be read in the stored one's place; it stays the caller's.
 
         Raises:
-            NotRead: nobody was there to read it, or whoever read it went away.
+            NotRead: nobody was there to read it, or the reader went away.
             VaultError: the document can't be opened.
         """

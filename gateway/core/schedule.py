@@ -1,8 +1,9 @@
 """What the core does by the clock: APScheduler ticks, the catalogue says what is due.
 
-The scheduler is only a tick. Late ticks run (`misfire_grace_time=None`), missed ones once (`coalesce`), a
+Promises: late ticks run (`misfire_grace_time=None`), missed ones once (`coalesce`), a
 job never overlaps itself, and a failing job is logged and comes again. What ends, removes or begins
-anything by a date rests while the clock is in doubt (`clock`). Nothing here decides anything.
+anything by a date rests while the clock is in doubt (`clock`).
+Leaves out: every decision: a job asks its wing what is due.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The core's server: unix sockets, one task per connection, one request at a time on each.
 
-The core has no network socket. Sockets are made here (0600, for the embedded default, where all roles run
-as one user) or come from systemd by name, which gives each its own group. Every peer is asked for its
-credentials (SO_PEERCRED); where we made the sockets, only our own user and root may speak.
+Promises: the core has no network socket. Sockets are made here (0600, for the embedded default, where all
+roles run as one user) or come from systemd by name, which gives each its own group. Every peer is asked for
+its credentials (SO_PEERCRED); where we made the sockets, only our own user and root may speak.
 
 A request that breaks the protocol ends its connection; one that is refused is answered. An exception
 nobody foresaw is answered "failed" and logged by type, never with its text, which could hold a secret.
+Leaves out: what each role may ask (`sessions`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from vault.errors import StorageFailed, StorageFull, VaultError
 FAILED: Final = "This can't be done at the moment; nothing was changed. Please try again later."
 
 
-# Connections of a role at once: whoever took over one of its processes can't fill the core's memory with
+# Connections of a role at once: one of its processes that was taken over can't fill the core's memory with
 # unfinished frames. The doors' follow from the connections they may have.
 MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "admin": 64}
 _LOG_SECONDS: Final = 60.0
@@ -170,7 +171,7 @@ class CoreServer:
             return Refused("failed", FAILED), None
         except VaultError as error:
             log.error("request failed", request=type(request).__name__, error=str(error))
-            # Whoever administers hears the reason; a client could do nothing with it.
+            # An administrator hears the reason; a client could do nothing with it.
             return Refused("failed", str(error) if role == "admin" else FAILED), None
         except (WireError, asyncio.CancelledError):
             raise

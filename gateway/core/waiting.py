@@ -22,7 +22,7 @@ async def wait_for_work(
     """Wait until there is something to do.
 
     Args:
-        event: set by whoever brings work.
+        event: set when there is work.
         find: what there is to do now; None: nothing.
         seconds: how long to wait at most.
 

@@ -1,8 +1,9 @@
 """The courier: the one role that brings things elsewhere, sealed things only.
 
-It claims transfers from the core, several at once, and does each at a place of the configuration: a folder,
-an SFTP host, an S3 bucket (`gateway.courier.transfers`). What fails is reported; whether it comes again is
-for the core to say. The courier keeps nothing.
+Promises: it claims transfers from the core, several at once, and does each at a place of the configuration:
+a folder, an SFTP host, an S3 bucket (`gateway.courier.transfers`). What fails is reported. The courier
+keeps nothing.
+Leaves out: whether something is tried again: the core says.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Places:
             open_place(section, self._config.resolve).close()
 
     def __getitem__(self, target: str) -> Place:
-        """Raises PlaceError: no such target is configured, or its section is wrong."""
+        """The place of a target (raises PlaceError: there is none, or its section is wrong)."""
         place = self._open.get(target)
         if place is None:
             section = self._sections.get(target)

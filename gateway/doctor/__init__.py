@@ -1,4 +1,4 @@
-"""What is missing or weak in an installation, and how to mend it.
+"""Findings about an installation: what is missing or weak, and how to repair it.
 
 Here: what is looked at, one module a room (host, store, keys, places, doors), and their findings in one list.
 Not here: printing (`gateway.cli.commands.doctor`); the store's own consistency (`strongroom check`) and the
@@ -55,7 +55,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         lambda: _inside(config, at_console),
         lambda: host.core(config),
         lambda: host.antivirus(config, now),
-        host.fences,
+        host.sandbox_layers,
         host.versions,
         lambda: doors.mail_in_the_clear(config),
         lambda: doors.factors(config),
@@ -75,7 +75,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
 
 
 def _inside(config: Config, at_console: AtConsole) -> Iterator[Finding]:
-    """What only the core, or the store opened in its place, can tell."""
+    """The findings that need the core, or the store opened in its place."""
     try:
         with at_console(config) as console:
             state = console.act("status").data

@@ -51,7 +51,7 @@ def factors(config: Config) -> Iterator[Finding]:
 
 
 def shut_out(accounts: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Accounts without what their role's login takes."""
+    """Accounts that lack a factor which their role's login takes."""
     for account in accounts:
         if account["state"] == "active" and account["lacks"]:
             yield Finding(

@@ -1,4 +1,4 @@
-"""A finding: how bad, of what, what it is, how to mend it.
+"""A finding: how serious, about what, what is wrong, how to repair it.
 
 Promises: it reads the same in every room of the doctor.
 Leaves out: how it is shown (`gateway.cli.commands.doctor`).

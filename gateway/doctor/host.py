@@ -1,4 +1,4 @@
-"""The machine: the running core, the kernel's fences, antivirus, versions, swap, the clock.
+"""The machine: the running core, the kernel's sandbox, antivirus, versions, swap, the clock.
 
 Promises: looks, and changes nothing.
 Leaves out: files of the installation (`store`, `keys`), and what the doors let in (`doors`).
@@ -54,10 +54,10 @@ def core(config: Config) -> Iterator[Finding]:
         )
 
 
-def fences() -> Iterator[Finding]:
-    from gateway.process.sandbox import probe_fences
+def sandbox_layers() -> Iterator[Finding]:
+    from gateway.process.sandbox import probe_sandbox
 
-    missing = sorted(name for name, there in probe_fences().items() if not there)
+    missing = sorted(name for name, there in probe_sandbox().items() if not there)
     if missing:
         yield Finding(
             "weak",

@@ -31,7 +31,7 @@ from gateway.inspect.document import MIB
 from gateway.inspect.scan import pdf
 from gateway.inspect.scan.yara import RuleSet
 from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, serve_one
-from gateway.process.sandbox import probe_fences
+from gateway.process.sandbox import probe_sandbox
 
 _PAUSE_FIRST: Final = 0.1
 _PAUSE_MOST: Final = 10.0
@@ -86,7 +86,7 @@ def run(
     _preload()
     pool = _Pool(section, socket, RuleSet.load(yara_rules))
     gc.freeze()  # collections in a worker would otherwise copy every page it shares with this process
-    missing = sorted(name for name, there in probe_fences().items() if not there)
+    missing = sorted(name for name, there in probe_sandbox().items() if not there)
     if missing:
         log.warning("inspect.fences_missing", fences=missing)
     with _signals() as wakeup, selectors.DefaultSelector() as selector:

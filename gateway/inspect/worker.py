@@ -1,7 +1,7 @@
-"""The life of one worker: claim one document, go to jail, inspect it, send the verdict, end.
+"""The life of one worker: claim one document, enter the sandbox, inspect it, send the verdict, end.
 
 Promises: one document per process, so nothing that a hostile file does to a parser outlives it; the
-jail is entered before the first byte of the document is read; parts are sealed here under keys of
+sandbox is entered before the first byte of the document is read; parts are sealed here under keys of
 their own and committed one by one. Leaves out: deadlines (the manager kills), retries (the core gives
 the document to another worker when this connection breaks).
 
@@ -26,7 +26,7 @@ from gateway.inspect.document import MIB, Document, Limits
 from gateway.inspect.scan.clamd import ClamdStream
 from gateway.inspect.scan.yara import RuleSet
 from gateway.process.free_space import Floor
-from gateway.process.sandbox import JailError, JailLimits, enter_jail
+from gateway.process.sandbox import SandboxError, SandboxLimits, enter_sandbox
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     PATH_BYTES,
@@ -99,7 +99,7 @@ def serve_one(
         code = _live(section, socket, rules, started, parent)
     except (Disconnected, Refusal):
         code = EXIT_NO_CORE
-    except (WireError, VaultError, JailError, OSError, MemoryError):
+    except (WireError, VaultError, SandboxError, OSError, MemoryError):
         pass  # the exit code says it: there is nowhere to print to
     finally:
         # Not sys.exit: the manager's handlers and buffers are not this process's to run.
@@ -118,7 +118,7 @@ def _live(section: InspectSection, socket: Path, rules: RuleSet, started: int, p
     if not isinstance(work, Work) or len(descriptors) != 1:
         raise WireError("Claim: expected Work with one descriptor, found another reply")
     os.write(started, STARTED.pack(work.size))
-    # 3. The last connection to be made, then the jail.
+    # 3. The last connection to be made, then the sandbox.
     clamd: ClamdStream | None = None
     if work.clamd and work.mode == "inspect":
         clamd = ClamdStream.open(
@@ -129,7 +129,7 @@ def _live(section: InspectSection, socket: Path, rules: RuleSet, started: int, p
             # 0 stands for signatures of any age.
             max_age_days=section.clamd_max_signature_age_days or None,
         )
-    enter_jail(_jail_for(section, work), parent)
+    enter_sandbox(_limits_for(section, work), parent)
     # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
     channel.call(_verdict(work, descriptors[0], section, rules, clamd, channel))
     return EXIT_DONE
@@ -176,12 +176,12 @@ def cpu_budget(size: int, most: int, per_mib: float) -> int:
     return int(min(_CPU_BASE + mib * _CPU_PER_MIB, most + mib * per_mib)) + 1
 
 
-def _jail_for(section: InspectSection, work: Work) -> JailLimits:
+def _limits_for(section: InspectSection, work: Work) -> SandboxLimits:
     seconds = cpu_budget(work.size, section.cpu_seconds, _CPU_MORE_PER_MIB)
     if not work.thorough:
         first = FIRST_CPU_SECONDS + work.size / MIB * _CPU_MORE_PER_MIB
         seconds = min(seconds, int(first) + 1)
-    return JailLimits(
+    return SandboxLimits(
         memory=section.memory_limit,
         cpu_seconds=seconds,
         file_size=sealed_size(section.max_expanded_size),

@@ -24,8 +24,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from gateway.config import Config, LogSection, decode, load, parse_listen
-from gateway.core.core import Core
+from gateway.config import Config, LogSection, decode, parse_listen
 from gateway.core.login import ssh_keys
 from gateway.core.opening import open_core
 from gateway.core.sessions.admin import AdminSession
@@ -36,7 +35,7 @@ from gateway.process import service
 from gateway.wire.messages import AdminCall
 from vault.crypto import sshsig
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey, create_root_key, discard_root_key
 from vault.keys.root_file import PKCS11
 from vault.storage.durable import create_durably, make_directory, sync_directory, write_durably
@@ -168,21 +167,6 @@ def configuration(root_key: str) -> str:
     return _TEXT.replace(line, f"root_key = {msgspec.json.encode(root_key).decode()}")
 
 
-def add_demo(folder: Path, now: datetime) -> None:
-    """Add the demonstration to an installation whose core does not run.
-
-    Raises:
-        ConfigurationError: it is there already, or the installation is none or was reconfigured.
-        VaultError: the store can't be opened or written.
-    """
-    config = load(folder / CONFIG)
-    if (folder / demonstration.FOLDER).exists():
-        raise ConfigurationError(
-            f"{folder}: expected no demonstration, found {demonstration.FOLDER}"
-        )
-    _demonstrate(config, now)
-
-
 def _make_folder(folder: Path) -> list[Path]:
     """Make the folder and its parents where missing; what was made, innermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -234,12 +218,14 @@ def _demonstrate(config: Config, now: datetime) -> None:
         # 3. The client and the accounts, by the console's acts.
         service.configure_logging(config, "setup")
         core = open_core(config, lambda: now)
+        wings = Wings.around(core)
         try:
-            asyncio.run(_add_accounts(core, lines))
+            asyncio.run(_add_accounts(wings, lines))
             host_key = ssh_keys.HostKeyPair.load(
                 core.store.custody.keyring(HOUSE).secrets["ssh-host-ed25519"]
             ).public_line()
         finally:
+            wings.close()
             core.close()
         # 4. What a client needs to know the gateway by, and something to send.
         host, port = parse_listen(config.sftp.listen, "sftp.listen")
@@ -251,8 +237,8 @@ def _demonstrate(config: Config, now: datetime) -> None:
         raise
 
 
-async def _add_accounts(core: Core, lines: dict[str, str]) -> None:
-    session = AdminSession(Wings.around(core), None)
+async def _add_accounts(wings: Wings, lines: dict[str, str]) -> None:
+    session = AdminSession(wings, None)
     session.attach((os.getpid(), os.getuid(), os.getgid()))
 
     async def act(name: str, arguments: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""The floor: free space of the store's file system that no upload may use up while its bytes arrive.
+"""The floor: free space on the store's file system that an upload must leave while its bytes arrive.
 
-Promises: whoever counts what it is about to write is told before the disk has less than `least` bytes left,
+Promises: a writer that counts its bytes first is told before the disk has less than `least` bytes left,
 give or take `CHECK` bytes for each file that is being written. Asking costs a microsecond (fstatvfs(3) on the
-open file: nothing by name, so that it works inside a fence).
+open file: nothing by name, so that it works inside a sandbox).
 
 Leaves out: the look before an upload begins (`receive.begin`, `quotas.allow`), and making room
 (`gateway.core.intake.pressure`).

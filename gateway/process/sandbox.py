@@ -1,17 +1,16 @@
-"""The jail of a worker that opens hostile files.
+"""The sandbox of a process that reads hostile bytes.
 
-Promises: after `enter_jail` the process can read nothing but the interpreter's and the system's
+Promises: after `enter_sandbox` the process can read nothing but the interpreter's and the system's
 libraries, write nothing but descriptors it already holds, make no socket, start no process, signal
 and trace nobody, gain no privilege, and spend no more memory, CPU and file size than its limits. It
-dies with its manager and leaves no core file. `JailReport` says which fences hold on this kernel;
+dies with its manager and leaves no core file. `SandboxReport` says which layers hold on this kernel;
 where one is missing the others stand.
 
 Leaves out: namespaces and cgroups (systemd's units bring them), and limits on what the descriptors
 given to the process can do. Connections (core, antivirus) must be open before.
 
-Rules: fences go up from the one that needs most to the last: limits, no_new_privs, capabilities,
-landlock, seccomp. A failure to raise a fence that the kernel claims to have is an error, not a
-shrug.
+Rules: layers are set in this order, as each needs what a later one denies: limits, no_new_privs,
+capabilities, landlock, seccomp. If a layer that the kernel claims to have can't be set, that is an error.
 
 Sources: landlock(7), seccomp(2), prctl(2), capget(2).
 """
@@ -53,8 +52,8 @@ _LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 _LAST_CAPABILITY: Final = 63
 
 
-class JailError(GatewayError):
-    """A fence that this kernel offers could not be raised: the worker must not go on."""
+class SandboxError(GatewayError):
+    """A layer that this kernel offers could not be set: the worker must not go on."""
 
 
 MIB: Final = 1024 * 1024
@@ -62,11 +61,11 @@ UNLIMITED: Final = resource.RLIM_INFINITY
 
 
 @dataclass(frozen=True, slots=True)
-class JailLimits:
+class SandboxLimits:
     """What a worker may spend; `UNLIMITED` where a limit does not fit (a process that serves for ever).
 
     Args:
-        memory: bytes of address space beyond what is mapped when the jail is entered.
+        memory: bytes of address space beyond what is mapped when the sandbox is entered.
         cpu_seconds: processor time from the start of the process.
         file_size: bytes up to which a file may be written (sealed parts, through descriptors).
         descriptors: open files at once.
@@ -79,23 +78,23 @@ class JailLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class JailReport:
-    """Which fences hold, by name: limits, no_new_privs, capabilities, landlock, seccomp."""
+class SandboxReport:
+    """Which layers hold, by name: limits, no_new_privs, capabilities, landlock, seccomp."""
 
-    fences: dict[str, bool]
+    layers: dict[str, bool]
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The fences this kernel did not offer."""
-        return tuple(name for name, holds in self.fences.items() if not holds)
+        """The layers this kernel did not offer."""
+        return tuple(name for name, holds in self.layers.items() if not holds)
 
 
-def enter_jail(
-    limits: JailLimits,
+def enter_sandbox(
+    limits: SandboxLimits,
     parent: int | None,
     readable: Sequence[Path] | None = None,
     calls: frozenset[str] = frozenset(),
-) -> JailReport:
+) -> SandboxReport:
     """Restrict this process for good.
 
     Args:
@@ -104,41 +103,41 @@ def enter_jail(
         calls: system calls, by name, that this process needs although the filter denies them to others.
 
     Raises:
-        JailError: a fence that the kernel offers could not be raised.
+        SandboxError: a layer that the kernel offers could not be set.
     """
     if parent is not None:
         _die_with_parent(parent)
     _set_limits(limits)
     _prctl("dumpable", PR_SET_DUMPABLE, 0)
     _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
-    fences = {"limits": True, "no_new_privs": True}
-    fences["capabilities"] = _drop_capabilities()
-    fences["landlock"] = _landlock(readable_folders() if readable is None else readable)
-    fences["seccomp"] = _seccomp(calls)
-    return JailReport(fences)
+    layers = {"limits": True, "no_new_privs": True}
+    layers["capabilities"] = _drop_capabilities()
+    layers["landlock"] = _landlock(readable_folders() if readable is None else readable)
+    layers["seccomp"] = _seccomp(calls)
+    return SandboxReport(layers)
 
 
 def forgo_rings() -> None:
-    """Make no io_uring from now on: for libraries that take one where there is one, and end without it.
+    """Deny io_uring from now on, before a library that prefers it can begin to use it.
 
-    A ring made before the fence would take system calls past its filter; so the filter denies its use, and
+    A ring made before the sandbox would take system calls past its filter; so the filter denies its use, and
     who has built on it must not have it in the first place (libuv).
 
     Raises:
-        JailError: a filter that the kernel offers could not be set.
+        SandboxError: a filter that the kernel offers could not be set.
     """
     _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
     _filter(ringless_program(platform.machine()))
 
 
-def probe_fences() -> dict[str, bool]:
-    """What this kernel offers, found out without restricting the caller.
+def probe_sandbox() -> dict[str, bool]:
+    """The layers that this kernel offers, found out without restricting the caller.
 
     Keys: limits, no_new_privs, capabilities, landlock, landlock_network (ABI 4), landlock_scope
     (ABI 6: signals and abstract sockets), seccomp.
     """
     abi = _landlock_abi()
-    seccomp_program(platform.machine(), 0)  # remembered by whoever forks from here
+    seccomp_program(platform.machine(), 0)  # remembered by what forks from here
     pid = os.fork()
     if pid == 0:  # a child tries the filter on itself
         try:
@@ -168,7 +167,9 @@ def _prctl(name: str, option: int, *arguments: int) -> None:
     try:
         prctl(option, *arguments)
     except OSError as error:
-        raise JailError(f"{name}: expected the kernel to set it, found {error.strerror}") from error
+        raise SandboxError(
+            f"{name}: expected the kernel to set it, found {error.strerror}"
+        ) from error
 
 
 def _reason() -> str:
@@ -178,7 +179,7 @@ def _reason() -> str:
 # ── limits ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _set_limits(limits: JailLimits) -> None:
+def _set_limits(limits: SandboxLimits) -> None:
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
     mapped = pages * os.sysconf("SC_PAGE_SIZE")
     for kind, value in (
@@ -209,7 +210,7 @@ def _drop_capabilities() -> bool:
         LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails past the kernel's last one
     header = struct.pack("=Ii", _LINUX_CAPABILITY_VERSION_3, 0)
     if LIBC.capset(header, bytes(24)) != 0:
-        raise JailError(f"capabilities: expected to drop them, found {_reason()}")
+        raise SandboxError(f"capabilities: expected to drop them, found {_reason()}")
     return True
 
 
@@ -235,7 +236,7 @@ def _landlock_abi() -> int:
 
 
 def readable_folders() -> list[Path]:
-    """What a jailed worker may read: libraries of the interpreter, the system and this program."""
+    """What a worker in its sandbox may read: libraries of the interpreter, the system and this program."""
     paths = sysconfig.get_paths()
     folders = {Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders.update(Path(folder) for folder in site.getsitepackages())
@@ -265,12 +266,12 @@ def _landlock(folders: Sequence[Path]) -> bool:
     if ruleset < 0:
         if ctypes.get_errno() in {errno.EOPNOTSUPP, errno.ENOSYS}:
             return False  # built in, not switched on
-        raise JailError(f"landlock: expected a ruleset, found {_reason()}")
+        raise SandboxError(f"landlock: expected a ruleset, found {_reason()}")
     try:
         for folder in folders:
             _allow_reading(ruleset, folder)
         if LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)) != 0:
-            raise JailError(f"landlock: expected to be restricted, found {_reason()}")
+            raise SandboxError(f"landlock: expected to be restricted, found {_reason()}")
     finally:
         os.close(ruleset)
     return True
@@ -284,7 +285,7 @@ def _allow_reading(ruleset: int, folder: Path) -> None:
             rights |= _FS_EXECUTE | _FS_READ_DIR
         rule = struct.pack("=Qi", rights, descriptor)
         if LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_PATH_BENEATH, rule, 0) != 0:
-            raise JailError(f"landlock: expected to allow {folder}, found {_reason()}")
+            raise SandboxError(f"landlock: expected to allow {folder}, found {_reason()}")
     finally:
         os.close(descriptor)
 
@@ -307,5 +308,5 @@ def _filter(program: bytes | None) -> bool:
     if LIBC.prctl(PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(fprog), 0, 0) != 0:
         if ctypes.get_errno() == errno.EINVAL:
             return False  # strict mode only, no filters
-        raise JailError(f"seccomp: expected the filter to be taken, found {_reason()}")
+        raise SandboxError(f"seccomp: expected the filter to be taken, found {_reason()}")
     return True

@@ -1,9 +1,9 @@
-"""The system-call filter of the inspectors' jail, as a classic BPF program built by hand.
+"""The system-call filter of the sandbox, as a classic BPF program built by hand.
 
 Promises: `seccomp_program` is pure and gives, for the machines it was written for, a program that
 allows by default and refuses what `_DENIED` lists with EPERM; another architecture's calls kill.
 A caller may leave out single calls of that list, by name.
-Leaves out: installing it (`jail`), and arguments behind pointers, which a filter can't see.
+Leaves out: installing it (`sandbox`), and arguments behind pointers, which a filter can't see.
 
 Rules: every number stands with its name and both machines; what depends on an argument is written
 out below the table. Sources: seccomp(2), Linux 6.x system call tables (x86_64; asm-generic for aarch64).
@@ -202,7 +202,7 @@ def _pack(program: list[tuple[int, int, int, int]]) -> bytes:
 
 @functools.cache
 def _before(machine: str, allowed: frozenset[str]) -> bytes:
-    """What is the same for every process: the architecture, and what is denied whatever its arguments."""
+    """The first part of the filter, the same for every process: architecture, and calls always denied."""
     column = 0 if machine == "x86_64" else 1
     program = [
         (_LOAD, 0, 0, _DATA_ARCH),
@@ -225,7 +225,7 @@ def _before(machine: str, allowed: frozenset[str]) -> bytes:
 
 
 def _after(machine: str, pid: int) -> list[tuple[int, int, int, int]]:
-    """What depends on arguments."""
+    """The last part of the filter: calls whose arguments decide."""
     column = 0 if machine == "x86_64" else 1
     # clone: threads only.
     program = [

@@ -47,7 +47,7 @@ def configure_logging(config: Config, role: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(role=role)
-    # Libraries' own logs may quote what a stranger sent: only their existence is let through.
+    # Libraries' own logs may quote what somebody unknown sent: only their existence is let through.
     logging.basicConfig(level=logging.CRITICAL, stream=sys.stderr, format="%(name)s: %(levelname)s")
 
 

@@ -19,7 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address of a peer as text; an IPv4 one in IPv6 clothes is IPv4. None: it is none."""
+    """The address of a peer as text; an IPv4 address mapped into IPv6 as IPv4. None: it is no address."""
     try:
         ip = ipaddress.ip_address(peer.partition("%")[0])
     except ValueError:
@@ -30,7 +30,7 @@ def address_of(peer: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def source_of(peer: str) -> str:
-    """What counts as one source: an IPv4 address, or an IPv6 /64; other text as it is."""
+    """The source that an address counts for: an IPv4 address, or an IPv6 /64; other text as it is."""
     ip = address_of(peer)
     if ip is None:
         return peer[:64]
@@ -40,7 +40,7 @@ def source_of(peer: str) -> str:
 
 
 def network_of(peer: str) -> str:
-    """What counts as one network: an IPv4 /24, or an IPv6 /56; other text as it is."""
+    """The network that an address counts for: an IPv4 /24, or an IPv6 /56; other text as it is."""
     ip = address_of(peer)
     if ip is None:
         return peer[:64]

@@ -215,7 +215,7 @@ class Supervisor:
 
 
 def _leader(pid: int) -> int:
-    """Who leads the process group of a process; 0 for one that is gone."""
+    """The leader of a process's group; 0: the process is gone."""
     try:
         return os.getpgid(pid) if pid else 0
     except ProcessLookupError:

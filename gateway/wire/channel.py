@@ -2,7 +2,7 @@
 
 Promises: one request, one reply, in order. Both ends check a frame's length against what the socket's
 messages may take (`MAX_FRAME`, `REQUEST_LIMITS`) before they allocate. The core waits for the rest of a
-frame no longer than `FRAME_SECONDS`, so whoever took over a role's process can't fill the core's memory
+frame no longer than `FRAME_SECONDS`, so a role's process that was taken over can't fill the core's memory
 with beginnings.
 Leaves out: what a message means (`messages`). Nothing is tried again: a connection that failed is closed,
 and whatever was not answered has not happened as far as its asker may know.
@@ -35,7 +35,7 @@ from gateway.wire.messages import REQUESTS, Message, Refused, Reply, Role
 
 HEADER: Final = struct.Struct(">IB")
 MAX_FRAME: Final = 8 * 1024 * 1024  # a page of a listing or a certificate, with room to spare
-# Requests of roles that speak with strangers' bytes are small: paths, digests, the facts of a verdict.
+# Requests of roles that handle bytes of unknown senders are small: paths, digests, the facts of a verdict.
 REQUEST_LIMITS: Final[dict[Role, int]] = {
     "sftp": 128 * 1024,
     "smtp": 256 * 1024,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, update
 
-from gateway.core.disposal import eligibility, execution
+from gateway.core.disposal import certificates, eligibility, execution
+from gateway.core.disposal.batch import set_state
 from gateway.core.disposal.eligibility import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
+from vault.catalogue import ledger
 from vault.catalogue.schema import clients, documents, groups, wrappings
 from vault.catalogue.states import BatchState
 from vault.certificate.verify import verify_certificate
-from vault.errors import KeyUnavailable
+from vault.errors import KeyUnavailable, StorageFull
 
 NOTE = "demonstration-note"  # due as soon as it is filed
 
@@ -434,3 +437,82 @@ async def test_a_second_execution_is_refused_and_does_not_take_the_first_ones_cl
     refusal = await house.refused(house.act("disposal.execute", by="officer3", id=batch["id"]))
     assert "is already running" in refusal.message
     assert house.wings.disposal.in_progress.has(execution.EXECUTION, batch["id"])
+
+
+async def interrupted_batch(house, monkeypatch, name: str, client: str = "acme") -> str:
+    """A batch whose execution ended right after it was started, as by a full disk."""
+    document = await house.filed(name, by=client, record_class="demonstration-note")
+    (batch,) = await house.act("disposal.propose", client=client, documents=[document])
+    for officer in ("officer1", "officer2"):
+        await house.approve(batch["id"], officer)
+
+    async def full(*_):
+        raise StorageFull("catalogue: expected room, found none")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "_erase", full)
+        with pytest.raises(StorageFull):
+            await house.act("disposal.execute", by="officer3", id=batch["id"])
+    return batch["id"]
+
+
+class Held:
+    """Holds one execution where `name` is called for its batch; the others pass."""
+
+    def __init__(self, monkeypatch, module, name: str, batch_of):
+        self.reached, self.go_on = asyncio.Event(), asyncio.Event()
+        self.batch = ""
+        real = getattr(module, name)
+
+        async def held(*arguments):
+            if batch_of(arguments) == self.batch:
+                self.reached.set()
+                await self.go_on.wait()
+            return await real(*arguments)
+
+        monkeypatch.setattr(module, name, held)
+
+
+@pytest.mark.parametrize("committed", [True, False], ids=["after", "before the commit point"])
+async def test_what_is_resumed_takes_nothing_up_that_was_finished_meanwhile(
+    house, monkeypatch, committed
+):
+    """The job looks while another execution is under way; its turn comes when that one is certified."""
+    first = await interrupted_batch(house, monkeypatch, "a.txt")
+    document = await house.filed("b.txt", record_class="demonstration-note")
+    (second,) = await house.act("disposal.propose", client="acme", documents=[document])
+    for officer in ("officer1", "officer2"):
+        await house.approve(second["id"], officer)
+    if committed:
+        client = (await house.act("client.show", slug="acme"))["id"]
+        hold = Held(monkeypatch, certificates, "await_copies", lambda given: given[1])
+        hold.batch = client
+    else:
+        hold = Held(monkeypatch, execution, "_erase", lambda given: given[1].id)
+        hold.batch = second["id"]
+    running = asyncio.create_task(house.act("disposal.execute", by="officer3", id=second["id"]))
+    await hold.reached.wait()
+    hold.batch = ""
+    recovering = asyncio.create_task(execution.recover(house.wings.disposal))
+    while not house.wings.disposal.in_progress.has(execution.EXECUTION, first):
+        await asyncio.sleep(0.01)
+    hold.go_on.set()
+    certificate = (await running)["certificate"]
+    await house.act("hold.place", client="acme", reason="too late for both")
+    await recovering
+    issued = await house.act("certificate.list")
+    assert [each["id"] for each in issued if each["batch"] == second["id"]] == [certificate]
+    assert (await house.act("disposal.show", id=second["id"]))["state"] == BatchState.DONE
+    found = house.core.store.catalogue.read(lambda c: list(ledger.entries(c)))
+    kinds = [entry["kind"] for entry in map(json.loads, found) if entry["subject"] == second["id"]]
+    assert kinds.count("disposal.certified") == 1
+    assert "disposal.withdrawn" not in kinds
+
+
+async def test_a_batch_that_is_over_becomes_nothing_else(house):
+    await house.filed("note.txt", record_class="demonstration-note")
+    (batch,) = await house.act("disposal.propose")
+    await house.approve(batch["id"], "officer1", "reject")
+    for state in (BatchState.APPROVED, BatchState.EXECUTING, BatchState.DONE, BatchState.REJECTED):
+        with pytest.raises(Refusal, match="found it REJECTED"):
+            await house.core.write(lambda tx, to=state: set_state(tx, batch["id"], to))

@@ -16,8 +16,8 @@ import pytest
 from vault.crypto.chunked import CHUNK
 from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import FileRootKey
 from vault.storage import at_rest
 from vault.store import _seal_key

@@ -40,7 +40,7 @@ from vault.catalogue import ledger
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.crypto import sshsig
 from vault.errors import StorageFull
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 
 SECRET = "correct horse battery"
 OFFICE, HOME = "192.0.2.1", "198.51.100.9"

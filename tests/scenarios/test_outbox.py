@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from gateway.core.core import stamp
 from gateway.core.outbound import outbox
 from gateway.core.outbound.outbox import Delivery, OfTable, waiting
 from vault.catalogue.schema import errands
 from vault.errors import KeyUnavailable, PlaceError, StorageFailed
+from vault.moments import stamp
 
 
 class Letters(OfTable):

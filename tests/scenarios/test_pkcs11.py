@@ -20,8 +20,8 @@ from tests.unit.cli.here import Program
 from vault.certificate.verify import verify_certificate
 from vault.errors import KeyUnavailable, TokenFailed, VaultError, WrongRootKey
 from vault.keys import pkcs11
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import FileRootKey, load_root_key
 from vault.store import Store
 

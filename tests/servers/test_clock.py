@@ -50,7 +50,7 @@ def put(made: Installation, name: str) -> None:
 
 
 def refused_everywhere(made: Installation, words: str) -> None:
-    status = made.json("status")
+    status = made.admin.call("status")
     assert not status["clock"]["believed"]
     assert words in status["clock"]["reason"]
     proposed = made.cli("disposal", "propose")
@@ -75,11 +75,11 @@ def test_a_jump_over_a_restart_stops_what_ends_anything_until_an_officer_says_it
 ):
     with installation() as made:
         with running(made, "core"):
-            assert made.json("clock", "show")["believed"]
+            assert made.admin.call("clock.show")["believed"]
         under(monkeypatch, offset)
         with running(made, "core", "sftp") as gateway:
             put(made, "under-a-wrong-clock.xml")  # intake goes on
-            assert len(made.json("document", "list")) >= 1
+            assert len(made.admin.call("document.list")) >= 1
             refused_everywhere(made, words)
             assert "nothing is ended or removed" in gateway.stderr("core")
             console = made.cli("clock", "confirm", "--reason", "by the console")
@@ -90,10 +90,10 @@ def test_a_jump_over_a_restart_stops_what_ends_anything_until_an_officer_says_it
         with running(made, "core"):
             refused_everywhere(made, words)
             made.json("clock", "confirm", "--reason", "battery", *made.signed("officer1"))
-            assert made.json("clock", "show")["believed"]
+            assert made.admin.call("clock.show")["believed"]
             assert made.cli("disposal", "propose").returncode == 0
         with running(made, "core"):
-            assert made.json("clock", "show")["believed"]
+            assert made.admin.call("clock.show")["believed"]
 
 
 def test_a_day_is_a_plausible_absence_and_a_machine_that_ran_on_is_told(monkeypatch):
@@ -102,7 +102,7 @@ def test_a_day_is_a_plausible_absence_and_a_machine_that_ran_on_is_told(monkeypa
             pass
         under(monkeypatch, "+1d")
         with running(made, "core"):
-            clock = made.json("clock", "show")
+            clock = made.admin.call("clock.show")
             assert clock["believed"]
             assert clock["moved_hours"] == pytest.approx(24, abs=0.2)
             assert made.cli("disposal", "propose").returncode == 0
@@ -118,7 +118,7 @@ def test_a_real_absence_of_sixty_days_goes_on_once_an_officer_has_said_so(monkey
             made.json("clock", "confirm", "--reason", "office moved", *made.signed("officer2"))
             assert made.cli("disposal", "propose").returncode == 0
         with running(made, "core"):
-            assert made.json("clock", "show")["believed"]
+            assert made.admin.call("clock.show")["believed"]
             assert made.cli("ledger", "export", "out.jsonl").returncode == 0
             (entry,) = [
                 line

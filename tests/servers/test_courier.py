@@ -297,7 +297,7 @@ def test_a_withdrawn_place_is_in_every_certificate_until_an_officer_settles_it(p
             admin.call("keys.settle", by="officer1", name="other-disk", statement=" ")
         with pytest.raises(Refusal, match="found none"):
             admin.call("keys.settle", by="officer1", name="nowhere", statement="gone")
-        words = "Disk 4711 shredded in my presence"
+        words = "Disk NR-4711 shredded in my presence"
         admin.call("keys.settle", by="officer1", name="other-disk", statement=words)
         with pytest.raises(Refusal, match="settled already"):
             admin.call("keys.settle", by="officer1", name="other-disk", statement="gone")
@@ -308,7 +308,7 @@ def test_a_withdrawn_place_is_in_every_certificate_until_an_officer_settles_it(p
         kinds = [json.loads(entry)["kind"] for entry in entries]
         for kind in ("registered", "withdrawn", "settled"):
             assert kinds.count(f"keyring.place-{kind}") == 1
-        assert not any("4711" in entry or str(copies) in entry for entry in entries)
+        assert not any("NR-4711" in entry or str(copies) in entry for entry in entries)
 
 
 def test_a_place_that_comes_back_is_brought_up_to_date(place):

@@ -10,7 +10,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from gateway.process.sandbox import probe_fences
+from gateway.process.sandbox import probe_sandbox
 from tests.support.core_process import CoreProcess
 from tests.support.sftp import Gateway
 
@@ -19,8 +19,8 @@ HOSTILE = Path(__file__).parents[1] / "support" / "hostile_door.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def fences():
-    if not all(probe_fences().values()):
-        pytest.skip(f"this kernel lacks fences: {probe_fences()}")
+    if not all(probe_sandbox().values()):
+        pytest.skip(f"this kernel lacks fences: {probe_sandbox()}")
 
 
 def ask(gateway: Gateway, path: str, user: str = "acme") -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process.sandbox import probe_fences
+from gateway.process.sandbox import probe_sandbox
 from tests.servers.test_smtp_door import CLIENT, SENDER, Door, running
 from tests.servers.test_smtp_real_core import MailGateway
 from tests.support.core_process import CoreProcess
@@ -24,8 +24,8 @@ HOSTILE = Path(__file__).parents[1] / "support" / "hostile_mail_door.py"
 
 @pytest.fixture(scope="module", autouse=True)
 def fences():
-    if not all(probe_fences().values()):
-        pytest.skip(f"this kernel lacks fences: {probe_fences()}")
+    if not all(probe_sandbox().values()):
+        pytest.skip(f"this kernel lacks fences: {probe_sandbox()}")
 
 
 def status(pid: int) -> dict[str, str]:
@@ -99,10 +99,10 @@ def test_the_door_still_takes_mail_afterwards(taken_over):
     assert len(taken_over.received()) == 2
 
 
-def test_door_and_usher_have_no_capability_and_their_filters_stand(tmp_path):
+def test_door_and_broker_have_no_capability_and_their_filters_stand(tmp_path):
     with running(tmp_path) as door:
-        (usher,) = children(door.process.pid)
-        for pid in (door.process.pid, usher):
+        (broker,) = children(door.process.pid)
+        for pid in (door.process.pid, broker):
             found = status(pid)
             rights = {found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
             assert rights == {"0" * 16}
@@ -110,7 +110,7 @@ def test_door_and_usher_have_no_capability_and_their_filters_stand(tmp_path):
 
 
 def test_a_core_that_was_restarted_is_found_again(taken_over):
-    """Under the fence the door can't connect; the usher, which is outside of it, does."""
+    """Under the fence the door can't connect; the broker, which is outside of it, does."""
     taken_over.core.process.send_signal(signal.SIGKILL)
     taken_over.core.process.wait(10)
     with smtplib.SMTP("127.0.0.1", taken_over.port, timeout=60) as client:
@@ -125,20 +125,20 @@ def test_a_core_that_was_restarted_is_found_again(taken_over):
     assert len(taken_over.received()) == before + 1
 
 
-def test_the_usher_ends_with_its_door(tmp_path):
+def test_the_broker_ends_with_its_door(tmp_path):
     with running(tmp_path) as door:
-        (usher,) = children(door.process.pid)
+        (broker,) = children(door.process.pid)
     deadline = time.monotonic() + 5
-    while Path(f"/proc/{usher}").exists() and time.monotonic() < deadline:
+    while Path(f"/proc/{broker}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not Path(f"/proc/{usher}").exists()
+    assert not Path(f"/proc/{broker}").exists()
 
 
-def test_a_door_that_lost_its_usher_ends_so_that_it_is_started_anew(tmp_path):
+def test_a_door_that_lost_its_broker_ends_so_that_it_is_started_anew(tmp_path):
     door = Door(tmp_path, None)
     try:
-        (usher,) = children(door.process.pid)
-        os.kill(usher, signal.SIGKILL)
+        (broker,) = children(door.process.pid)
+        os.kill(broker, signal.SIGKILL)
         with door.smtp() as client:
             client.ehlo()
             client.mail(SENDER)

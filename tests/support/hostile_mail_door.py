@@ -75,8 +75,8 @@ def attempts(connection):
         yield f"memory of {pid}", lambda pid=pid: os.open(f"/proc/{pid}/mem", os.O_RDONLY)
         yield f"trace {pid}", lambda pid=pid: _trace(pid)
         yield f"a handle on {pid}", lambda pid=pid: system("pidfd_open", 434, pid, 0)
-    yield "the usher's memory", lambda: os.open(f"/proc/{connection.usher_pid}/mem", os.O_RDONLY)
-    yield "a signal to the usher", lambda: os.kill(connection.usher_pid, signal.SIGKILL)
+    yield "the broker's memory", lambda: os.open(f"/proc/{connection.broker_pid}/mem", os.O_RDONLY)
+    yield "a signal to the broker", lambda: os.kill(connection.broker_pid, signal.SIGKILL)
     yield "a ring", lambda: system("io_uring_setup", 425, 8, bytes(120))
     yield "root's rights", lambda: os.setuid(0)
     yield "another root", lambda: os.chroot("/tmp")
@@ -85,7 +85,7 @@ def attempts(connection):
 
 
 async def requests(connection):
-    """What the core is asked on connections that the usher gives."""
+    """What the core is asked on connections that the broker gives."""
     for document in TARGETS["documents"]:
         yield f"commit {document}", Commit(document, 0, bytes(32))
         yield f"abandon {document}", Abandon(document)
@@ -125,7 +125,7 @@ async def report(connection):
 class HostileSession(session.DoorSession):
     async def _noop(self, _argument):
         self.connect = self._terms.connect
-        self.usher_pid = self.connect.__self__.pid
+        self.broker_pid = self.connect.__self__.pid
         self._say("250 " + json.dumps(await report(self)))
 
     async def _help(self, _argument):

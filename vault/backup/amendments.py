@@ -1,10 +1,10 @@
 """Amendments: what a backup must be told once groups of keys have ended.
 
-What it promises: whoever applies the amendments to an older snapshot has, for every document that lives, a
+Promises: an older snapshot with the amendments applied has, for every document that lives, a
 wrapping that opens with the keys of today, and a tombstone for every one that was destroyed. Memory does not
 depend on how many documents a group had: lines are made and read one page at a time.
 
-What it leaves out: sealing and names (`vault.backup.format`), when one is due (`request_amendment` there),
+Leaves out: sealing and names (`vault.backup.format`), when one is due (`request_amendment` there),
 and applying them (`vault.backup.restore`).
 
 Rules: an amendment is lines of JSON, a head first. Its content is taken from the catalogue when it is
@@ -33,6 +33,7 @@ from vault.catalogue.schema import (
 from vault.catalogue.states import ClientState
 from vault.crypto.sealed import SealedReader
 from vault.errors import IntegrityError
+from vault.moments import stamp
 
 PAGE: Final = 1000
 MAX_LINE: Final = 4096
@@ -124,7 +125,7 @@ def _head(connection: Connection, number: int, store: str, target: str, now: dat
         )
     ).scalar()
     return Head(
-        number, previous or 0, store, target, _stamp(now), 0 if newest is None else newest + 1
+        number, previous or 0, store, target, stamp(now), 0 if newest is None else newest + 1
     )
 
 
@@ -194,7 +195,3 @@ def read(reader: SealedReader, number: int, store_id: str) -> Iterator[Line]:
 
 def _line(line: Line) -> bytes:
     return _encode_line(line) + b"\n"
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="microseconds")

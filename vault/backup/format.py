@@ -1,11 +1,11 @@
 """Backups: what lies at a backup's place, how it is sealed, and what a manifest states.
 
-What it promises: a backup holds no key that opens anything by itself. Blobs are there as they are in the
+Promises: a backup holds no key that opens anything by itself. Blobs are there as they are in the
 store, sealed. The catalogue and each amendment are sealed streams under a fresh key of their own, which is
 wrapped under the house keyring's secret `backup`; so a stolen place shows sizes, ids and times only. A
 manifest is signed by the ledger's key and vouches for exactly one catalogue; nothing without one counts.
 
-What it leaves out: carrying (`vault.storage.places`), deciding what to copy
+Leaves out: carrying (`vault.storage.places`), deciding what to copy
 (`gateway.core.outbound.backup.run`), and putting things back (`vault.backup.restore`).
 
 Rules:
@@ -79,7 +79,7 @@ _NUMBER: Final = re.compile(r"[0-9]{12}")
 
 
 def blob_name(document_id: str) -> str:
-    """Where a document's sealed file lies at a place: as in the store."""
+    """The name of a document's sealed file at a place: as in the store."""
     shard = hashlib.sha256(document_id.encode("ascii")).hexdigest()[:2]
     return f"{BLOBS}/{shard}/{document_id}"
 
@@ -206,7 +206,7 @@ class Late(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=T
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a backup consists of. Sizes in bytes, digests SHA-256 in hex of sealed bytes, times ISO 8601.
+    """The contents of a backup. Sizes in bytes, digests SHA-256 in hex of sealed bytes, times ISO 8601.
 
     `checkpoint` is a signed note over exactly the `ledger_size` entries of the catalogue; `vkey` the key
     that signed it and the manifest; `tag` an HMAC by the secret `backup` over everything else, which vouches

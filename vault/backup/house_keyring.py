@@ -5,7 +5,7 @@ it opens under the root key, is not older than any copy that was ever read back,
 the newest checkpoint of the ledger that lies there. The broken file is kept aside until the store was opened
 with the restored one. Nothing else of the store is changed but a ledger entry, `keyring.restored`.
 
-Leaves out clients' keyrings (`vault.keys.custody`), which the core brings back while it serves.
+Leaves out: clients' keyrings (`vault.keys.custody`), which the core brings back while it serves.
 
 Steps: (1) the lock: no core runs; (2) the present one does not open; (3) the copy is good; (4) the broken one
 gets a second name; (5) COMMIT POINT: the copy, under a fresh epoch, is in its place and read back; (6) the
@@ -33,8 +33,8 @@ from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable, StoreExists, StoreMissing, VaultError
 from vault.keys import copies
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import Keyring, KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey
 from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import NoteError, verifier_key

@@ -1,9 +1,9 @@
-"""Whether a catalogue's documents can be read with the keyrings at hand.
+"""Checking whether a catalogue's documents can be read with the keyrings at hand.
 
-What it promises: every stored document whose wrapped key does not open is named, with the reason; so is each
+Promises: every stored document whose wrapped key does not open is named, with the reason; so is each
 client that is not closed and has no keyring, and each keyring that is older than the catalogue.
 
-What it leaves out: sealed files, and bringing a catalogue up to date first (`vault.backup.replay`).
+Leaves out: sealed files, and bringing a catalogue up to date first (`vault.backup.replay`).
 
 Rule: a keyring is too old if it has a lower epoch than one of its copies was seen to have, or holds the key
 of a group that the catalogue knows to have been dropped: what was destroyed in between may be readable again.

@@ -55,8 +55,8 @@ from vault.catalogue.states import (
 )
 from vault.catalogue.store import Catalogue, Transaction
 from vault.catalogue.tombstones import erase
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import GroupKey, KeyringStore
+from vault.keys.open_keyrings import HOUSE
 
 ACTOR: Final = "restore"
 _SCOPE_CLIENT: Final = "client"
@@ -278,7 +278,7 @@ class Replay:
         readable.documents_open(self._catalogue, self._groups, self._problem)
 
     def _uploads(self, tx: Transaction) -> None:
-        """Interrupted uploads were never acknowledged, and their files are in no backup."""
+        """End interrupted uploads: they were never acknowledged, and their files are in no backup."""
         for document_id in tx.connection.execute(
             select(documents.c.id).where(documents.c.state == DocumentState.PARTIAL)
         ).scalars():
@@ -314,7 +314,7 @@ class Replay:
                 )
 
     def _bring_back_groups(self, tx: Transaction) -> None:
-        """A key that is in a keyring is there, whatever the catalogue says: it has to be dropped again."""
+        """Bring back groups whose key is in a keyring after all: it has to be dropped again."""
         held = tx.connection.execute(
             select(groups.c.id).where(groups.c.dropped_at.is_not(None))
         ).scalars()
@@ -327,7 +327,7 @@ class Replay:
             )
 
     def _reject_batches(self, tx: Transaction) -> None:
-        """A batch that was carried out after the backup has nothing left to be decided.
+        """Reject batches that were executed after the backup: nothing is left to be decided.
 
         Nor is one gone on with that was under way then: what it was to destroy is proposed again.
         """
@@ -418,7 +418,7 @@ class Replay:
     def _ledger_key(
         self, connection: Connection, manifest: backup_format.Manifest, vkey: str
     ) -> None:
-        """Where the ledger's key was changed after the backup, the entry of the restore introduces it."""
+        """Note a ledger key that came after the backup: the entry of the restore introduces it."""
         known = ledger_keys.load(connection)
         present = known[-1].vkey if known else manifest.vkey
         if present == vkey:
@@ -458,11 +458,11 @@ class Replay:
         )
 
 
-def remove_strangers(folder: Path, keys: KeyringStore, owners: set[str]) -> list[str]:
+def remove_unknown(folder: Path, keys: KeyringStore, owners: set[str]) -> list[str]:
     """Remove the copied keyrings of clients that the catalogue does not know as open; returns whose."""
-    strangers = [owner for owner in keys.owners() if owner not in {HOUSE, *owners}]
-    for owner in strangers:
+    unknown = [owner for owner in keys.owners() if owner not in {HOUSE, *owners}]
+    for owner in unknown:
         if keys.path(owner).parent != folder:
             raise RuntimeError(f"keyring {owner}: expected it in {folder}")
         keys.destroy(owner)
-    return strangers
+    return unknown

@@ -1,10 +1,10 @@
 """Restoring a store from a backup: on another machine, with the root key and a copy of the keyrings.
 
-What it promises: the store that comes out holds every document of the backup that lives, byte for byte, and
+Promises: the store that comes out holds every document of the backup that lives, byte for byte, and
 nothing that has been destroyed since: the amendments' tombstones are replayed before anything can be served.
 What it can't bring back it names. That the store is a restored one is an entry of its ledger, for ever.
 
-What it leaves out: configuration and root key (`gateway`), reading the documents (`strongroom check
+Leaves out: configuration and root key (`gateway`), reading the documents (`strongroom check
 --read-data`), and certificates made after the backup: the clients have them.
 
 Rules:
@@ -40,8 +40,8 @@ from vault.errors import (
     PlaceMissing,
     StoreExists,
 )
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import KeyringStore
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.root import RootKey
 from vault.keys.secret_names import SECRET_LEDGER
 from vault.ledger.note import verifier_key
@@ -95,7 +95,7 @@ class Report:
 
 
 class _Unfinished(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a folder says while a restore into it is not finished."""
+    """The marker in a folder while a restore into it is not finished."""
 
     backup: str
     store: str
@@ -122,9 +122,11 @@ def restore(
         store an installation.
 
     Raises:
-        StoreExists: there is something else in `into`. KeyUnavailable, WrongRootKey: keyrings and root key
-        don't fit. IntegrityError: manifest, catalogue or an amendment is not what was written.
-        PlaceError: the place can't be read; run it again. StorageFull, StorageFailed.
+        StoreExists: there is something else in `into`.
+        KeyUnavailable, WrongRootKey: keyrings and root key don't fit.
+        IntegrityError: manifest, catalogue or an amendment is not what was written.
+        PlaceError: the place can't be read; run it again.
+        StorageFull, StorageFailed: the store can't be written.
     """
     report = Report()
     unfinished = _look(into)
@@ -180,7 +182,7 @@ def restore(
             replayed.record(manifest)
         finally:
             catalogue.close()
-        replay.remove_strangers(into / "keyrings", keys, replayed.owners)
+        replay.remove_unknown(into / "keyrings", keys, replayed.owners)
     # 7. COMMIT POINT of the store. What a run before this one left beside a catalogue of its own goes first:
     #    a journal would be applied to this one, and the seal at rest is not of this one.
     for name in ("-wal", "-shm", "-journal"):

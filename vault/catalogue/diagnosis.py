@@ -1,4 +1,4 @@
-"""What lies where a catalogue should: said in our words, never in those of the database.
+"""What a file is that should be a catalogue, told in our words and not in those of the database.
 
 Promises: a file that is empty, cut, of another program, of newer software, or without a part of the schema is
 told as that, with what to do. Looking changes nothing. Leaves out what is in the rows (`vault.check.store`),
@@ -33,7 +33,7 @@ def damaged(path: Path, what: str) -> IntegrityError:
 
 
 def expect_file(path: Path) -> None:
-    """Raises IntegrityError if the file can be no catalogue, or was cut."""
+    """Refuse a file that can be no catalogue, or was cut (raises IntegrityError)."""
     size, head = _head(path)
     if size == 0:
         raise damaged(path, "an empty file")
@@ -51,7 +51,7 @@ def expect_file(path: Path) -> None:
 
 
 def unreadable(path: Path, error: BaseException) -> IntegrityError:
-    """What to say where the database could not read the file at all."""
+    """The error where the database could not read the file at all."""
     size, head = _head(path)
     code = getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_CANTOPEN:
@@ -63,7 +63,7 @@ def unreadable(path: Path, error: BaseException) -> IntegrityError:
 
 
 def lacks(path: Path, what: str, names: Collection[str]) -> IntegrityError:
-    """What to say of a catalogue without some of its tables or settings."""
+    """The error for a catalogue that lacks some of its tables or settings."""
     first = min(names)
     more = f" and {len(names) - 1} others" if len(names) > 1 else ""
     return damaged(path, f"it without its {what} {first}{more}")

@@ -1,11 +1,12 @@
 """The ledger: what happened, in an order nobody can rewrite unseen.
 
-An RFC 6962 Merkle tree (SHA-256) over entries. An entry is written in the same transaction as what it
-records, so there is no act without its entry and no entry without its act. Checkpoints (C2SP
+Promises: an RFC 6962 Merkle tree (SHA-256) over entries. An entry is written in the same transaction as
+what it records, so there is no act without its entry and no entry without its act. Checkpoints (C2SP
 tlog-checkpoint, an Ed25519 signed note) state size and root; a copy of one kept elsewhere exposes a
 rewritten, truncated or forked history. The ledger never resets itself: a contradiction is an error.
+Leaves out: verifying the whole of it (`vault.check.ledger`), and the tree's arithmetic (`vault.ledger`).
 
-An entry is canonical JSON (keys sorted, no spaces, UTF-8):
+Rules: an entry is canonical JSON (keys sorted, no spaces, UTF-8):
 `{"actor","at","facts","kind","seq","subject","v":1}`. Actors and subjects are opaque identifiers; facts
 are states, classes, counts and salted commitments. No entry holds a name, a number of a document or a
 plain digest, and a commitment's salt dies with the document.
@@ -105,7 +106,7 @@ class Ledger:
         return cls(Frontier(), fault)
 
     def expect_whole(self) -> None:
-        """Raises LedgerError if something is plainly missing of it."""
+        """Refuse a ledger of which something is plainly missing (raises LedgerError)."""
         if self.fault:
             raise LedgerError(self.fault)
 
@@ -192,7 +193,8 @@ class Ledger:
     ) -> str | None:
         """Sign and store a checkpoint of the present tree, unless one of this size is there.
 
-        `successor` signs too: the checkpoint over a hand-over's entry.
+        Args:
+            successor: signs too: the checkpoint over a hand-over's entry.
 
         Returns:
             The signed note, or None if nothing came since the last.
@@ -241,7 +243,7 @@ def _bytes(value: Any, subject: str) -> bytes:
 
 
 def _fault(connection: Connection, size: int) -> str:
-    """What is plainly missing of a ledger of `size` entries; "": nothing. It costs the same at any size."""
+    """What is missing at first sight of a ledger of `size` entries; "": nothing. Quick at any size."""
     first = connection.execute(select(func.min(ledger_entries.c.seq))).scalar()
     if size and first != 0:
         return f"ledger: expected it from entry 0, found it from entry {first}. {ADVICE}"
@@ -312,7 +314,8 @@ def proof_of(
         The proof, and which of `vkeys` has signed its checkpoint.
 
     Raises:
-        LedgerError: no checkpoint covers the entry yet. NoteError: none of `vkeys` has signed it.
+        LedgerError: no checkpoint covers the entry yet.
+        NoteError: none of `vkeys` has signed it.
     """
     note = latest_checkpoint(connection, at_least=seq + 1)
     if note is None:

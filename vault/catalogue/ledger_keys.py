@@ -1,6 +1,6 @@
 """The keys that sign the ledger's checkpoints, and how one hands over to the next.
 
-Promises: whoever trusts the first key can follow to the present one with nothing but the ledger. A
+Promises: a reader who trusts the first key can follow to the present one with nothing but the ledger. A
 hand-over is an entry of the ledger that holds a note signed by the old key, naming the new one and the
 size of the tree; the checkpoint over that entry is signed by both. From then on only the new key counts.
 
@@ -131,7 +131,7 @@ def files(keys: Sequence[LedgerKey], vkey: str) -> dict[str, str]:
 
 
 def verify_by_any(note: str, vkeys: Sequence[str]) -> tuple[str, str]:
-    """The text of a note signed by one of `vkeys`, and that key. Raises NoteError."""
+    """The text of a note signed by one of `vkeys`, and that key (raises NoteError)."""
     failure = NoteError("note: expected a known key to verify it, found none")
     for vkey in vkeys:
         try:

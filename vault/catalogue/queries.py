@@ -107,7 +107,7 @@ def slugs(connection: Connection) -> dict[str, str]:
 
 
 def client_ids(connection: Connection, *states: ClientState) -> list[str]:
-    """The clients that stand so, in the order of their ids."""
+    """The clients in one of these states, in the order of their ids."""
     return list(
         connection.execute(
             select(clients.c.id).where(clients.c.state.in_(states)).order_by(clients.c.id)
@@ -146,6 +146,18 @@ def batch(connection: Connection, batch_id: str) -> Row[Any] | None:
 # ── holds ──
 
 
+# Asked for each document of a batch.
+_HOLDS_ON: Final = (
+    select(holds.c.id)
+    .where(
+        holds.c.client_id == bindparam("client"),
+        holds.c.released_at.is_(None),
+        holds.c.document_id.is_(None) | (holds.c.document_id == bindparam("document")),
+    )
+    .order_by(holds.c.id)
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A hold that is not released; without a document it is on the whole client."""
@@ -168,11 +180,9 @@ def live_holds(connection: Connection, client_ids: Collection[str]) -> list[Hold
 
 
 def holds_on(connection: Connection, client_id: str, document_id: str) -> tuple[str, ...]:
-    """The ids of the holds that keep a document: its own and those of its whole client."""
+    """The ids of the holds that keep a document, oldest first: its own and those of its whole client."""
     return tuple(
-        hold.id
-        for hold in live_holds(connection, [client_id])
-        if hold.document_id in {None, document_id}
+        connection.execute(_HOLDS_ON, {"client": client_id, "document": document_id}).scalars()
     )
 
 

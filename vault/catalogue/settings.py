@@ -1,6 +1,6 @@
-"""What a store remembers by a name: one value each, read and replaced in the transaction of whoever needs it.
+"""Settings that a store remembers: one value by its name, read and replaced in the caller's transaction.
 
-Leaves out: what the values mean (whoever owns a key names it).
+Leaves out: what the values mean (the module that owns a key names it).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from vault.catalogue.schema import settings
 
 
 def value(connection: Connection, key: str) -> str | None:
-    """What is remembered under a name; None: nothing is."""
+    """The value remembered under a name; None: there is none."""
     found = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
     return None if found is None else str(found)
 

@@ -1,4 +1,4 @@
-"""The words for where something stands: documents, clients, accounts, batches, rotations, access.
+"""The states of documents, clients, accounts, batches, rotations and requests for access.
 
 Promises: each word is spelt here and nowhere else; the database stores these very strings. Leaves out: how a
 document gets from one state to another (`vault.catalogue.lifecycle`), and the states of backups, which their
@@ -15,7 +15,7 @@ from typing import Final
 
 
 class DocumentState(StrEnum):
-    """Where a document stands."""
+    """The state of a document."""
 
     PARTIAL = "PARTIAL"  # an interrupted upload, resumable; not acknowledged
     RECEIVED = "RECEIVED"  # acknowledged and durable; not judged, visible to no reader
@@ -54,7 +54,7 @@ DISPOSABLE: Final = frozenset(
 
 
 class ClientState(StrEnum):
-    """Where a client stands."""
+    """The state of a client."""
 
     OPEN = "open"
     CLOSING = "closing"  # its end is being executed: nothing comes in, its keys still live
@@ -62,7 +62,7 @@ class ClientState(StrEnum):
 
 
 class AccountState(StrEnum):
-    """Whether an account may come in."""
+    """The state of an account: whether it may log in."""
 
     ACTIVE = "active"
     DISABLED = "disabled"
@@ -90,7 +90,7 @@ class RotationState(StrEnum):
 
 
 class AccessState(StrEnum):
-    """What became of a request to open restricted documents."""
+    """The state of a request to open restricted documents."""
 
     WAITING = "waiting"
     APPROVED = "approved"

@@ -106,7 +106,8 @@ class Catalogue:
         """Open the catalogue at `path`, bringing its schema up to date.
 
         Raises:
-            StoreMissing: there is none. VaultError: it is no catalogue, or newer than this software.
+            StoreMissing: there is none.
+            VaultError: it is no catalogue, or newer than this software.
         """
         if not path.is_file():
             raise StoreMissing(
@@ -162,7 +163,7 @@ class Catalogue:
 
         def work() -> bool:
             self._readers.dispose()
-            # Briefly: whoever writes waits behind this. The caller tries again.
+            # Briefly: writers wait behind this. The caller tries again.
             self._raw.execute("PRAGMA busy_timeout=500")  # type: ignore[union-attr]
             try:
                 busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
@@ -176,7 +177,7 @@ class Catalogue:
         """Finish what is queued and close."""
         self._queue.put(None)
         self._thread.join()
-        # The writing connection last: whoever closes last folds the journal into the file and removes it.
+        # The writing connection last: the last to close folds the journal into the file and removes it.
         self._readers.dispose()
         self._connection.close()
         self._writer.dispose()

@@ -1,9 +1,9 @@
 """How a key came to the account that signed with it: what a certificate states, and what must hold.
 
-What it promises: whoever reads a certificate sees for each signature when its key was added, from when it
+Promises: a reader of a certificate sees for each signature when its key was added, from when it
 counted, and who answered for it; and that no person alone gave a key to somebody who approved.
 
-What it leaves out: that it is so (the gateway states it, under the ledger's signature), and older keys: that
+Leaves out: that it is so (the gateway states it, under the ledger's signature), and older keys: that
 a key which enrolled another one counted itself is the gateway's to see to when it happens.
 
 Rules, for each signature whose enrolment is stated (certificates made before say nothing of it):
@@ -114,7 +114,7 @@ def check_enrolments(signatures: Sequence[Signed], approvers: int) -> str:
 
 
 def told(account: str, enrolment: Enrolment) -> str:
-    """Who answered for a key of `account`, in words."""
+    """The accounts that answered for a key of `account`, in words."""
     by = enrolment.enrolled_by
     if by == FOUNDING:
         return "in the founding days"

@@ -1,12 +1,12 @@
 """The destruction certificate: what it says, and its one exact form.
 
-What it promises: a certificate has one byte-exact JSON form; whatever reads it reads the same, and
+Promises: a certificate has one byte-exact JSON form; whatever reads it reads the same, and
 any change shows. Its body is bound to the ledger by its digest, which the entry `disposal.certified`
 holds, and the entry is bound to a signed checkpoint by a C2SP tlog-proof. Approvals are the approvers'
 own SSH signatures over a statement that names the batch and the digest of the register they saw
-(`certificate_statements`).
+(`statements`).
 
-What it leaves out: verification (`certificate_verify`), print (`certificate_pdf`), and anything it
+Leaves out: verification (`verify`), print (`pdf.document`), and anything it
 could not know: a certificate proves the procedure, the authority and the stated checks. It never
 proves absence, and its limits say so in words (`LIMITS`).
 
@@ -381,8 +381,9 @@ def make_claim(level: Level) -> Claim:
 def certificate_to_json(certificate: Certificate) -> bytes:
     """The one byte-exact file form of a certificate (rule 2).
 
-    Raises RuntimeError for a certificate that no reader would accept, so that none is issued: values
-    are not checked when a part is made, only when one is read.
+    Raises:
+        RuntimeError: no reader would accept the certificate, so none is issued: values are not checked
+            when a part is made, only when one is read.
     """
     try:
         msgspec.json.decode(_encode(certificate), type=Certificate)
@@ -398,8 +399,9 @@ def _file_form(certificate: Certificate) -> bytes:
 def parse_certificate(data: bytes) -> Certificate:
     """Read a certificate file. Nothing in it is verified yet.
 
-    Raises CertificateError: too long, not of this format, a field too many, too few or out of its
-    range, or bytes that are not the one form of what they say.
+    Raises:
+        CertificateError: it is too long or not of this format, a field is too many, too few or out of its
+            range, or its bytes are not the one form of what they say.
     """
     if len(data) > MAX_CERTIFICATE:
         raise CertificateError(
@@ -421,7 +423,7 @@ def parse_certificate(data: bytes) -> Certificate:
 
 
 class _Kind(msgspec.Struct):
-    """Only what says which format the rest is in."""
+    """The one field that says which format the rest is in."""
 
     format: Any = None
 

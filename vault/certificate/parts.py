@@ -1,9 +1,9 @@
 """What the parts of a certificate are made of: one kind of struct, and the types of its fields.
 
-What it promises: a part takes no field more and no field less, and a value outside its type is refused
+Promises: a part takes no field more and no field less, and a value outside its type is refused
 when it is read.
 
-What it leaves out: the parts themselves (`certificate`, `certificate_enrolment`).
+Leaves out: the parts themselves (`model`, `enrolment`).
 """
 
 from __future__ import annotations

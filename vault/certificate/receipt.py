@@ -1,13 +1,13 @@
 """Receipts: the statement of facts about one received document, signed so that anyone can verify it.
 
-What it promises: two forms of the same facts, both signed with the ledger's key as C2SP signed notes
+Promises: two forms of the same facts, both signed with the ledger's key as C2SP signed notes
 (https://c2sp.org/signed-note), and a verification that needs the file and the key's text alone.
 
 - Text: the note itself, lines for people.
 - JSON: an object with `receipt` (the facts) and `signature` (the note's signature line). The note's text is
   the canonical form of `receipt`: keys sorted, no spaces, UTF-8, and a newline; `jq -cS .receipt` prints it.
 
-What it leaves out: where the facts come from (`gateway.core.intake.receipts`), and whether they still hold: a
+Leaves out: where the facts come from (`gateway.core.intake.receipts`), and whether they still hold: a
 receipt states a document as it stood when the receipt was read.
 
 Rules: nothing is looked at before a signature has been verified; no field more or fewer than the format has.

@@ -1,10 +1,10 @@
 """The key a gateway signs its prints with, and the X.509 certificates that go with it.
 
-What it promises: `SigningIdentity` is one value that a keyring can hold; its certificate says who signs
+Promises: `SigningIdentity` is one value that a keyring can hold; its certificate says who signs
 (`Strongroom <origin>`) and that the key signs and does nothing else. Signing needs no parser: what is signed
 comes as bytes, and is refused unless it looks like what a signature on a PDF covers.
 
-What it leaves out: an authority that others know. Nobody vouches for a gateway; who wants to trust its prints
+Leaves out: an authority that others know. Nobody vouches for a gateway; who wants to trust its prints
 takes the authority below from the gateway itself (`strongroom certificate keys`) or compares the signer's
 fingerprint, as with an SSH host key. The ledger's proof in the attached file does not depend on it.
 
@@ -68,7 +68,10 @@ class SigningIdentity:
     def create(cls, origin: str, now: datetime) -> SigningIdentity:
         """Make a key and its certificate, valid from `now` (aware) for ten years.
 
-        `origin` is the gateway's name in the ledger. Takes a second or so.
+        It takes a second or so.
+
+        Args:
+            origin: the gateway's name in the ledger.
         """
         key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
         issuing = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
@@ -93,7 +96,11 @@ class SigningIdentity:
 
     @classmethod
     def load(cls, data: bytes) -> SigningIdentity:
-        """Read the stored form. Raises SigningError: another form, or parts that do not belong together."""
+        """Read the stored form.
+
+        Raises:
+            SigningError: it has another form, or parts that do not belong together.
+        """
         try:
             parts = []
             while data:
@@ -158,7 +165,8 @@ class SigningIdentity:
     def sign(self, attributes: bytes) -> bytes:
         """Sign the DER of a signature's signed attributes (RFC 5652, 5.4).
 
-        Raises SigningError for bytes that are none, by their first byte and length.
+        Raises:
+            SigningError: bytes that are none, by their first byte and length.
         """
         if not 2 <= len(attributes) <= MAX_SIGNED or attributes[0] != _SET:
             raise SigningError(

@@ -1,10 +1,10 @@
 """The texts that people sign with their own SSH keys, and the purposes they sign them for.
 
-What it promises: a text depends on nothing but its arguments, so that whoever checks a signature rebuilds
+Promises: a text depends on nothing but its arguments, so that whoever checks a signature rebuilds
 it from the certificate and compares; it reads line by line and ends in a newline; and the signature's
 namespace keeps one made for one purpose from serving another.
 
-What it leaves out: signing and verifying (`sshsig`), and who may sign.
+Leaves out: signing and verifying (`sshsig`), and who may sign.
 
 Rule: values are identifiers or single lines (the types of `certificate`), so that no value can pass for
 a line of its own. Nothing here changes once shipped: a changed text breaks every signature over it.
@@ -34,9 +34,10 @@ def approval_statement(
 ) -> str:
     """The text an approver signs, line by line readable, ending in a newline.
 
-    `scope` is `client` where the client's keyring is to end with its documents.
+    It depends on nothing but its arguments, so a verifier rebuilds it and compares.
 
-    It depends on nothing but its arguments, so whoever checks a signature rebuilds it and compares.
+    Args:
+        scope: `client` where the client's keyring is to end with its documents.
     """
     return (
         "strongroom approval v1\n"

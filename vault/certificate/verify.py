@@ -1,9 +1,9 @@
 """Verifying a destruction certificate, offline, with nothing but the file and the ledger's key.
 
-What it promises: `verify_certificate` runs every step it can and reports each with its result and
+Promises: `verify_certificate` runs every step it can and reports each with its result and
 what it saw; it never raises for a bad certificate, and a certificate passes only if every step does.
 
-What it leaves out: whether the approvers' keys are those of the right people (their fingerprints are
+Leaves out: whether the approvers' keys are those of the right people (their fingerprints are
 reported, to be compared with a list kept elsewhere), whether the checkpoint is the newest, and whether
 what is stated is true; it establishes that it was stated, approved and recorded, unchanged since.
 
@@ -110,10 +110,13 @@ def verify_certificate(
 ) -> VerificationReport:
     """Verify the certificate file `data` against the ledger's keys (C2SP signed-note form).
 
-    `vkeys` are the verifier's own copies, not the one in the file: one, or all that the ledger has had.
-    `origin` is the ledger's name if it differs from the key's. `earlier` is the certificate that this
-    one follows, where it is at hand; it is compared, and is to be verified for itself. Never raises for
-    whatever is wrong with `data`, `vkeys` or `earlier`.
+    Never raises for what is wrong with `data`, `vkeys` or `earlier`.
+
+    Args:
+        vkeys: the verifier's own copies, not the one in the file: one, or all that the ledger has had.
+        origin: the ledger's name, if it differs from the key's.
+        earlier: the certificate that this one follows, where it is at hand. It is compared, and is to be
+            verified for itself.
     """
     try:
         certificate = parse_certificate(data)
@@ -230,7 +233,7 @@ def _register(context: _Context) -> str:
 
 
 def _people(context: _Context) -> str:
-    """Who decided, who executed and who watched are different people."""
+    """Check that those who decided, executed and watched are different people."""
     body = context.body
     if any(item.decision != "approve" for item in body.approvals):
         raise CertificateError("approvals: expected no rejection, found one")
@@ -299,7 +302,7 @@ def _signatures(context: _Context) -> str:
 
 
 def _enrolments(context: _Context) -> str:
-    """How the keys that signed came to their accounts (the rules are `certificate_enrolment`'s)."""
+    """How the keys that signed came to their accounts (the rules are `enrolment`'s)."""
     body = context.body
     facts: list[tuple[Approval | Witness | Sanitisation, datetime, bool]] = [
         *((item, body.proposed_at, True) for item in body.approvals),
@@ -391,7 +394,7 @@ def _claim(context: _Context) -> str:
 
 
 def _succession(context: _Context) -> str:
-    """A follow-up adds to a certificate and changes nothing of what was done."""
+    """Check that a follow-up adds to the certificate and changes nothing of what was done."""
     body, earlier = context.body, context.earlier
     if body.follows is None:
         if earlier is not None:

@@ -45,7 +45,7 @@ from vault.catalogue.ledger import LedgerEntry, LedgerError, encode_entry, entri
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.schema import checkpoints, ledger_nodes
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.merkle import Frontier, leaf_hash
 from vault.ledger.note import Checkpoint, verifier_key, verify_note
@@ -120,7 +120,7 @@ def _contradiction(
     keys: Sequence[LedgerKey],
     root_of: Callable[[int], bytes | None],
 ) -> str:
-    """What a checkpoint says that is not of a history of `total` entries; empty: nothing."""
+    """How a checkpoint contradicts a history of `total` entries; empty: it does not."""
     if checkpoint.origin != origin:
         return f"expected origin {origin}, found {checkpoint.origin}"
     try:
@@ -141,7 +141,7 @@ def _contradiction(
 
 
 def _lost(restored: Sequence[tuple[int, str]], size: int) -> str:
-    """Whether a restore explains that a checkpoint of this size is of another history."""
+    """The restores that explain a checkpoint of this size of another history; empty: none."""
     told = [text for kept, text in restored if size > kept]
     return f" ({'; '.join(told)})" if told else ""
 
@@ -218,7 +218,7 @@ def _own(connection: Connection, after: int, upto: int | None) -> list[_Wanted]:
 
 
 def _peek(note: str) -> Checkpoint | None:
-    """What a note says before anyone has verified it: only to know where to look."""
+    """Read an unverified note, only to know where to look."""
     try:
         return Checkpoint.parse(note.rpartition("\n\n")[0] + "\n")
     except VaultError:

@@ -37,7 +37,7 @@ from vault.check import ledger as ledger_check
 from vault.crypto.sealed import sealed_size
 from vault.errors import IntegrityError, VaultError
 from vault.keys import copies
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.store import Store
 
 _PAGE: Final = 1000
@@ -75,7 +75,7 @@ TELL: Final = (
 
 
 def put_back(connection: Connection, document_id: str) -> str:
-    """What to do where a document's key opens, and its sealed file is missing or damaged."""
+    """What to do about a missing or damaged sealed file whose document's key opens."""
     places = list(
         connection.execute(
             select(backup_blobs.c.target)
@@ -179,7 +179,7 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
 
 
 def _broken_keyrings(store: Store) -> dict[str, Finding]:
-    """Client id → the one finding that says all of a keyring that does not open."""
+    """Client id → the one finding about its keyring, which does not open."""
 
     opened = select(clients.c.id, clients.c.slug).where(clients.c.state != ClientState.CLOSED)
     found = {}
@@ -219,7 +219,7 @@ def _fetch(client_id: str, slug: str) -> str:
 
 
 def _nobodys(store: Store) -> str:
-    """What to think of before a file is removed that no row knows."""
+    """A warning about a sealed file that no row knows: what to consider before it is removed."""
     if store.changed_at_rest is None:
         return "nothing here opens it or needs it: "
     return "the catalogue changed, and may be older than this: keep it until that is settled; else "
@@ -267,13 +267,13 @@ def _documents(
 def _still(
     store: Store, received: dict[str, str], document_id: str, connection: Connection
 ) -> list[Finding]:
-    """What is wrong with a document as its row is now."""
+    """What is wrong with a document, by its row as it is now."""
     row = connection.execute(select(documents).where(documents.c.id == document_id)).one()
     return _document(store, connection, received, row)
 
 
 def _strays(store: Store, unknown: Iterable[str]) -> list[str]:
-    """Those of the sealed files that belong to no living document, looked at once more, in their order."""
+    """The sealed files that belong to no living document, checked a second time, in their order."""
 
     def look(blob_id: str, connection: Connection) -> bool:
         row = connection.execute(
@@ -396,7 +396,7 @@ def _groups(store: Store, report: Report, findings: list[Finding], broken: Conta
 
 
 def _groups_of(store: Store, connection: Connection, client_id: str) -> tuple[list[Finding], int]:
-    """What is wrong between a client's keyring and its rows; and how many groups live."""
+    """How a client's keyring and its rows contradict each other; and how many groups live."""
     subject = f"keyring of client {client_id}"
     row = connection.execute(
         select(clients.c.state, clients.c.slug).where(clients.c.id == client_id)

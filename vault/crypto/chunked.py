@@ -1,10 +1,10 @@
 """The format of sealed bytes: sizes, key derivation, and sealing of what fits in memory.
 
-What it promises: C2SP chunked-encryption v1 (https://c2sp.org/chunked-encryption) with
+Promises: C2SP chunked-encryption v1 (https://c2sp.org/chunked-encryption) with
 AEAD_AES_256_GCM and SHA-512, and nothing else: salt (24) || commitment (32) || chunks, each chunk
 16384 bytes of plaintext and a 16-byte tag, the last one always shorter, empty associated data.
 
-What it leaves out: files (`vault.crypto.sealed`), and the choice of keys: an input key is 32 uniformly
+Leaves out: files (`vault.crypto.sealed`), and the choice of keys: an input key is 32 uniformly
 random bytes, and one that was used for a file is used for no other.
 
 Rules: the commitment is checked before any chunk is opened; a length that no writer produces is
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,24 +24,25 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from vault.errors import IntegrityError
 
-KEY = 32
-CHUNK = 16384
+KEY: Final = 32
+CHUNK: Final = 16384
 """Plaintext bytes in every chunk but the last."""
-TAG = 16
-SEALED_CHUNK = CHUNK + TAG
-SALT = 24
-COMMITMENT = 32
-HEADER = SALT + COMMITMENT
-MAX_CHUNKS = 2**38
+TAG: Final = 16
+SEALED_CHUNK: Final = CHUNK + TAG
+SALT: Final = 24
+COMMITMENT: Final = 32
+HEADER: Final = SALT + COMMITMENT
+MAX_CHUNKS: Final = 2**38
 
-_NONCE = 12
-_INFO = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
+_NONCE: Final = 12
+_INFO: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
 
 
 def document_context(document_id: str) -> bytes:
-    """Return the context that binds a sealed document to its id (ASCII).
+    """The context that binds a sealed document to its id (ASCII).
 
-    Raises RuntimeError for an id that is empty or not ASCII.
+    Raises:
+        RuntimeError: an id that is empty or not ASCII.
     """
     if not document_id or not document_id.isascii():
         raise RuntimeError("document context: expected a non-empty ASCII id, found another")
@@ -48,19 +50,20 @@ def document_context(document_id: str) -> bytes:
 
 
 def sealed_size(plain: int) -> int:
-    """Return the size in bytes of the sealed file of `plain` bytes of plaintext."""
+    """The size in bytes of the sealed file of `plain` bytes of plaintext."""
     if plain < 0:
         raise RuntimeError(f"plaintext size: expected zero or more, found {plain}")
     return HEADER + plain + (plain // CHUNK + 1) * TAG
 
 
 def plain_size(sealed: int) -> int:
-    """Return the plaintext size in bytes of a finished sealed file of `sealed` bytes.
+    """The plaintext size in bytes of a finished sealed file of `sealed` bytes.
 
     The answer is only as trustworthy as the length; `SealedReader` authenticates it.
 
-    Raises IntegrityError for a length that no finished file has: `header`, `truncated` (ends on
-    a chunk boundary, so the final chunk is missing) or `length`.
+    Raises:
+        IntegrityError: a length that no finished file has: `header`, `truncated` (ends on a chunk boundary,
+            so the final chunk is missing) or `length`.
     """
     if sealed < HEADER:
         raise IntegrityError(
@@ -85,7 +88,7 @@ def plain_size(sealed: int) -> int:
 
 
 def whole_chunks(sealed_length: int) -> int | None:
-    """Return how many whole chunks an interrupted file of this length (in bytes) holds.
+    """How many whole chunks an interrupted file of this length (in bytes) holds.
 
     None if the length is not on a chunk boundary: such a file is finished, torn, or has no header
     yet, and in none of these cases may it be continued.
@@ -97,9 +100,10 @@ def whole_chunks(sealed_length: int) -> int | None:
 
 
 def seal_bytes(key: bytes, context: bytes, data: bytes) -> bytes:
-    """Return `data` sealed in the same format as a file; for small things held in memory.
+    """`data` sealed in the same format as a file; for small things held in memory.
 
-    Raises RuntimeError for a key that is not 32 bytes.
+    Raises:
+        RuntimeError: a key that is not 32 bytes.
     """
     salt = secrets.token_bytes(SALT)
     cipher, commitment = derive(key, salt, context)
@@ -114,9 +118,11 @@ def seal_bytes(key: bytes, context: bytes, data: bytes) -> bytes:
 
 
 def open_bytes(key: bytes, context: bytes, sealed: bytes) -> bytes:
-    """Return what `seal_bytes`, or a `SealedWriter`, was given.
+    """What `seal_bytes`, or a `SealedWriter`, was given.
 
-    Raises IntegrityError (as `SealedReader`), RuntimeError for a key that is not 32 bytes.
+    Raises:
+        IntegrityError: as `SealedReader`.
+        RuntimeError: a key that is not 32 bytes.
     """
     size = plain_size(len(sealed))
     cipher = derive_checked(key, sealed[:HEADER], context)

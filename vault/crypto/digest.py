@@ -1,4 +1,4 @@
-"""SHA-256 of a stream, beside whoever moves it.
+"""SHA-256 of a stream, computed in a thread beside the one that moves the bytes.
 
 Promises: the digest of exactly the bytes given, in order. Short streams are hashed where they are; from
 `THRESHOLD` bytes on a thread does it, so that hashing and sealing share the time and not the processor.

@@ -1,11 +1,11 @@
 """Sealed blobs: C2SP chunked-encryption v1 with AES-256-GCM and SHA-512, streamed and seekable.
 
-What it promises: `SealedReader` yields exactly the bytes that `SealedWriter` was given, or raises
+Promises: `SealedReader` yields exactly the bytes that `SealedWriter` was given, or raises
 IntegrityError; it never yields a byte it has not authenticated, and it knows the true size from
 the moment it is open. A file cut, extended, reordered, mixed with another, or read with another
 key or context does not pass. Memory does not depend on the size of the document.
 
-What it leaves out: durability (`vault.storage.blobs` syncs and publishes), where keys come from, and
+Leaves out: durability (`vault.storage.blobs` syncs and publishes), where keys come from, and
 concurrency: a writer or reader belongs to one thread, a file has one writer.
 
 Rules:
@@ -89,8 +89,9 @@ class SealedWriter:
     def __init__(self, fd: int, key: bytes, context: bytes) -> None:
         """Write the header into the empty file `fd`, which stays the caller's to close.
 
-        Raises StorageFull, StorageFailed; RuntimeError if the file is not empty, or for a key
-        that is not 32 bytes.
+        Raises:
+            StorageFull, StorageFailed: it can't be written.
+            RuntimeError: the file is not empty, or the key is not 32 bytes.
         """
         if os.fstat(fd).st_size:
             raise RuntimeError("sealed writer: expected an empty file, found bytes in it")
@@ -112,8 +113,9 @@ class SealedWriter:
         Every chunk already there is decrypted and verified first; `on_existing` is given the
         plaintext in order, so that the caller can hash it. The view is valid during the call only.
 
-        Raises IntegrityError: `header`, `commitment` or `chunk` for damage; `length` if the file
-        is finished or torn, and then only a new key may start it again from the first byte.
+        Raises:
+            IntegrityError: `header`, `commitment` or `chunk` for damage; `length` if the file is finished
+                or torn, and then only a new key may start it again from the first byte.
         """
         length = os.fstat(fd).st_size
         chunks = whole_chunks(length)
@@ -158,7 +160,10 @@ class SealedWriter:
     def write(self, data: Bytes) -> None:
         """Accept `data`, in pieces of any size. Whole chunks are sealed and written in batches.
 
-        Raises StorageFull, StorageFailed; VaultError past 4 PiB; RuntimeError after `finish`.
+        Raises:
+            StorageFull, StorageFailed: it can't be written.
+            VaultError: it would be more than 4 PiB.
+            RuntimeError: after `finish`.
         """
         self._require_usable()
         rest = memoryview(data).cast("B")
@@ -198,7 +203,10 @@ class SealedWriter:
     def finish(self) -> int:
         """Seal and write the final short chunk; return the plaintext size in bytes.
 
-        The writer is then spent. Raises as `write`.
+        The writer is then spent.
+
+        Raises:
+            StorageFull, StorageFailed, VaultError, RuntimeError: as `write`.
         """
         self._require_usable()
         try:
@@ -251,11 +259,14 @@ class SealedReader(io.RawIOBase):
     def __init__(self, fd: int, key: bytes, context: bytes, *, close_fd: bool = False) -> None:
         """Open the finished sealed file `fd`.
 
-        `close_fd` hands the descriptor over once the reader exists; if this raises, it is still
-        the caller's.
+        Args:
+            close_fd: hand the descriptor over once the reader exists; if this raises, it is still the
+                caller's.
 
-        Raises IntegrityError; StorageFailed if reading fails; RuntimeError for a key that is not
-        32 bytes.
+        Raises:
+            IntegrityError: it was changed, or is bound to something else.
+            StorageFailed: reading fails.
+            RuntimeError: a key that is not 32 bytes.
         """
         super().__init__()
         self._close_fd = False
@@ -269,11 +280,13 @@ class SealedReader(io.RawIOBase):
         self._close_fd = close_fd
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return up to `length` bytes from `offset`; fewer, or none, only at the end.
+        """Up to `length` bytes from `offset`; fewer, or none, only at the end.
 
         Decrypts no more than the chunks the range touches.
 
-        Raises IntegrityError, StorageFailed; RuntimeError for negative arguments.
+        Raises:
+            IntegrityError, StorageFailed: it was changed, or can't be read.
+            RuntimeError: negative arguments.
         """
         self._require_open()
         if offset < 0 or length < 0:
@@ -287,7 +300,7 @@ class SealedReader(io.RawIOBase):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def verify(self) -> None:
-        """Read and authenticate every chunk. Raises IntegrityError, StorageFailed."""
+        """Read and authenticate every chunk (raises IntegrityError, StorageFailed)."""
         self._require_open()
         for first in range(0, self._chunks, BATCH):
             self._window.load(first, min(BATCH, self._chunks - first))
@@ -323,7 +336,7 @@ class SealedReader(io.RawIOBase):
         return done
 
     def readall(self) -> bytes:
-        """Return everything from the position to the end."""
+        """Everything from the position to the end."""
         data = self.read_at(self._position, max(self.size - self._position, 0))
         self._position += len(data)
         return data
@@ -331,8 +344,8 @@ class SealedReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position; beyond the end is allowed and reads nothing there.
 
-        Raises OSError (EINVAL) for a position before the start, as a file does: zipfile and others
-        rely on it.
+        Raises:
+            OSError: EINVAL for a position before the start, as of a file: zipfile and others rely on it.
         """
         self._require_open()
         if whence == os.SEEK_SET:
@@ -349,16 +362,16 @@ class SealedReader(io.RawIOBase):
         return position
 
     def tell(self) -> int:
-        """Return the position in bytes of plaintext."""
+        """The position in bytes of plaintext."""
         self._require_open()
         return self._position
 
     def readable(self) -> bool:
-        """Return True."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """Return True."""
+        """Always true."""
         return True
 
     def close(self) -> None:
@@ -376,7 +389,7 @@ class SealedReader(io.RawIOBase):
         return self._window.start <= offset < self._window.end
 
     def _view(self, offset: int, end: int) -> memoryview:
-        """Return authenticated bytes from `offset`, at least one and none beyond `end`."""
+        """Authenticated bytes from `offset`, at least one and none beyond `end`."""
         window = self._window
         if not self._holds(offset):
             first, last = offset // CHUNK, (end - 1) // CHUNK

@@ -1,10 +1,10 @@
 """Signatures made with a person's own SSH key: OpenSSH's SSHSIG format, made and verified.
 
-What it promises: `verify` accepts nothing that `ssh-keygen -Y verify` would refuse, and tells by
+Promises: `verify` accepts nothing that `ssh-keygen -Y verify` would refuse, and tells by
 which key it was signed; `sign` makes what `ssh-keygen -Y sign` would. So an approver needs nothing
-but OpenSSH, and so does whoever checks an approval years later.
+but OpenSSH, and so does anyone who checks an approval years later.
 
-What it leaves out: who the key belongs to (the caller compares the key or its fingerprint with an
+Leaves out: who the key belongs to (the caller compares the key or its fingerprint with an
 account's), certificates, and keys in hardware tokens (`sk-` types).
 
 Rules:
@@ -75,10 +75,13 @@ class SignatureError(VaultError):
 
 
 def sign(private_key: PrivateKey, message: bytes, namespace: str) -> str:
-    """Return the armored SSHSIG of `message` in `namespace`, as `ssh-keygen -Y sign` writes it.
+    """The armored SSHSIG of `message` in `namespace`, as `ssh-keygen -Y sign` writes it.
 
-    The message is hashed with SHA-512. Raises SignatureError for a key that `verify` would refuse,
-    RuntimeError for an empty namespace.
+    The message is hashed with SHA-512.
+
+    Raises:
+        SignatureError: a key that `verify` would refuse.
+        RuntimeError: an empty namespace.
     """
     public = private_key.public_key()
     blob = _blob(public)
@@ -110,12 +113,14 @@ def sign(private_key: PrivateKey, message: bytes, namespace: str) -> str:
 
 
 def verify(armored: str, message: bytes, namespace: str) -> str:
-    """Return the public key line (`type base64`) of the key that signed `message`.
+    """The public key line (`type base64`) of the key that signed `message`.
 
     Whose key that is, is for the caller to find out. Steps:
     1. armor and base64; 2. the fields of the signature; 3. namespace; 4. the key; 5. the signature.
 
-    Raises SignatureError if any of them fails, RuntimeError for an empty namespace.
+    Raises:
+        SignatureError: any of them fails.
+        RuntimeError: an empty namespace.
     """
     # 1. Armor.
     body = _unarmor(armored)
@@ -152,10 +157,13 @@ def verify(armored: str, message: bytes, namespace: str) -> str:
 
 
 def fingerprint(key: str | bytes) -> str:
-    """Return `SHA256:…` of a public key, as `ssh-keygen -l` prints it.
+    """`SHA256:…` of a public key, as `ssh-keygen -l` prints it.
 
-    `key` is a public key line (`type base64 [comment]`) or the decoded blob.
-    Raises SignatureError for a line without a base64 key.
+    Args:
+        key: a public key line (`type base64 [comment]`) or the decoded blob.
+
+    Raises:
+        SignatureError: a line without a base64 key.
     """
     if isinstance(key, str):
         parts = key.split()
@@ -167,14 +175,14 @@ def fingerprint(key: str | bytes) -> str:
 
 
 def public_line(private_key: PrivateKey) -> str:
-    """Return the public key line (`type base64`) of a private key. Raises SignatureError."""
+    """The public key line (`type base64`) of a private key (raises SignatureError)."""
     public = private_key.public_key()
     blob = base64.b64encode(_blob(public)).decode("ascii")
     return f"{_key_algorithm(public).decode()} {blob}"
 
 
 def _check(public: _PublicKey, algorithm: bytes, raw: bytes, signed: bytes) -> None:
-    """Verify `raw` over `signed`. Raises InvalidSignature if it is false, else SignatureError."""
+    """Verify `raw` over `signed` (raises InvalidSignature if it is false, else SignatureError)."""
     if isinstance(public, rsa.RSAPublicKey):
         # The key type is ssh-rsa; the signature type names the hash, and ssh-rsa means SHA-1.
         digest = _RSA_HASHES.get(algorithm)

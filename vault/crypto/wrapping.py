@@ -1,9 +1,9 @@
 """Keys that wrap keys, keys that seal small records, and names one can look up without reading.
 
-What it promises: everything sealed here is bound to its purpose and to the thing it belongs to.
+Promises: everything sealed here is bound to its purpose and to the thing it belongs to.
 A wrapped document key moved to another document, another group or another use does not open.
 
-What it leaves out: streams (`vault.crypto.sealed`), and where keys live (`vault.keys.keyring`,
+Leaves out: streams (`vault.crypto.sealed`), and where keys live (`vault.keys.keyring`,
 `vault.keys.root`). Python cannot wipe `bytes`: keys stay in memory until the interpreter reuses the space.
 That is why the process that holds them parses no document.
 
@@ -26,6 +26,7 @@ import hashlib
 import hmac
 import secrets
 import unicodedata
+from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -34,31 +35,32 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from vault.errors import IntegrityError
 
-KEY = 32
+KEY: Final = 32
 """Every symmetric key of the vault, in bytes (AES-256, and HKDF or HMAC input)."""
 
-NONCE = 12
-TAG = 16
-BLIND_INDEX = 16
+NONCE: Final = 12
+TAG: Final = 16
+BLIND_INDEX: Final = 16
 """Bytes kept of the HMAC: enough that no two values of one client meet by chance."""
 
-_WRAPPED = b"\x01"
-_RECORD = b"\x02"
-WRAPPED_KEY = 1 + NONCE + KEY + TAG
+_WRAPPED: Final = b"\x01"
+_RECORD: Final = b"\x02"
+WRAPPED_KEY: Final = 1 + NONCE + KEY + TAG
 """Size of a wrapped 32-byte key: 61 bytes."""
 
-_DERIVE = b"strongroom/v1/derive/"
+_DERIVE: Final = b"strongroom/v1/derive/"
 
 
 def new_key() -> bytes:
-    """Return 32 bytes from the operating system's generator."""
+    """32 bytes from the operating system's generator."""
     return secrets.token_bytes(KEY)
 
 
 def derive_key(key: bytes, purpose: str) -> bytes:
-    """Return the 32-byte key that `key` has for `purpose` (HKDF-Expand with SHA-512, RFC 5869).
+    """The 32-byte key that `key` has for `purpose` (HKDF-Expand with SHA-512, RFC 5869).
 
-    Raises RuntimeError for a key that is not 32 bytes.
+    Raises:
+        RuntimeError: a key that is not 32 bytes.
     """
     _check_key(key)
     info = _DERIVE + purpose.encode()
@@ -68,10 +70,15 @@ def derive_key(key: bytes, purpose: str) -> bytes:
 def wrap_key(wrapping_key: bytes, key: bytes, *, purpose: str, subject: str, group: str) -> bytes:
     """Seal the 32-byte `key` under the 32-byte `wrapping_key`; return 61 bytes.
 
-    `purpose` is a fixed word of the caller's ("document-key"), `subject` the id of what the key
-    belongs to, `group` the id of the wrapping key. All three must be given again to unwrap.
+    Purpose, subject and group must be given again to unwrap.
 
-    Raises RuntimeError for keys that are not 32 bytes.
+    Args:
+        purpose: a fixed word of the caller's ("document-key").
+        subject: the id of what the key belongs to.
+        group: the id of the wrapping key.
+
+    Raises:
+        RuntimeError: keys that are not 32 bytes.
     """
     _check_key(wrapping_key)
     _check_key(key)
@@ -81,7 +88,8 @@ def wrap_key(wrapping_key: bytes, key: bytes, *, purpose: str, subject: str, gro
 def wrapped_form(nonce: bytes, sealed: bytes) -> bytes:
     """A wrapped key from what another AES-GCM made with `associated_data`: a token's, say.
 
-    Raises RuntimeError for other sizes than 12 and 48 bytes.
+    Raises:
+        RuntimeError: other sizes than 12 and 48 bytes.
     """
     if (len(nonce), len(sealed)) != (NONCE, KEY + TAG):
         raise RuntimeError(
@@ -91,7 +99,7 @@ def wrapped_form(nonce: bytes, sealed: bytes) -> bytes:
 
 
 def split_wrapped(wrapped: bytes, purpose: str) -> tuple[bytes, bytes]:
-    """Nonce and ciphertext with tag of a wrapped key. Raises IntegrityError as `unwrap_key`."""
+    """Nonce and ciphertext with tag of a wrapped key (raises IntegrityError as `unwrap_key`)."""
     if len(wrapped) != WRAPPED_KEY or wrapped[:1] != _WRAPPED:
         raise IntegrityError(
             f"wrapped key ({purpose}): expected version {_WRAPPED[0]} and {WRAPPED_KEY} bytes, found"
@@ -109,10 +117,12 @@ def associated_data(*, purpose: str, subject: str, group: str) -> bytes:
 def unwrap_key(
     wrapping_key: bytes, wrapped: bytes, *, purpose: str, subject: str, group: str
 ) -> bytes:
-    """Return the key that `wrap_key` sealed with the same arguments.
+    """The key that `wrap_key` sealed with the same arguments.
 
-    Raises IntegrityError: `format` for another version, `length` for another size, `chunk` if it
-    was changed or is bound to something else. RuntimeError for a wrapping key of another size.
+    Raises:
+        IntegrityError: `format` for another version, `length` for another size, `chunk` if it was changed
+            or is bound to something else.
+        RuntimeError: a wrapping key of another size.
     """
     _check_key(wrapping_key)
     if len(wrapped) != WRAPPED_KEY:
@@ -127,7 +137,7 @@ class KeyWrapper:
     """`wrap_key` and `unwrap_key` for many keys under one wrapping key: its cipher is set up once."""
 
     def __init__(self, wrapping_key: bytes, *, purpose: str, group: str) -> None:
-        """`wrapping_key`: 32 bytes; `purpose` and `group` as in `wrap_key`. Raises RuntimeError."""
+        """`wrapping_key`: 32 bytes; `purpose` and `group` as in `wrap_key` (raises RuntimeError)."""
         _check_key(wrapping_key)
         self._cipher = AESGCM(wrapping_key)
         self._purpose = purpose
@@ -142,7 +152,7 @@ class KeyWrapper:
         return _WRAPPED + nonce + self._cipher.encrypt(nonce, key, bound)
 
     def unwrap(self, wrapped: bytes, subject: str) -> bytes:
-        """As `unwrap_key`. Raises IntegrityError."""
+        """As `unwrap_key` (raises IntegrityError)."""
         if len(wrapped) != WRAPPED_KEY or wrapped[:1] != _WRAPPED:
             raise IntegrityError(
                 f"wrapped key ({self._purpose}): expected version {_WRAPPED[0]} and {WRAPPED_KEY}"
@@ -163,29 +173,34 @@ class KeyWrapper:
 def seal_record(key: bytes, data: bytes, *, purpose: str, subject: str) -> bytes:
     """Seal the small record `data` under what `key` derives for `purpose`; adds 29 bytes.
 
-    `subject` is the id of what the record is about.
+    Args:
+        subject: the id of what the record is about.
 
-    Raises RuntimeError for a key that is not 32 bytes.
+    Raises:
+        RuntimeError: a key that is not 32 bytes.
     """
     return _seal(derive_key(key, f"record/{purpose}"), data, _RECORD, (purpose, subject))
 
 
 def open_record(key: bytes, sealed: bytes, *, purpose: str, subject: str) -> bytes:
-    """Return the data that `seal_record` sealed with the same arguments.
+    """The data that `seal_record` sealed with the same arguments.
 
-    Raises IntegrityError (as `unwrap_key`), RuntimeError for a key that is not 32 bytes.
+    Raises:
+        IntegrityError: as `unwrap_key`.
+        RuntimeError: a key that is not 32 bytes.
     """
     return _open(derive_key(key, f"record/{purpose}"), sealed, _RECORD, (purpose, subject))
 
 
 def blind_index(key: bytes, purpose: str, value: str) -> bytes:
-    """Return 16 bytes under which `value` can be looked up by whoever has `key`, and no one else.
+    """16 bytes under which `value` can be looked up, but only with `key`.
 
     HMAC-SHA-256 (RFC 2104) over the length-prefixed purpose and value, truncated. The value is
     normalised to NFC first, so that two ways of typing one name meet; letter case is the
     caller's business. Equal values give equal indexes: an index reveals repetition.
 
-    Raises RuntimeError for a key that is not 32 bytes.
+    Raises:
+        RuntimeError: a key that is not 32 bytes.
     """
     _check_key(key)
     message = _fields(purpose, unicodedata.normalize("NFC", value))

@@ -1,9 +1,10 @@
 """Registered copies of keyrings: where they are, what each is known to hold, what a certificate may say.
 
-Every change of a keyring is noted, in the transaction that makes it, as a delivery to each registered copy
-(`[[keyring.copies]]`; table `errands`), so that a copy can be behind but never forgotten. The note holds the
-keyring's owner and the target's name; what is delivered is the sealed file as it is then. Of several changes
-in a row the last one counts. Delivering is not done here (`gateway.core.outbound`).
+Promises: every change of a keyring is noted, in the transaction that makes it, as a delivery to each
+registered copy (`[[keyring.copies]]`; table `errands`), so that a copy can be behind but never forgotten.
+The note holds the keyring's owner and the target's name; what is delivered is the sealed file as it is
+then. Of several changes in a row the last one counts.
+Leaves out: delivering (`gateway.core.outbound`).
 
 Rules:
 1. A place is remembered for ever (`copy_places`). Taken out of the configuration it is *withdrawn*: what lies
@@ -26,6 +27,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from vault.catalogue.schema import copy_places, copy_states, errands
+from vault.moments import stamp
 
 SUFFIX: Final = ".keyring"  # as in the store, so that a copy can be put back as it is
 REMOVED: Final = 0
@@ -54,11 +56,6 @@ class Change:
     kind: Literal["keyring.place-registered", "keyring.place-withdrawn"]
     name: str
     fill: bool
-
-
-def stamp(moment: datetime) -> str:
-    """A moment as the catalogue stores it."""
-    return moment.isoformat(timespec="microseconds")
 
 
 # ── what has to be carried ──
@@ -220,7 +217,7 @@ def _retire(connection: Connection, row: Row[Any], now: datetime) -> str:
 
 
 def delivered_to(connection: Connection, target: str) -> bool:
-    """Whether anything was ever seen at a place: then its marker has to be there, too."""
+    """Whether a copy was ever seen at a place: then its marker must be there, too."""
     return (
         connection.execute(
             select(copy_states.c.id).where(copy_states.c.target == target).limit(1)
@@ -262,7 +259,7 @@ def record(
 
 
 def owners_at(connection: Connection, target: str) -> set[str]:
-    """Whose keyrings lie at a place, as far as it is known."""
+    """The owners whose keyrings lie at a place, as far as it is known."""
     last = (
         select(func.max(copy_states.c.id))
         .where(copy_states.c.target == target)
@@ -278,7 +275,7 @@ def owners_at(connection: Connection, target: str) -> set[str]:
 
 
 def latest(connection: Connection, target: str, owner: str) -> Row[Any] | None:
-    """What was last read back of a keyring at a place."""
+    """The copy of a keyring that was last read back at a place."""
     return connection.execute(
         select(copy_states)
         .where(copy_states.c.target == target, copy_states.c.owner == owner)

@@ -1,10 +1,10 @@
 """Keyrings: the group keys and secrets of one client (or of the house), one sealed file each.
 
-What it promises: a keyring is replaced whole and durably; what was dropped from it is in no file
+Promises: a keyring is replaced whole and durably; what was dropped from it is in no file
 of this directory any more; a file that was changed, mixed up with another owner's, or cut does
 not load.
 
-What it leaves out: the copies of keyring files elsewhere (backups, mirrors), and locking: one
+Leaves out: the copies of keyring files elsewhere (backups, mirrors), and locking: one
 process writes. **An old copy of a keyring file together with the root key still opens every group
 it held.** No rewriting here can change that; whoever ends a group must also have every copy of the
 file rewritten, and the epoch number tells a copy's age. FORMAT.md, section 6, says it at length.
@@ -18,6 +18,8 @@ Rules:
 3. Leftovers of crashed writes hold keys, too. Opening the store removes them all (a crash is
    always followed by an opening), and `destroy` looks once more.
 4. Parsing is strict: exact magic, canonical header, sealed body, no unknown field, nothing behind.
+
+One module, although it is long: keys in memory, their file and the store of the files change together.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -46,11 +48,11 @@ from vault.storage.durable import (
 
 GroupKind: TypeAlias = Literal["intake", "cohort"]
 
-_MAGIC = b"strongroom-keyring-v1\n"
-_SUFFIX = ".keyring"
-_OWNER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-_PURPOSE = "keyring-epoch"
-_MAX_FILE = 64 << 20
+_MAGIC: Final = b"strongroom-keyring-v1\n"
+_SUFFIX: Final = ".keyring"
+_OWNER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+_PURPOSE: Final = "keyring-epoch"
+_MAX_FILE: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class Keyring:
         return group
 
     def group(self, group_id: str) -> GroupKey:
-        """Return the group. Raises KeyUnavailable if it is not, or not any more, here."""
+        """The group (raises KeyUnavailable if it is not, or not any more, here)."""
         try:
             return self.groups[group_id]
         except KeyError:
@@ -99,13 +101,13 @@ class Keyring:
             ) from None
 
     def drop_group(self, group_id: str) -> None:
-        """Forget the group's key. Raises KeyUnavailable if it is not here."""
+        """Forget the group's key (raises KeyUnavailable if it is not here)."""
         self.group(group_id)
         del self.groups[group_id]
         self.former_end()
 
     def former_end(self) -> None:
-        """Something was dropped: the next save ends all former epochs."""
+        """Note that a key was dropped: the next save ends all former epochs."""
         self.floor = self.epoch + 1
 
 
@@ -118,10 +120,14 @@ class KeyringStore:
     def __init__(self, directory: Path, root: RootKey, others: Iterable[RootKey] = ()) -> None:
         """Open the existing store in `directory` and clear what crashed writes left in it.
 
-        `root` wraps what is saved; `others` can still open what they have wrapped: while the root key
-        is being replaced, some keyrings are under the old one and some under the new one.
+        Args:
+            root: wraps what is saved.
+            others: can still open what they have wrapped: while the root key is being replaced, some
+                keyrings are under the old one and some under the new one.
 
-        Raises StoreMissing if there is none, StorageFailed.
+        Raises:
+            StoreMissing: there is none.
+            StorageFailed: it can't be read or written.
         """
         if not directory.is_dir():
             raise StoreMissing(f"keyring store {directory}: expected a directory, found none")
@@ -141,7 +147,7 @@ class KeyringStore:
         self._root = root
 
     def drop_root(self, root_id: str) -> None:
-        """Stop opening what another root key has wrapped. Raises RuntimeError for the present one."""
+        """Stop opening what another root key has wrapped (raises RuntimeError for the present one)."""
         if root_id == self._root.id:
             raise RuntimeError(f"root key {root_id}: expected one that was replaced")
         self._roots.pop(root_id, None)
@@ -155,7 +161,7 @@ class KeyringStore:
         return _split(_read(self.path(owner), owner), owner)[0].epoch
 
     def epochs_left(self, owner: str) -> tuple[int, ...] | None:
-        """The epochs of a keyring that can still be opened by whoever has the file of then.
+        """The epochs of a keyring that can still be opened with the file of that time.
 
         None: all of them, because the root key is one that can't forget.
         """
@@ -186,10 +192,11 @@ class KeyringStore:
                     root.forget(purpose=_PURPOSE, subject=subject, but=but)
 
     def path(self, owner: str) -> Path:
-        """Return where the keyring of `owner` lies.
+        """Where the keyring of `owner` lies.
 
-        Raises VaultError for an owner that is not 1 to 64 of `A-Z a-z 0-9 _ -` (not beginning
-        with a hyphen): no path can be made of it.
+        Raises:
+            VaultError: an owner that is not 1 to 64 of `A-Z a-z 0-9 _ -` (not beginning with a hyphen): no
+                path can be made of it.
         """
         if not _OWNER.fullmatch(owner):
             raise VaultError("keyring: expected an owner of letters, digits, _ and -, found other")
@@ -198,17 +205,23 @@ class KeyringStore:
     def create(self, owner: str, secrets: Mapping[str, bytes]) -> Keyring:
         """Make and store a new keyring, epoch 1, without groups.
 
-        Raises StoreExists if `owner` has one, StorageFull, StorageFailed.
+        Raises:
+            StoreExists: `owner` has one.
+            StorageFull, StorageFailed: it can't be written.
         """
         keyring = Keyring(owner, 1, {}, dict(secrets))
         create_durably(self.path(owner), _encode(keyring, 1, self._root)[0])
         return keyring
 
     def load(self, owner: str) -> Keyring:
-        """Return the stored keyring; what a crash left of its former epochs on a token is forgotten.
+        """The stored keyring; what a crash left of its former epochs on a token is forgotten.
 
-        Raises KeyUnavailable if there is none or its epoch key was forgotten, WrongRootKey if it was
-        wrapped with another root key, IntegrityError if it was changed, TokenFailed, StorageFailed.
+        Raises:
+            KeyUnavailable: there is none or its epoch key was forgotten.
+            WrongRootKey: it was wrapped with another root key.
+            IntegrityError: it was changed.
+            TokenFailed: the token does not answer.
+            StorageFailed: it can't be read.
         """
         path = self.path(owner)
         content = _read(path, owner)
@@ -232,8 +245,11 @@ class KeyringStore:
 
         On return `keyring.epoch` is the new number. If it raises StorageFailed, load again.
 
-        Raises RuntimeError if the stored epoch is not the one in `keyring`, KeyUnavailable if
-        the keyring has been destroyed, IntegrityError, StorageFull, StorageFailed.
+        Raises:
+            RuntimeError: the stored epoch is not the one in `keyring`.
+            KeyUnavailable: the keyring has been destroyed.
+            IntegrityError: the stored one was changed.
+            StorageFull, StorageFailed: it can't be written.
         """
         path = self.path(keyring.owner)
         stored = _split(_read(path, keyring.owner), keyring.owner)[0].epoch
@@ -255,11 +271,18 @@ class KeyringStore:
     ) -> Keyring:
         """Put a registered copy in the place of a keyring that does not open, under a fresh epoch key.
 
-        `living`: the groups that still live; keys of others are left out, so that nothing that was destroyed
-        comes back. `above`: the newest epoch known of; the restored keyring gets a later one.
+        Args:
+            living: the groups that still live; keys of others are left out, so that nothing that was
+                destroyed comes back.
+            above: the newest epoch known of; the restored keyring gets a later one.
 
-        Returns the keyring as it was read back. Raises KeyUnavailable if the copy lacks a living group (it is
-        too old), WrongRootKey, IntegrityError, StorageFull, StorageFailed; then nothing was written.
+        Returns:
+            The keyring as it was read back.
+
+        Raises:
+            KeyUnavailable: the copy lacks a living group (it is too old).
+            WrongRootKey, IntegrityError: the copy does not open.
+            StorageFull, StorageFailed: it can't be written. Whatever is raised, nothing was written.
         """
         keyring = self.opened(owner, content)
         lacking = set(living) - set(keyring.groups)
@@ -281,7 +304,11 @@ class KeyringStore:
     def destroy(self, owner: str) -> None:
         """Remove the keyring durably, leftovers of crashed writes included.
 
-        Does nothing more if it is gone already. Raises StorageFailed, TokenFailed.
+        Does nothing more if it is gone already.
+
+        Raises:
+            StorageFailed: it can't be removed.
+            TokenFailed: the token does not answer.
         """
         path = self.path(owner)
         # Keys on a token first: whoever finds the file (a crash may come, the token may not answer) ends
@@ -291,7 +318,7 @@ class KeyringStore:
         remove_durably(path)
 
     def owners(self) -> list[str]:
-        """Return the owners of all stored keyrings, sorted. Raises StoreMissing, StorageFailed."""
+        """The owners of all stored keyrings, sorted (raises StoreMissing, StorageFailed)."""
         try:
             names = [entry.name for entry in self._directory.iterdir()]
         except OSError as error:
@@ -303,7 +330,8 @@ class KeyringStore:
 def sealed_epoch(content: bytes, owner: str) -> int:
     """The epoch in the clear head of a sealed keyring file, without any key.
 
-    Raises IntegrityError if it is not a keyring file of `owner`.
+    Raises:
+        IntegrityError: it is not a keyring file of `owner`.
     """
     return _split(content, owner)[0].epoch
 
@@ -354,7 +382,7 @@ def _encode(keyring: Keyring, epoch: int, root: RootKey) -> tuple[bytes, bytes]:
 
 
 def _split(content: bytes, owner: str) -> tuple[_Header, bytes, bytes]:
-    """Return the header, its exact bytes (magic included), and the sealed body."""
+    """The header, its exact bytes (magic included), and the sealed body."""
     end = content.find(b"\n", len(_MAGIC))
     if not content.startswith(_MAGIC) or end < 0:
         raise IntegrityError(

@@ -1,12 +1,12 @@
 """A root key on a PKCS#11 token: each epoch key has an object of its own there, which can be erased.
 
-What it promises: `wrap` makes a fresh AES-256 key inside the token, which never leaves it, and seals the
+Promises: `wrap` makes a fresh AES-256 key inside the token, which never leaves it, and seals the
 given key under it, in the token. `forget` destroys that object: what it has sealed opens nowhere any more,
 with whatever copies of the sealed bytes, and with the token. What was not found was looked for in a
 session that sees the root object; a token that does not answer is `TokenFailed`, never "gone".
 
-What it leaves out: copies of the token itself (a cluster of modules, a vendor's backup, the files of a
-software token): whoever has one of before has the erased objects, too. And how the token was set up.
+Leaves out: copies of the token itself (a cluster of modules, a vendor's backup, the files of a
+software token): an older copy has the erased objects, too. And how the token was set up.
 
 Rules:
 1. The root object wraps nothing. It is what makes a token's objects one root key: `id` is its CKA_ID in hex,
@@ -92,9 +92,11 @@ class TokenRootKey:
         return self._id
 
     def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return the 32-byte key `data` wrapped (61 bytes) under a new object; see `RootKey`.
+        """The 32-byte key `data` wrapped (61 bytes) under a new object; see `RootKey`.
 
-        Raises TokenFailed, RootKeyRefused if the token makes objects that could leave it.
+        Raises:
+            TokenFailed: the token does not answer.
+            RootKeyRefused: the token makes objects that could leave it.
         """
         if len(data) != KEY:
             raise RuntimeError(f"symmetric key: expected {KEY} bytes, found {len(data)}")
@@ -118,9 +120,12 @@ class TokenRootKey:
         return wrapped_form(nonce, bytes(sealed))
 
     def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return what `wrap` wrapped with the same arguments.
+        """What `wrap` wrapped with the same arguments.
 
-        Raises IntegrityError, KeyUnavailable (it was forgotten), TokenFailed.
+        Raises:
+            IntegrityError: it was changed, or is bound to something else.
+            KeyUnavailable: it was forgotten.
+            TokenFailed: the token does not answer.
         """
         nonce, sealed = split_wrapped(data, purpose)
         with self._session() as session:
@@ -147,7 +152,8 @@ class TokenRootKey:
     def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
         """Destroy the objects of `subject`, and see that they are gone; see `RootKey`.
 
-        Raises TokenFailed: it may be that some are left.
+        Raises:
+            TokenFailed: it may be that some are left.
         """
         kept = None if but is None else split_wrapped(but, purpose)[0]
         with self._session() as session:
@@ -176,10 +182,7 @@ class TokenRootKey:
         return frozenset(found)
 
     def destroy(self) -> None:
-        """Destroy the root object and everything under it: for an installation that failed.
-
-        Raises TokenFailed.
-        """
+        """Destroy the root object and all under it, of a failed installation (raises TokenFailed)."""
         start = _label(self._id)
         with self._session() as session:
             for key in list(session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})):
@@ -213,7 +216,7 @@ class TokenRootKey:
 
 
 def load(address: str) -> TokenRootKey:
-    """Return the root key at a `pkcs11:` address (`vault.keys.pkcs11_address`).
+    """The root key at a `pkcs11:` address (`vault.keys.pkcs11_address`).
 
     Raises:
         RootKeyRefused: the address, the file of the PIN, the PIN or the root object is not acceptable.
@@ -244,7 +247,9 @@ def exists(address: str) -> bool:
 def create(address: str) -> TokenRootKey:
     """Make the root object on the token and return it.
 
-    Raises as `load`, and StoreExists if the token has an object of that name.
+    Raises:
+        StoreExists: the token has an object of that name.
+        RootKeyRefused, KeyUnavailable, TokenFailed, StorageFailed: as `load`.
     """
     where = parse(address)
     connection = _connection(where)

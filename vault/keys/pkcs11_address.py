@@ -1,9 +1,9 @@
 """The address of a root key on a token: a PKCS#11 URI (RFC 7512), and the file with the token's PIN.
 
-What it promises: an address names one token, one object, one module by its absolute path and one file for
+Promises: an address names one token, one object, one module by its absolute path and one file for
 the PIN, or it is refused. A PIN is never part of an address: whatever shows an address shows no secret.
 
-What it leaves out: everything else a PKCS#11 URI may hold. RFC 7512 section 2.3 lets a reader refuse what it
+Leaves out: everything else a PKCS#11 URI may hold. RFC 7512 section 2.3 lets a reader refuse what it
 does not know, and a misspelt attribute that was ignored would select another token.
 """
 
@@ -28,7 +28,7 @@ _PIN: Final = 255
 
 @dataclass(frozen=True)
 class Address:
-    """Where a root key is. `str()` gives how messages call it."""
+    """The address of a root key. `str()` gives its name in messages."""
 
     token: str
     """The token's label."""
@@ -75,7 +75,8 @@ def read_pin(address: Address) -> str:
     """The PIN: one line of a file that only its owner can read, or of a systemd credential.
 
     Raises:
-        KeyUnavailable: no file. RootKeyRefused: others can read it, or it holds something else.
+        KeyUnavailable: no file.
+        RootKeyRefused: others can read it, or it holds something else.
         StorageFailed: it can't be read.
     """
     directory = os.environ.get("CREDENTIALS_DIRECTORY")

@@ -1,10 +1,10 @@
 """The root key: the one secret everything else hangs on.
 
-What it promises: a key is used only if nobody but its owner could have read its file, and it wraps
+Promises: a key is used only if nobody but its owner could have read its file, and it wraps
 and unwraps small keys without ever showing itself. Its `id` tells two root keys apart and reveals
 nothing about them.
 
-What it leaves out: rotation (the keyring store re-wraps), and backups of the file: those are the
+Leaves out: rotation (the keyring store re-wraps), and backups of the file: those are the
 operator's, on paper or in a safe, and never made by this software.
 
 Rules:
@@ -25,18 +25,18 @@ import base64
 import binascii
 import os
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from vault.crypto.wrapping import KEY, derive_key, new_key, unwrap_key, wrap_key
 from vault.errors import KeyUnavailable, RootKeyRefused
 from vault.keys.root_file import PKCS11, read_secret
 from vault.storage.durable import clear_leftovers, create_durably
 
-CREDENTIAL = "strongroom.root-key"
+CREDENTIAL: Final = "strongroom.root-key"
 """Name of the systemd credential (LoadCredential=, LoadCredentialEncrypted=)."""
 
-_MAGIC = "strongroom-root-key-v1"
-_MAX_FILE = 4096
+_MAGIC: Final = "strongroom-root-key-v1"
+_MAX_FILE: Final = 4096
 
 
 class RootKey(Protocol):
@@ -52,14 +52,16 @@ class RootKey(Protocol):
         ...
 
     def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return the 32-byte key `data` wrapped and bound to `purpose` and `subject`."""
+        """The 32-byte key `data` wrapped and bound to `purpose` and `subject`."""
         ...
 
     def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return what `wrap` wrapped with the same arguments.
+        """What `wrap` wrapped with the same arguments.
 
-        Raises IntegrityError: it was changed or is bound to something else. KeyUnavailable: it was
-        forgotten. TokenFailed: nobody can say, for the token does not answer.
+        Raises:
+            IntegrityError: it was changed or is bound to something else.
+            KeyUnavailable: it was forgotten.
+            TokenFailed: nobody can say, for the token does not answer.
         """
         ...
 
@@ -67,15 +69,24 @@ class RootKey(Protocol):
         """Make everything wrapped with these arguments impossible to unwrap, if this provider can.
 
         A key in a file can't: what it has wrapped can be unwrapped for as long as the key exists.
-        May be repeated. `but`: the one wrapping of them that is to stay. Raises TokenFailed.
+        May be repeated.
+
+        Args:
+            but: the one wrapping of them that is to stay.
+
+        Raises:
+            TokenFailed: the token does not answer.
         """
         ...
 
     def subjects(self, purpose: str, below: str = "") -> frozenset[str] | None:
         """The subjects whose wrappings can still be undone; None: this provider can't forget.
 
-        `below`: only this subject and those that continue it by one `/` and a part without one.
-        Raises TokenFailed.
+        Args:
+            below: only this subject and those that continue it by one `/` and a part without one.
+
+        Raises:
+            TokenFailed: the token does not answer.
         """
         ...
 
@@ -86,7 +97,7 @@ class FileRootKey:
     _credential = False
 
     def __init__(self, key: bytes) -> None:
-        """Use `key`, 32 uniformly random bytes. Raises RuntimeError for another size."""
+        """Use `key`, 32 uniformly random bytes (raises RuntimeError for another size)."""
         self._wrapping = derive_key(key, "root/wrap")
         self._id = derive_key(key, "root/id")[:8].hex()
 
@@ -96,11 +107,11 @@ class FileRootKey:
         return self._id
 
     def wrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return the 32-byte key `data` wrapped (61 bytes); see `RootKey`."""
+        """The 32-byte key `data` wrapped (61 bytes); see `RootKey`."""
         return wrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
 
     def unwrap(self, data: bytes, *, purpose: str, subject: str) -> bytes:
-        """Return what `wrap` wrapped with the same arguments. Raises IntegrityError."""
+        """What `wrap` wrapped with the same arguments (raises IntegrityError)."""
         return unwrap_key(self._wrapping, data, purpose=purpose, subject=subject, group=self._id)
 
     def forget(self, *, purpose: str, subject: str, but: bytes | None = None) -> None:
@@ -115,7 +126,9 @@ class FileRootKey:
     def create(cls, path: Path) -> Self:
         """Make a new root key in a new file `path` (mode 0600), durably, and return it.
 
-        Raises StoreExists if anything is there, StorageFull, StorageFailed, StoreMissing.
+        Raises:
+            StoreExists: anything is there.
+            StorageFull, StorageFailed, StoreMissing: it can't be written, or there is no such directory.
         """
         # A creation that crashed may have left a file that holds a root key.
         clear_leftovers(path.parent, path.name)
@@ -126,10 +139,12 @@ class FileRootKey:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the root key in the file `path`.
+        """The root key in the file `path`.
 
-        Raises KeyUnavailable if there is none, RootKeyRefused for a file of the wrong type,
-        owner, mode or content, StorageFailed if it cannot be read.
+        Raises:
+            KeyUnavailable: there is none.
+            RootKeyRefused: a file of the wrong type, owner, mode or content.
+            StorageFailed: it cannot be read.
         """
         return cls(_parse(path, read_secret(path, "root key", credential=cls._credential)))
 
@@ -146,12 +161,13 @@ class CredentialRootKey(FileRootKey):
 
 
 def load_root_key(where: str) -> RootKey:
-    """Return the root key of a file, of a token (`pkcs11:…`, RFC 7512), or of the service (empty).
+    """The root key of a file, of a token (`pkcs11:…`, RFC 7512), or of the service (empty).
 
     Empty means the systemd credential; a path inside $CREDENTIALS_DIRECTORY is one, too.
 
-    Raises KeyUnavailable if there is none (or no path and no credential directory), and as
-    `FileRootKey.load` and `vault.keys.pkcs11.load`.
+    Raises:
+        KeyUnavailable: there is none, or no path and no credential directory.
+        VaultError: others, as `FileRootKey.load` and `vault.keys.pkcs11.load`.
     """
     if where.startswith(PKCS11):
         # The library of a token is loaded only where there is one.
@@ -175,7 +191,9 @@ def load_root_key(where: str) -> RootKey:
 def create_root_key(where: str) -> RootKey:
     """Make a root key in a new file, or as a new object of a token (`pkcs11:…`), and return it.
 
-    Raises StoreExists if there is one, and as `FileRootKey.create` and `vault.keys.pkcs11.create`.
+    Raises:
+        StoreExists: there is one.
+        VaultError: others, as `FileRootKey.create` and `vault.keys.pkcs11.create`.
     """
     if where.startswith(PKCS11):
         from vault.keys import pkcs11
@@ -187,7 +205,10 @@ def create_root_key(where: str) -> RootKey:
 def discard_root_key(root: RootKey) -> None:
     """Take back what `create_root_key` made on a token, and everything under it; files stay.
 
-    For an installation that failed. Raises TokenFailed.
+    For an installation that failed.
+
+    Raises:
+        TokenFailed: the token does not answer.
     """
     if not isinstance(root, FileRootKey):
         from vault.keys.pkcs11 import TokenRootKey
@@ -197,7 +218,7 @@ def discard_root_key(root: RootKey) -> None:
 
 
 def _parse(path: Path, content: bytes) -> bytes:
-    """Return the key in the file's one line; a missing final newline is tolerated.
+    """The key in the file's one line; a missing final newline is tolerated.
 
     Every fault gives the same message: what is wrong with a key's text is nobody's business.
     """

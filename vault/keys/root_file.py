@@ -1,4 +1,4 @@
-"""Where a root key or a token's PIN is kept: how an address begins, and reading the file.
+"""Files with a root key or a token's PIN: how an address begins, and reading the file.
 
 Promises: what is read could be read by its owner and nobody else. Leaves out: what is in it (`root`,
 `pkcs11_address`).
@@ -28,7 +28,8 @@ def read_secret(path: Path, what: str, *, credential: bool) -> bytes:
         credential: whether systemd provided it (`secret_file`, rule 3).
 
     Raises:
-        KeyUnavailable: there is none. RootKeyRefused: type, owner or mode are not acceptable.
+        KeyUnavailable: there is none.
+        RootKeyRefused: type, owner or mode are not acceptable.
         StorageFailed: it can't be read.
     """
     # O_NONBLOCK: opening a named pipe in the file's place must not hang the start.

@@ -1,9 +1,9 @@
 """The Merkle tree of the ledger: RFC 6962, section 2.1, with SHA-256. Pure: no input, no output.
 
-What it promises: roots, inclusion proofs and consistency proofs that any RFC 6962 verifier
+Promises: roots, inclusion proofs and consistency proofs that any RFC 6962 verifier
 accepts, and verifiers that accept those and nothing else.
 
-What it leaves out: storage. A tree of n leaves is known by its complete subtrees: the one of
+Leaves out: storage. A tree of n leaves is known by its complete subtrees: the one of
 2^level leaves that starts at leaf index * 2^level is *node (level, index)*. They never change
 once they exist, so a store only ever adds them. `Frontier` says which came into being with a leaf;
 the proof functions ask for the ones they need, a number logarithmic in the size of the tree.
@@ -12,7 +12,7 @@ Rules:
 1. Leaves and inner nodes are hashed with different prefixes (0x00, 0x01), so that neither can be
    passed off as the other.
 2. Verifiers return False for whatever is wrong with what they are given, lengths included; they
-   are meant for proofs from strangers. Producers raise RuntimeError for a question that has no
+   are meant for proofs from anyone. Producers raise RuntimeError for a question that has no
    answer, such as a leaf beyond the tree.
 """
 
@@ -21,11 +21,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-HASH = 32
+HASH: Final = 32
 """Bytes of a hash (SHA-256)."""
-EMPTY_ROOT = hashlib.sha256(b"").digest()
+EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 """The root of the tree without leaves."""
 
 NodeSource: TypeAlias = Callable[[int, int], bytes]
@@ -33,12 +33,12 @@ NodeSource: TypeAlias = Callable[[int, int], bytes]
 
 
 def leaf_hash(data: bytes) -> bytes:
-    """Return the hash of a leaf: SHA-256 of 0x00 and its data (RFC 6962, 2.1)."""
+    """The hash of a leaf: SHA-256 of 0x00 and its data (RFC 6962, 2.1)."""
     return hashlib.sha256(b"\x00" + data).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
-    """Return the hash of an inner node: SHA-256 of 0x01 and both children (RFC 6962, 2.1)."""
+    """The hash of an inner node: SHA-256 of 0x01 and both children (RFC 6962, 2.1)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -57,9 +57,10 @@ class Frontier:
 
     @classmethod
     def from_nodes(cls, size: int, node: NodeSource) -> Frontier:
-        """Return the frontier of a stored tree of `size` leaves.
+        """The frontier of a stored tree of `size` leaves.
 
-        Raises RuntimeError for a negative size; whatever `node` raises.
+        Raises:
+            RuntimeError: a negative size; whatever `node` raises.
         """
         if size < 0:
             raise RuntimeError(f"tree size: expected zero or more, found {size}")
@@ -82,7 +83,8 @@ class Frontier:
 
         The first is the leaf itself at level 0; each further one is the parent of the one before.
 
-        Raises RuntimeError if `leaf` is not 32 bytes (a leaf's data instead of its hash).
+        Raises:
+            RuntimeError: `leaf` is not 32 bytes (a leaf's data instead of its hash).
         """
         if len(leaf) != HASH:
             raise RuntimeError(f"leaf hash: expected {HASH} bytes, found {len(leaf)}")
@@ -100,7 +102,7 @@ class Frontier:
         return nodes
 
     def root(self) -> bytes:
-        """Return the tree's root hash (EMPTY_ROOT for the empty tree)."""
+        """The tree's root hash (EMPTY_ROOT for the empty tree)."""
         if not self._hashes:
             return EMPTY_ROOT
         root = self._hashes[-1]
@@ -109,7 +111,7 @@ class Frontier:
         return root
 
     def copy(self) -> Frontier:
-        """Return an independent frontier of the same tree."""
+        """An independent frontier of the same tree."""
         other = Frontier()
         other._size = self._size
         other._hashes = list(self._hashes)
@@ -117,11 +119,12 @@ class Frontier:
 
 
 def inclusion_proof(index: int, size: int, node: NodeSource) -> list[bytes]:
-    """Return the audit path of leaf `index` in the tree of `size` leaves (RFC 6962, 2.1.1).
+    """The audit path of leaf `index` in the tree of `size` leaves (RFC 6962, 2.1.1).
 
     The sibling of the leaf comes first, the child of the root last.
 
-    Raises RuntimeError unless 0 <= index < size; whatever `node` raises.
+    Raises:
+        RuntimeError: unless 0 <= index < size; whatever `node` raises.
     """
     if not 0 <= index < size:
         raise RuntimeError(f"inclusion proof: expected a leaf below {size}, found {index}")
@@ -140,11 +143,12 @@ def inclusion_proof(index: int, size: int, node: NodeSource) -> list[bytes]:
 
 
 def consistency_proof(old: int, new: int, node: NodeSource) -> list[bytes]:
-    """Return the proof that the tree of `old` leaves is a prefix of that of `new` (RFC 6962, 2.1.2).
+    """The proof that the tree of `old` leaves is a prefix of that of `new` (RFC 6962, 2.1.2).
 
     Empty if the sizes are equal, or if the old tree is empty.
 
-    Raises RuntimeError unless 0 <= old <= new; whatever `node` raises.
+    Raises:
+        RuntimeError: unless 0 <= old <= new; whatever `node` raises.
     """
     if not 0 <= old <= new:
         raise RuntimeError(f"consistency proof: expected an old size up to {new}, found {old}")
@@ -172,7 +176,10 @@ def verify_inclusion(
 ) -> bool:
     """Whether `proof` shows that the leaf hash `leaf` is number `index` of the tree `root`.
 
-    `size` is the number of leaves. The algorithm is that of RFC 9162, 2.1.3.2.
+    The algorithm is that of RFC 9162, 2.1.3.2.
+
+    Args:
+        size: the number of leaves.
     """
     if not 0 <= index < size or not _are_hashes(leaf, root, *proof):
         return False
@@ -239,12 +246,12 @@ def verify_consistency(
 
 
 def _split(count: int) -> int:
-    """Return the largest power of two smaller than `count` (at least 2)."""
+    """The largest power of two smaller than `count` (at least 2)."""
     return 1 << (count - 1).bit_length() - 1
 
 
 def _subtree(start: int, end: int, node: NodeSource) -> bytes:
-    """Return the root of the leaves from `start` to `end`, built from complete subtrees.
+    """The root of the leaves from `start` to `end`, built from complete subtrees.
 
     `start` is a multiple of the largest power of two up to `end - start`, as in every split.
     """

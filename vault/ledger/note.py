@@ -1,13 +1,13 @@
 """Signed notes, checkpoints and proofs: how the ledger speaks to people who do not trust it.
 
-What it promises: text that any C2SP verifier reads, and verification that needs nothing but the
+Promises: text that any C2SP verifier reads, and verification that needs nothing but the
 text and a public key:
 
 - signed notes with Ed25519, https://c2sp.org/signed-note;
 - checkpoints, https://c2sp.org/tlog-checkpoint;
 - self-contained inclusion proofs, https://c2sp.org/tlog-proof.
 
-What it leaves out: other signature types (they are ignored, as the specification demands, so a
+Leaves out: other signature types (they are ignored, as the specification demands, so a
 log's note may carry witnesses' cosignatures), and keeping keys.
 
 Rules:
@@ -25,6 +25,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -32,16 +33,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from vault.errors import VaultError
 from vault.ledger.merkle import HASH, verify_inclusion
 
-MAX_NOTE = 1 << 20
+MAX_NOTE: Final = 1 << 20
 """Characters in the longest note that is looked at."""
-MAX_SIGNATURES = 64
-MAX_PROOF = 63
+MAX_SIGNATURES: Final = 64
+MAX_PROOF: Final = 63
 """Hashes in the longest inclusion proof: a tree has fewer than 2^63 leaves."""
 
-_ED25519 = b"\x01"
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
-_PROOF_MAGIC = "c2sp.org/tlog-proof@v1"
-_DASH = "\u2014"
+_ED25519: Final = b"\x01"
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
+_PROOF_MAGIC: Final = "c2sp.org/tlog-proof@v1"
+_DASH: Final = "\u2014"
 
 
 class NoteError(VaultError):
@@ -49,9 +50,10 @@ class NoteError(VaultError):
 
 
 def verifier_key(name: str, public_key: Ed25519PublicKey) -> str:
-    """Return the verifier key text `name+id+key` of an Ed25519 key (C2SP signed-note).
+    """The verifier key text `name+id+key` of an Ed25519 key (C2SP signed-note).
 
-    Raises RuntimeError for a name that no note may carry.
+    Raises:
+        RuntimeError: a name that no note may carry.
     """
     if not _is_name(name):
         raise RuntimeError("key name: expected no space, plus or control character in it")
@@ -60,9 +62,10 @@ def verifier_key(name: str, public_key: Ed25519PublicKey) -> str:
 
 
 def sign_note(text: str, name: str, private_key: Ed25519PrivateKey) -> str:
-    """Return `text`, which must end in a newline, as a note signed under the key name `name`.
+    """`text`, which must end in a newline, as a note signed under the key name `name`.
 
-    Raises NoteError for a text or name that no note may carry.
+    Raises:
+        NoteError: a text or name that no note may carry.
     """
     if not _is_text(text):
         raise NoteError("note text: expected lines without control characters, found other text")
@@ -74,15 +77,16 @@ def sign_note(text: str, name: str, private_key: Ed25519PrivateKey) -> str:
 
 
 def cosign_note(note: str, name: str, private_key: Ed25519PrivateKey) -> str:
-    """Add a signature line by another key to a note. Raises NoteError as `sign_note`."""
+    """Add a signature line by another key to a note (raises NoteError as `sign_note`)."""
     text, _ = _split_note(note)
     return note + sign_note(text, name, private_key).rpartition("\n\n")[2]
 
 
 def verify_note(note: str, vkey: str) -> str:
-    """Return the text of `note` once the key `vkey` is known to have signed it.
+    """The text of `note` once the key `vkey` is known to have signed it.
 
-    Raises NoteError: malformed note or key, no signature by the key, or one that does not verify.
+    Raises:
+        NoteError: malformed note or key, no signature by the key, or one that does not verify.
     """
     name, key_id, public_key = _parse_verifier_key(vkey)
     text, signatures = _split_note(note)
@@ -114,7 +118,7 @@ class Checkpoint:
     """Further lines, none of them empty; not covered by proofs."""
 
     def encode(self) -> str:
-        """Return the note text. Raises RuntimeError for fields that have no encoding."""
+        """The note text (raises RuntimeError for fields that have no encoding)."""
         lines = (self.origin, *self.extension)
         if not all(_is_line(line) for line in lines):
             raise RuntimeError("checkpoint: expected non-empty lines without control characters")
@@ -125,7 +129,7 @@ class Checkpoint:
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
-        """Return the checkpoint in the verified note text `text`. Raises NoteError."""
+        """The checkpoint in the verified note text `text` (raises NoteError)."""
         if not _is_text(text):
             raise NoteError("checkpoint: expected lines without control characters, found others")
         lines = text[:-1].split("\n")
@@ -164,9 +168,10 @@ class Inclusion:
 def encode_proof(
     index: int, proof: Sequence[bytes], checkpoint_note: str, extra: bytes | None = None
 ) -> str:
-    """Return the tlog-proof text of an audit path and the signed checkpoint it leads to.
+    """The tlog-proof text of an audit path and the signed checkpoint it leads to.
 
-    Raises RuntimeError for values that have no encoding.
+    Raises:
+        RuntimeError: values that have no encoding.
     """
     if not 0 <= index < 1 << 63 or len(proof) > MAX_PROOF:
         raise RuntimeError("proof: expected an index below 2^63 and at most 63 hashes")
@@ -181,7 +186,7 @@ def encode_proof(
 
 
 def parse_proof(text: str) -> Proof:
-    """Return the parts of a tlog-proof. Nothing in it is verified yet. Raises NoteError."""
+    """The parts of a tlog-proof. Nothing in it is verified yet (raises NoteError)."""
     if len(text) > MAX_NOTE:
         raise NoteError(f"proof: expected at most {MAX_NOTE} characters, found {len(text)}")
     head, blank, note = text.partition("\n\n")
@@ -208,7 +213,8 @@ def verify_proof(text: str, leaf_hash: bytes, vkey: str, origin: str | None = No
     1. The checkpoint is signed by `vkey`. 2. It is the log `origin`'s (by default the key's own
     name, which logs use as their origin). 3. The audit path leads from the leaf to its root.
 
-    Raises NoteError if any of these fails or the text is malformed.
+    Raises:
+        NoteError: any of these fails or the text is malformed.
     """
     proof = parse_proof(text)
     checkpoint = Checkpoint.parse(verify_note(proof.note, vkey))
@@ -249,7 +255,7 @@ def _split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
 
 
 def _parse_verifier_key(vkey: str) -> tuple[str, bytes, Ed25519PublicKey]:
-    """Return name, key id and key. Base64 may hold plus signs; names and ids may not."""
+    """Name, key id and key. Base64 may hold plus signs; names and ids may not."""
     parts = vkey.split("+", 2)
     if len(parts) != 3 or not _is_name(parts[0]) or not re.fullmatch("[0-9a-f]{8}", parts[1]):
         raise NoteError("verifier key: expected name+id+key, found another form")

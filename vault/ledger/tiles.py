@@ -1,10 +1,10 @@
 """The ledger's tree as static files: C2SP tlog-tiles, https://c2sp.org/tlog-tiles. Pure: no input, no output.
 
-What it promises: the names of all tiles and entry bundles that a tree of some size has, which of them came
+Promises: the names of all tiles and entry bundles that a tree of some size has, which of them came
 into being between two sizes, and the form of a bundle. Any web server can serve them, and any client of the
 specification can read entries from them and compute every proof.
 
-What it leaves out: where hashes and entries come from, where the files go, and the checkpoint beside them.
+Leaves out: where hashes and entries come from, where the files go, and the checkpoint beside them.
 
 Rules:
 1. A tile of level L holds up to 256 hashes of complete subtrees of 256^L entries: nodes of level 8 L of

@@ -36,7 +36,8 @@ _DIGEST: Final = 32
 def seal(file: Path, at: Path, key: bytes) -> None:
     """Write the seal of `file` to `at`, durably, under the 32-byte `key`.
 
-    Raises StorageFull, StorageFailed, StoreMissing.
+    Raises:
+        StorageFull, StorageFailed, StoreMissing: it can't be written, or there is no such directory.
     """
     digests = []
     size = 0
@@ -52,16 +53,17 @@ def seal(file: Path, at: Path, key: bytes) -> None:
 
 
 def unseal(at: Path) -> None:
-    """Take the seal away: the file is about to change. Raises StorageFailed, StoreMissing."""
+    """Take the seal away: the file is about to change (raises StorageFailed, StoreMissing)."""
     remove_durably(at)
 
 
 def changes(file: Path, at: Path, key: bytes) -> str | None:
-    """What is wrong with `file` by its seal: one sentence, or None if it is as it was sealed.
+    """How `file` differs from its seal: one sentence, or None if it is as it was sealed.
 
     Without a seal nothing can be said (the store was not closed in order), and the answer is None.
 
-    Raises StorageFailed, StoreMissing.
+    Raises:
+        StorageFailed, StoreMissing: it can't be read or written, or there is no such directory.
     """
     try:
         sealed = at.read_bytes()
@@ -96,7 +98,7 @@ def changes(file: Path, at: Path, key: bytes) -> str | None:
 
 
 def block_is_whole(source: IO[bytes], body: bytes, number: int) -> bool:
-    """Whether one block of a file is what a seal says (`body`: the seal without its tag)."""
+    """Whether one block of a file agrees with the seal (`body`: the seal without its tag)."""
     start = _HEAD + number * _DIGEST
     source.seek(number * BLOCK)
     return hashlib.sha256(source.read(BLOCK)).digest() == body[start : start + _DIGEST]

@@ -1,16 +1,8 @@
-"""Where sealed blobs lie: a port, and the local file system behind it.
+"""The store of sealed blobs in a directory of a local file system: `BlobStore` as files.
 
-What it promises: a blob is spooled while it is written, then published once, whole and durable,
-under its id; nothing published is ever replaced, but by `replace`, which is for one that is damaged or lost.
-A removed blob is durably gone from here. Until it
-is settled, a published blob is spooled too: so whoever recovers from a crash finds every blob whose
-record may be missing by listing the spool, and never has to list the store. Nothing published is opened
-for writing again; whether a descriptor given out before its publication is still held, `is_being_written`
-tells, where the file system can.
-
-What it leaves out: what is in a blob (it is sealed before it comes here), which blobs should exist
-(the catalogue knows), and other copies. The free blocks of a disk may keep a removed blob's
-ciphertext for a while: that is why the keys are ended too.
+Promises: those of `vault.storage.blob_store`.
+Leaves out: the free blocks of a disk, which may keep a removed blob's ciphertext for a while: that is why the
+keys are ended too.
 
 Rules:
 1. An id is 26 letters and digits, checked on every call, so that no path can be made of it.
@@ -32,7 +24,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Final
 
 from vault.errors import BlobMissing, StoreExists, StoreMissing, VaultError
 from vault.storage.durable import (
@@ -45,136 +37,19 @@ from vault.storage.durable import (
 )
 from vault.storage.leases import NOT_THERE, has_writer, tells_writers
 
-ID = re.compile(r"[0-9A-Za-z]{26}")
-_SHARDS = 256
-_PIECE = 1 << 20
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_AGAIN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-class BlobStore(Protocol):
-    """A store of sealed blobs.
-
-    Durability: when `publish` or `remove` returns, it survives a power cut; `begin` and `discard`
-    promise nothing beyond the running machine. Concurrency: one process, one call at a time per
-    blob. Idempotence: `remove` and `discard` may be repeated. Descriptors returned are the
-    caller's to close, and are real ones: they can be passed to other processes, read with pread
-    and written with pwrite.
-
-    Errors: VaultError for a malformed id; StorageFull and StorageFailed from the medium;
-    StoreMissing when the store itself has gone, so that this never passes for a removed blob.
-    """
-
-    def begin(self, blob_id: str) -> int:
-        """Return a read-write descriptor of a new, empty, spooled file.
-
-        Raises StoreExists if the id is spooled or published already.
-        """
-        ...
-
-    def reopen(self, blob_id: str) -> int:
-        """Return a read-write descriptor of a spooled file. Raises BlobMissing.
-
-        Of one that is published as well, a read-only one: what is published is never written again.
-        """
-        ...
-
-    def is_spool_open(self, blob_id: str) -> bool:
-        """Whether anyone has a spooled file open for writing. Raises BlobMissing.
-
-        Where the medium can't tell, it is always False.
-        """
-        ...
-
-    def secure(self, blob_id: str, fd: int) -> None:
-        """Make what is in the spooled file `fd`, and its name, survive a crash; it stays spooled.
-
-        Raises BlobMissing if it is not spooled, RuntimeError if `fd` is another file.
-        """
-        ...
-
-    def publish(self, blob_id: str, fd: int) -> int:
-        """Make the spooled file `fd` durable under its id; return its size in bytes.
-
-        It stays listed as spooled until `settle`.
-
-        Raises BlobMissing if it is not spooled, StoreExists if the id is published already,
-        RuntimeError if `fd` is another file.
-        """
-        ...
-
-    def settle(self, blob_id: str) -> bool:
-        """Forget that a published blob was spooled: its record is durable. False if it was not.
-
-        Raises BlobMissing if it is not published: then the spooled name is all there is of it.
-        """
-        ...
-
-    def open(self, blob_id: str) -> int:
-        """Return a read-only descriptor of a published blob. Raises BlobMissing."""
-        ...
-
-    def is_being_written(self, blob_id: str) -> bool:
-        """Whether anyone, in any process, could still write into a published blob. Raises BlobMissing.
-
-        Once False it stays so. Where the medium can't tell (`tells_writers`), it is always False.
-        """
-        ...
-
-    def size(self, blob_id: str) -> int:
-        """Return the size of a published blob in bytes, sealed. Raises BlobMissing."""
-        ...
-
-    def replace(self, blob_id: str, fd: int) -> None:
-        """Put the bytes of the file `fd`, seen to be whole, in the place of a damaged or missing blob.
-
-        Durable, all or nothing; the damaged one is kept aside until `forget_damaged`.
-        """
-        ...
-
-    def forget_damaged(self, blob_id: str) -> bool:
-        """Drop what `replace` kept aside; False if there was nothing."""
-        ...
-
-    def discard(self, blob_id: str) -> bool:
-        """Drop a spooled file; False if there was none."""
-        ...
-
-    def remove(self, blob_id: str) -> bool:
-        """Remove a published blob durably; False if there was none."""
-        ...
-
-    def remove_all(self, blob_ids: Iterable[str]) -> None:
-        """Remove many blobs and spooled files durably, whether they are there or not."""
-        ...
-
-    def is_spooled(self, blob_id: str) -> bool:
-        """Whether a spooled file has this id."""
-        ...
-
-    def exists(self, blob_id: str) -> bool:
-        """Whether the blob is published."""
-        ...
-
-    def spooled(self) -> Iterator[str]:
-        """Yield the ids of spooled files, in no order."""
-        ...
-
-    def stored(self) -> Iterator[str]:
-        """Yield the ids of published blobs, in no order, without holding them all in memory."""
-        ...
-
-    def free_bytes(self) -> int:
-        """Return how many more bytes can be stored."""
-        ...
+ID: Final = re.compile(r"[0-9A-Za-z]{26}")
+_SHARDS: Final = 256
+_PIECE: Final = 1 << 20
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_AGAIN: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class LocalBlobStore:
     """A `BlobStore` in a directory of a local file system."""
 
     def __init__(self, root: Path) -> None:
-        """Open the existing store in `root`. Raises StoreMissing if there is none."""
+        """Open the existing store in `root` (raises StoreMissing if there is none)."""
         self._spool = root / "spool"
         self._objects = root / "objects"
         self._tells: bool | None = None  # whether a refused lease means a writer; None: not asked
@@ -186,7 +61,9 @@ class LocalBlobStore:
     def create(cls, root: Path) -> LocalBlobStore:
         """Make an empty store in `root`, whose parent must exist, and open it.
 
-        Raises StoreExists if one is there, StorageFull, StorageFailed, StoreMissing.
+        Raises:
+            StoreExists: one is there.
+            StorageFull, StorageFailed, StoreMissing: it can't be written, or there is no such directory.
         """
         if (root / "objects").exists():
             raise StoreExists(f"blob store {root}: expected nothing there, found a store")
@@ -201,7 +78,7 @@ class LocalBlobStore:
         return cls(root)
 
     def begin(self, blob_id: str) -> int:
-        """Return a read-write descriptor of a new spooled file; see `BlobStore`."""
+        """A read-write descriptor of a new spooled file; see `BlobStore`."""
         path = self._spooled(blob_id)
         if os.path.lexists(self._object(blob_id)):
             raise StoreExists(f"blob {blob_id}: expected a new id, found it published")
@@ -213,7 +90,7 @@ class LocalBlobStore:
             raise storage_error(error, "create", path) from error
 
     def reopen(self, blob_id: str) -> int:
-        """Return a descriptor of a spooled file; see `BlobStore`."""
+        """A descriptor of a spooled file; see `BlobStore`."""
         flags = _READ if os.path.lexists(self._object(blob_id)) else _AGAIN
         return _open(self._spooled(blob_id), flags, blob_id)
 
@@ -256,7 +133,7 @@ class LocalBlobStore:
         return self.discard(blob_id)
 
     def open(self, blob_id: str) -> int:
-        """Return a read-only descriptor of a published blob; see `BlobStore`."""
+        """A read-only descriptor of a published blob; see `BlobStore`."""
         return _open(self._object(blob_id), _READ, blob_id)
 
     def is_being_written(self, blob_id: str) -> bool:
@@ -291,7 +168,7 @@ class LocalBlobStore:
         return next(self._objects.glob(f"*/{blob_id}"), self._object(blob_id))
 
     def size(self, blob_id: str) -> int:
-        """Return the sealed size of a published blob; see `BlobStore`."""
+        """The sealed size of a published blob; see `BlobStore`."""
         status = self._look(blob_id)
         if status is None:
             raise BlobMissing(f"blob {blob_id}: expected a published blob, found none")
@@ -386,7 +263,7 @@ class LocalBlobStore:
                     yield name
 
     def free_bytes(self) -> int:
-        """Return what the file system leaves to this process, in bytes."""
+        """The bytes that the file system still gives to this process."""
         try:
             status = os.statvfs(self._objects)
         except OSError as error:
@@ -403,12 +280,12 @@ class LocalBlobStore:
         return self._objects / digest[:2] / blob_id
 
     def _beside(self, blob_id: str) -> tuple[Path, Path]:
-        """Where a blob that is being put back lies, and where the damaged one is kept."""
+        """The paths of a blob that is being put back, and of the damaged one that it replaces."""
         path = self._spooled(blob_id)
         return path.with_name(f"{blob_id}.restoring"), path.with_name(f"{blob_id}.damaged")
 
     def _look(self, blob_id: str) -> os.stat_result | None:
-        """Return the status of the published blob, or None if the store is there and it is not."""
+        """The status of the published blob, or None if the store is there and it is not."""
         path = self._object(blob_id)
         try:
             status = path.lstat()
@@ -420,7 +297,7 @@ class LocalBlobStore:
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _require_store(self) -> None:
-        """A store that vanished under us must not look like a store whose blobs were removed."""
+        """Refuse to go on where the store's folder is gone: its blobs must not look removed."""
         if not self._objects.is_dir():
             raise StoreMissing(f"blob store {self._objects}: expected a directory, found none")
 

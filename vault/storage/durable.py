@@ -1,10 +1,10 @@
 """The one way bytes become durable in this tree.
 
-What it promises: when a function here returns, what it did survives a power cut, as far as the
+Promises: when a function here returns, what it did survives a power cut, as far as the
 file system and the device keep their word about `fsync`. When it raises, the old content is
 still in place, with one exception that is named at `write_durably`.
 
-What it leaves out: locking (the vault has one writing process) and the store's own blobs (a sealed
+Leaves out: locking (the vault has one writing process) and the store's own blobs (a sealed
 blob is written by `vault.crypto.sealed` and made durable by `publish`).
 
 Rules:
@@ -29,12 +29,13 @@ import os
 import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 from vault.errors import StorageFailed, StorageFull, StoreExists, StoreMissing, VaultError
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TEMPORARY: Final = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.tmp", re.DOTALL)
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def storage_error(error: OSError, action: str, subject: object) -> VaultError:
@@ -58,7 +59,9 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     when the very last step (the directory's fsync) fails may a power cut decide which of the two
     remain.
 
-    Raises StorageFull, StorageFailed, StoreMissing (no such directory).
+    Raises:
+        StorageFull, StorageFailed: it can't be written.
+        StoreMissing: there is no such directory.
     """
     temporary = _write_temporary(path, data, mode)
     try:
@@ -72,7 +75,9 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 def create_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Put `data` at `path`, which must not exist; never replaces anything.
 
-    Raises StoreExists (whatever is there is untouched), StorageFull, StorageFailed, StoreMissing.
+    Raises:
+        StoreExists: something is there; it stays untouched.
+        StorageFull, StorageFailed, StoreMissing: it can't be written, or there is no such directory.
     """
     temporary = _write_temporary(path, data, mode)
     try:
@@ -96,7 +101,7 @@ class StreamedFile:
     """
 
     def __init__(self, path: Path, mode: int = 0o600) -> None:
-        """Raises StorageFull, StorageFailed, StoreMissing (no such directory)."""
+        """Open the temporary file (raises StorageFull, StorageFailed; StoreMissing: no such directory)."""
         self._path = path
         self._temporary = streamed_temporary(path)
         self._size = 0
@@ -140,7 +145,11 @@ def streamed_temporary(path: Path) -> Path:
 
 
 def sync_descriptor(fd: int) -> None:
-    """fsync `fd`. Raises StorageFailed, whatever the reason: a failed fsync is final."""
+    """fsync `fd`.
+
+    Raises:
+        StorageFailed: whatever the reason: a failed fsync is final.
+    """
     try:
         os.fsync(fd)
     except OSError as error:
@@ -152,7 +161,9 @@ def sync_descriptor(fd: int) -> None:
 def sync_directory(path: Path) -> None:
     """fsync the directory `path`, so that the names in it are durable.
 
-    Raises StoreMissing if there is no such directory, else StorageFailed.
+    Raises:
+        StoreMissing: there is no such directory.
+        StorageFailed: any other reason.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -174,7 +185,9 @@ def remove_durably(path: Path) -> bool:
     The directory is synced in that case too: an earlier attempt may have unlinked the name and
     died before its own sync, and the caller is about to certify that it is gone.
 
-    Raises StorageFailed (also when `path` is a directory), StoreMissing (no directory).
+    Raises:
+        StorageFailed: it can't be removed, or `path` is a directory.
+        StoreMissing: the directory it would lie in is not there.
     """
     try:
         path.unlink()
@@ -193,7 +206,9 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
     An existing directory keeps its mode. The parent is synced even then, because whoever made
     the directory may have died before syncing it.
 
-    Raises StorageFull, StorageFailed (also when something else has that name), StoreMissing.
+    Raises:
+        StorageFull, StorageFailed: it can't be made, or something else has that name.
+        StoreMissing: the parent is not there.
     """
     try:
         path.mkdir(mode)
@@ -211,7 +226,8 @@ def clear_leftovers(directory: Path, name: str | None = None) -> int:
     With `name`, only those that were to become `directory/name`. Only for the one process that
     writes there: it would pull another writer's file away.
 
-    Raises StoreMissing, StorageFailed.
+    Raises:
+        StoreMissing, StorageFailed: there is no such directory, or it can't be read.
     """
     removed = 0
     try:
@@ -235,7 +251,8 @@ def write_all(fd: int, pieces: list[bytes | memoryview], offset: int, subject: s
     Goes on after a short write. Positions are explicit, because a descriptor that was passed
     between processes shares its file offset with them.
 
-    Raises StorageFull, StorageFailed; how much was written is then undefined.
+    Raises:
+        StorageFull, StorageFailed: it can't be written; how much was, is undefined.
     """
     rest = list(pieces)
     while rest:

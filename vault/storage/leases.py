@@ -1,4 +1,4 @@
-"""Whether anyone could still write into a file, as the kernel tells it: read leases.
+"""Read leases: the kernel's answer to whether anyone could still write into a file.
 
 Promises: what is asked here changes no file, and never ends the process (a broken lease is a signal, which is
 made a harmless one). Leaves out what follows from the answer (`vault.storage.blobs`).
@@ -29,7 +29,7 @@ def has_writer(fd: int) -> bool:
     Raises:
         OSError: the file system has no leases, or the file belongs to another user.
     """
-    # Whoever opens the file for writing in between breaks the lease, and its holder gets a signal: by default
+    # A writer that opens the file in between breaks the lease, and its holder gets a signal: by default
     # SIGIO, which would end the process; this one is ignored unless someone wants it.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
     try:

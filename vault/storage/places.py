@@ -1,10 +1,10 @@
 """Places: where sealed things are kept outside the store (registered copies of keyrings, backups).
 
-What it promises: one port, `Place`, that a folder, a host reached by SFTP and an S3 bucket all keep (one
+Promises: one port, `Place`, that a folder, a host reached by SFTP and an S3 bucket all keep (one
 contract suite runs against each), and the folder itself. A name at a place holds what was last put there,
 whole, or what it held before; never a part.
 
-What it leaves out: what is put there (always sealed already), the network (`gateway.courier.places.open`),
+Leaves out: what is put there (always sealed already), the network (`gateway.courier.places.open`),
 retrying, and locks: there is one writer per name.
 
 Rules:
@@ -52,7 +52,8 @@ class Place(Protocol):
     def get(self, name: str) -> Iterator[bytes]:
         """The content in pieces of at most `PIECE` bytes (none for an empty object).
 
-        Raises PlaceMissing when the first piece is asked for and there is no such name.
+        Raises:
+            PlaceMissing: there is no such name; raised when the first piece is asked for.
         """
 
     def names(self, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -69,7 +70,11 @@ class Place(Protocol):
 
 
 def check_name(name: str) -> str:
-    """`name` itself if it is one (rule 1). Raises RuntimeError: names are made by the program."""
+    """`name` itself if it is one (rule 1).
+
+    Raises:
+        RuntimeError: names are made by the program.
+    """
     parts = name.split("/")
     if len(parts) > MAX_PARTS or not all(_PART.fullmatch(part) for part in parts):
         raise RuntimeError(

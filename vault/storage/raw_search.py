@@ -50,7 +50,8 @@ def search(paths: Iterable[Path], patterns: Sequence[bytes]) -> RawSearch:
     A file that vanishes meanwhile is one without them.
 
     Raises:
-        RuntimeError: a pattern is shorter than `SHORTEST`. StorageFailed: a file can't be read.
+        RuntimeError: a pattern is shorter than `SHORTEST`.
+        StorageFailed: a file can't be read.
     """
     if any(len(pattern) < SHORTEST for pattern in patterns):
         raise RuntimeError(f"raw search: expected patterns of at least {SHORTEST} bytes")

@@ -1,4 +1,4 @@
-"""Who may have access to a file that holds a secret: its owner, and nobody else.
+"""Access to a file that holds a secret: its owner's, and nobody else's.
 
 Promises: one rule for every such file: a root key, a token's PIN, what opens a place, a person's key.
 Leaves out: opening and reading it; each caller raises an error of its own.

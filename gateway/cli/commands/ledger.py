@@ -140,9 +140,9 @@ def _exported(folder: Path) -> str:
         raise ConfigurationError(
             f"{folder}: expected a folder to write to, found {error.strerror}"
         ) from error
-    if strangers := names - {_CHECKPOINT, "keys", "tile"}:
+    if others := names - {_CHECKPOINT, "keys", "tile"}:
         raise ConfigurationError(
-            f"{folder}: expected an empty folder or an export, found {min(strangers)!r} in it"
+            f"{folder}: expected an empty folder or an export, found {min(others)!r} in it"
         )
     return output.read_text(folder / _CHECKPOINT) if _CHECKPOINT in names else ""
 

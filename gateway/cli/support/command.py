@@ -53,7 +53,7 @@ Command: TypeAlias = Callable[..., Shown]
 
 
 class Ask:
-    """What a command is given: its act, at the installation that is meant, signed by whoever acts."""
+    """The first argument of a command: performs its act at the chosen installation, signed if wanted."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ def command(
     """Make a command of a function that takes an `Ask` and its own options.
 
     Args:
-        group: the group of commands it is added to; None: whoever calls adds it.
+        group: the group of commands it is added to; None: the caller adds it.
         name: what it is called; else the act's last word.
         act: as `gateway.core.admin.register.ACTS` has it; "" for a command that performs none, or several.
         signed: it has `--as` and `--key`. must_sign: it takes them.

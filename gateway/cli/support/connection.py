@@ -155,10 +155,10 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
         core = open_core(config)
     except KeyUnavailable as error:
         raise ConfigurationError(str(error)) from error
+    wings = Wings.around(core)
     try:
         keyring_copies.prepare(core)
         with asyncio.Runner() as runner:
-            wings = Wings.around(core)
             session = AdminSession(wings, None)
             session.attach((os.getpid(), os.getuid(), os.getgid()))
 
@@ -174,6 +174,7 @@ def _own_core(config: Config, beside: Beside | None) -> Iterator[_Call]:
 
             yield call
     finally:
+        wings.close()
         core.close()
 
 

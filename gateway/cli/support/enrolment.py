@@ -1,4 +1,4 @@
-"""Showing a one-time code's secret to whoever enrols it: a QR code in the terminal, and its URI.
+"""Showing a one-time code's secret once, at enrolment: a QR code in the terminal, and its URI.
 
 Promises: nothing of the secret goes to a log or a file. The code is dark on light whatever the terminal's
 colours are; where there is no terminal it is not drawn, as nothing could scan it.

@@ -1,7 +1,7 @@
 """What people and scripts get to see: tables, details, JSON, one-line errors, files written.
 
 Promises: nothing is cut: a table too wide for the terminal becomes one block per row, and through a pipe
-lines are as long as they need to be. Colour only on a terminal. What a stranger chose (file names,
+lines are as long as they need to be. Colour only on a terminal. What a sender chose (file names,
 subjects) can't steer the terminal: control and direction characters are shown as escapes. JSON is one
 document, indented, with the act's data as it came. A file is only ever made new, never overwritten.
 Leaves out: exit codes, except that a broken pipe is nobody's error.

@@ -1,4 +1,7 @@
-"""Access to documents of restricted classes: who asks, and what an officer decides."""
+"""Access to documents of restricted classes: who asks, and what an officer decides.
+
+Leaves out: what is restricted, and for how long an approval holds (`core.filing.restricted`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from sqlalchemy import Connection, Row, select
 from gateway.core.admin.context import ALL, Context
 from gateway.core.admin.register import OFFICER, READERS, ById, act
 from gateway.core.admin.second_officer import may_be_one_hand, signed
-from gateway.core.core import stamp
 from gateway.core.filing import restricted
 from vault.catalogue import queries
 from vault.catalogue.schema import access_requests, accounts, documents
 from vault.catalogue.states import AccessState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
+from vault.moments import stamp
 
 LISTED: int = 1000
 
@@ -106,7 +109,7 @@ async def approve(context: Context, arguments: Approve) -> dict[str, Any]:
     asked = Approve(request_id, hours, arguments.folder)
 
     def permit(tx: Transaction, row: Row[Any]) -> bool:
-        """Who may hold both the account and this officer's key needs another officer."""
+        """Whether this officer's signature is enough; one who may also hold the account needs a second."""
         if not may_be_one_hand(tx.connection, row.account_id, context.actor):
             return True
         return signed(context, tx, "access.approve", asked, request_id) is not None

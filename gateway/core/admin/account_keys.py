@@ -17,12 +17,13 @@ from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.officers import check_not_officer, check_officer_makers
 from gateway.core.admin.register import ADMIN, OFFICER, ByName, act
 from gateway.core.admin.second_officer import CONSOLE, who_enrols
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.login import recovery, ssh_keys
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 
 class Key(msgspec.Struct, forbid_unknown_fields=True):
@@ -35,7 +36,7 @@ class Key(msgspec.Struct, forbid_unknown_fields=True):
 
 @act("account.vouch", OFFICER)
 async def vouch(context: Context, arguments: ByName) -> dict[str, Any]:
-    """An officer answers for whose hands the keys, password and code of an account are in."""
+    """An officer states that the keys, password and code of an account are with the right person."""
 
     def work(tx: Transaction) -> None:
         row = account_row(tx.connection, arguments.name)
@@ -117,7 +118,7 @@ async def key(context: Context, arguments: Key) -> dict[str, Any]:
 
 
 def _check_removal(context: Context, connection: Connection, row: Any, mark: str) -> None:
-    """Whether a key of an officer may be removed by whoever asks (raises Refusal).
+    """Refuse the removal of an officer's key by someone who may not remove it (raises Refusal).
 
     One that counts takes an officer's signature: else the console ended a quorum, where it may suspend only.
     One that does not count yet anybody may remove.
@@ -139,7 +140,7 @@ def _check_removal(context: Context, connection: Connection, row: Any, mark: str
 def _enrol(
     tx: Transaction, row: Any, algorithm: str, blob: bytes, context: Context, signer: str
 ) -> tuple[str, str | None]:
-    """A key for an officer, once there are three: signed for by its owner, or by two other officers.
+    """Add an officer's key once there are three officers: its owner signs, or two others do.
 
     Returns:
         Its fingerprint, and from when it counts; None: another officer has yet to sign for it.
@@ -167,7 +168,7 @@ def _enrol(
         select(accounts.c.state).where(accounts.c.id == pending, accounts.c.role == "officer")
     ).scalar()
     if first != "active":
-        # Whoever signed first is no officer any more: this is the first signature that counts.
+        # The first signer is no officer any more: this is the first signature that counts.
         counts, pending = None, None
     tx.connection.execute(
         update(account_keys)
@@ -225,7 +226,7 @@ def add_key(
     counts_from: str | None,
     by: str = "",
 ) -> str:
-    """Register a public key for an account; its fingerprint (raises Refusal: someone has it)."""
+    """Add a public key to an account; returns its fingerprint (raises Refusal: an account has it)."""
     mark = ssh_keys.fingerprint(blob)
     owner = tx.connection.execute(
         select(account_keys.c.account_id).where(

@@ -21,7 +21,6 @@ from gateway.core.admin.context import Context, account_row, client_row
 from gateway.core.admin.officers import check_not_officer, check_officer_makers, check_other_officer
 from gateway.core.admin.register import ADMIN, READERS, ByName, Nothing, act
 from gateway.core.admin.second_officer import who_enrols
-from gateway.core.core import stamp
 from gateway.core.disposal.signatures import signers_named
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits as admission
@@ -31,6 +30,7 @@ from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.states import AccountState, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
+from vault.moments import stamp
 
 NAME = r"^[a-z_][a-z0-9_.-]{0,31}\Z"
 PASSWORD_MINIMUM = 12
@@ -177,7 +177,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
 
 
 def enrolment(name: str, secret: str) -> str:
-    """The URI that an authenticator takes. Shown once, to whoever enrols; the store keeps it sealed."""
+    """The URI for an authenticator app. It is shown once, at enrolment; the store keeps it sealed."""
     return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name="Strongroom")
 
 
@@ -292,7 +292,7 @@ async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]
 
 @act("account.disable", ADMIN)
 async def disable(context: Context, arguments: ByName) -> dict[str, Any]:
-    """Disable an account: no further login, and what is open ends. A disabled officer still counts as one."""
+    """Disable an account: no further login, and its sessions end. A disabled officer still counts as one."""
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
@@ -350,7 +350,7 @@ async def rename(context: Context, arguments: Rename) -> dict[str, Any]:
 
 
 def check_never_signed(connection: Connection, name: str, account_id: str) -> None:
-    """A name in a certificate is one person's: what another signed under it stays under it."""
+    """Refuse a name that another account has signed under: in a certificate a name is one person's."""
     if signers_named(connection, name) - {account_id}:
         raise Refusal(
             "exists",

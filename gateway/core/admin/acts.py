@@ -1,56 +1,39 @@
 """Every act that can be asked for: importing the modules enters their acts (`register.act`).
 
-Promises: `ACTS` here is whole; tests/unit/core/test_acts.py holds a list of it beside who may do each. Leaves
-out: how an act is proven to be a person's (`gateway.core.sessions.admin`).
+Promises: `ACTS` here is whole; docs/acts.md lists who may do each, and a test compares the two. Leaves out:
+how an act is proven to be a person's (`gateway.core.sessions.admin`).
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Final
 
-from gateway.core.admin import (
-    access,
-    account_keys,
-    accounts,
-    attestations,
-    backups,
-    clients,
-    clock,
-    copies,
-    disposal,
-    documents,
-    factors,
-    grants,
-    holds,
-    keys,
-    ledger,
-    oversight,
-    penalties,
-    recovery,
-    register,
-    retention,
-)
+from gateway.core.admin import register
 
-_ENTERED: Final = (
-    access,
-    account_keys,
-    accounts,
-    attestations,
-    backups,
-    clients,
-    clock,
-    copies,
-    disposal,
-    documents,
-    factors,
-    grants,
-    holds,
-    keys,
-    ledger,
-    oversight,
-    penalties,
-    recovery,
-    retention,
+_NOUNS: Final = (
+    "access",
+    "account_keys",
+    "accounts",
+    "attestations",
+    "backups",
+    "clients",
+    "clock",
+    "copies",
+    "disposal",
+    "documents",
+    "factors",
+    "grants",
+    "holds",
+    "keys",
+    "ledger",
+    "oversight",
+    "penalties",
+    "recovery",
+    "retention",
 )
+for _noun in _NOUNS:
+    importlib.import_module(f"gateway.core.admin.{_noun}")
+
 ACTS: Final = register.ACTS
 CONSOLE: Final = register.CONSOLE

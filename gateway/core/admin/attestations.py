@@ -19,7 +19,6 @@ from sqlalchemy import Connection, insert, select
 
 from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.register import READERS, act
-from gateway.core.core import stamp
 from gateway.core.disposal import certificates
 from gateway.core.disposal.batch import Batch, load
 from gateway.core.disposal.signatures import WITNESSED, Medium
@@ -38,6 +37,7 @@ from vault.certificate.statements import (
     witness_statement,
 )
 from vault.ids import new_id
+from vault.moments import stamp
 
 WITNESS_ROLES: Final = ("officer", "archivist", "auditor")
 SANITISATION_ROLES: Final = ("officer", "archivist", "admin")
@@ -134,7 +134,7 @@ async def attest(context: Context, arguments: Attest) -> dict[str, Any]:
 
 
 def _check_day(batch: Batch, day: date, today: date) -> None:
-    """A medium is sanitised after the destruction and before it is said; a day's grace for time zones."""
+    """Refuse a day before the destruction or in the future; one day off is allowed, for time zones."""
     begun = datetime.fromisoformat(str(batch.started_at)).date()
     if not begun - timedelta(days=1) <= day <= today + timedelta(days=1):
         raise Refusal(
@@ -145,7 +145,7 @@ def _check_day(batch: Batch, day: date, today: date) -> None:
 def _check_key(
     connection: Connection, batch_id: str, account: Account, key: bytes, now: str
 ) -> None:
-    """One key, one person, and one that counts by now: a certificate that says otherwise verifies nowhere."""
+    """Refuse a key that another signer used or that does not count yet: no verifier would accept it."""
     for table in (approvals, sanitisations):
         used = connection.execute(
             select(table.c.account_id).where(

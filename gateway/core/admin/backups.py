@@ -1,4 +1,7 @@
-"""Acts on backups: make one, list them, prove one. Restoring needs no core and is not an act."""
+"""Acts on backups: make one, list them, prove one. Restoring needs no core and is not an act.
+
+Leaves out: how each is done (`core.outbound.backup`).
+"""
 
 from __future__ import annotations
 

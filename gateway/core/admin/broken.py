@@ -1,4 +1,4 @@
-"""A client's keyring that does not open: said to whoever administers, with what brings it back.
+"""Keyrings of clients that do not open: what an administrator is told, and how to restore one.
 
 Promises: an act that fails for that reason ends in one line with the finding of `check` for it, the copies
 that were read back last, and the command. At the doors nothing of it is said: clients can't mend it.

@@ -1,4 +1,7 @@
-"""Clients: adding, listing, showing, changing, closing."""
+"""Clients: adding, listing, showing, changing, closing.
+
+Leaves out: ending a client with its documents, which is a disposal (`disposal`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 
 from gateway.core.admin.context import Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
-from gateway.core.core import stamp
 from gateway.core.intake import quotas, recipients
 from gateway.core.keys import groups
 from gateway.errors import Refusal
@@ -24,6 +26,7 @@ from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Transaction
 from vault.ids import new_id
 from vault.keys.secret_names import SECRET_INDEX, SECRET_PROFILE
+from vault.moments import stamp
 
 SLUG: Final = r"^[a-z0-9][a-z0-9-]{0,62}\Z"
 MOST: Final = 2**62  # bytes or documents that a quota can say

@@ -1,6 +1,7 @@
 """The clock in doubt: what is known of it, and the officer's word that it is right.
 
-The word is a signed act that names the time, so that a signature made for one moment confirms no other.
+Promises: the word is a signed act that names the time, so that a signature made for one moment confirms no
+other.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from msgspec import Meta
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import OFFICER, READERS, Nothing, act
 from gateway.core.clock import TOLERANCE
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.errors import Refusal
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 
 class Confirm(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,4 +1,7 @@
-"""Places of keyring copies: what is known of each, and settling one that is in use no more."""
+"""Places of keyring copies: what is known of each, and settling one that is in use no more.
+
+Leaves out: delivering to them (`core.outbound`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from sqlalchemy import Connection, func, select
 
 from gateway.core.admin.context import Context, client_row
 from gateway.core.admin.register import ADMIN, OFFICER, READERS, Nothing, act
-from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import copy_places, copy_states, errands
@@ -20,8 +22,9 @@ from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import StorageFailed, VaultError
 from vault.keys import copies
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.secret_names import SECRET_ACCOUNTS
+from vault.moments import stamp
 
 PURPOSE_SETTLED: Final = "copies-settled"
 _STATEMENT: Final = 2000

@@ -1,4 +1,7 @@
-"""Disposal and certificates as the command line asks for them."""
+"""Disposal and certificates as the command line asks for them.
+
+Leaves out: every rule of it (`core.disposal`).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from vault.catalogue.states import BatchState
 from vault.certificate.model import canonical
 from vault.certificate.signing import SigningIdentity
 from vault.certificate.statements import APPROVAL_NAMESPACE
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 
 
 class Propose(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,7 +57,7 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def _waiting_for(connection: Connection, context: Context, row: Batch) -> str:
-    """Who has to act next, in words."""
+    """Who must act next on a batch, in words."""
     if row.state == BatchState.PROPOSED:
         given = len(
             connection.execute(
@@ -235,7 +238,7 @@ async def certificate_show(context: Context, arguments: ById) -> dict[str, Any]:
 
 @act("certificate.keys", READERS)
 async def certificate_keys(context: Context, arguments: Nothing) -> dict[str, Any]:
-    """What a reader verifies certificates with: every key of the ledger, and who signs prints.
+    """The keys to verify certificates with: every key of the ledger, and the one that signs prints.
 
     The authority behind the signer (X.509, PEM) and the signer's fingerprint (SHA-256) are empty until the
     first certificate was printed.

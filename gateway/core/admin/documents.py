@@ -1,4 +1,7 @@
-"""Documents: listing, showing, and what officers and accountants decide about them."""
+"""Documents: listing, showing, and what officers and accountants decide about them.
+
+Leaves out: what a decision does (`core.filing.review`).
+"""
 
 from __future__ import annotations
 

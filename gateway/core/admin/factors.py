@@ -1,7 +1,8 @@
 """One-time codes and passwords given to an account that is there: enrolment anew, and a new password.
 
-The former secret ends with the act, and so do the account's live sessions: whoever holds the old one may be
-the reason. For an officer an officer signs, as for a new key: a password or code must not be a way around.
+Promises: the former secret ends with the act, and so do the account's live sessions: the one who holds the
+old secret may be the reason. For an officer an officer signs, as for a new key: a password or code must not
+be a way around.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
 
 
 async def _check(context: Context, name: str) -> None:
-    """Whether the factors of this account are for whoever asks to set (raises Refusal)."""
+    """Refuse to set the factors of an account to someone who may not (raises Refusal)."""
 
     def look(connection: Connection) -> None:
         row = account_row(connection, name)

@@ -14,10 +14,10 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from gateway.core.admin.context import Context, account_row, client_row
 from gateway.core.admin.register import ADMIN, act
-from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue.schema import grants
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 
 class Grant(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,4 +1,7 @@
-"""Holds: placing one stops destruction at once; releasing one takes an officer."""
+"""Holds: placing one stops destruction at once; releasing one takes an officer.
+
+Leaves out: what a hold stops (`core.disposal.eligibility`, and the rules).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from sqlalchemy import Connection, insert, select, update
 from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.register import OFFICER, READERS, act
 from gateway.core.admin.second_officer import signed
-from gateway.core.core import stamp
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import batches, holds
@@ -20,6 +22,7 @@ from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.keys.secret_names import SECRET_PROFILE
+from vault.moments import stamp
 
 PURPOSE_HOLD: Final = "hold-reason"
 

@@ -1,4 +1,7 @@
-"""Keys: what there is and how old, and changing them."""
+"""Keys: what there is and how old, and changing them.
+
+Leaves out: how each is changed (`core.keys`), and copies of keyrings (`copies`).
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,7 @@ async def rotate_keys(context: Context, arguments: Rotate) -> dict[str, Any]:
         return await _rotate_host(context, at_once=arguments.at_once)
     rotation = await rotate.start(core, arguments.what, context.actor, client_id)
     work = asyncio.ensure_future(rotate.run(context.wings.keys, rotation))
-    # Whoever asked may go away: what was begun is done all the same.
+    # The person who asked may go away: what was begun is done all the same.
     context.wings.keys.background.add(work)
     work.add_done_callback(context.wings.keys.background.discard)
     moved = await asyncio.shield(work)

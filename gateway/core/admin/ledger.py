@@ -1,6 +1,6 @@
 """The ledger for administrators: verify, checkpoint, export, prove.
 
-Promises: what is handed out can be verified by whoever has the ledger's verifier key and nothing else. An
+Promises: what is handed out can be verified with the ledger's verifier key and nothing else. An
 older export or checkpoint that is brought along is held against the ledger first, and refused in one sentence
 if it is of another history. Leaves out: writing files (`gateway.cli.commands.ledger`) and verifying offline.
 """

@@ -1,4 +1,4 @@
-"""Who may act on an account: on an officer's only another officer, once there were enough of them.
+"""Who may act on an account: on an officer's account only another officer, once there are enough.
 
 Leaves out: acts that take the signatures of two officers (`second_officer`).
 """

@@ -1,4 +1,7 @@
-"""Oversight: the check of the whole store, and the state of things."""
+"""Oversight: the check of the whole store, and the state of things.
+
+Leaves out: what is checked (`vault.check`), and findings about the machine (`gateway.doctor`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,6 @@ from sqlalchemy import Connection, func, select
 from gateway.core.admin import account_keys, broken, clock, penalties, second_officer
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import READERS, Nothing, act
-from gateway.core.core import stamp
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import quotas
 from gateway.core.login import recovery
@@ -26,6 +28,7 @@ from vault.catalogue import ledger, settings
 from vault.catalogue.schema import access_requests, batches, clients, documents, holds
 from vault.catalogue.states import OPEN_BATCHES, AccessState, ClientState, DocumentState
 from vault.check import store as vault_check
+from vault.moments import stamp
 
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20

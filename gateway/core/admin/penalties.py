@@ -1,6 +1,7 @@
 """Penalties of failed logins: who has one, and lifting it.
 
-The ledger names no source: an address is a person's. It says that a penalty was lifted, and by whom.
+Promises: the ledger names no source: an address is a person's. It says that a penalty was lifted, and by
+whom.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import msgspec
 
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import ADMIN, READERS, Nothing, act
-from gateway.core.core import stamp
 from gateway.core.login.logins import Logins
 from gateway.errors import Refusal
 from gateway.process.sources import source_of
+from vault.moments import stamp
 
 
 class Lift(msgspec.Struct, forbid_unknown_fields=True):

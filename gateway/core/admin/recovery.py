@@ -27,7 +27,7 @@ from gateway.core.admin.context import Context, account_row
 from gateway.core.admin.register import OFFICER, ByName, Nothing, act
 from gateway.core.admin.second_officer import signed
 from gateway.core.clock import TOLERANCE
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue import queries
@@ -36,6 +36,7 @@ from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate.enrolment import ROOT_KEY
 from vault.ids import new_id
+from vault.moments import stamp
 
 
 class Recover(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ class Recover(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Reviewed(msgspec.Struct):
-    """What both officers sign at a review: the ids of the recoveries that stand then, by comma."""
+    """The argument that both officers sign at a review: ids of the open recoveries, by comma."""
 
     recoveries: str
 
@@ -112,7 +113,7 @@ async def recover(context: Context, arguments: Recover) -> dict[str, Any]:
 
 
 def _check_lost(connection: Connection, now: datetime) -> None:
-    """Whether there is anything to recover (raises Refusal)."""
+    """Refuse a recovery where no quorum is lost (raises Refusal)."""
     if not recovery.founded(connection):
         raise Refusal(
             "invalid",
@@ -130,7 +131,7 @@ def _check_lost(connection: Connection, now: datetime) -> None:
 
 
 def _check_recoverable(row: Row[Any], officer_id: str) -> None:
-    """Whether an account that is there may get its key this way (raises Refusal)."""
+    """Refuse an existing account that can't be given a key by a recovery (raises Refusal)."""
     if row.role != "officer":
         raise Refusal(
             "invalid", f"account {row.name}: expected an officer or a new name, found {row.role}"

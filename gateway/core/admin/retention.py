@@ -1,4 +1,7 @@
-"""Retention as people ask about it: why, until when, what would fall due, which rules."""
+"""Retention as people ask about it: why, until when, what would fall due, which rules.
+
+Leaves out: computing it (`core.filing.retention`).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from sqlalchemy import Connection, select
 from gateway.core.admin.context import ALL, Context, client_row, document_row
 from gateway.core.admin.documents import describe
 from gateway.core.admin.register import READERS, Nothing, OfDocument, act
-from gateway.core.core import stamp
 from gateway.core.filing import retention as filing_retention
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
 from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DISPOSABLE, DocumentState
+from vault.moments import stamp
 
 
 class Preview(msgspec.Struct, forbid_unknown_fields=True):

@@ -19,13 +19,13 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from gateway.core.admin.context import Context
-from gateway.core.core import stamp
 from gateway.core.login import recovery
 from gateway.errors import Refusal
 from vault.catalogue.schema import account_keys, accounts, second_signatures
 from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.certificate import enrolment as certificate_enrolment
+from vault.moments import stamp
 
 WAITS: Final = timedelta(days=7)
 CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`
@@ -34,7 +34,7 @@ CONSOLE: Final = certificate_enrolment.CONSOLE  # in `account_keys.enrolled_by`
 def signed(
     context: Context, tx: Transaction, act: str, arguments: msgspec.Struct, subject: str
 ) -> str | None:
-    """Whether another officer has signed the same: its account id, and the act may be done now.
+    """The account id of another officer who has signed the same act: then it may be done now.
 
     Args:
         subject: the id that the act is about, for those who look what waits.
@@ -122,7 +122,7 @@ def waiting(connection: Connection, now: datetime) -> list[dict[str, Any]]:
 
 
 def who_enrols(context: Context, connection: Connection) -> str:
-    """Who answers for a key, password or code given to an account now; "" in the founding days.
+    """Who answers for a key, password or code given now; "" before there were enough officers.
 
     An officer who signs for another one then is not asked for a second: the console could do it unsigned.
     """
@@ -134,7 +134,7 @@ def who_enrols(context: Context, connection: Connection) -> str:
 
 
 def may_be_one_hand(connection: Connection, account_id: str, officer_id: str) -> bool:
-    """Whether an account may be held by an officer, or by whoever sits at the console with one.
+    """Whether an officer, alone or with the console, may also hold this account.
 
     So it may if a way to log in was given to it by the console, or by this very officer; an officer's own
     account was made by two, unless a recovery that nobody has reviewed gave it its key.

@@ -1,8 +1,9 @@
 """A disposal batch: its register, how far its execution has come, and how it is given up.
 
-Promises: a batch is read once and passed on; what execution adds is written with `remember`, which gives the
-batch as it is then. The register never changes after it was proposed. Leaves out: who proposes and approves
-(`proposal`), and what is done (`execution`).
+Promises: a register is read once and passed on; state and progress are read again (`as_it_is`) in each
+transaction that decides by them. What execution adds is written with `remember`, which gives the batch as it
+is then. A state is written only from where it may come, and a register never changes after it was proposed.
+Leaves out: who proposes and approves (`proposal`), and what is done (`execution`).
 
 >>> Progress(groups=["G"]).certified
 -1
@@ -12,15 +13,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, insert, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import batches, clients, documents
@@ -28,6 +29,7 @@ from vault.catalogue.states import BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.model import Body, RegisterEntry, canonical, register_digest
 from vault.ids import new_id
+from vault.moments import stamp
 
 SCOPE_DOCUMENTS: Final = "documents"
 SCOPE_CLIENT: Final = "client"
@@ -55,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as it was read. Moments are as the catalogue stores them."""
+    """A batch as it was read. Times are strings, as the catalogue stores them."""
 
     id: str
     client_id: str
@@ -63,11 +65,16 @@ class Batch:
     state: BatchState
     proposed_at: str
     proposed_by: str
-    register: tuple[RegisterEntry, ...]
+    canonical_register: bytes = field(repr=False)
     register_digest: str
     executor: str | None
     started_at: str | None
     progress: Progress
+
+    @cached_property
+    def register(self) -> tuple[RegisterEntry, ...]:
+        """What was approved; decoded when it is first asked for (5 MB for 10,000 documents)."""
+        return decode_register(self.canonical_register)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -89,7 +96,7 @@ def of_row(row: Row[Any]) -> Batch:
         state=BatchState(row.state),
         proposed_at=row.proposed_at,
         proposed_by=row.proposed_by,
-        register=decode_register(row.register),
+        canonical_register=bytes(row.register),
         register_digest=row.register_digest,
         executor=row.executor,
         started_at=row.started_at,
@@ -108,6 +115,18 @@ def load(connection: Connection, batch_id: str) -> Batch:
     if row is None:
         raise Refusal("not_found", f"batch {batch_id}: expected one, found none")
     return of_row(row)
+
+
+def as_it_is(connection: Connection, batch: Batch) -> Batch:
+    """A batch whose state and progress are read again: others may have gone on with it meanwhile."""
+    row = connection.execute(
+        select(batches.c.state, batches.c.progress).where(batches.c.id == batch.id)
+    ).one()
+    return replace(
+        batch,
+        state=BatchState(row.state),
+        progress=msgspec.json.decode(row.progress, type=Progress),
+    )
 
 
 def insert_new(
@@ -160,22 +179,43 @@ def remember(tx: Transaction, batch: Batch, **changes: Any) -> Batch:
     return replace(batch, progress=progress)
 
 
+# What a batch can become, from where.
+_BEFORE: Final[dict[BatchState, tuple[BatchState, ...]]] = {
+    BatchState.PROPOSED: (BatchState.PROPOSED,),
+    BatchState.APPROVED: (BatchState.PROPOSED,),
+    BatchState.EXECUTING: (BatchState.APPROVED,),
+    BatchState.DONE: (BatchState.EXECUTING,),
+    BatchState.REJECTED: (BatchState.PROPOSED, BatchState.APPROVED, BatchState.EXECUTING),
+}
+
+
 def set_state(tx: Transaction, batch_id: str, state: BatchState, **columns: Any) -> None:
-    """Write a batch's state, inside a transaction."""
-    tx.connection.execute(
-        update(batches).where(batches.c.id == batch_id).values(state=state, **columns)
+    """Write a batch's state, inside a transaction.
+
+    Raises:
+        Refusal: it can't come there from where it stands.
+    """
+    changed = tx.connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id, batches.c.state.in_(_BEFORE[state]))
+        .values(state=state, **columns)
     )
+    if not changed.rowcount:
+        found = load(tx.connection, batch_id).state
+        raise Refusal(
+            "locked", f"batch {batch_id}: expected one that can become {state}, found it {found}"
+        )
 
 
 def free_documents(tx: Transaction, batch_id: str) -> None:
-    """The documents of a batch that is not carried out are in none any more."""
+    """Take the documents out of a batch that is not executed."""
     tx.connection.execute(
         update(documents).where(documents.c.batch_id == batch_id).values(batch_id=None)
     )
 
 
 def withdraw(core: Core, tx: Transaction, batch: Batch, holds: list[str], actor: str) -> None:
-    """Give a batch up before its commit point: nothing of it was destroyed."""
+    """End a batch before its commit point: nothing of it was destroyed."""
     now = core.now()
     set_state(tx, batch.id, BatchState.REJECTED, finished_at=stamp(now))
     free_documents(tx, batch.id)

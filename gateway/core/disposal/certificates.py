@@ -1,15 +1,17 @@
 """Certificates: what was seen after a destruction, bound to the ledger, printed and signed.
 
-The claim level follows from the searches (`verify`) and from the state of every known copy, never from a
-setting. The body is bound to the ledger before it is printed, so that a crash in between issues the same
-certificate and no second one. When the last copy has caught up or expired, or a medium was sanitised, a
+Promises: the claim level follows from the searches (`searches`) and from the state of every known copy, never
+from a setting. The body is bound to the ledger before it is printed, so that a crash in between issues the
+same certificate and no second one. When the last copy has caught up or expired, or a medium was sanitised, a
 follow-up certificate says so; the first one stays as it is.
+Leaves out: what a certificate states (`certificate_body`), and its form (`vault.certificate`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import math
 import time
 from datetime import timedelta
@@ -18,9 +20,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.dialects.sqlite import insert
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.disposal import certificate_body, searches
-from gateway.core.disposal.batch import Batch, of_row, remember, set_state
+from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state
 from gateway.core.disposal.disposal import Disposal
 from vault.catalogue import ledger
 from vault.catalogue.schema import (
@@ -45,7 +47,8 @@ from vault.certificate.model import (
 from vault.certificate.pdf.render_process import language_of, print_certificate
 from vault.certificate.signing import SigningIdentity
 from vault.keys import copies as keyring_copies
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
+from vault.moments import stamp
 
 SECRET_SIGNING: Final = "certificate-signing"  # noqa: S105  the name of a secret, not one
 BACKUP_RETRY: Final = 3600.0  # seconds before backups are looked into again for one batch
@@ -65,16 +68,15 @@ async def await_copies(core: Core, owner: str) -> None:
 async def issue(disposal: Disposal, batch: Batch, checks: tuple[Check, ...]) -> str:
     """Certify a batch that was executed; safe to repeat, and the same certificate each time."""
     core = disposal.core
-    if batch.progress.certified < 0:
-        batch = await core.write(
-            lambda tx: _bind(
-                core,
-                tx,
-                batch,
-                certificate_body.first(core, tx.connection, batch, checks, core.now()),
-            )
-        )
-    return await _publish(disposal, batch)
+
+    def bind(tx: Transaction) -> Batch:
+        now = as_it_is(tx.connection, batch)
+        if now.progress.certified >= 0:
+            return now
+        body = certificate_body.first(core, tx.connection, now, checks, core.now())
+        return _bind(core, tx, now, body)
+
+    return await _publish(disposal, await core.write(bind))
 
 
 def _bind(core: Core, tx: Transaction, batch: Batch, body: Body) -> Batch:
@@ -188,7 +190,7 @@ async def follow_up(disposal: Disposal, batch_id: str | None = None) -> list[str
 async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
     core = disposal.core
 
-    def candidates(connection: Connection) -> list[Batch]:
+    def candidates(connection: Connection) -> list[str]:
         if batch_id is not None:
             wanted = batches.c.id == batch_id
         elif not disposal.followed_up:  # once after a start: what a crash left half stored
@@ -197,14 +199,16 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
             wanted = batches.c.id.in_(
                 select(certificates.c.batch_id).where(certificates.c.level.in_(("L0", "L1")))
             )
-        rows = connection.execute(
-            select(batches).where(batches.c.state == BatchState.DONE, wanted)
-        ).all()
-        return [of_row(row) for row in rows]
+        return list(
+            connection.execute(
+                select(batches.c.id).where(batches.c.state == BatchState.DONE, wanted)
+            ).scalars()
+        )
 
     issued = []
-    for batch in await core.read(candidates):
-        newest = await core.read(lambda c, which=batch.id: newest_of(c, which))  # type: ignore[misc]
+    for each in await core.read(candidates):
+        batch = await core.read(functools.partial(load, batch_id=each))
+        newest = await core.read(functools.partial(newest_of, batch_id=each))
         if newest is None:
             continue
         seen = await _look_again(disposal, batch, newest)
@@ -212,7 +216,7 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
         if (
             batch.progress.certificate.certificate_id == newest.id
         ):  # none is bound and not stored yet
-            bound = await core.write(lambda tx, of=batch, found=seen: _raise(core, tx, of, found))  # type: ignore[misc]
+            bound = await core.write(functools.partial(_raise, core, batch=batch, seen=seen))
         if bound is not None:
             issued.append(await _publish(disposal, bound))
     if batch_id is None:
@@ -222,6 +226,7 @@ async def _follow_up(disposal: Disposal, batch_id: str | None) -> list[str]:
 
 def _raise(core: Core, tx: Transaction, batch: Batch, seen: tuple[Check, ...]) -> Batch | None:
     """Bind a follow-up if there is something new to state."""
+    batch = as_it_is(tx.connection, batch)
     body = certificate_body.raised(core, tx.connection, batch, seen, core.now())
     return None if body is None else _bind(core, tx, batch, body)
 

@@ -21,7 +21,7 @@ from vault.catalogue.store import Transaction
 
 
 def stop_intake(tx: Transaction, batch: Batch) -> None:
-    """Nothing comes in for a client from here on, and nothing has come in since its end was proposed.
+    """Stop a client's intake, and refuse if something came in since its end was proposed.
 
     Raises:
         Refusal: something has.
@@ -43,7 +43,7 @@ def stop_intake(tx: Transaction, batch: Batch) -> None:
 
 
 async def end_sessions(logins: Logins, client_id: str) -> None:
-    """The live sessions of a client's accounts end."""
+    """End the live sessions of a client's accounts."""
     theirs = await logins.core.read(
         lambda connection: (
             connection.execute(select(accounts.c.id).where(accounts.c.client_id == client_id))
@@ -56,7 +56,7 @@ async def end_sessions(logins: Logins, client_id: str) -> None:
 
 
 def close(core: Core, tx: Transaction, batch: Batch, now: datetime) -> None:
-    """The keyring goes whole, inside a transaction, and with it the client's name, addresses and indexes."""
+    """Remove a client's keyring, name, addresses and indexes, inside a transaction."""
     closed = tx.connection.execute(
         update(clients)
         .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)

@@ -1,6 +1,6 @@
-"""Examining documents: whether each may be destroyed now, decided afresh, and what the register says of it.
+"""Eligibility: whether each document may be destroyed now, decided anew, and its register entry.
 
-What it leaves out: who proposes (`dispose`), and who executes (`destroy`). Both ask here, the second time
+Leaves out: who proposes (`proposal`), and who executes (`execution`). Both ask here, the second time
 inside the transaction in which nothing can change any more.
 """
 
@@ -29,7 +29,7 @@ Finding = tuple[str | None, RegisterEntry | None]
 
 
 class Examination:
-    """What `examine` said of many documents, for as long as nothing that it looked at has changed.
+    """The answers of `examine` for many documents, valid while nothing that they rest on has changed.
 
     Ten thousand documents take it many seconds. So they are looked at before the transaction, on a reader;
     inside it, where nothing can change any more, only those are examined again of which the row, the client
@@ -73,7 +73,7 @@ class Examination:
 
 
 def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) -> Finding:
-    """Whether a document may go now, decided afresh: (why not, its register entry)."""
+    """Whether a document may be destroyed now, decided anew: (why not, its register entry)."""
     if DocumentState(row.state) not in DISPOSABLE:
         return f"its state is {row.state}", None
     live = queries.holds_on(connection, row.client_id, row.id)

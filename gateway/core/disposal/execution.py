@@ -1,8 +1,10 @@
-"""Executing an approved batch: nothing goes early, twice or by half.
+"""Executing an approved batch: nothing is destroyed early, twice, or only in part.
 
-Every document is checked again (state, rules, holds) inside the transaction that starts the execution, and
-the whole batch is refused if one may not go. What follows is a sequence of steps, each safe to run again,
-so that recovery after a crash is the same call:
+Promises: every document is checked again (state, rules, holds) inside the transaction that starts the
+execution, and the whole batch is refused if one may not be destroyed.
+Leaves out: proposing and approving (`proposal`), and what the certificate says (`certificate_body`).
+
+Rules: a sequence of steps, each safe to run again, so that recovery after a crash is the same call:
     dispose.start     one transaction: checks, state EXECUTING, executor
     dispose.renew     every group that ever wrapped these documents' keys: survivors under a new group
     dispose.record    one transaction: rows lose key and metadata, tombstones, ledger: COMMIT POINT
@@ -20,9 +22,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, or_, select
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.disposal import certificates, client_end, searches
-from gateway.core.disposal.batch import Batch, load, of_row, remember, set_state, withdraw
+from gateway.core.disposal.batch import Batch, as_it_is, load, remember, set_state, withdraw
 from gateway.core.disposal.disposal import Disposal
 from gateway.core.disposal.eligibility import Examination
 from gateway.core.disposal.searches import Remains
@@ -44,6 +46,7 @@ from vault.catalogue.states import AccountState, BatchState
 from vault.catalogue.store import Transaction
 from vault.catalogue.tombstones import erase
 from vault.errors import StorageFailed, VaultError
+from vault.moments import stamp
 
 TRUNCATE_ATTEMPTS: Final = 20
 EXECUTION: Final = "execution of batch"
@@ -108,7 +111,7 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             client_end.stop_intake(tx, batch)
         set_state(tx, batch_id, BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(batch.register))
-        return load(tx.connection, batch_id)
+        return as_it_is(tx.connection, batch)
 
     await core.read(look)
     # Before it is recorded: the job that resumes must not take it too.
@@ -117,7 +120,9 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             batch = await core.write(start)
         if batch.whole_client:
             await client_end.end_sessions(disposal.logins, batch.client_id)
-        return await _finish(disposal, batch)
+        certificate = await _finish(disposal, batch_id)
+    assert certificate is not None  # nobody else could have finished it
+    return certificate
 
 
 def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
@@ -127,7 +132,7 @@ def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
 
 
 def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) -> None:
-    """The approvals still stand: enough of them by officers who are active, with keys not taken back."""
+    """Check that enough approvals still count: by active officers, with keys not removed."""
     standing = tx.connection.execute(
         select(approvals.c.account_id, approvals.c.key)
         .join(batches, batches.c.id == approvals.c.batch_id)
@@ -162,32 +167,42 @@ def _check_approvers(core: Core, tx: Transaction, batch_id: str, now: datetime) 
 
 async def recover(disposal: Disposal) -> list[str]:
     """Finish every execution that a crash or a full disk interrupted; returns the certificates' ids."""
+    # Their ids only: each is read when its turn has come, as others may have been finished until then.
     unfinished = await disposal.core.read(
-        lambda connection: [
-            of_row(row)
-            for row in connection.execute(
-                select(batches).where(batches.c.state == BatchState.EXECUTING)
-            )
-        ]
+        lambda connection: list(
+            connection.execute(
+                select(batches.c.id).where(batches.c.state == BatchState.EXECUTING)
+            ).scalars()
+        )
     )
     done = []
-    for batch in unfinished:
-        if disposal.in_progress.has(EXECUTION, batch.id):
+    for batch_id in unfinished:
+        if disposal.in_progress.has(EXECUTION, batch_id):
             continue
-        log.warning("disposal resumed", batch=batch.id)
+        log.warning("disposal resumed", batch=batch_id)
         try:
-            with disposal.in_progress.claim(EXECUTION, batch.id):
-                done.append(await _finish(disposal, batch))
+            with disposal.in_progress.claim(EXECUTION, batch_id):
+                certificate = await _finish(disposal, batch_id)
         except StorageFailed:
             raise
         except (VaultError, Refusal) as error:  # it comes again, and stops no other
-            log.error("disposal not finished", batch=batch.id, error=str(error))
+            log.error("disposal not finished", batch=batch_id, error=str(error))
+        else:
+            if certificate is not None:
+                done.append(certificate)
     return done
 
 
-async def _finish(disposal: Disposal, batch: Batch) -> str:
-    """Everything after `dispose.start`; safe to run again from the beginning, once at a time."""
+async def _finish(disposal: Disposal, batch_id: str) -> str | None:
+    """Everything after `dispose.start`; safe to run again from the beginning, once at a time.
+
+    Returns:
+        The certificate's id; None: it was finished or withdrawn meanwhile.
+    """
     async with disposal.keys.freeze.hold() as frozen:
+        batch = await disposal.core.read(lambda connection: load(connection, batch_id))
+        if batch.state != BatchState.EXECUTING:
+            return None
         return await _destroy(disposal, frozen, batch)
 
 
@@ -279,7 +294,7 @@ async def _erase(core: Core, batch: Batch, now: datetime) -> tuple[Batch, Remain
 
 
 async def _empty(core: Core, batch_id: str, group_id: str, now: datetime) -> None:
-    """Close a group and move everything out of it that does not leave with the batch."""
+    """Close a group and move out of it every document that is not of the batch."""
     custody = core.store.custody
     await core.write(lambda tx: custody.close_group(tx.connection, group_id, now))
     while await core.write(
@@ -300,6 +315,7 @@ def _record(
     Raises:
         Refusal: a hold was placed since the execution began.
     """
+    batch = as_it_is(tx.connection, batch)
     if batch.progress.entries:  # before a crash
         return batch, Remains()
     _check_holds(tx, batch)
@@ -329,7 +345,7 @@ def _record(
 
 
 def _check_holds(tx: Transaction, batch: Batch) -> None:
-    """Up to the commit point a hold stops everything, also one placed while the execution runs."""
+    """Refuse if there is a hold, also one placed while the execution runs (up to the commit point)."""
     leaving = {None, *batch.ids}
     live = queries.live_holds(tx.connection, [batch.client_id])
     found = [hold.id for hold in live if hold.document_id in leaving]

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Select, insert, select
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.core.disposal.batch import (
     SCOPE_CLIENT,
     SCOPE_DOCUMENTS,
@@ -36,6 +36,7 @@ from vault.catalogue.schema import approvals, clients, documents
 from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
 from vault.catalogue.store import Transaction
 from vault.certificate.statements import APPROVAL_NAMESPACE, approval_statement
+from vault.moments import stamp
 
 
 async def propose(
@@ -147,7 +148,7 @@ async def propose_end(core: Core, actor: str, client_slug: str) -> str:
 
 
 def _of_client(core: Core, client_id: str) -> Select[Any]:
-    """Every document that is left of a client, and one more than a batch takes if there are so many."""
+    """All documents left of a client; at most one more than a batch can hold."""
     return (
         select(documents)
         .where(documents.c.client_id == client_id, documents.c.state.not_in(GONE))

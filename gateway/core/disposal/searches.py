@@ -1,4 +1,4 @@
-"""Looking for what must be gone after a destruction.
+"""Searches after a destruction for what must not exist any more: keys, wrapped keys, sealed files.
 
 Promises: each search says what it looked for, where, and what it found, and `not_checked` with the reason
 where it could not look. It looks at what is on disk, not at what this process believes. Nothing found
@@ -51,7 +51,7 @@ INTERRUPTED: Final = Text(
 
 @dataclass(frozen=True)
 class Remains:
-    """What a destruction takes away, for the search after it. Empty after a crash in between."""
+    """The keys and wrapped keys that a destruction removes, to search for later; empty after a crash."""
 
     wrapped: dict[str, tuple[str, bytes]] = field(default_factory=dict, repr=False)
     """By document: its last group and its wrapped key."""
@@ -62,7 +62,7 @@ class Remains:
 def gather(
     core: Core, connection: Connection, client_id: str, ids: Sequence[str], groups: Sequence[str]
 ) -> Remains:
-    """What must not be found any more once these documents and groups have ended."""
+    """The keys and wrapped keys that must not be found once these documents and groups have ended."""
     keyring = core.store.custody.keyring(client_id)
     wrappers: dict[str, KeyWrapper] = {}
     wrapped: dict[str, tuple[str, bytes]] = {}
@@ -156,7 +156,7 @@ async def backup_places_of(core: Core) -> list[str]:
 
 
 async def fetch_backups(outbound: Outbound, destroyed_at: str) -> dict[str, Kept]:
-    """What `look_into_backups` needs from elsewhere, fetched before anyone has to wait for the key groups.
+    """Fetch what `look_into_backups` needs, before it makes others wait for the key groups.
 
     The caller closes each.
     """
@@ -285,7 +285,7 @@ def _copies(core: Core) -> Iterator[Path]:
 
 
 def _erased(core: Core, client_id: str, keyring: Keyring | None) -> tuple[Check, ...]:
-    """Where epoch keys are objects of a token: only the present one may be left there."""
+    """Check a token that holds epoch keys: only the present one may be left there."""
     left = core.store.custody.epochs_left(client_id)
     if left is None:
         return ()

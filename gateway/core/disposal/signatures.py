@@ -1,9 +1,9 @@
-"""The signatures that a certificate lists, as they were kept: approvals, witnesses, words on media.
+"""The signatures that a certificate lists, as stored: approvals, witnesses, statements on media.
 
 Promises: each with its statement, its key, and how that key was enrolled when it signed; the same each time
 it is asked for, as a follow-up repeats them.
 
-Leaves out: taking them (`dispose`, `admin.attestations`), and the rest of a certificate (`certify`).
+Leaves out: taking them (`proposal`, `admin.attestations`), and the rest of a certificate (`certificates`).
 """
 
 from __future__ import annotations

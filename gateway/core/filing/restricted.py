@@ -35,7 +35,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 
-from gateway.core.core import ACTOR_CORE, Core, stamp
+from gateway.core.core import ACTOR_CORE, Core
 from gateway.core.reasons import UNJUDGED
 from gateway.errors import Refusal
 from vault.catalogue.schema import access_requests, documents
@@ -45,6 +45,7 @@ from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import KeyUnavailable
 from vault.ids import new_id
 from vault.keys.secret_names import SECRET_PROFILE
+from vault.moments import stamp
 
 DOCUMENT: Final = "document"
 FOLDER: Final = "folder"
@@ -56,14 +57,14 @@ LAPSE_AT_ONCE: Final = 1000
 
 @dataclass(frozen=True)
 class Answer:
-    """What the one who wants to open is told: `approval` is the request that lets him, or None."""
+    """The answer to an account that wants to open a document; `approval`: what allows it, or None."""
 
     approval: str | None
     sentence: str = ""
 
 
 class Restriction(Enum):
-    """Why a document is not simply opened."""
+    """Why a document can't be opened without an approval."""
 
     CLASS = "it, or a part of it, is of a restricted class"
     UNKNOWN = "a part of it could not be judged, or is quarantined, and has no class"
@@ -349,7 +350,7 @@ def revoke(core: Core, tx: Transaction, request_id: str, actor: str, now: dateti
 
 
 async def lapse(core: Core, now: datetime) -> int:
-    """Let go of requests that nobody decided in time; returns how many."""
+    """End the requests that nobody decided in time; returns how many."""
     limit = stamp(now - timedelta(days=core.config.access.lapse_days))
     overdue = (access_requests.c.state == AccessState.WAITING) & (
         access_requests.c.requested_at < limit

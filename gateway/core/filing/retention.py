@@ -1,8 +1,8 @@
 """Filing: retention is computed, the key moves into its cohort, the document becomes visible.
 
-`schedule` asks the rules and stores the answer with its inputs (`documents.decision`), so that years later
-anyone can see what was computed from what. `file` does that and moves the key, in one transaction.
-The decision itself is `retention_rules.decision`; nothing here knows a period.
+Promises: the answer of the rules is stored with its inputs (`documents.decision`), so that years later anyone
+can see what was computed from what. `file` does that and moves the key, in one transaction.
+Leaves out: the decision itself (`retention_rules.decision`); nothing here knows a period.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
 from vault.catalogue import queries
@@ -22,6 +22,7 @@ from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 LOCAL_ZONES: Final = {"cn": "Asia/Shanghai", "de": "Europe/Berlin", "uk": "Europe/London"}
 QUARANTINE_RULE: Final = "house/quarantine@1"
@@ -91,7 +92,7 @@ def columns_of(decision: Decision) -> dict[str, Any]:
 
 
 def quarantine_columns(core: Core, now: datetime) -> dict[str, Any]:
-    """A quarantined document has its own period, by the house's rule."""
+    """The columns of a quarantined document: it has a period of its own, by the installation's rule."""
     due = now + timedelta(days=core.config.retention.quarantine_days)
     return {"rule": QUARANTINE_RULE, "eligible_at": stamp(due), "decision": None}
 

@@ -1,10 +1,11 @@
-"""What people decide about documents: classify, release, reject.
+"""Decisions of people about documents: classify, release, reject.
 
-Each act is one transaction with its ledger entry. An accountant may classify what waits in review; what
-could not be judged, or was quarantined, only two officers release. A changed class changes the retention;
-one that would end earlier is refused here: shortening takes an approval that a person signs as an officer.
-So does taking a document out of a restricted class, or moving it within one: where it would lie next, more
-people might open it.
+Promises: each act is one transaction with its ledger entry. An accountant may classify what waits in
+review; what could not be judged, or was quarantined, only two officers release. A changed class changes the
+retention; one that would end earlier is refused here: shortening takes an approval that a person signs as
+an officer. So does taking a document out of a restricted class, or moving it within one: where it would lie
+next, more people might open it.
+Leaves out: two officers' signatures (`admin.second_officer`), and opening a document (`restricted`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, select
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.filing import restricted as access
 from gateway.core.filing import retention as filing_retention
 from gateway.core.reasons import UNJUDGED
@@ -28,13 +29,14 @@ from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 EARLIEST_YEAR: Final = 1980
 """No document of an earlier fiscal year is filed: such a year is a slip."""
 
 
 def parse_fiscal_year(text: str) -> int:
-    """A fiscal year as people write it in a path (raises Refusal)."""
+    """Read a fiscal year as people write it in a path (raises Refusal)."""
     if not re.fullmatch(r"\d{4}", text):
         raise Refusal("not_found", "No such file or folder.")
     return int(text)
@@ -63,7 +65,7 @@ def _day(row: Row[Any]) -> date | None:
 
 
 def _ends_earlier(before: Decision, after: Decision) -> bool:
-    """Whether a document could go earlier than it could before."""
+    """Whether a document would fall due earlier than before."""
     if after.status == "permanent":
         return False
     if before.status == "permanent" or before.eligible_at is None:
@@ -80,11 +82,11 @@ def _stays_restricted(
     actor: str,
     now: datetime,
 ) -> None:
-    """Refuse to an accountant what would open a document of a restricted class (raises Refusal)."""
+    """Refuse an accountant an act that would lift a document's restriction (raises Refusal)."""
     if row.record_class not in core.config.access.restricted:
         return
     if row.state == DocumentState.REVIEW:
-        # The inspector's guess. Who was let see it may put it right, or confirm it unseen.
+        # The class is the inspector's proposal; an account that was allowed to see it may correct it.
         if row.record_class == record_class or access.approval(tx.connection, actor, row, now):
             return
         raise Refusal(

@@ -26,7 +26,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, select
 
 from gateway.core import backoff
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.inspection import verdicts
 from gateway.core.inspection.judgement import judge
 from gateway.core.inspection.queue import (
@@ -52,6 +52,7 @@ from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.errors import VaultError
 from vault.keys.custody import DocumentMetadata
+from vault.moments import stamp
 
 CLAIM_WAIT: Final = 20.0  # seconds a claim waits before it is answered "no work"
 STILL_OPEN: Final = "waiting:still-open"
@@ -81,7 +82,7 @@ class Fixity:
 
 
 class InspectionQueue:
-    """Who inspects what. One for the core; every inspector connection asks it."""
+    """The queue of documents to inspect. The core has one; every connection of an inspector asks it."""
 
     def __init__(self, intake: Intake, chance: Callable[[], float] = backoff.chance) -> None:
         """`chance`: see `backoff.delay`."""
@@ -95,7 +96,7 @@ class InspectionQueue:
         self._asked_at = time.monotonic()  # when an inspector last asked for work
 
     def wake(self) -> None:
-        """There may be something to inspect."""
+        """Look again at once: there may be something to inspect."""
         self._intake.arrived.set()
 
     async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
@@ -182,13 +183,13 @@ class InspectionQueue:
         return work, descriptor, Claimed(row, metadata, mode), fixity
 
     async def _put_off(self, row: Row[Any]) -> None:
-        """Let a document wait whose sealed file can still be changed; others are not held up by it."""
+        """Postpone a document whose sealed file can still be changed; others do not wait for it."""
         await self._postpone(row, STILL_OPEN, for_ever=True)
         self._busy.pop(row.id, None)
         self._intake.arrived.set()
 
     async def _is_being_written(self, document_id: str) -> bool:
-        """Whether someone could still change a document's sealed file, who had time to close it."""
+        """Whether a document's sealed file is still open for writing, after time to close it."""
         deadline = time.monotonic() + CLOSING_WAIT
         while await asyncio.to_thread(self._core.store.blobs.is_being_written, document_id):
             if time.monotonic() > deadline:
@@ -197,7 +198,7 @@ class InspectionQueue:
         return False
 
     async def fixity(self, row: Row[Any], descriptor: int | None = None) -> bool:
-        """Have a document read whole by an inspector; whether it still is what was received.
+        """Have an inspector read a whole document; returns whether it still is what was received.
 
         Args:
             descriptor: a sealed file to be read in the stored one's place; it stays the caller's.
@@ -281,11 +282,11 @@ class InspectionQueue:
             self.put_back(row.id)
 
     def put_back(self, document_id: str) -> None:
-        """A document is in nobody's hands any more."""
+        """Give a document back: no worker has it any more."""
         self._busy.pop(document_id, None)
 
     def _note_cost(self, document_id: str) -> float:
-        """Seconds that a worker had a document, put on its sender's account."""
+        """Count the seconds that a worker had a document to its sender; returns them."""
         held = self._busy.get(document_id)
         return 0.0 if held is None else self._turns.returned(held)
 
@@ -310,12 +311,12 @@ class InspectionQueue:
                 reason = TIMED_OUT if took > SLOW else "inspection-failed"
                 await self._postpone(claimed.row, reason, for_ever=False)
         finally:
-            # Last: until it is put off it is still due, and whoever asked would get it at once.
+            # Last: until it is put off it is still due, and the next to ask would get it at once.
             self._busy.pop(claimed.row.id, None)
             self._intake.arrived.set()
 
     async def _whose_turn(self, now: datetime) -> Row[Any] | None:
-        """The next document of the one whose turn it is."""
+        """The next document of the client and sender whose turn it is."""
         known = self._turns.known()
         if known is not None and (row := await self._first_of(known, now)) is not None:
             return row
@@ -341,7 +342,7 @@ class InspectionQueue:
         return free if free and time.monotonic() - free.asked > FIXITY_PATIENCE else None
 
     def _free_fixity(self) -> Fixity | None:
-        """The first request to read a document that is in nobody's hands."""
+        """The first request to read a document that no worker has."""
         return next((each for each in self._fixity if each.row.id not in self._busy), None)
 
     async def drop_parts(self, claimed: Claimed) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, func, insert, select
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.reading import NoReader, NotRead, Reader
 from vault.catalogue.schema import documents, fixity_runs
@@ -33,6 +33,7 @@ from vault.check.store import RESTORE, Finding, put_back
 from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import VaultError
 from vault.ids import new_id
+from vault.moments import stamp
 
 PAGE: Final = 200
 READERS_AT_ONCE: Final = 4
@@ -52,7 +53,7 @@ class Reading:
 
 
 async def read_everything(core: Core, queue: InspectionQueue | None) -> Reading:
-    """Read every stored document; with no `queue` (no gateway serves) in this process."""
+    """Read every stored document; without a `queue` (no gateway runs), in this process."""
     reader = reader_of(core, queue)
     reading = Reading()
     while rows := await core.read(lambda c: _page(c, reading.upto, PAGE)):
@@ -199,7 +200,7 @@ async def _read(core: Core, reader: Reader, rows: Sequence[Row[Any]], reading: R
 
 
 def _action(core: Core, row: Row[Any], connection: Connection) -> str:
-    """What to do about a document that was not read whole: its file comes back, if its key opens."""
+    """What to do about a document that can't be read whole: restore its file, if its key opens."""
     try:
         core.store.custody.open_metadata(row)
     except VaultError:
@@ -208,7 +209,7 @@ def _action(core: Core, row: Row[Any], connection: Connection) -> str:
 
 
 async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
-    """Whether a document that would not open had been let go between the look and the reading."""
+    """Whether a document that did not open was destroyed after the page was read."""
     state = await core.read(
         lambda c: c.execute(select(documents.c.state).where(documents.c.id == document_id)).scalar()
     )
@@ -216,12 +217,12 @@ async def _destroyed_meanwhile(core: Core, document_id: str) -> bool:
 
 
 def reader_of(core: Core, queue: InspectionQueue | None) -> Reader:
-    """Who reads documents: the inspectors of `queue`; None: no gateway serves, and this process does."""
+    """The reader of documents: the inspectors of `queue`; None: no gateway runs, so this process reads."""
     return partial(_read_here, core) if queue is None else queue.fixity
 
 
 async def _read_here(core: Core, row: Row[Any], descriptor: int | None = None) -> bool:
-    """As `Reader`, in this process: only where no core serves (the administrator's own hand)."""
+    """As `Reader`, in this process: only where no core runs, at the administrator's own command."""
     return await asyncio.to_thread(_read_sealed, core, row, descriptor)
 
 

@@ -52,7 +52,7 @@ class Judgement(Struct, frozen=True):
 
 
 class Circumstances(Struct, frozen=True):
-    """What the core knows beside the verdict. `scanners`: those whose judgement is wanted."""
+    """What the core knows besides the verdict. `scanners`: those that must have judged the document."""
 
     size: int
     sha256: bytes
@@ -90,7 +90,7 @@ def _code(what: str, scan: Scan) -> str:
 
 
 def code_text(text: str) -> str:
-    """What an inspector says, as a short code: nothing it has read gets further than this."""
+    """A text of an inspector as a short code, so that nothing it has read goes any further."""
     return _NOT_A_CODE.sub("_", text)[:REASON_LIMIT]
 
 

@@ -8,8 +8,8 @@ Promises:
   there is; one that has waited for `PATIENCE` takes its turn all the same.
 - Reading for fixity waits for documents, but not for ever: after `FIXITY_PATIENCE` it has one worker.
 
-Leaves out: what inspection means for a document (`inspect`). Rules: no I/O but two queries; costs are seconds
-in a worker's hands, halved every minute, in memory only.
+Leaves out: what inspection means for a document (`verdicts`).
+Rules: no I/O but two queries; costs are seconds of a worker's time, halved every minute, in memory only.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
-from gateway.core.core import stamp
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
+from vault.moments import stamp
 
 TIMED_OUT: Final = "inspection-timed-out"
 SLOW: Final = 2.0  # seconds in a worker's hands; what takes longer is slow
@@ -87,7 +87,7 @@ def waiting(connection: Connection, now: datetime) -> list[Lane]:
 
 
 def head(connection: Connection, lane: Lane, now: datetime, busy: set[str]) -> Row[Any] | None:
-    """The document of a lane that has waited longest and is in nobody's hands."""
+    """The document of a lane that has waited longest and that no worker has."""
     suspect = documents.c.reason == TIMED_OUT
     rows = connection.execute(
         select(documents)
@@ -115,7 +115,7 @@ class Turns:
         self._lanes: tuple[float, list[Lane]] = (-1.0, [])
 
     def known(self) -> list[Lane] | None:
-        """Who waited at the last look, if that is fresh enough."""
+        """The lanes that waited when last read; None if that was too long ago."""
         taken, lanes = self._lanes
         return lanes if lanes and 0 <= self._clock() - taken < _FRESH else None
 
@@ -163,14 +163,14 @@ class Turns:
         return [*overdue[:1], *ordinary, *suspects]
 
     def is_slow(self, client: str, in_hand: dict[str, InHand]) -> bool:
-        """Whether a client's documents took long of late, or do now."""
+        """Whether a client's documents took long lately, or one takes long now."""
         now = self._clock()
         return self._slow.get(client, 0.0) > now or any(
             each.client == client and now - each.begun > SLOW for each in in_hand.values()
         )
 
     def cost(self, client: str, lane: int | None, in_hand: dict[str, InHand], now: float) -> float:
-        """Seconds that a client (`lane` None) or a sender has cost of late, what is under way included."""
+        """Seconds that a client (`lane` None) or a sender has cost lately, work in progress included."""
         seconds, at = self._cost.get((client, lane), (0.0, now))
         return seconds * math.exp2((at - now) / HALF_LIFE) + sum(
             now - each.begun

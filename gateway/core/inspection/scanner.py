@@ -20,9 +20,10 @@ from typing import Final, Literal
 
 from sqlalchemy import Connection
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from vault.catalogue import settings
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 SETTING_CLAMD_SEEN: Final = "clamd_seen"
 PATIENCE: Final = 5.0  # seconds

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Row, select, update
 
 from gateway.core import backoff
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection import scanner
 from gateway.core.inspection.judgement import (
@@ -37,6 +37,7 @@ from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 LONGEST_DELAY: Final = timedelta(hours=1)
 MANDATORY: Final = frozenset({"yara"})
@@ -238,7 +239,7 @@ async def circumstances(core: Core, row: Row[Any], sha256: bytes) -> Circumstanc
 
 
 def _findings(verdict: Verdict) -> list[str]:
-    """What the scanners had to say, whole; the row and the ledger have the first of it, cut short."""
+    """The scanners' findings in full; the row and the ledger have the first of them, shortened."""
     found = [
         f"{scan.scanner}: {scan.outcome} {scan.detail}".rstrip()
         for scan in verdict.scans

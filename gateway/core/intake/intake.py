@@ -42,11 +42,6 @@ class Intake:
         """Whether a partial document is in someone's hands."""
         return self._in_progress.has(_UPLOAD, document_id)
 
-    @property
-    def all_taken(self) -> set[str]:
-        """The partial documents in someone's hands."""
-        return self._in_progress.keys(_UPLOAD)
-
     def take(self, document_id: str, sentence: str) -> None:
         """Take a partial document in hand.
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select, update
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.core.intake import quotas, receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
@@ -32,6 +32,7 @@ from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, VaultError
 from vault.keys.custody import DocumentMetadata
+from vault.moments import stamp
 
 INTERRUPTED: Final = "interrupted"  # reason of one that ends on a chunk boundary
 CLOSING_WAIT: Final = 2.0  # seconds that the process of a broken connection has to end

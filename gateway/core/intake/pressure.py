@@ -18,12 +18,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, not_, select
 
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
+from vault.moments import stamp
 
 FACTOR: Final = 2  # so that room is made before the floor stops anybody
 RENAMING: Final = timedelta(minutes=2)
@@ -40,6 +41,8 @@ async def relieve(intake: Intake) -> int:
         row = await core.read(lambda connection: _next(intake, connection))
         if row is None:
             break
+        if intake.taken(row.id):
+            continue  # taken since it was looked for: there may be another
         await _let_go(intake, row)
         gone += 1
         # A file that a process is still closing gives its room back a moment later: it counts at once.

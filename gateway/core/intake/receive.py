@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.intake import quotas
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
@@ -38,6 +38,7 @@ from vault.crypto.wrapping import new_key
 from vault.errors import StorageFailed, StorageFull, VaultError
 from vault.ids import new_id
 from vault.keys.custody import DocumentMetadata
+from vault.moments import stamp
 
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
 

@@ -34,7 +34,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Row, select, update
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.intake import partial, quotas, receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.partial import TEMPORARY
@@ -51,6 +51,7 @@ from vault.catalogue.store import Transaction
 from vault.crypto.sealed import CHUNK, sealed_size, whole_chunks
 from vault.errors import BlobMissing, StorageFailed, StorageFull, VaultError
 from vault.keys.custody import DocumentMetadata
+from vault.moments import stamp
 
 _TEMPORARY: Final = re.compile(
     r"""\.in\..+                                        # lftp: xfer:temp-file-name

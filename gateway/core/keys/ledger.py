@@ -22,7 +22,7 @@ from gateway.core.steps import step
 from vault.catalogue import ledger_keys, settings
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.store import Transaction
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.secret_names import SECRET_LEDGER, SECRET_NEXT_LEDGER
 from vault.ledger.note import verifier_key
 

@@ -20,7 +20,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from gateway.config import Config
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.keys.keys import Keys, Rotation, note_moved
 from gateway.core.steps import step
 from gateway.errors import Refusal
@@ -29,6 +29,7 @@ from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError
 from vault.keys.root import RootKey, create_root_key, load_root_key
 from vault.keys.root_file import PKCS11
+from vault.moments import stamp
 from vault.storage.durable import sync_directory
 
 ROOT_SINCE: Final = "root_key_since"

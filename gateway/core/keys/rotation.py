@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.keys import groups as key_groups
 from gateway.core.keys import ledger, root
 from gateway.core.keys.keys import Keys, Rotation
@@ -28,6 +28,7 @@ from vault.catalogue.states import ClientState, RotationState
 from vault.catalogue.store import Transaction
 from vault.errors import StorageFailed, VaultError
 from vault.ids import new_id
+from vault.moments import stamp
 
 KINDS: Final = ("groups", "root", "ledger")
 ROTATION: Final = "rotation"

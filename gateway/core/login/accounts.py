@@ -29,7 +29,7 @@ from vault.catalogue.schema import account_keys, accounts, grants
 from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.crypto.wrapping import open_record, seal_record
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 from vault.keys.secret_names import SECRET_ACCOUNTS
 
 ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admin")

@@ -25,14 +25,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.login import ssh_keys
 from gateway.core.login.ssh_keys import HostKeyPair
 from gateway.core.steps import step
 from gateway.errors import Refusal, WireError
 from vault.catalogue import settings
 from vault.catalogue.store import Transaction
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
+from vault.moments import stamp
 
 NAMES: Final = ("ssh-host-ed25519", "ssh-host-rsa")  # secrets of the house's keyring
 NEXT: Final = "-next"

@@ -1,7 +1,7 @@
 """Whether an account may be logged in here and now: its role's factors, and its own limits.
 
 Pure decisions: facts in, a reason out. Promises: a limit that can't be read admits nobody. Leaves out: what
-proves who someone is (`identity`), and who asks: the login, and every second the watch over live sessions.
+proves who someone is (`accounts`), and who asks: the login, and every second the watch over live sessions.
 
 Limits of one account, each optional:
 - expiry: an instant; a day means the end of that day in the firm's time zone;

@@ -1,7 +1,7 @@
 """One connection's login: host key, factors, limits, and what a failure costs.
 
 A login binds a connection to one account for good; user signatures are verified here, over the session
-identifier that no other connection ever has (`exchange`; RFC 4252, section 7). Promises:
+identifier that no other connection ever has (`key_exchange`; RFC 4252, section 7). Promises:
 
 - Who is refused hears the same words, whether the account is unknown or disabled, the secret wrong or not
   looked at (these after the same time, too), or the account not allowed here and now. The log and the
@@ -130,6 +130,7 @@ class Login:
                     lambda: identity.check_password(stored, request.password),
                     source=source_of(self.peer),
                     trusted=ruling.trusted,
+                    failures=ruling.failures,
                 )
                 if right:
                     self.proof.key, self.proof.password_hash = None, stored

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.process.sources import source_of
 from gateway.wire.messages import Mismatch
+from vault.moments import stamp
 
 MOST: Final = 100  # sources and programs told apart; the one longest silent makes room
 KEPT: Final = timedelta(days=7)

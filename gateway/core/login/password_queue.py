@@ -2,7 +2,8 @@
 
 An argon2id costs tens of milliseconds of processor time and 64 MiB. Promises: checks occupy at most half of
 the processors, and none of the threads that read the catalogue; who waits is bounded, per source and in all.
-Accounts that are trusted at their source go first, then everybody in the order of coming.
+Accounts that nobody failed at from that source go first, in the order of coming; then the others, the newest
+first: the owner, who comes once, does not stand in the queue that a guesser made of many.
 """
 
 from __future__ import annotations
@@ -27,19 +28,25 @@ class PasswordQueue:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(WORKERS, thread_name_prefix="password")
         self._first: deque[_Waiting] = deque()
-        self._others: deque[_Waiting] = deque()
+        self._others: list[_Waiting] = []
         self._waiting: Counter[str] = Counter()
         self._busy = 0
 
-    async def check(self, work: Callable[[], bool], *, source: str, trusted: bool) -> bool | None:
-        """Run a check when its turn comes; None: too many wait, and it was not run."""
+    async def check(
+        self, work: Callable[[], bool], *, source: str, trusted: bool, failures: int
+    ) -> bool | None:
+        """Run a check when its turn comes; None: too many wait, and it was not run.
+
+        Args:
+            trusted, failures: of the account at that source.
+        """
         if len(self._first) + len(self._others) >= MAX_WAITING:
             return None
         if not trusted and self._waiting[source] >= MAX_WAITING_PER_SOURCE:
             return None
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[source] += 1
-        (self._first if trusted else self._others).append((source, work, done))
+        (self._others if failures else self._first).append((source, work, done))
         self._advance()
         return await done
 
@@ -48,8 +55,8 @@ class PasswordQueue:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _advance(self) -> None:
-        while self._busy < WORKERS and (queue := self._first or self._others):
-            source, work, done = queue.popleft()
+        while self._busy < WORKERS and (self._first or self._others):
+            source, work, done = self._first.popleft() if self._first else self._others.pop()
             self._waiting -= Counter((source,))  # drops what is not positive
             if done.done():
                 continue  # whoever asked is gone

@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, exists, func, or_, select, update
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts, recoveries
@@ -32,6 +32,7 @@ from vault.catalogue.states import AccountState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
 from vault.keys.root import RootKey
+from vault.moments import stamp
 
 QUORUM: Final = 2
 FOUNDERS: Final = 3

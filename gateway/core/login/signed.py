@@ -5,7 +5,7 @@ if the account may act now: active, not expired, inside its hours. A signed stat
 console, which has no network, so networks are not looked at. An objection alone is taken from an officer
 who may not act now, too: else whoever suspends the others silences them.
 
-Leaves out: who may do what (`admin.desk`), and whether one key was used twice (the act that counts).
+Leaves out: who may do what (`admin.register`), and whether one key was used twice (the act that counts).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from gateway.core.core import stamp
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits
 from gateway.core.login.accounts import Account
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.crypto import sshsig
+from vault.moments import stamp
 
 
 def verify_signed(

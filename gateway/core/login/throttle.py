@@ -114,6 +114,7 @@ class Ruling:
     looked_at: bool
     delay: float
     trusted: bool = False
+    failures: int = 0  # of that source at that account
     of_source: bool = False  # taken from the source's bucket as well
 
 
@@ -148,12 +149,12 @@ class Throttle:
             bucket.failures, penalised=not trusted and source.until - now > ENFORCED
         )
         if bucket.left < 1 or (not trusted and source.left < 1):
-            return Ruling(looked_at=False, delay=delay, trusted=trusted)
+            return Ruling(False, delay, trusted, bucket.failures)
         of_source = not trusted and not account.startswith(UNKNOWN_USER)
         bucket.left -= 1
         source.left -= of_source
         self.changed_buckets.add((name, account))
-        return Ruling(looked_at=True, delay=delay, trusted=trusted, of_source=of_source)
+        return Ruling(True, delay, trusted, bucket.failures, of_source)
 
     def give_back(self, peer: str, account: str, ruling: Ruling) -> None:
         """An attempt that was to be looked at was not, after all, or was right: it cost nothing."""

@@ -18,13 +18,14 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from gateway.config import LoginSection
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.login.mismatches import Mismatches
 from gateway.core.login.throttle import UNKNOWN_USER, Bucket, Source, Throttle
 from gateway.process.sources import parse_networks, source_of
 from vault.catalogue.queries import PAGE, pages
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 ENTRY_SECONDS: Final = 60.0
 MAX_TALLY: Final = 64  # accounts and reasons told apart in a minute; the rest is counted together

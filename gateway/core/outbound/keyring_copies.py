@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select, update
 
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.outbound import marker
 from gateway.core.outbound.files import probe, put_bytes
 from gateway.core.outbound.outbound import Outbound
@@ -31,8 +31,9 @@ from vault.catalogue.store import Transaction
 from vault.errors import KeyUnavailable, PlaceError, PlaceMissing, VaultError
 from vault.keys import copies
 from vault.keys.copies import SUFFIX
-from vault.keys.custody import HOUSE
 from vault.keys.keyring import sealed_epoch
+from vault.keys.open_keyrings import HOUSE
+from vault.moments import stamp
 
 NEXT: Final = ".next"  # what is to replace a copy, until it was read back
 

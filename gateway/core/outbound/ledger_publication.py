@@ -33,7 +33,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import LedgerPlace
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.outbound.files import head, put_bytes, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.outbound.outbox import DETAIL, LONGEST_DELAY, Delivery
@@ -48,6 +48,7 @@ from vault.check.store import TELL, Finding
 from vault.errors import PlaceError, PlaceMissing, VaultError
 from vault.ledger import tiles
 from vault.ledger.tiles import Tile
+from vault.moments import stamp
 from vault.storage.places import DirectoryPlace
 
 CHECKPOINT: Final = "checkpoint"

@@ -54,7 +54,7 @@ async def look(outbound: Outbound, target: str, name: str) -> bool:
 
 
 async def expect(outbound: Outbound, target: str, name: str, *, begun: bool = True) -> None:
-    """As `look`, for whoever is about to write there; a place that was not `begun` before is, if it is free.
+    """As `look`, before something is written there; a place that was not `begun` before is marked now.
 
     Raises:
         PlaceError: the marker is not this store's, can't be read, or, where it was begun, is not there.

@@ -31,11 +31,12 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Table, func, select, update
 
 from gateway.core import backoff
-from gateway.core.core import log, raised_at, stamp
+from gateway.core.core import log, raised_at
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.outbound.transfers import NoCourier
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
+from vault.moments import stamp
 
 LONGEST_DELAY: Final = timedelta(hours=1)
 LOG_INTERVAL: Final = timedelta(hours=1)

@@ -63,7 +63,7 @@ class UploadSession(Session):
         self.uploads.clear()
 
     def _check_room(self) -> None:
-        """Each open upload costs the core a descriptor."""
+        """Refuse one more upload than a connection may have: each costs the core a descriptor."""
         if len(self.uploads) >= MAX_OPEN_UPLOADS:
             raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
 

@@ -1,8 +1,8 @@
 """A connection of the courier: one transfer at a time, and how it ended.
 
 Promises: a transfer that a lost connection had claimed fails at once; one that never reached it waits on. A
-report is answered with the next transfer, so that whoever has a place open is free when more is to be done
-there. Leaves out: what is due (`gateway.core.outbound`).
+report is answered with the next transfer, so that a worker that has a place open is free when more is to be
+done there. Leaves out: what is due (`gateway.core.outbound`).
 """
 
 from __future__ import annotations

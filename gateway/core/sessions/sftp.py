@@ -160,7 +160,7 @@ class SftpSession(UploadSession):
             raise
 
     async def _finish(self, request: Commit) -> Answer:
-        """What has its final name is committed; the rest is kept until it is renamed."""
+        """Commit an upload that has its final name; keep another one until it is renamed."""
         if not temporary.is_temporary(self._open(request.document_id).name):
             return await self._commit(request)
         upload = self._upload(request.document_id)
@@ -190,8 +190,8 @@ class SftpSession(UploadSession):
         method = str(proof.first_factor) + ("+code" if proof.totp is not None else "")
 
         def work(tx: Transaction) -> str | None:
-            # Whoever disables the account, sets it a limit or takes a factor back does so before this, or
-            # finds the session among the live.
+            # An act that disables the account, limits it or takes a factor back is either committed before
+            # this transaction and read here, or finds this session among the live ones and ends it.
             row = identity.load_account(tx.connection, account.name)
             if row is None:
                 why: str | None = "disabled"
@@ -218,7 +218,7 @@ class SftpSession(UploadSession):
         return AuthenticationResult("granted", role=account.role)
 
     def _leave(self) -> None:
-        """This is no live session of its account any more."""
+        """Take this session off the live ones of its account."""
         live = self._logins.live.get(self._account_id)
         if live is not None:
             live.discard(self.hang_up)

@@ -1,6 +1,7 @@
 """What each role sees over SFTP, and may do there: one view a role.
 
-What lies outside a view is refused like what does not exist.
+Here: folders, files and what may be done with them; what lies outside a view is refused like what does not
+exist. Not here: SFTP (`gateway.doors.sftp`), and moving a document (`intake`, `filing`).
 """
 
 from __future__ import annotations

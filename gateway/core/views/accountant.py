@@ -3,8 +3,9 @@
 `/clients/<client>/<fiscal year>/<record class>/<name>` to read, `/review/<client>/` with what needs a
 decision, and `/review/<client>.txt` with what each of these waits for. An accountant moves a file from there
 into a class folder, or from one class folder into another, and thereby classifies it; an archivist reads.
-Every document that is opened is in the ledger before its descriptor leaves. Those of restricted classes are
-listed, and opened with an officer's approval (`gateway.core.filing.restricted`).
+Promises: every document that is opened is in the ledger before its descriptor leaves. Those of restricted
+classes are listed, and opened with an officer's approval (`gateway.core.filing.restricted`).
+Leaves out: what classifying does to a document (`gateway.core.filing.review`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from sqlalchemy import Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core import reasons
-from gateway.core.core import stamp
 from gateway.core.filing import restricted, review
 from gateway.core.filing.review import EARLIEST_YEAR
 from gateway.core.reasons import UNJUDGED
@@ -40,6 +40,7 @@ from gateway.wire.messages import Entry, Page, Readable
 from vault.catalogue.schema import clients, documents
 from vault.catalogue.states import READABLE, ClientState, DocumentState
 from vault.catalogue.store import Transaction
+from vault.moments import stamp
 
 MOVES: Final = (
     "A file is moved from /review/<client>/, or from another folder of the client, into"
@@ -353,7 +354,7 @@ class AccountantView(View):
 
 
 def _reasons_of(path: tuple[str, ...]) -> str | None:
-    """The client whose reasons a path names; None: it is another path."""
+    """The client if a path names its list of reasons; None: it is another path."""
     if len(path) == 2 and path[0] == "review" and path[1].endswith(REASONS):
         return path[1].removesuffix(REASONS)
     return None

@@ -1,8 +1,8 @@
 """The virtual tree people see over SFTP: paths are resolved here, names are data, nothing is a file path.
 
-Each role has a view of its own (`gateway.core.views`); what lies outside a view does not exist, and is
-refused in the same words as what is nowhere. This module holds what the views share: splitting paths,
-entries, paging, and the names under which documents appear.
+Promises: what lies outside a role's view does not exist for it, and is refused in the same words as what is
+nowhere. Leaves out: the view of each role (`gateway.core.views`). This module holds what the views share:
+splitting paths, entries, paging, and the names under which documents appear.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def split(path: str) -> tuple[str, ...]:
 
 
 def check_name(name: str) -> None:
-    """Refuse names that no client could show or that would lie to a person."""
+    """Refuse names that a client can't show, or that a person would read as another name."""
     if len(name.encode("utf-8", "surrogateescape")) > NAME_LIMIT:
         raise Refusal("invalid", f"A name here may have at most {NAME_LIMIT} bytes.")
     if any(ord(character) < 32 or 0x7F <= ord(character) < 0xA0 for character in name):
@@ -137,7 +137,7 @@ def page(entries: Iterable[Entry], cursor: str = "") -> Page:
 
 
 async def explained(view: View, path: tuple[str, ...], refusal: Refusal, why: str) -> Refusal:
-    """What to say where a path was asked for as what it is not: `why` if it is there, else the refusal."""
+    """The refusal to answer with: `why` if the path exists (as a folder, say), else `refusal`."""
     if refusal.code != "not_found":
         return refusal
     try:
@@ -186,7 +186,7 @@ class View(ABC):
     async def rename(
         self, old: tuple[str, ...], new: tuple[str, ...], facts: Mapping[str, str] = NO_FACTS
     ) -> str:
-        """Move a file; returns a sentence for whoever did, or "" (raises Refusal).
+        """Move a file; returns a sentence for the person who did it, or "" (raises Refusal).
 
         Args:
             facts: what is kept of the new path besides its text.

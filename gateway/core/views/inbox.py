@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.intake import temporary
 from gateway.core.views.base import (
     DROP_MODE,
@@ -33,6 +33,7 @@ from vault.errors import KeyUnavailable
 from vault.ids import new_id, oldest_at
 from vault.keys.keyring import Keyring
 from vault.keys.secret_names import SECRET_INDEX, SECRET_PROFILE
+from vault.moments import stamp
 
 PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
@@ -247,7 +248,7 @@ class Inbox:
         return [*self._in_folder(folder_id), documents.c.name_index == index]
 
     def _listed(self) -> list[ColumnElement[bool]]:
-        """What of a client's documents is listed: partial uploads, and what was received lately."""
+        """The conditions for a document to be listed: a partial upload, or one received lately."""
         since = self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
         return [
             documents.c.state.in_([*STORED, DocumentState.PARTIAL]),

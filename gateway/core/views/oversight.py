@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core.core import stamp
 from gateway.core.disposal.batch import decode_register
 from gateway.core.views.base import (
     NOT_FOUND,
@@ -37,6 +36,7 @@ from vault.catalogue import ledger, ledger_keys, queries
 from vault.catalogue.schema import batches, certificates, ledger_entries
 from vault.certificate.model import RegisterEntry
 from vault.ids import is_id
+from vault.moments import stamp
 
 ENTRIES_IN_FILE: Final = 10_000
 FILES_AT_ONCE: Final = 100

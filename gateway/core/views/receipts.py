@@ -59,7 +59,7 @@ class Receipts:
         return page(entries, rows[-1].id if len(rows) == RECEIPTS_AT_ONCE else "")
 
     async def named(self, name: str) -> tuple[receipts.Kind, Receipt]:
-        """A receipt by its name, which says the day, too (raises Refusal)."""
+        """A receipt by its file name, with the day in it (raises Refusal)."""
         named = receipts.document_of(name)
         if named is None:
             raise Refusal("not_found", NOT_FOUND)

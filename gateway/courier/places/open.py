@@ -1,8 +1,8 @@
 """Opening the places that the configuration names: folders, SFTP hosts, S3 buckets.
 
-`open_place` makes the adapter; it connects when it is first used. What opens a place (a private key, the
-credentials of a bucket) lies in a file of its own, never in the configuration, and is refused when others can
-read it: the rule of OpenSSH, and for the same reason.
+Promises: `open_place` makes the adapter; it connects when it is first used. What opens a place (a private
+key, the credentials of a bucket) lies in a file of its own, never in the configuration, and is refused when
+others can read it: the rule of OpenSSH, and for the same reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_place(section: PlaceSection, resolve: Callable[[str], Path]) -> Place:
     if section.directory:
         public = isinstance(section, LedgerPlace)
         return DirectoryPlace(resolve(section.directory), public=public)
-    # Imported here: whoever has folders only never loads a network client.
+    # Imported here: an installation with folders only never loads a network client.
     if section.sftp:
         from gateway.courier.places.sftp import SftpPlace
 

@@ -1,6 +1,6 @@
 """A place in an S3 bucket, or in what speaks its protocol; obstore as a client.
 
-What it promises: the port of `vault.storage.places`. An object is replaced at once or not at all; above
+Promises: the port of `vault.storage.places`. An object is replaced at once or not at all; above
 `PART` bytes it goes in parts, which become an object only when all of them are there. Durability is the
 service's: what it acknowledged it has stored. A versioned bucket keeps what was replaced: say so with
 `keeps_days`.

@@ -1,6 +1,6 @@
 """A place on another host, reached by SFTP; paramiko as a client.
 
-What it promises: the port of `vault.storage.places`. The server is who the configuration says (its host key
+Promises: the port of `vault.storage.places`. The server is who the configuration says (its host key
 is pinned; there is no first trust), we are who our key says, and nothing is written before both are settled.
 One connection, opened when it is needed and again after any failure; every wait has an end.
 

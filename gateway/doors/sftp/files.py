@@ -1,11 +1,12 @@
 """Open files of the door: an upload that seals and hashes as bytes arrive, a download that opens as asked.
 
-An upload is written once, in order. Clients send writes ahead of the answers, sometimes out of order: what
-comes early waits in a bounded window. A write into what is sealed already is refused, because one chunk
-index is sealed once; only an upload that was resumed and then starts at its first byte begins anew, under
-a new key. One that continues a finished file of a temporary name seals that file's bytes anew first. A
-whole document takes no more bytes: opened without truncation it can only be sent again, all of it. Nothing
-is committed but by `close`: a connection that ends leaves a partial upload.
+Promises: an upload is written once, in order. Clients send writes ahead of the answers, sometimes out of
+order: what comes early waits in a bounded window. A write into what is sealed already is refused, because
+one chunk index is sealed once; only an upload that was resumed and then starts at its first byte begins
+anew, under a new key. One that continues a finished file of a temporary name seals that file's bytes anew
+first. A whole document takes no more bytes: opened without truncation it can only be sent again, all of it.
+Nothing is committed but by `close`: a connection that ends leaves a partial upload.
+Leaves out: names and folders, which are the core's.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class Upload:
             self._copy(reply.continues)
 
     def _copy(self, size: int) -> None:
-        """Begin with the bytes of the file that is continued, under our own key."""
+        """Copy the file that this upload continues, sealed under our own key."""
         try:
             former, descriptors = self._core.call(Predecessor(self._document_id))
             assert isinstance(former, Readable)
@@ -142,7 +143,7 @@ class Upload:
         return self._position
 
     def truncate(self, size: int) -> bool:
-        """Whether the file may end at `size`: where it ends now, or where the received bytes do."""
+        """Whether the file may end at `size`: at its present end, or at the end of the received bytes."""
         if size == self._position:
             self._truncated = True
         return size == self.size
@@ -200,7 +201,7 @@ class Upload:
         self._position += len(data)
 
     def _fail(self, failure: GatewayError | VaultError, cause: Exception | None = None) -> NoReturn:
-        """Nothing of this upload will be kept; every later call says so too."""
+        """Give the upload up: nothing of it is kept, and every later call fails alike."""
         self._failed = failure
         self.abandon(keep=False)
         raise failure from cause
@@ -301,6 +302,6 @@ class Download:
         return os.pread(self._descriptor, length, offset)
 
     def close(self) -> str:
-        """Done with it; nothing to say."""
+        """Close it; there is nothing to tell the client."""
         os.close(self._descriptor)
         return ""

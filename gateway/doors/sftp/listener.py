@@ -1,14 +1,14 @@
 """The listener of the sftp door: accepts, counts, forks one process per connection.
 
-The parent is single-threaded and touches no byte of a connection. Each child has its own interpreter
-lock, its own limits, its own connection to the core and a fence (`fence`) that leaves it little else; one
-hostile client costs one process. A login has a deadline that starts with the connection; an idle session
-ends.
+Promises: the parent is single-threaded and touches no byte of a connection. Each child has its own
+interpreter lock, its own limits, its own connection to the core and a sandbox (`sandbox`) that leaves it
+little else; one hostile client costs one process. A login has a deadline that starts with the connection;
+an idle session ends.
 
-Connections are paced per source as long as they don't log in (`arrivals`), and capped in all and per source.
-At a cap, a connection that has not logged in makes room: the one that failed most, then one that does not
-even exchange keys, then the oldest. A session that is logged in is never ended for another. How far a
-child has come it says itself, a byte at a time, over a pipe; a lie there only spares its own waiting.
+Rules: connections are paced per source as long as they don't log in (`pacing`), and capped in all and per
+source. At a cap, a connection that has not logged in makes room: the one that failed most, then one that
+does not even exchange keys, then the oldest. A session that is logged in is never ended for another. How
+far a child has come it says itself, a byte at a time, over a pipe; a lie there only spares its own waiting.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from paramiko.ssh_exception import SSHException
 
 from gateway.config import Config
 from gateway.doors.sftp.pacing import Arrival, Arrivals
-from gateway.doors.sftp.sandbox import missing_fences, raise_fence
+from gateway.doors.sftp.sandbox import missing_layers, restrict_process
 from gateway.doors.sftp.session import SftpSession
 from gateway.doors.sftp.ssh.authentication import EXCHANGED, FAILED, PROVEN
 from gateway.doors.sftp.ssh.transport import DoorServer, DoorTransport
@@ -74,7 +74,7 @@ class Child:
     ending: bool = False
 
     def badness(self, now: float) -> tuple[int, bool, float]:
-        """The larger, the sooner it makes room for others."""
+        """How bad a connection is: the larger, the sooner it must make room for others."""
         age = now - self.since
         return self.failures, not self.exchanged and age > PROMPT, age
 
@@ -104,7 +104,7 @@ class Listener:
             signal.signal(number, self._ask_to_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._listener.setblocking(False)
-        missing = missing_fences()
+        missing = missing_layers()
         if missing:
             log.warning("the kernel lacks fences for connections", missing=missing)
         # What is loaded now is shared with every child: collecting it would copy its pages.
@@ -173,7 +173,7 @@ class Listener:
             child.pipe = -1
 
     def _hear(self, pid: int) -> None:
-        """What a child says of itself."""
+        """Read what a child reports about itself."""
         child = self._children.get(pid)
         if child is None or child.pipe < 0:
             return
@@ -204,11 +204,11 @@ class Listener:
             self._serve(arrival)
 
     def _make_room(self, source: str) -> str | None:
-        """Have a connection that is not logged in end where a cap is reached; else why there is no room."""
+        """End a connection that is not logged in where a cap is reached; returns why if there is none."""
         login, sftp = self._config.login, self._config.sftp
         for pid, child in list(self._children.items()):
             if not child.proven:
-                self._hear(pid)  # whoever has just logged in must not be taken for one who has not
+                self._hear(pid)  # it may have logged in just now
         living = {pid: child for pid, child in self._children.items() if not child.ending}
         here = [pid for pid, child in living.items() if child.source == source]
         unproven = [pid for pid in here if not living[pid].proven]
@@ -279,7 +279,7 @@ class Listener:
             os._exit(code)
 
     def _let_go(self) -> None:
-        """In a child: close what is the listener's, and others'."""
+        """In a child: close the descriptors of the listener and of other connections."""
         self._listener.close()
         self._selector.close()
         self._arrivals.close()
@@ -315,7 +315,7 @@ def serve_connection(
     parent: int,
     say: Callable[[bytes], None],
 ) -> None:
-    """One connection, in its own process: core, fence, key exchange, login, sessions.
+    """One connection, in its own process: core, sandbox, key exchange, login, sessions.
 
     Args:
         say: tells the listener how far it has come.
@@ -336,7 +336,7 @@ def serve_connection(
     greeting, _ = core.call(Greet(peer))
     core.settimeout(None)
     assert isinstance(greeting, Greeting)
-    raise_fence(config, parent)  # from here on nothing of the client is trusted
+    restrict_process(config, parent)  # from here on nothing of the client is trusted
 
     def start() -> SftpSession:
         return SftpSession(core, config.sftp.max_document_size)

@@ -1,4 +1,4 @@
-"""New connections, and whose turn it is: a pace for each source that has not logged in yet.
+"""New connections and their order: a pace for each source that has not logged in yet.
 
 OpenSSH refuses at random beyond MaxStartups, and drops penalised sources; here what comes too fast waits a
 little instead, because a colleague behind the same address must still get in. Promises:
@@ -7,7 +7,7 @@ little instead, because a colleague behind the same address must still get in. P
   connection takes one; a login gives it back, so that those who log in are never paced.
 - Of a source's waiting connections, one that has said something goes before those that only hold a
   socket (an SSH client speaks first or at once; a scanner that counts banners does not), else the oldest.
-  Whoever left is dropped without a token.
+  A connection that left is dropped without a token.
 - What waits is bounded, per source and in all. Over it the oldest silent one goes, or the newcomer.
 
 Leaves out: forking and counting what is served (the listener does). Time is monotonic seconds, passed in.
@@ -109,14 +109,14 @@ class Arrivals:
         return None
 
     def give_back(self, source: str, now: float) -> None:
-        """A connection of a source has logged in."""
+        """Give a source its turn back: a connection of it has logged in."""
         bucket = self._buckets.get(source)
         if bucket is not None:
             self._refill(bucket, now)
             bucket.tokens = min(self._rate, bucket.tokens + 1)
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until somebody's turn may come; None: nobody waits."""
+        """Seconds until the next turn may come; None: nobody waits."""
         if not self._count:
             return None
         return min(

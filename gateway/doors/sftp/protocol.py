@@ -1,8 +1,9 @@
 """SFTP version 3 on bytes (draft-ietf-secsh-filexfer-02, as OpenSSH speaks it): no I/O.
 
-`Reader` takes fields out of a packet strictly; the `pack_*` functions make replies. Numbers are
+Promises: `Reader` takes fields out of a packet strictly; the `pack_*` functions make replies. Numbers are
 big-endian, strings are length-prefixed bytes; names are UTF-8. Programs that send their system's encoding
 instead are understood (`gateway.names.decode_name`): the same bytes always give the same name.
+Leaves out: what is answered to a request (`session`).
 """
 
 from __future__ import annotations

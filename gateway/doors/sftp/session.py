@@ -1,9 +1,10 @@
 """The SFTP packet loop of one channel: requests in, replies out, the core decides.
 
-It is given whole packets and gives back replies; who carries them is not its business. Every request is
+Promises: every request is
 answered once, with the sentence that explains a refusal. What is not implemented is answered "unsupported"
 and is not advertised; `check-file`, which stock paramiko advertises and loops on, is not here. On the end
 of the connection open uploads are given up, keeping whole chunks for a resume: only CLOSE commits.
+Leaves out: carrying packets (`ssh.channels`): it is given whole ones and gives back replies.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Folder:
         return taken
 
     def close(self) -> str:
-        """Nothing to release, nothing to say."""
+        """Close it; there is nothing to release or to tell the client."""
         return ""
 
 
@@ -240,7 +241,7 @@ class SftpSession:
         return p.pack_status(request, p.OK, reply.said if isinstance(reply, Done) else "")
 
     def _set_attributes(self, fields: p.Reader) -> None:
-        """Times and modes of what is kept are the gateway's; clients set them out of habit."""
+        """Ignore times and modes: they are the gateway's, and clients set them out of habit."""
         self._stat(fields.path())
         if fields.size_attribute() is not None:
             raise Refusal("denied", "What was received can't be truncated.")

@@ -1,4 +1,4 @@
-"""Who is connected: caps in all, per network and per source, who makes room, what is under way at the end.
+"""The open connections: caps in all, per network and per source; which one makes room; how the door closes.
 
 Promises: at most `limit` connections, of which one source has at most `MAX_PER_SOURCE` and one network at
 most a quarter; `drained` is set once no connection is left. A newcomer who finds all places taken gets that
@@ -49,7 +49,7 @@ log = structlog.get_logger("smtp")
 
 @dataclass
 class Progress:
-    """How a connection gets on. Times are the loop's, in seconds.
+    """How much a connection has sent, and when. Times are the loop's, in seconds.
 
     Args:
         since: when it began.
@@ -73,7 +73,7 @@ class Progress:
         return self._faded(now) * math.log(2) / HALF_LIFE
 
     def may_be_displaced(self, now: float) -> bool:
-        """Whether rule 2 lets others have its place."""
+        """Whether another connection may take its place (rule 2)."""
         if self.held or now - self.since <= GRACE:
             return False
         return not self.acknowledged or now - self._heard > IDLE
@@ -101,14 +101,14 @@ class Guest(Protocol):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a connection comes from, as caps count it."""
+    """The source and the network of a connection, as the caps count them."""
 
     source: str
     network: str
 
 
 def source_of(address: tuple[Any, ...]) -> str:
-    """What counts as one source: an IPv4 address, or an IPv6 /64 (one customer's usual share)."""
+    """The source that an address counts for: an IPv4 address, or an IPv6 /64 (one customer's usual share)."""
     return sources.source_of(str(address[0]))
 
 
@@ -118,7 +118,7 @@ def origin_of(address: tuple[Any, ...]) -> Origin:
 
 
 def slowest(guests: Iterable[Guest], now: float, below: float = math.inf) -> Guest | None:
-    """Who makes room first: whose pace, under `below` bytes a second, is the least; then the oldest."""
+    """The connection to end first: the slowest one under `below` bytes a second; of several, the oldest."""
     candidates = [
         guest
         for guest in guests

@@ -1,6 +1,6 @@
-"""The usher: the one way from the fenced mail door to the core, and to whoever supervises it.
+"""The broker: the one way out of the mail door's sandbox to the core and to the supervisor.
 
-Promises: the door itself makes no socket and connects to nothing. A helper, forked before the first stranger
+Promises: the door itself makes no socket and connects to nothing. A helper, forked before the first sender
 is let in, connects to the core's socket for the mail door, and to nothing else, whenever the door asks, and
 hands the connection over as a descriptor; so a core that was restarted is found again. It also passes on
 three notices to the supervisor. The door sends it one byte that says which: hostile code in the door can have
@@ -10,7 +10,7 @@ Leaves out: how many connections there are (the door's places), and what is said
 
 Rules: landlock can't tell one unix socket from another, and a system-call filter can't see a path; hence a
 second process, and not a permission. For the same reason the door has no datagram socket, not even that of
-its notices: it could send to any name. The usher is fenced in as well, and ends when the door does.
+its notices: it could send to any name. The broker has a sandbox, too, and ends when the door does.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ import structlog
 
 from gateway.errors import Disconnected
 from gateway.process import service
-from gateway.process.sandbox import MIB, UNLIMITED, JailLimits, enter_jail
+from gateway.process.sandbox import MIB, UNLIMITED, SandboxLimits, enter_sandbox
 from gateway.wire.channel import AsyncChannel, until_ready
 
 PATIENCE: Final = 5  # seconds that the core may take to have room in its queue
 CALLS: Final = frozenset({"socket", "connect"})
-LIMITS: Final = JailLimits(
+LIMITS: Final = SandboxLimits(
     memory=64 * MIB, cpu_seconds=UNLIMITED, file_size=UNLIMITED, descriptors=16
 )
 CONNECT: Final = b"?"
@@ -50,8 +50,8 @@ _TIMEVAL: Final = struct.Struct("ll")
 log = structlog.get_logger("smtp")
 
 
-class Usher:
-    """The door's end. `lost` is set once there is no usher any more: then the door must start anew."""
+class Broker:
+    """The door's end. `lost` is set once there is no broker any more: then the door must start anew."""
 
     def __init__(self, line: socket.socket, path: Path, pid: int) -> None:
         self._line = line
@@ -82,12 +82,12 @@ class Usher:
                 said, descriptors = await self._answer()
             except OSError as error:
                 self.lost.set()
-                raise Disconnected(f"usher: expected an answer, found {error.strerror}") from error
+                raise Disconnected(f"broker: expected an answer, found {error.strerror}") from error
         if descriptors:
             return AsyncChannel(socket.socket(fileno=descriptors[0]), accept_fds=True)
         if not said:
             self.lost.set()
-            raise Disconnected("usher: it is gone")
+            raise Disconnected("broker: it is gone")
         raise Disconnected(
             f"{self._path}: expected the core listening, found {said.decode('utf-8', 'replace')}"
         )
@@ -111,8 +111,8 @@ def _let_go(asking: asyncio.Task[AsyncChannel]) -> None:
         asking.result().close()
 
 
-def start(path: Path) -> Usher:
-    """Fork the usher for the core's socket at `path`; called while this process has one thread."""
+def start(path: Path) -> Broker:
+    """Fork the broker for the core's socket at `path`; called while this process has one thread."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     door = os.getpid()
     pid = os.fork()
@@ -126,16 +126,16 @@ def start(path: Path) -> Usher:
             kept = its.fileno()
             os.closerange(3, kept)
             os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
-            enter_jail(LIMITS, door, readable=(), calls=CALLS)
+            enter_sandbox(LIMITS, door, readable=(), calls=CALLS)
             _serve(its, path)
             code = 0
         except BaseException as error:  # noqa: BLE001  a child ends here whatever happens
-            log.error("usher failed", error=type(error).__name__)
+            log.error("broker failed", error=type(error).__name__)
         finally:
             os._exit(code)
     its.close()
     ours.setblocking(False)
-    return Usher(ours, path, pid)
+    return Broker(ours, path, pid)
 
 
 def _serve(line: socket.socket, path: Path) -> None:

@@ -113,7 +113,7 @@ class Conversation(SMTP):
             self._reader.feed_data(data)
 
     def eof_received(self) -> bool:
-        """Let what was sent before the end be answered; the loop ends when it is read up."""
+        """Answer what was sent before the end; the loop ends when all of it is read."""
         if not self._admitted:
             return False
         self._reader.feed_eof()
@@ -126,7 +126,7 @@ class Conversation(SMTP):
         if self._admitted:
             self._terms.connections.release(self)
             # Not why: the StreamReaderProtocol would keep the error in a future that nobody awaits, and its
-            # end as garbage would be reported. Whoever reads finds the end of the stream.
+            # end as garbage would be reported. The reader finds the end of the stream.
             super().connection_lost(None)
 
     def end_when_idle(self) -> None:
@@ -150,7 +150,7 @@ class Conversation(SMTP):
         self._farewell("421 4.4.2 Timeout exceeded")
 
     def _farewell(self, reply: str = "", linger: float = LINGER) -> None:
-        """Say what is still to be said, and a last thing, and close."""
+        """Send what is queued and a last reply, and close."""
         # Not every loop's transports are subclasses of asyncio's (uvloop).
         transport = cast("asyncio.Transport | None", self.transport)
         if transport is None or transport.is_closing():
@@ -232,7 +232,7 @@ class Conversation(SMTP):
         return line
 
     def _hold_timer(self) -> None:
-        """While the core works the peer is not late, and not slow."""
+        """Stop the timers while the core works: the peer is then neither late nor slow."""
         self.progress.held = True
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()

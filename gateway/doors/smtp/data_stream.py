@@ -1,4 +1,4 @@
-"""Where a message ends: the DATA stream of RFC 5321, read in arbitrary pieces.
+"""The DATA stream of RFC 5321, read in arbitrary pieces: where a message ends.
 
 Promises: only `CR LF . CR LF` ends a message (section 4.1.1.4), and what comes out is what the sender
 had before dot-stuffing (section 4.5.2), byte for byte, however the network cut it. Memory does not depend
@@ -11,7 +11,7 @@ Rules:
 2. A dot that stands alone between line ends of which one is not CR LF is what SMTP smuggling is made of
    (CVE-2023-51764 and its family, CVE-2024-27305): servers disagree on whether the message ends there.
    Here it never does; and as no honest mailer sends it, `lookalike` says that it was there, so that the
-   door can refuse such a message instead of handing it to whoever reads it more laxly.
+   door can refuse such a message instead of handing it to a program that reads it more laxly.
 """
 
 from __future__ import annotations

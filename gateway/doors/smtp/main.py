@@ -3,7 +3,8 @@
 Promises: a port in use is said with the key that names it; SIGTERM stops accepting at once and lets
 running transactions finish for `STOP_PATIENCE` seconds. One event loop serves all connections (uvloop if
 it is installed); the door holds no key but those of the messages it is receiving. Before it reads a byte of
-a stranger it is fenced in for good (`fence`); the core is reached through a helper outside (`usher`).
+an unknown sender it enters its sandbox for good (`sandbox`); the core is reached through a helper outside it
+(`broker`).
 
 Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md), DKIM, SPF and DMARC.
 """
@@ -22,9 +23,9 @@ import structlog
 
 from gateway.config import Config
 from gateway.doors.smtp.admission import COMPLAINT, Connections
-from gateway.doors.smtp.broker import READY, STOPPING, WELL, Usher, start
+from gateway.doors.smtp.broker import READY, STOPPING, WELL, Broker, start
 from gateway.doors.smtp.connection import Terms
-from gateway.doors.smtp.sandbox import raise_fence
+from gateway.doors.smtp.sandbox import restrict_process
 from gateway.doors.smtp.session import DoorSession
 from gateway.errors import ConfigurationError, Disconnected
 from gateway.process import service
@@ -40,8 +41,9 @@ def run(config: Config) -> None:
     """Accept connections until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: it can't be served so. JailError: it can't be fenced in. Disconnected: it has lost
-            its usher, and must start anew.
+        ConfigurationError: it can't be served so.
+        SandboxError: its sandbox can't be set up.
+        Disconnected: it has lost its broker, and must start anew.
     """
     service.configure_logging(config, "smtp")
     service.forbid_core_dumps()
@@ -49,10 +51,10 @@ def run(config: Config) -> None:
     logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
     context = tls_context(config)
     listener = listen_tcp(config.smtp.listen, "smtp.listen")
-    usher = start(config.socket("smtp"))
-    # Never closed: closing a loop may take sockets that the fence denies (uvloop), and the process ends now.
+    broker = start(config.socket("smtp"))
+    # Never closed: closing may take sockets that the sandbox denies (uvloop), and the process ends now.
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    runner.run(_serve(config, listener, context, usher))
+    runner.run(_serve(config, listener, context, broker))
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
@@ -90,7 +92,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    config: Config, listener: socket.socket, tls: ssl.SSLContext | None, usher: Usher
+    config: Config, listener: socket.socket, tls: ssl.SSLContext | None, broker: Broker
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
@@ -102,39 +104,39 @@ async def _serve(
         domain=config.smtp.domain,
         limit=config.smtp.max_message_size,
         timeout=config.smtp.timeout,
-        connect=usher.connect,
+        connect=broker.connect,
         connections=connections,
         tls=tls,
     )
     server = await loop.create_server(lambda: DoorSession(terms, loop), sock=listener)
-    report = raise_fence(config)  # from here on strangers are read from
+    report = restrict_process(config)  # from here on unknown senders are read from
     if report.missing:
         log.warning("the kernel lacks fences for the mail door", missing=report.missing)
-    ends = [asyncio.create_task(event.wait()) for event in (stop, usher.lost)]
+    ends = [asyncio.create_task(event.wait()) for event in (stop, broker.lost)]
     rest = [
         *ends,
-        asyncio.create_task(_watchdog(usher)),
+        asyncio.create_task(_watchdog(broker)),
         asyncio.create_task(_complain(connections)),
     ]
-    usher.notify(READY)
+    broker.notify(READY)
     log.info("mail door listens", address=config.smtp.listen, tls=tls is not None)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    usher.notify(STOPPING)
+    broker.notify(STOPPING)
     log.info("mail door stops", connections=len(connections))
     server.close()
     await connections.close(STOP_PATIENCE)
     for task in rest:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
-    if usher.lost.is_set():
-        raise Disconnected("mail door: its usher is gone; it must start anew")
+    if broker.lost.is_set():
+        raise Disconnected("mail door: its broker is gone; it must start anew")
 
 
-async def _watchdog(usher: Usher) -> None:
+async def _watchdog(broker: Broker) -> None:
     """Tell the supervisor that the loop turns."""
     interval = service.watchdog_interval()
     while interval is not None:
-        usher.notify(WELL)
+        broker.notify(WELL)
         await asyncio.sleep(interval)
 
 
@@ -146,5 +148,5 @@ async def _complain(connections: Connections) -> None:
 
 
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log what nobody caught by its type only: its text could quote what a stranger sent."""
+    """Log what nobody caught by its type only: its text could quote what a sender wrote."""
     log.error("unforeseen failure", error=type(context.get("exception")).__name__)

@@ -1,18 +1,18 @@
-"""The fence around the mail door's process.
+"""The sandbox of the mail door's process.
 
-Promises: after `raise_fence` the process opens nothing by name, makes no socket and connects to nothing,
+Promises: after `restrict_process` the process opens nothing by name, makes no socket and connects to nothing,
 starts no program and no process, signals and traces nobody, holds no capability, and stays within its
 limits, whatever code runs in it. What it has then: its listener and whom that lets in, connections to the
-core's socket for the mail door and three words to its supervisor (`usher`), standard error, and a descriptor
+core's socket for the mail door and three words to its supervisor (`broker`), standard error, and a descriptor
 and a key for each message under way.
 
 Leaves out: one sender's message from another's. All connections are served by one process, so hostile code
 in it sees the plaintext of every message that arrives from then on, until the door is restarted; it sees
 nothing that was stored before. What the core lets a mail door do is the core's to say.
 
-Rules: raised when the listener, the certificate of STARTTLS and the usher exist, and before a byte of a
-stranger is read. Everything is imported by then, because nothing can be afterwards; a new certificate is
-read by a restart.
+Rules: entered when the listener, the certificate of STARTTLS and the broker exist, and before a byte of an
+unknown sender is read. Everything is imported by then, because nothing can be afterwards; a new certificate
+is read by a restart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config import Config
-from gateway.process.sandbox import MIB, UNLIMITED, JailError, JailLimits, JailReport, enter_jail
+from gateway.process.sandbox import (
+    MIB,
+    UNLIMITED,
+    SandboxError,
+    SandboxLimits,
+    SandboxReport,
+    enter_sandbox,
+)
 from vault.crypto.sealed import sealed_size
 
 MEMORY: Final = 512 * MIB
@@ -33,24 +40,24 @@ DESCRIPTORS_EACH: Final = 4  # the peer, the core, a message; and one that is li
 CALLS: Final = frozenset({"accept", "accept4"})  # of what listens already: `listen` stays denied
 
 
-def raise_fence(config: Config) -> JailReport:
+def restrict_process(config: Config) -> SandboxReport:
     """Restrict this process for good.
 
     Raises:
-        JailError: a fence that the kernel offers could not be raised, or there are threads it would miss.
+        SandboxError: a layer that the kernel offers could not be set, or there are threads it would miss.
     """
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
-        raise JailError(f"mail door: expected one thread before its fence, found {threads}")
+        raise SandboxError(f"mail door: expected one thread before its sandbox, found {threads}")
     places = config.smtp.max_connections
-    limits = JailLimits(
+    limits = SandboxLimits(
         memory=MEMORY + places * MEMORY_EACH,
         cpu_seconds=UNLIMITED,
         # The limit counts for every file, also for a log that grows for years.
         file_size=UNLIMITED if _log_is_file() else sealed_size(config.smtp.max_message_size),
         descriptors=DESCRIPTORS + places * DESCRIPTORS_EACH,
     )
-    return enter_jail(limits, None, readable=(), calls=CALLS)
+    return enter_sandbox(limits, None, readable=(), calls=CALLS)
 
 
 def _log_is_file() -> bool:

@@ -56,7 +56,7 @@ class _Score:
 
 
 def preload() -> None:
-    """Read the data now: a worker in its jail may not be able to."""
+    """Read the data now: a worker in its sandbox may not be able to."""
     classes()
 
 
@@ -134,7 +134,7 @@ def _dated_late(taken: Classification, words: Classification) -> Classification:
 def _against(
     taken: Classification, stated: dict[str, str], text: str, sections: list[str]
 ) -> Iterator[str]:
-    """What the page says against the structure it carries."""
+    """What on the page contradicts the structure that it carries."""
     number = stated.get("invoice_number", "")
     if not _stands_on(number, sections) and not _has_sum(taken, stated, text):
         yield "page:another number"

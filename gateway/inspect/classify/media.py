@@ -108,7 +108,7 @@ def _kind(document: Document, head: bytes, found: str) -> Kind:
 
 
 def _is_received_mail(document: Document) -> bool:
-    """Whether it came as a message: then it is one, whatever its bytes look like."""
+    """Whether the document was received as a message: then it is one, whatever its bytes look like."""
     return document.channel == "smtp" and document.depth == 0
 
 

@@ -1,5 +1,4 @@
 """How formats are laid out: zip, records of Office, expansion of PDF, structured invoices and statements.
-statements.
 
 Here: reading, with limits. Not here: judging what was read (`gateway.inspect.scan`), and what a document is
 (`gateway.inspect.classify`).

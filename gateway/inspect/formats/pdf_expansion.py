@@ -58,7 +58,7 @@ def is_modest(pdf: pikepdf.Pdf, size: int) -> bool:
 
 
 def is_drawn_soon(pages: list[pikepdf.Page], size: int) -> bool:
-    """Whether drawing pages ends: drawings may call drawings, ten times each and ten deep."""
+    """Whether drawing the pages ends soon: drawings may call drawings, ten times each and ten deep."""
     import pikepdf
 
     room = max(ROOM, RATIO * size)
@@ -75,7 +75,7 @@ def is_drawn_soon(pages: list[pikepdf.Page], size: int) -> bool:
 
 
 def _drawn(stream: Any, resources: Any, known: dict[Any, int], depth: int) -> int:
-    """Bytes that are gone through to draw a form and all that it calls; a loop ends where it began."""
+    """Bytes read to draw a form and all that it calls; a loop is counted once."""
     import pikepdf
 
     if depth > _MAX_CALLS:

@@ -76,7 +76,7 @@ def place(target: str) -> Place:
 
 
 def field_codes(code: str) -> list[str]:
-    """What is to be said of a Word field, from its code (ECMA-376 part 1, 17.16.5)."""
+    """The finding codes for a Word field, from its field code (ECMA-376 part 1, 17.16.5)."""
     code = code.lstrip()[:FIELD_LENGTH]
     named = _FIELD_NAME.match(code)
     if named is None:
@@ -114,7 +114,7 @@ def written(code: str) -> str:
 
 
 def formula_codes(formula: str) -> list[str]:
-    """What is to be said of a cell's formula, in the notation of Excel or OpenFormula."""
+    """The finding codes for a cell's formula, in the notation of Excel or OpenFormula."""
     codes = []
     bare = _CELL_TEXT.sub(lambda match: match[0][0] * 2, formula)
     if _CALLED.search(bare):

@@ -111,7 +111,7 @@ class Archive:
 
 
 def ends_in_archive(tail: bytes) -> bool:
-    """Whether the end of a file is that of a zip: what unpacks looks there first, whatever it begins with.
+    """Whether a file ends as a zip does: programs that unpack look there first, whatever it begins with.
 
     Args:
         tail: the last bytes, at least `TAIL` of them where there are as many.

@@ -6,7 +6,7 @@ that nobody may take for clean: `found`, `suspect` (encrypted inside), `limit` (
 everything), `error`, `unavailable`.
 
 Own client rather than aioclamd: that one speaks TCP only, 1 KiB a chunk through a thread hop, and
-opens its connection when scanning starts; an inspector must connect before it enters its jail,
+opens its connection when scanning starts; an inspector must connect before it enters its sandbox,
 where no socket can be made any more.
 
 Rules (protocol: clamd(8), commands `zVERSION`, `zINSTREAM`):
@@ -40,7 +40,7 @@ ENCRYPTED: Final = "encrypted"
 
 
 class ClamdStream:
-    """One document on its way through clamd. Open it before the jail, feed it, finish it.
+    """One document on its way through clamd. Open it before the sandbox is entered, feed it, finish it.
 
     No method raises for what clamd does or fails to do: `finish` says it as a `Scan`.
     """
@@ -158,7 +158,7 @@ class ClamdStream:
             connection.sendall(b"zINSTREAM\0")
 
     def _take_last_words(self, connection: socket.socket, error: OSError) -> None:
-        """The daemon hung up: it may have said why before it did."""
+        """Read what the daemon said before it hung up: it may be the reason."""
         for _attempt in range(2):  # the first read may only report the reset
             with contextlib.suppress(OSError):
                 self._early = _answer(connection, time.monotonic() + 1.0) or None

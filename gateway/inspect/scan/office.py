@@ -1,9 +1,9 @@
 """Active content of office files: macros, DDE, links to other places, objects inside.
 
-Three families: zip packages (OOXML, ODF, OFD), compound files (Word, Excel, PowerPoint 97–2003,
-Outlook), and text forms (RTF, SYLK, MHT, flat XML, CSV formulas). oletools and msoffcrypto do what
-they do well (VBA, encryption, RTF objects); what they miss is done here: Excel 4 macro sheets
-(extract_macros passes over them since 0.60), DDE fields, PowerPoint's embedded objects.
+Promises: three families are examined: zip packages (OOXML, ODF, OFD), compound files (Word, Excel,
+PowerPoint 97–2003, Outlook), and text forms (RTF, SYLK, MHT, flat XML, CSV formulas). oletools and
+msoffcrypto do what they do well (VBA, encryption, RTF objects); what they miss is done here: Excel 4 macro
+sheets (extract_macros passes over them since 0.60), DDE fields, PowerPoint's embedded objects.
 
 Rules: macros that start by themselves and reach outside are `found`; any macro, DDE, external link
 or embedded object is `suspect`. An exception in a library is a failure, never clean. Codes only.

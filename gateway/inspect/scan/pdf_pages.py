@@ -64,7 +64,7 @@ def check(pdf: pikepdf.Pdf, result: Examination, file_size: int, read: int) -> N
 
 
 class _Drawn:
-    """What was looked at already: pages share their drawings, and each is read once.
+    """The drawings examined so far: pages share them, and each is read once.
 
     All drawings together are parsed within a budget that grows with the file.
     """

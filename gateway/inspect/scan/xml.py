@@ -82,7 +82,7 @@ def parse(data: bytes) -> _Element:
 
 
 def parse_broken(data: bytes) -> _Element | None:
-    """What can be read of XML that `parse` refuses, for a look at what it holds; None: nothing."""
+    """The readable part of XML that `parse` refuses, to examine what it holds; None: nothing."""
     from lxml import etree
 
     if len(data) > MAX_XML or _DOCTYPE.search(decode_head(data)):

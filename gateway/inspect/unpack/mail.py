@@ -3,7 +3,8 @@
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
 bytes and depth hold over one message; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: archives (`archive`), TNEF (`tnef`), and Outlook files and S/MIME, which wait for a person.
+Leaves out: archives (`formats.zip_layout`), TNEF (`tnef`), and Outlook files and S/MIME, which wait for a
+person.
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
@@ -162,7 +163,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
 
 
 def _has_long_header(raw: bytes) -> bool:
-    """Whether a header that says how to read a part is longer than any mail program writes.
+    """Whether a header about a part's form is longer than any mail program writes.
 
     The standard library's parameter parser is quadratic in it, and runs while the message is parsed.
     """
@@ -228,7 +229,7 @@ def _is_status(blocks: object) -> bool:
 
 
 def _check_part(part: Message, unpacked: Unpacked) -> None:
-    """What readers of mail resolve differently (the class of CVE-2024-28054)."""
+    """Note what mail programs read in different ways in a part (the class of CVE-2024-28054)."""
     if not all(_HEADER_NAME.fullmatch(name) for name in part):
         unpacked.trouble("ambiguous", "mail.header_name")
     for name in _ONCE:

@@ -92,7 +92,7 @@ class Classification(Struct, frozen=True):
 
 
 class Verdict(Message, frozen=True):
-    """Everything an inspector has to say about its document: plain data, decided upon by the core.
+    """An inspector's report on its document: plain data; the core decides.
 
     `unreadable`: why the inside could not be judged by reading ("encrypted", "over_limit",
     "malformed", "ambiguous"), or "". `facts` (invoice number, amounts, subject, sender …) are

@@ -199,13 +199,11 @@ def test_the_sample_message_has_crlf_lines_and_its_attachment() -> None:
     assert part.get_payload(decode=True) == attachment
 
 
-def test_the_demonstration_is_added_once_and_only_to_an_untouched_list_of_packs(made) -> None:
-    with pytest.raises(ConfigurationError, match="expected no demonstration"):
-        create.add_demo(made.folder, NOW)
+def test_the_demonstration_is_added_only_to_an_untouched_list_of_packs() -> None:
     with installation(lambda text: text.replace('"cn", "demo"', '"demo", "cn"')) as other:
         other.demo.rename(other.folder / "demo-away")
         with pytest.raises(ConfigurationError, match=r"retention\.packs"):
-            create.add_demo(other.folder, NOW)
+            create._demonstrate(load(other.folder / create.CONFIG), NOW)
         assert not other.demo.exists()
 
 

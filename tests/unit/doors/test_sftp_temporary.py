@@ -177,7 +177,7 @@ async def test_one_rename_at_a_time(house):
     house.wings.intake.give_back(row.id)
     await rename(house)
     assert (await house.refused(rename(house))).code == "not_found"
-    assert not house.wings.intake.all_taken
+    assert house.wings.intake._in_progress._running == {}
 
 
 async def test_a_continuation_gets_a_new_key_and_what_was_there_to_read_only(house):
@@ -196,7 +196,7 @@ async def test_a_continuation_gets_a_new_key_and_what_was_there_to_read_only(hou
     os.close(descriptor)
     # Given up: what waited is there and free.
     await receive.discard(house.core, upload)
-    assert not house.wings.intake.all_taken
+    assert house.wings.intake._in_progress._running == {}
     await delivered(house, b"beginning")
 
 
@@ -279,4 +279,4 @@ async def test_a_synced_upload_is_claimed_before_its_row_is_there(house, monkeyp
     assert await temporary.secure(house.wings.intake, upload) == 2 * CHUNK
     assert met[0].code == "busy"
     await receive.discard(house.core, upload)
-    assert house.wings.intake.all_taken == set()
+    assert house.wings.intake._in_progress._running == {}

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from gateway.inspect import inspection, pool
 from gateway.inspect.document import Document, Limits
 from gateway.inspect.scan.yara import RuleSet
-from gateway.process.sandbox import JailLimits, enter_jail
+from gateway.process.sandbox import SandboxLimits, enter_sandbox
 from tests.support.parts import Parts
 
 
@@ -51,7 +51,7 @@ def main() -> None:
             samples.append((row, data))
     pool._preload()
     rules = RuleSet.load()
-    report = enter_jail(JailLimits(cpu_seconds=110, descriptors=32), os.getppid())
+    report = enter_sandbox(SandboxLimits(cpu_seconds=110, descriptors=32), os.getppid())
     results = []
     for row, data in samples:
         begun = time.monotonic()
@@ -73,7 +73,7 @@ def main() -> None:
                 "seconds": round(time.monotonic() - begun, 2),
             }
         )
-    json.dump({"fences": report.fences, "results": results}, sys.stdout)
+    json.dump({"fences": report.layers, "results": results}, sys.stdout)
 
 
 if __name__ == "__main__":

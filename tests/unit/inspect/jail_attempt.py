@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from gateway.process.sandbox import JailLimits, enter_jail
+from gateway.process.sandbox import SandboxLimits, enter_sandbox
 
 MIB = 1024 * 1024
 
@@ -60,8 +60,8 @@ def main() -> None:
     act, secret = sys.argv[1], sys.argv[2]
     held = os.open(secret, os.O_RDWR)
     answer = os.dup(1)
-    report = enter_jail(
-        JailLimits(memory=256 * MIB, cpu_seconds=2, file_size=4 * MIB, descriptors=32),
+    report = enter_sandbox(
+        SandboxLimits(memory=256 * MIB, cpu_seconds=2, file_size=4 * MIB, descriptors=32),
         os.getppid(),
     )
     acts = {

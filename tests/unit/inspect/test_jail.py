@@ -15,7 +15,7 @@ import pytest
 from gateway.process import sandbox, seccomp
 
 SCRIPT = Path(__file__).with_name("jail_attempt.py")
-FENCES = sandbox.probe_fences()
+FENCES = sandbox.probe_sandbox()
 
 
 def attempt(act, tmp_path):
@@ -136,7 +136,7 @@ def test_a_worker_whose_manager_is_gone_ends_at_once(tmp_path):
     pid = os.fork()
     if pid == 0:
         try:
-            sandbox.enter_jail(sandbox.JailLimits(), parent=1_000_000_000)
+            sandbox.enter_sandbox(sandbox.SandboxLimits(), parent=1_000_000_000)
         finally:
             os._exit(77)  # reached only if the jail let it live
     _pid, status = os.waitpid(pid, 0)
@@ -145,7 +145,7 @@ def test_a_worker_whose_manager_is_gone_ends_at_once(tmp_path):
 
 def test_probing_the_fences_restricts_nobody():
     before = Path("/proc/self/status").read_text().split("Seccomp:")[1].split()[0]
-    assert set(sandbox.probe_fences()) >= {"landlock", "seccomp", "capabilities", "limits"}
+    assert set(sandbox.probe_sandbox()) >= {"landlock", "seccomp", "capabilities", "limits"}
     assert Path("/proc/self/status").read_text().split("Seccomp:")[1].split()[0] == before
     subprocess.run(["/bin/true"], check=True)
 

@@ -6,6 +6,7 @@ and extracted facts, a client's name and addresses, the reason of a hold) is sea
 key, or under a key of the client's keyring, and is noise once that key is gone. Looking up by name goes
 through blind indexes. Times are ISO 8601 in UTC with microseconds, so that text order is time order.
 
+Not here: asking and writing (`vault.catalogue.queries`, `lifecycle`, and whoever owns a table).
 The schema changes by Alembic migrations only (`vault/catalogue/migrations`); a test holds the two together.
 The tables stand in modules by topic, and all of them are imported from here:
 

@@ -1,14 +1,14 @@
 """The destruction certificate for people: what is printed, section by section.
 
-What it promises: a first page that says in plain words who destroyed what, when, on whose approval, and
+Promises: a first page that says in plain words who destroyed what, when, on whose approval, and
 what that means; then everything the certificate says, in the client's language; and the JSON file
 itself, attached, so that what is read can be verified. The same certificate gives the same bytes.
 
-What it leaves out: the signed statements, signatures, commitments and the ledger proof, which are
+Leaves out: the signed statements, signatures, commitments and the ledger proof, which are
 for machines and are in the attached file. Print proves nothing; the attached file does, and the last
-section says how. The electronic signature on the print (`certificate_seal`) shows who printed it.
+section says how. The electronic signature on the print (`seal`) shows who printed it.
 
-Rules: those of the sheet (`certificate_page`); every section is printed, with "None." where there
+Rules: those of the sheet (`page`); every section is printed, with "None." where there
 is nothing to say, so that a missing one shows; the register, which can be long, comes after what was
 decided and found.
 """
@@ -68,10 +68,12 @@ def render_pdf(
 ) -> bytes:
     """Print `certificate`, with its JSON attached as `certificate.json`, signed through `seal` if given.
 
-    `fonts` overrides what `find_fonts` finds. Without any font, `both` and `zh` are printed in
-    English, and the document says why.
+    Args:
+        fonts: instead of those that `find_fonts` finds. Without any font, `both` and `zh` are printed in
+            English, and the document says why.
 
-    Raises PrintError: a font given or found is unreadable or cannot be embedded.
+    Raises:
+        PrintError: a font given or found is unreadable or cannot be embedded.
     """
     body = certificate.body
     zone = zone_of(body)

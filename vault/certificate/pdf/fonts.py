@@ -1,9 +1,9 @@
 """The fonts of a certificate: where on this system there are some with Chinese characters.
 
-What it promises: `find_fonts` names a serif and a sans face that have Chinese and Latin glyphs and may be
+Promises: `find_fonts` names a serif and a sans face that have Chinese and Latin glyphs and may be
 embedded, or says that there are none.
 
-What it leaves out: loading and subsetting them (`certificate_page`).
+Leaves out: loading and subsetting them (`page`).
 
 Rule: the package `pylopdf_fonts_zh_cn` (Noto, SIL OFL 1.1) comes first, so that a print looks the same
 everywhere; then the places where distributions put Noto CJK.

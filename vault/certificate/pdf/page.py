@@ -1,13 +1,13 @@
 """The sheet a certificate is printed on: fonts, languages, and the shapes text can take.
 
-What it promises: A4 pages with a running foot, in English, Chinese or both, from a few shapes
+Promises: A4 pages with a running foot, in English, Chinese or both, from a few shapes
 (section, paragraph, panel, pairs, table, listing, seal). With embedded fonts the file is PDF/A-3
 (ISO 19005-3, level U), the archival form that may carry attachments.
 
-What it leaves out: what is said (`certificate_pdf`).
+Leaves out: what is said (`pdf.document`).
 
 Rules:
-1. Chinese needs fonts that have it (`certificate_fonts`); they are embedded as a subset.
+1. Chinese needs fonts that have it (`fonts`); they are embedded as a subset.
 2. Without any, the print is English only, in the PDF core fonts; what these cannot show appears as
    [...]. Nothing is dropped silently.
 3. A listing is placed line by line, its words measured once: ten thousand lines take a second or two,
@@ -117,11 +117,11 @@ class Sheet:
     """A document being printed: its pages, its language, and the shapes its text takes.
 
     `pdf` is the fpdf2 document, `language` the one really used (rule 2), `serif` and `sans` the
-    names of its two families. Raises PrintError for a font that cannot be used.
+    names of its two families.
     """
 
     def __init__(self, language: Language, fonts: Fonts | None, foot: str, zone: timezone) -> None:
-        """Begin a document whose every page carries the line `foot` and shows times in `zone`."""
+        """Begin a document with the line `foot` on each page and times in `zone` (raises PrintError)."""
         self.zone = zone
         self.language: Language = language if fonts is not None else "en"
         self._unicode = fonts is not None
@@ -289,7 +289,8 @@ class Sheet:
     def seal(self, lines: Sequence[str]) -> tuple[int, tuple[int, int, int, int]]:
         """A framed block at the end, for a signature to be placed over.
 
-        Returns the page (from zero) and the box in points from the page's lower left corner.
+        Returns:
+            The page (from zero) and the box in points from the page's lower left corner.
         """
         pdf = self.pdf
         height = 5.0 * len(lines) + 5
@@ -393,7 +394,7 @@ class Sheet:
         pdf.set_y(top + _LIST_LINE)
 
     def _fit(self, column: Column, text: str) -> tuple[str, float, float]:
-        """What of `text` fits a column, how far from its left edge it begins in mm, and its size.
+        """The part of `text` that fits a column, its distance from the left edge in mm, and its size.
 
         What is too wide is set smaller, as far as it stays readable, before it is cut.
         """

@@ -1,9 +1,9 @@
 """The register of a printed certificate (销毁清册): what was destroyed, item by item.
 
-What it promises: a line for each document of the register and none else, in its order, whatever became of it;
+Promises: a line for each document of the register and none else, in its order, whatever became of it;
 and for each the rule, the law behind it and the dates that made it due.
 
-What it leaves out: sizes, commitments and ledger entries of the single documents, which are in the
+Leaves out: sizes, commitments and ledger entries of the single documents, which are in the
 attached file; a director reads names, years and periods.
 
 Rules:

@@ -1,12 +1,12 @@
 """Printing a certificate in a process of its own.
 
-What it promises: setting a page of Chinese takes a hundred megabytes and a second or two, and the process
+Promises: setting a page of Chinese takes a hundred megabytes and a second or two, and the process
 that holds the keys keeps neither. The child is given the certificate, a language and the gateway's
 signing certificate, nothing else: no key, no descriptor, no environment. Where the print is signed, the
 child asks the parent for the one signature over its pipe, so that the process that makes files holds no
 key and the process that holds the key reads no file.
 
-What it leaves out: what is printed (`certificate_pdf`), and who keeps the identity.
+Leaves out: what is printed (`pdf.document`), and who keeps the identity.
 
 Rules:
 1. Both directions carry frames: `type (1 byte) || u32(length) || data`. To the child: `c` the certificate
@@ -54,7 +54,8 @@ def print_certificate(
 ) -> bytes:
     """The certificate as PDF, with its JSON attached, signed with `identity` unless that is None.
 
-    Raises PrintFailed: the child ended badly, took too long, or asked for what is not signed.
+    Raises:
+        PrintFailed: the child ended badly, took too long, or asked for what is not signed.
     """
     subject = f"certificate {certificate.body.certificate_id}"
     data = certificate_to_json(certificate)

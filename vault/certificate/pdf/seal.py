@@ -1,10 +1,10 @@
 """The electronic signature on a print: PAdES baseline B-B, without the key.
 
-What it promises: `sealed` returns the print with one certification signature (ETSI EN 319 142-1, level B-B;
+Promises: `sealed` returns the print with one certification signature (ETSI EN 319 142-1, level B-B;
 SubFilter ETSI.CAdES.detached) that permits no change after it. It holds no key: the signature itself is
-asked of whoever does, through `Seal.sign`. The same print gives the same bytes.
+asked of the process that does, through `Seal.sign`. The same print gives the same bytes.
 
-What it leaves out: time-stamps and revocation (levels B-T and above): there is no authority to ask. When the
+Leaves out: time-stamps and revocation (levels B-T and above): there is no authority to ask. When the
 certificate was issued is proven by the ledger, not by this signature; its time is the certificate's own.
 """
 
@@ -41,7 +41,7 @@ _DIGEST: Final = "sha256"
 
 @dataclass(frozen=True)
 class Seal:
-    """Who signs a print, and the way to whoever holds the key.
+    """The signer of a print, and how to ask the process that holds the key.
 
     `sign` takes the DER of the signed attributes (RFC 5652, 5.4) and returns SIGNATURE bytes: RSA with
     SHA-256, PKCS #1 v1.5. It is called once.

@@ -1,9 +1,9 @@
-"""The words a certificate is told in: what its codes mean to a person, in English and Chinese.
+"""The words of a printed certificate: what its codes mean to a person, in English and Chinese.
 
-What it promises: sentences that say no more than the certificate does. Every fact in them is its body's;
+Promises: sentences that say no more than the certificate does. Every fact in them is its body's;
 what has no words here is shown as it stands, and nothing is left out for want of a translation.
 
-What it leaves out: where the words stand on the page (`certificate_pdf`).
+Leaves out: where the words stand on the page (`pdf.document`).
 
 Rules:
 1. No sentence goes beyond the level claimed, or says that anything cannot come back.
@@ -92,7 +92,7 @@ _ORDER_79: Final = re.compile(r"cn-order79-|.*第79号")
 
 
 def word(code: str) -> Text:
-    """What a code means; a code without words stands for itself."""
+    """The meaning of a code in words; a code without words stands for itself."""
     en, zh = _PAIRS.get(code, (code, code))
     return Text(en=en, zh=zh)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import msgspec
 from sqlalchemy import Select, delete, insert, select
 
-from gateway.core.core import log, stamp
+from gateway.core.core import log
 from gateway.core.outbound.backup.target import listing
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup_format
@@ -24,6 +24,7 @@ from vault.catalogue.schema import backup_blobs, documents
 from vault.catalogue.states import STORED
 from vault.catalogue.store import Transaction
 from vault.errors import BlobMissing, PlaceError
+from vault.moments import stamp
 
 AT_ONCE: Final = 4  # sealed files under way at the same time
 PAGE: Final = 200

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.core.outbound import marker
 from gateway.core.outbound.backup.copying import AT_ONCE
 from gateway.core.outbound.backup.replay import Amendments, replay
@@ -54,6 +54,7 @@ from vault.crypto.sealed import SealedReader, document_context
 from vault.errors import IntegrityError, KeyUnavailable, PlaceError, PlaceMissing, VaultError
 from vault.ledger.merkle import Frontier
 from vault.ledger.note import Checkpoint, verify_note
+from vault.moments import stamp
 
 FINDINGS: Final = 1000  # findings that are listed; more are counted
 ROUNDS: Final = 3  # amendments that were delivered while others were fetched are fetched as well

@@ -28,7 +28,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
-from gateway.core.core import ACTOR_CORE, Core, log, stamp
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.outbound import marker, outbox
 from gateway.core.outbound.backup import places, snapshot
 from gateway.core.outbound.backup.amendments import Amendments
@@ -49,6 +49,7 @@ from vault.catalogue.schema import backup_amendments, backup_blobs, backups
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.ids import new_id
+from vault.moments import stamp
 
 RETRY: Final = timedelta(hours=1)  # after a scheduled run has failed
 

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core.core import Core, log, stamp
+from gateway.core.core import Core, log
 from gateway.core.key_groups import Frozen
 from gateway.core.outbound.backup.copying import Copied, copy, copy_missing, lacking
 from gateway.core.outbound.backup.target import store_id
@@ -33,6 +33,7 @@ from vault.catalogue.schema import backup_blobs, documents
 from vault.catalogue.states import STORED
 from vault.errors import PlaceError
 from vault.ledger.note import Checkpoint, sign_note
+from vault.moments import stamp
 from vault.storage.durable import remove_durably
 
 PLAIN: Final = "catalogue.sqlite3."  # a plain snapshot's name begins so

@@ -12,13 +12,14 @@ from sqlalchemy import Connection, select
 
 from gateway.config import BackupTarget
 from gateway.core.clock import TOLERANCE
-from gateway.core.core import Core, stamp
+from gateway.core.core import Core
 from gateway.core.outbound.backup import places
 from gateway.core.outbound.backup.run import RETRY
 from gateway.core.outbound.outbox import waiting
 from vault.backup import format as backup_format
 from vault.catalogue import settings
 from vault.catalogue.schema import backup_amendments, backups
+from vault.moments import stamp
 
 
 def status(core: Core) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from gateway.core.outbound.outbound import Outbound
 from gateway.errors import Refusal
 from vault.backup import format as backup_format
 from vault.errors import VaultError
-from vault.keys.custody import HOUSE
+from vault.keys.open_keyrings import HOUSE
 
 BACKUP: Final = "backup to"  # a run or a verification, in progress
 

@@ -1,6 +1,6 @@
 """User authentication of the door (RFC 4252, RFC 4256): parsed strictly, and decided by the core.
 
-Closed here, where paramiko leaves it open:
+Promises, where paramiko leaves it open:
 - a request is parsed strictly; unknown methods and `none` fail, never fall through;
 - an answer to a query that was not asked ends the connection, and its count is checked before any loop;
 - a factor counts only when the core, which verifies user signatures itself, says so.

@@ -119,7 +119,7 @@ class DoorChannel:
         self.work()
 
     def extended_data(self, message: Message) -> None:
-        """There is no second stream towards a server."""
+        """Refuse data of a second stream: towards a server there is none."""
         del message
         raise SSHException("channel: expected no extended data, found some")
 
@@ -142,7 +142,7 @@ class DoorChannel:
         self._unlink()
 
     def reply_to_us(self, message: Message) -> None:
-        """Answers to requests that we never make."""
+        """Ignore an answer to a request: we never make any."""
         del message
 
     def _unlink(self) -> None:

@@ -47,7 +47,7 @@ class ChannelData(Message):
     """CHANNEL_DATA, taken apart without copying: `data` holds until the next packet is read."""
 
     def __init__(self, payload: memoryview) -> None:
-        """Raises SSHException for a payload that is not what it says."""
+        """Take a payload apart (raises SSHException where it is not what it says)."""
         super().__init__()
         if len(payload) < 1 + _DATA.size:
             raise SSHException("channel data: expected a channel and a length, found the end")
@@ -157,7 +157,7 @@ class DoorPacketizer(Packetizer):
             self.write_all(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def close(self) -> None:
-        """Close the socket, and wake whoever reads from it."""
+        """Close the socket, and wake the thread that reads from it."""
         if not self._hung_up:
             self._hung_up = True
             with contextlib.suppress(OSError):  # the peer may have closed it already

@@ -1,6 +1,6 @@
 """SSH transport and authentication: paramiko's, with what it leaves open closed.
 
-Closed here (each was found by reading or running paramiko 5.1):
+Promises (each fault was found by reading or running paramiko 5.1):
 - packets are our own (`packets`): none longer than OpenSSH's 256 KiB is allocated for;
 - only strong algorithms are offered; certificate algorithms are neither offered nor accepted;
 - user authentication is our own (`authentication`);
@@ -259,7 +259,7 @@ class DoorTransport(Door):
         self.kex_engine.hash_algo = self._hash
 
     def _mismatch(self, message: Message) -> Mismatch | None:
-        """What in a client's KEXINIT has nothing in common with ours."""
+        """The list of algorithms in a client's KEXINIT that has nothing in common with ours."""
         offer = _PARAMIKO._really_parse_kex_init(self, message)
         ours = {
             "key exchange": (offer["kex_algo_list"], self.preferred_kex),
@@ -371,7 +371,7 @@ def _strings(data: bytes) -> list[bytes]:
 
 
 def _pass_over(message: Message) -> None:
-    """A message that changes nothing here."""
+    """Ignore a message that changes nothing here."""
     del message
 
 
