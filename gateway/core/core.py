@@ -35,6 +35,14 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def raised_at(error: BaseException) -> str:
+    """Where in the code an error came from, for one whose text could hold a secret."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_qualname}:{frame.tb_lineno}" if frame else "?"
+
+
 class Core:
     """The open store and what belongs to it."""
 

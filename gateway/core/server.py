@@ -23,7 +23,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.core import log
+from gateway.core.core import log, raised_at
 from gateway.core.sessions.base import Session, SessionFactory
 from gateway.errors import Disconnected, Refusal, WireError
 from gateway.wire.channel import REQUEST_DECODERS, REQUEST_LIMITS, AsyncChannel
@@ -121,6 +121,7 @@ class CoreServer:
     async def _run(self, role: Role, channel: AsyncChannel) -> None:
         session = self._factories[role]()
         session.hang_up = channel.hang_up
+        session.gone = channel.gone
         session.attach(channel.peer_credentials())
         try:
             while not session.over:
@@ -175,10 +176,7 @@ class CoreServer:
         except (WireError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001  one bad request must not end the core
-            frame = error.__traceback__
-            while frame is not None and frame.tb_next is not None:
-                frame = frame.tb_next
-            place = f"{frame.tb_frame.f_code.co_qualname}:{frame.tb_lineno}" if frame else "?"
+            place = raised_at(error)
             log.error(
                 "unforeseen failure",
                 request=type(request).__name__,

@@ -21,7 +21,12 @@ log = structlog.get_logger("courier")
 
 
 def run(config: Config) -> None:
-    """Do transfers until SIGTERM or SIGINT."""
+    """Do transfers until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: a section names no place.
+    """
+    transfers.Places(config).expect_right()
     service.configure_logging(config, "courier")
     service.forbid_core_dumps()
     stop = threading.Event()

@@ -54,6 +54,11 @@ class Places:
         }
         self._open: dict[str, Place] = {}
 
+    def expect_right(self) -> None:
+        """Raises ConfigurationError: a section names no place. Connects to none."""
+        for section in self._sections.values():
+            open_place(section, self._config.resolve).close()
+
     def __getitem__(self, target: str) -> Place:
         """The place of a target (raises PlaceError: there is none, or its section is wrong)."""
         place = self._open.get(target)
@@ -176,10 +181,11 @@ def _serve(config: Config, stop: threading.Event) -> None:
             stop.wait(RECONNECT_SECONDS)
             continue
         try:
+            say: ClaimTransfer | TransferReport = ClaimTransfer()
             while not stop.is_set():
                 # Any one of the threads: it is the whole process that must not hang.
                 service.notify("WATCHDOG=1")
-                _next(channel, places)
+                say = _next(channel, places, say)
         except Disconnected:
             stop.wait(RECONNECT_SECONDS)
         except GatewayError as error:
@@ -190,15 +196,16 @@ def _serve(config: Config, stop: threading.Event) -> None:
             places.close()
 
 
-def _next(channel: Channel, places: Places) -> None:
-    """Claim a transfer, do it and report; or find that there is none."""
-    transfer, descriptors = channel.call(ClaimTransfer())
+def _next(
+    channel: Channel, places: Places, say: ClaimTransfer | TransferReport
+) -> ClaimTransfer | TransferReport:
+    """Report or claim, and do the transfer that is the answer, if there is one; returns what to say next."""
+    transfer, descriptors = channel.call(say)
     try:
         if isinstance(transfer, Transfer):
-            descriptor = descriptors[0] if descriptors else None
-            channel.call(perform(transfer, descriptor, places))
-        else:
-            places.close()  # a connection that idles is one that breaks unseen
+            return perform(transfer, descriptors[0] if descriptors else None, places)
+        places.close()  # a connection that idles is one that breaks unseen
+        return ClaimTransfer()
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -207,11 +214,18 @@ def _next(channel: Channel, places: Places) -> None:
 # ── in the process of the command line ───────────────────────────────────────────────────────────
 
 
-class Queue(Protocol):
-    """Where transfers wait (`gateway.core.outbound.transfers.TransferQueue`)."""
+class Worker(Protocol):
+    """Who does transfers, as the queue knows it."""
 
     async def claim(self) -> tuple[Transfer, int | None] | None:
         """The next transfer, or None after a while."""
+
+
+class Queue(Protocol):
+    """Where transfers wait (`gateway.core.outbound.transfers.TransferQueue`)."""
+
+    def worker(self) -> Worker:
+        """One more who does them."""
 
     def report(self, report: TransferReport) -> None:
         """Take a report."""
@@ -229,11 +243,12 @@ async def beside(queue: Queue, config: Config, work: Awaitable[T]) -> T:
 
 
 async def _transfer_here(queue: Queue, config: Config) -> None:
-    places = Places(config)
+    places, worker = Places(config), queue.worker()
     try:
         while True:
-            claimed = await queue.claim()
+            claimed = await worker.claim()
             if claimed is None:
+                places.close()
                 continue
             transfer, descriptor = claimed
             doing = asyncio.create_task(asyncio.to_thread(perform, transfer, descriptor, places))

@@ -313,6 +313,15 @@ class AsyncChannel:
             _close_all(descriptors)
         return unwrap(reply), descriptors
 
+    def gone(self) -> bool:
+        """Whether the peer has ended the connection; nothing is taken of what it sent."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def hang_up(self) -> None:
         """End the connection while someone waits on it: its `receive` raises Disconnected."""
         with contextlib.suppress(OSError):

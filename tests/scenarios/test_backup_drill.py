@@ -598,6 +598,19 @@ async def test_a_target_that_is_not_mounted_or_is_another_store_s_is_refused(dri
     assert states == ["done", "failed", "failed", "done"]
 
 
+async def test_who_comes_while_a_backup_is_verified_hears_what_runs(drill):
+    await drill.filed("kept.xml", b"kept")
+    await drill.back_up()
+    first = asyncio.create_task(drill.prove())
+    async with asyncio.timeout(10):
+        while not drill.wings.outbound.in_progress.has("backup to", "disk"):
+            await asyncio.sleep(0)
+    for act in ("backup.verify", "backup.run"):
+        refusal = await drill.refused(drill.act(act))
+        assert refusal.message == "verification of the backup at disk is already running"
+    assert (await first)["findings"] == []
+
+
 async def test_without_a_courier_a_backup_fails_with_one_sentence(tmp_path):
     folder = tmp_path / "origin"
     folder.mkdir()

@@ -224,3 +224,48 @@ async def test_what_was_superseded_while_it_was_under_way_leaves_the_next_one_to
     rows = kind.rows()
     assert rows["old"].failure == "superseded"
     assert rows["new"].delivered_at is None
+
+
+async def test_what_nobody_foresaw_backs_off_and_the_log_has_its_type_hourly_and_never_its_text(
+    house, capsys
+):
+    kind = Letters(house, "a")
+    kind.add("a", "1", "2")
+    kind.broken["1"] = TypeError("the key is 12345")
+    for _ in range(7):
+        await look(house, kind)
+        house.clock.advance(seconds=1)
+    assert kind.brought == [("a", "2")]
+    row = kind.rows()["1"]
+    assert row.attempts == 3  # at 0, 1 and 3 s
+    assert row.failure == "a: expected no TypeError, found one; the core's log has it"
+    said = capsys.readouterr()
+    (line,) = [each for each in (said.out + said.err).splitlines() if "unforeseen" in each]
+    assert "TypeError" in line
+    assert "12345" not in said.out + said.err
+    house.clock.advance(hours=1)
+    await look(house, kind)
+    assert "unforeseen" in capsys.readouterr().out
+    kind.broken.clear()
+    house.clock.advance(hours=1)
+    await look(house, kind)
+    assert kind.brought == [("a", "2"), ("a", "1")]
+
+
+async def test_what_can_not_be_written_down_is_not_brought_again_every_second(house, capsys):
+    class Forgetful(Letters):
+        def delivered(self, tx, delivery, seen, now):
+            raise TypeError("the key is 12345")
+
+    kind = Forgetful(house, "a", "b")
+    kind.add("a", "1")
+    for _ in range(16):
+        await look(house, kind)
+        house.clock.advance(seconds=1)
+    assert kind.brought == [("a", "1")] * 5  # at 0, 1, 3, 7 and 15 s
+    said = capsys.readouterr().out
+    assert said.count("unforeseen failure") == 1
+    assert "12345" not in said
+    kind.add("b", "2")  # another place waits for none of that
+    await look(house, kind)
+    assert kind.brought[-1] == ("b", "2")

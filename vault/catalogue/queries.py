@@ -13,18 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import Connection, Row, bindparam, select
 
 from vault.catalogue.schema import accounts, batches, clients, documents
 from vault.catalogue.states import ClientState
 
+T = TypeVar("T")
+
 PAGE: Final = 500
 """Ids in one SQL `IN` list."""
 
 
-def pages(items: Sequence[str], length: int = PAGE) -> Iterator[Sequence[str]]:
+def pages(items: Sequence[T], length: int = PAGE) -> Iterator[Sequence[T]]:
     """Pieces short enough for an SQL `IN` list."""
     for start in range(0, len(items), length):
         yield items[start : start + length]

@@ -22,6 +22,7 @@ from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.login.algorithm_mismatches import Mismatches
 from gateway.core.login.throttle import UNKNOWN_USER, Bucket, Source, Throttle
 from gateway.process.sources import parse_networks, source_of
+from vault.catalogue.queries import PAGE, pages
 from vault.catalogue.schema import login_lanes, login_sources
 from vault.catalogue.store import Transaction
 from vault.moments import stamp
@@ -105,9 +106,9 @@ class LoginRecords:
         ]
 
         def work(tx: Transaction) -> None:
-            for part in _parts(sorted(sources)):
+            for part in pages(sorted(sources)):
                 tx.connection.execute(delete(login_sources).where(login_sources.c.source.in_(part)))
-            for pairs in _parts(sorted(buckets)):
+            for pairs in pages(sorted(buckets), PAGE // 2):
                 tx.connection.execute(
                     delete(login_lanes).where(
                         tuple_(login_lanes.c.source, login_lanes.c.account_id).in_(pairs)
@@ -133,10 +134,6 @@ class LoginRecords:
         self._writing = asyncio.ensure_future(core.write(work))
         self._writing.add_done_callback(put_back)
         await asyncio.shield(self._writing)
-
-
-def _parts(items: list[Any], length: int = 200) -> list[list[Any]]:
-    return [items[start : start + length] for start in range(0, len(items), length)]
 
 
 def _moment(text: str) -> datetime:

@@ -28,7 +28,7 @@ from gateway.core.outbound.outbox import Delivery, OfTable, waiting
 from vault.catalogue.schema import clients, copy_places, errands
 from vault.catalogue.states import ClientState
 from vault.catalogue.store import Transaction
-from vault.errors import IntegrityError, KeyUnavailable, PlaceError, PlaceMissing, VaultError
+from vault.errors import KeyUnavailable, PlaceError, PlaceMissing, VaultError
 from vault.keys import copies
 from vault.keys.copies import SUFFIX
 from vault.keys.keyring import sealed_epoch
@@ -139,7 +139,7 @@ class KeyringCopies(OfTable):
         ended, known = await core.read(look)
         # 1. The keyring and the place.
         content = None if ended else await asyncio.to_thread(_opened, core, owner)
-        await self._expect_place(target, known=known)
+        await marker.expect(self.outbound, target, marker.COPIES, begun=known)
         name = owner + SUFFIX
         if content is None:
             for each in (name, name + NEXT):
@@ -155,18 +155,6 @@ class KeyringCopies(OfTable):
                 )
         await self.outbound.transfers.transfer(target, "remove", name + NEXT)
         return Seen(sealed_epoch(content, owner), there.sha256.hex())
-
-    async def _expect_place(self, target: str, *, known: bool) -> None:
-        """The place is this store's; one that nothing was ever brought to is marked (raises PlaceError)."""
-        if known:
-            await marker.expect(self.outbound, target, marker.COPIES)
-            return
-        try:
-            if await marker.look(self.outbound, target, marker.COPIES):
-                return
-            await marker.begin(self.outbound, target, marker.COPIES)
-        except IntegrityError as error:
-            raise PlaceError(str(error)) from error
 
     async def _remove(self, target: str, name: str) -> None:
         await self.outbound.transfers.transfer(target, "remove", name)

@@ -37,6 +37,7 @@ from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.outbound.files import head, put_bytes, scratch
 from gateway.core.outbound.outbound import Outbound
 from gateway.core.outbound.outbox import DETAIL, LONGEST_DELAY, Delivery
+from gateway.core.outbound.transfers import NoCourier
 from gateway.errors import Refusal
 from vault.catalogue import ledger, ledger_keys
 from vault.catalogue.ledger_keys import LedgerKey
@@ -139,6 +140,10 @@ class Publication:
         if alarm and before.alarmed_at is None:
             # Once: every entry makes a new checkpoint, and that a new attempt.
             self._outbound.core.record(tx, CONTRADICTED, delivery.place, ACTOR_CORE, now)
+
+    def unclaimed(self, tx: Transaction, delivery: Delivery, error: NoCourier) -> None:
+        """See `Kind.unclaimed`."""
+        _save(tx, delivery.place, failure=str(error)[:DETAIL])
 
     def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
         """See `Kind.hasten`; nothing else waits for a place."""

@@ -53,21 +53,24 @@ async def look(outbound: Outbound, target: str, name: str) -> bool:
     return True
 
 
-async def expect(outbound: Outbound, target: str, name: str) -> None:
-    """As `look`, for a place that was begun before.
+async def expect(outbound: Outbound, target: str, name: str, *, begun: bool = True) -> None:
+    """As `look`, before something is written there; a place that was not `begun` before is marked now.
 
     Raises:
-        PlaceError: the marker is not there, not this store's, or can't be read.
+        PlaceError: the marker is not this store's, can't be read, or, where it was begun, is not there.
     """
     try:
         there = await look(outbound, target, name)
     except IntegrityError as error:
         raise PlaceError(str(error)) from error
-    if not there:
+    if there:
+        return
+    if begun:
         raise PlaceError(
             f"target {target}: expected its marker {name} as it was before, found none; is it mounted, and"
             " the same place?"
         )
+    await begin(outbound, target, name)
 
 
 async def begin(outbound: Outbound, target: str, name: str) -> None:

@@ -38,3 +38,5 @@ class Outbound:
 
         `PlaceError` is there from the place's failure until it answers again.
         """
+        self.resting: dict[tuple[str, str], tuple[int, datetime]] = {}
+        """Kind and place → unforeseen failures in a row outside any delivery's row, and how long it rests."""

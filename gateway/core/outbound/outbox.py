@@ -9,6 +9,8 @@ Promises:
 - Of one kind, a place gets one delivery at a time, in order; no place waits for another one.
 - What fails is tried again with growing delays (`gateway.core.backoff`) for as long as it takes. A place that
   fails is left alone, for that time, with whatever else waits for it.
+- While no courier is there nothing is put off and no attempt is counted: the first one that comes finds it.
+- What nobody foresaw is a failure like others; the log has its type, never its text.
 - A failure is in its row from the first time on, so that `status` and `doctor` can show it; it is in the log
   at most hourly.
 
@@ -29,8 +31,9 @@ from typing import Any, Final, Protocol
 from sqlalchemy import Connection, Table, func, select, update
 
 from gateway.core import backoff
-from gateway.core.core import log
+from gateway.core.core import log, raised_at
 from gateway.core.outbound.outbound import Outbound
+from gateway.core.outbound.transfers import NoCourier
 from vault.catalogue.store import Transaction
 from vault.errors import PlaceError, StorageFailed, VaultError
 from vault.moments import stamp
@@ -47,6 +50,10 @@ class Delivery:
     place: str
     attempts: int
     row: Any
+
+
+class Unforeseen(VaultError):
+    """A delivery ended with an error that nobody foresaw: a fault of this program."""
 
 
 class Kind(Protocol):
@@ -80,6 +87,9 @@ class Kind(Protocol):
     ) -> None:
         """Write down that it is not, why, and when it is tried again."""
 
+    def unclaimed(self, tx: Transaction, delivery: Delivery, error: NoCourier) -> None:
+        """Write down that nobody came for it; it stays due, and no attempt is counted."""
+
     def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
         """A place that had failed answers again: what was put off is due."""
 
@@ -98,7 +108,7 @@ async def due(outbound: Outbound, kinds: Sequence[Kind]) -> list[asyncio.Task[No
         (kind, place)
         for kind in kinds
         for place in kind.places
-        if not outbound.in_progress.has(kind.name, place)
+        if not outbound.in_progress.has(kind.name, place) and not _rests(outbound, kind, place, now)
     ]
     found = await outbound.core.read(
         lambda c: [(kind, place) for kind, place in free if kind.next(c, place, now) is not None]
@@ -118,6 +128,32 @@ async def _deliver_due(outbound: Outbound, kind: Kind, place: str) -> None:
     except VaultError as error:  # the store is full, say; it is tried again at the next look
         if _is_time_to_complain(outbound, kind, place, error, outbound.core.now()):
             log.error("delivery not recorded", kind=kind.name, place=place, error=str(error))
+    except Exception as error:  # noqa: BLE001  it has no row that could say so
+        now = outbound.core.now()
+        failures = outbound.resting.get((kind.name, place), (0, now))[0] + 1
+        pause = backoff.delay(failures, longest=kind.longest_delay, chance=outbound.chance())
+        outbound.resting[kind.name, place] = failures, now + pause
+        _complain_unforeseen(outbound, kind, place, error, now)
+    else:
+        outbound.resting.pop((kind.name, place), None)
+
+
+def _rests(outbound: Outbound, kind: Kind, place: str, now: datetime) -> bool:
+    _, until = outbound.resting.get((kind.name, place), (0, now))
+    return now < until
+
+
+def _complain_unforeseen(
+    outbound: Outbound, kind: Kind, place: str, error: Exception, now: datetime
+) -> None:
+    if _is_time_to_complain(outbound, kind, place, error, now):
+        log.error(
+            "unforeseen failure",
+            kind=kind.name,
+            place=place,
+            error=type(error).__name__,
+            at=raised_at(error),
+        )
 
 
 async def deliver(outbound: Outbound, kind: Kind, place: str, *, at_once: bool = False) -> int:
@@ -159,15 +195,26 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
         raise
     except (VaultError, OSError) as error:
         failure = _as_failure(delivery, error)
+    except Exception as error:  # noqa: BLE001  nobody foresaw it; it backs off like others
+        _complain_unforeseen(outbound, kind, delivery.place, error, core.now())
+        failure = Unforeseen(
+            f"{delivery.place}: expected no {type(error).__name__}, found one; the core's log has it"
+        )
     else:
         await _record_delivered(outbound, kind, delivery, seen)
         return None
     now = core.now()
-    again = now + backoff.delay(
-        delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
-    )
-    await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
-    if _is_time_to_complain(outbound, kind, delivery.place, failure, now):
+    if isinstance(failure, NoCourier):
+        nobody = failure
+        await core.write(lambda tx: kind.unclaimed(tx, delivery, nobody))
+    else:
+        again = now + backoff.delay(
+            delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
+        )
+        await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
+    if not isinstance(failure, Unforeseen) and _is_time_to_complain(
+        outbound, kind, delivery.place, failure, now
+    ):
         kind.complain(delivery.place, failure)
     return failure
 
@@ -182,7 +229,8 @@ async def _record_delivered(outbound: Outbound, kind: Kind, delivery: Delivery, 
             kind.hasten(tx, delivery.place, now)
 
     await outbound.core.write(record)
-    of_place.pop(PlaceError, None)
+    for ended in (PlaceError, NoCourier):
+        of_place.pop(ended, None)
 
 
 def _as_failure(delivery: Delivery, error: VaultError | OSError) -> VaultError:
@@ -193,11 +241,13 @@ def _as_failure(delivery: Delivery, error: VaultError | OSError) -> VaultError:
 
 
 def _is_time_to_complain(
-    outbound: Outbound, kind: Kind, place: str, error: VaultError, now: datetime
+    outbound: Outbound, kind: Kind, place: str, error: Exception, now: datetime
 ) -> bool:
     """Whether this class of error was not in the log of late; it is now."""
     of_place = outbound.complained.setdefault((kind.name, place), {})
-    of_class = PlaceError if isinstance(error, PlaceError) else type(error)
+    of_class: type[Exception] = type(error)
+    if isinstance(error, PlaceError) and not isinstance(error, NoCourier):
+        of_class = PlaceError
     last = of_place.get(of_class)
     if last is not None and now - last < LOG_INTERVAL:
         return False
@@ -258,6 +308,15 @@ class OfTable:
             update(self._table)
             .where(*waits, put_off)
             .values(attempts=row.attempts + 1, next_attempt_at=stamp(again))
+        )
+
+    def unclaimed(self, tx: Transaction, delivery: Delivery, error: NoCourier) -> None:
+        """See `Kind.unclaimed`."""
+        c = self._table.c
+        tx.connection.execute(
+            update(self._table)
+            .where(c.id == delivery.row.id, c.delivered_at.is_(None))
+            .values(failure=str(error)[:DETAIL])
         )
 
     def hasten(self, tx: Transaction, place: str, now: datetime) -> None:

@@ -7,8 +7,10 @@ written into it. Everything transferred is sealed, or signed and meant to be rea
 
 Promises: every transfer ends: done, missing or failed. It fails too when the courier that had it is gone,
 when none comes within `PATIENCE`, or when nothing has moved for `STALLED` seconds (a dead mount); the
-connection of a courier that hangs is dropped. A long backup keeps nothing else waiting: of its sealed files
-at most `BULK` are under way, and a courier has more workers than that.
+connection of a courier that hangs is dropped. One that never reached its courier waits on, before all others;
+nobody who is gone is given any. A long backup keeps nothing else waiting: of its sealed files at most `BULK`
+are under way, and a courier has more workers than that. What follows at a place goes to the worker that has
+it open, if that one is free: one delivery, one connection.
 
 Leaves out trying again: whoever asked knows whether it is worth it (`gateway.core.outbound.outbox`).
 
@@ -19,12 +21,14 @@ Rule: the courier marks how far it is by the position of the descriptor it was g
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.core.waiting import wait_for_work
+from gateway.errors import Disconnected
 from gateway.wire.messages import Transfer, TransferReport, TransferVerb
 from vault.errors import PlaceError, PlaceMissing
 
@@ -35,13 +39,17 @@ CLAIM_WAIT: Final = 20.0  # seconds a courier waits for a transfer
 BULK: Final = 4  # transfers of many, each perhaps long, that are under way at once
 
 
+class NoCourier(PlaceError):
+    """Nobody claimed a transfer. That says nothing of the place, and is no failure of it."""
+
+
 @dataclass
 class _Item:
     transfer: Transfer
     descriptor: int | None  # our own duplicate
     bulk: bool
     outcome: asyncio.Future[TransferReport]
-    drop: Callable[[], None] | None = None  # ends the connection of the courier that has it
+    worker: Worker | None = None  # that has it
 
     def mark(self) -> tuple[int, int]:
         """How far it has come: position and size of its file."""
@@ -49,6 +57,43 @@ class _Item:
             return 0, 0
         position = os.lseek(self.descriptor, 0, os.SEEK_CUR)
         return position, os.fstat(self.descriptor).st_size
+
+
+@dataclass(eq=False)
+class Worker:
+    """One that does transfers, each to its end: a connection of a courier. Made by `TransferQueue.worker`."""
+
+    queue: TransferQueue
+    drop: Callable[[], None]
+    gone: Callable[[], bool]
+    open: set[str] = field(
+        default_factory=set
+    )  # the targets it has used since it last found nothing
+
+    async def claim(self, wait: float = CLAIM_WAIT) -> tuple[Transfer, int | None] | None:
+        """The next transfer with its descriptor, which is the caller's to close; None after `wait` seconds.
+
+        Raises:
+            Disconnected: the worker is gone.
+        """
+
+        async def find() -> _Item | None:
+            if self.gone():
+                raise Disconnected("courier: expected one that waits for a transfer, found it gone")
+            return self.queue.take(self)
+
+        with self.queue.idle(self):
+            item = await wait_for_work(self.queue.work, find, wait)
+        if item is None:
+            self.open.clear()
+            return None
+        self.open.add(item.transfer.target)
+        item.worker = self
+        return item.transfer, None if item.descriptor is None else os.dup(item.descriptor)
+
+    def effort(self, target: str) -> tuple[bool, int]:
+        """What it would take to begin there; the least has the place open, and no others."""
+        return target not in self.open, len(self.open)
 
 
 class TransferQueue:
@@ -61,7 +106,8 @@ class TransferQueue:
         self._next = 1
         self._waiting: dict[int, _Item] = {}
         self._claimed: dict[int, _Item] = {}
-        self._work = asyncio.Event()
+        self._idle: dict[Worker, None] = {}  # in the order in which they came
+        self.work = asyncio.Event()
 
     async def transfer(
         self,
@@ -80,8 +126,8 @@ class TransferQueue:
             bulk: it is one of many, and nobody waits for this one.
 
         Raises:
-            PlaceMissing: there is nothing of that name. PlaceError: it failed, no courier came, or the one
-                that came got no further.
+            PlaceMissing: there is nothing of that name. NoCourier: none came. PlaceError: it failed, or the
+                courier that came got no further.
         """
         number, self._next = self._next, self._next + 1
         duplicate = None if descriptor is None else os.dup(descriptor)
@@ -92,13 +138,13 @@ class TransferQueue:
             asyncio.get_running_loop().create_future(),
         )
         self._waiting[number] = item
-        self._work.set()
+        self.work.set()
         try:
             report = await self._outcome(item, number)
         finally:
             self._waiting.pop(number, None)
             self._claimed.pop(number, None)
-            self._work.set()  # one of bulk may have waited for this one
+            self.work.set()  # one of bulk may have waited for this one
             if duplicate is not None:
                 os.close(duplicate)
         if report.outcome == "missing":
@@ -119,63 +165,78 @@ class TransferQueue:
             except TimeoutError:
                 now = loop.time()
             mark = item.mark()
-            if number not in self._waiting and (not claimed or mark != seen):
+            if number in self._waiting:
+                if claimed or self._claimed:  # it came back; or couriers are there, and busy
+                    claimed, deadline = False, now + self._patience
+            elif not claimed or mark != seen:
                 claimed, seen, deadline = True, mark, now + self._stalled
-            elif not claimed and self._claimed:
-                deadline = now + self._patience  # couriers are there, and busy
             if now < deadline:
                 continue
             if not claimed:
-                return TransferReport(
-                    number,
-                    "failed",
-                    detail=f"expected a courier within {self._patience:g} s, found none;"
-                    " is `strongroom courier` running?",
+                raise NoCourier(
+                    f"{_subject(item.transfer.target)}: expected a courier within {self._patience:g} s, found"
+                    " none; is `strongroom courier` running?"
                 )
-            if item.drop is not None:
-                item.drop()
+            if item.worker is not None:
+                item.worker.drop()
             return TransferReport(
                 number,
                 "failed",
                 detail=f"expected progress within {self._stalled:g} s, found none",
             )
 
-    async def claim(
-        self, wait: float = CLAIM_WAIT, drop: Callable[[], None] | None = None
-    ) -> tuple[Transfer, int | None] | None:
-        """The next transfer with its descriptor, which is the caller's to close; None after `wait` seconds.
+    def worker(
+        self, drop: Callable[[], None] = lambda: None, gone: Callable[[], bool] = lambda: False
+    ) -> Worker:
+        """Somebody who is to do transfers.
 
-        `drop` is called if nothing moves any more: the claimant hangs.
+        Args:
+            drop: called if nothing moves any more: the worker hangs.
+            gone: whether it is there no more, asked before it is given something.
         """
+        return Worker(self, drop, gone)
 
-        async def find() -> _Item | None:
-            return self._take()
+    @contextlib.contextmanager
+    def idle(self, worker: Worker) -> Iterator[None]:
+        """A worker waits for as long as the block runs."""
+        self._idle[worker] = None
+        try:
+            yield
+        finally:
+            del self._idle[worker]
+            self.work.set()  # another one may be the best for what waits now
 
-        item = await wait_for_work(self._work, find, wait)
-        if item is None:
-            return None
-        item.drop = drop
-        return item.transfer, None if item.descriptor is None else os.dup(item.descriptor)
-
-    def _take(self) -> _Item | None:
-        """The transfer that has waited longest, those of bulk last."""
+    def take(self, worker: Worker) -> _Item | None:
+        """What has waited longest, bulk last, of all that no other idle worker is better for."""
         full = sum(item.bulk for item in self._claimed.values()) >= BULK
-        may = [item for item in self._waiting.values() if not (full and item.bulk)]
-        if not may:
-            return None
-        item = min(may, key=lambda each: each.bulk)  # the first of the smallest: the oldest
-        number = item.transfer.transfer_id
-        self._claimed[number] = self._waiting.pop(number)
-        return item
+        idle = [each for each in self._idle if not each.gone()]
+        for item in sorted(self._waiting.values(), key=lambda each: each.bulk):
+            if full and item.bulk:
+                break
+            target = item.transfer.target
+            if min(idle, key=lambda each: each.effort(target), default=worker) is worker:
+                number = item.transfer.transfer_id
+                self._claimed[number] = self._waiting.pop(number)
+                return item
+        return None
 
     def report(self, report: TransferReport) -> None:
         """Take a courier's report; one that nobody waits for any more is dropped."""
         item = self._claimed.pop(report.transfer_id, None)
-        if item is not None and not item.outcome.done():
+        if item is None:
+            return
+        if item.worker is not None and report.outcome == "failed":
+            item.worker.open.discard(item.transfer.target)  # it lets go of a place that failed
+        if not item.outcome.done():
             item.outcome.set_result(report)
 
-    def lost(self, transfer_id: int) -> None:
-        """The courier that had claimed it is gone."""
+    def lost(self, transfer_id: int, *, seen: bool = True) -> None:
+        """The courier that had claimed it is gone; `seen`: it may have begun."""
+        if not seen and (item := self._claimed.pop(transfer_id, None)) is not None:
+            item.worker = None
+            self._waiting = {transfer_id: item, **self._waiting}
+            self.work.set()
+            return
         self.report(
             TransferReport(
                 transfer_id, "failed", detail="expected a report, found the courier gone"

@@ -32,6 +32,7 @@ class Session(ABC):
         self.over = False  # nothing more is answered: the core ends the connection
         self.undelivered = False  # the last answer never reached the peer
         self.hang_up: Callable[[], None] = lambda: None  # ends the connection; the server's own
+        self.gone: Callable[[], bool] = lambda: False  # whether the peer has ended it; the server's
 
     def attach(self, credentials: tuple[int, int, int]) -> None:
         """Hear who is at the other end: (pid, uid, gid) from the kernel, before the first request."""

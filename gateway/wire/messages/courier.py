@@ -37,7 +37,10 @@ class Transfer(Message, frozen=True):
 
 
 class TransferReport(Message, frozen=True):
-    """How a transfer ended: `size` (bytes) and `sha256` of what was put, fetched or probed."""
+    """How a transfer ended: `size` (bytes) and `sha256` of what was put, fetched or probed.
+
+    Asks for the next one, too.
+    """
 
     transfer_id: int
     outcome: Literal["done", "missing", "failed"]

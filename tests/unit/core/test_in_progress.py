@@ -21,6 +21,19 @@ def test_a_second_one_is_refused_in_plain_words_and_takes_nothing_away():
     assert not running.has("backup to", "disk")
 
 
+def test_one_of_a_kind_that_is_several_things_is_refused_with_what_runs():
+    running = InProgress()
+    with running.claim("backup to", "disk", "verification of the backup at"):
+        for words in ("", "verification of the backup at"):
+            with pytest.raises(Refusal) as refused, running.claim("backup to", "disk", words):
+                pass
+            assert refused.value.message == "verification of the backup at disk is already running"
+    with running.claim("backup to", "disk"):
+        with pytest.raises(Refusal) as refused:
+            running.begin("backup to", "disk", "verification of the backup at")
+        assert refused.value.message == "backup to disk is already running"
+
+
 def test_another_kind_and_another_key_are_not_in_the_way():
     running = InProgress()
     with (

@@ -344,7 +344,7 @@ async def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
         await queue.transfer("disk", "remove", "a")
     # Claimed, it may take longer than anyone waits to be claimed; then the courier is gone.
     carrying = asyncio.create_task(queue.transfer("disk", "remove", "a"))
-    claimed = await queue.claim()
+    claimed = await queue.worker().claim()
     assert claimed is not None
     await asyncio.sleep(0.2)
     assert not carrying.done()
@@ -355,7 +355,7 @@ async def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
     queue.report(TransferReport(claimed[0].transfer_id, "done"))
     file = tempfile.TemporaryFile()  # noqa: SIM115  closed while it is carried
     carrying = asyncio.create_task(queue.transfer("disk", "get", "a", file.fileno()))
-    claimed = await queue.claim()
+    claimed = await queue.worker().claim()
     assert claimed is not None
     assert claimed[1] is not None
     os.close(claimed[1])
@@ -363,7 +363,7 @@ async def test_every_carry_ends_even_if_the_courier_goes_away_or_never_comes():
     queue.report(TransferReport(claimed[0].transfer_id, "missing"))
     with pytest.raises(PlaceMissing):
         await carrying
-    assert await queue.claim(wait=0.01) is None
+    assert await queue.worker().claim(wait=0.01) is None
 
 
 @pytest.mark.parametrize("verb", ["put", "get", "probe"])
@@ -377,7 +377,7 @@ async def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_i
         file.write(b"x" * 1000)
         file.seek(0)
         carrying = asyncio.create_task(queue.transfer("disk", verb, "a", file.fileno()))
-        claimed = await queue.claim(drop=lambda: dropped.append(verb))
+        claimed = await queue.worker(lambda: dropped.append(verb)).claim()
         assert claimed is not None
         carry, descriptor = claimed
         assert descriptor is not None
@@ -400,7 +400,7 @@ async def test_a_carry_ends_when_nothing_moves_any_more_and_goes_on_as_long_as_i
 async def test_a_carry_without_a_file_ends_too_when_its_courier_hangs():
     queue = TransferQueue(patience=5, stalled=0.1)
     carrying = asyncio.create_task(queue.transfer("disk", "remove", "a"))
-    assert await queue.claim() is not None
+    assert await queue.worker().claim() is not None
     async with asyncio.timeout(2):
         with pytest.raises(PlaceError, match="progress"):
             await carrying
@@ -445,10 +445,10 @@ async def test_what_is_of_bulk_takes_some_of_the_hands_only_and_loses_no_patienc
         for n in range(BULK + 1)
     ]
     await asyncio.sleep(0)
-    claimed = [await queue.claim() for _ in range(BULK)]
-    assert await queue.claim(wait=0.01) is None
+    claimed = [await queue.worker().claim() for _ in range(BULK)]
+    assert await queue.worker().claim(wait=0.01) is None
     urgent = asyncio.create_task(queue.transfer("disk", "remove", "keyring"))
-    last = await queue.claim()
+    last = await queue.worker().claim()
     assert last is not None
     assert last[0].name == "keyring"
     await asyncio.sleep(0.3)  # far longer than its patience, but others are at work
@@ -457,7 +457,7 @@ async def test_what_is_of_bulk_takes_some_of_the_hands_only_and_loses_no_patienc
         assert each is not None
         queue.report(TransferReport(each[0].transfer_id, "done"))
     await urgent
-    rest = await queue.claim()
+    rest = await queue.worker().claim()
     assert rest is not None
     queue.report(TransferReport(rest[0].transfer_id, "done"))
     await asyncio.gather(*many)

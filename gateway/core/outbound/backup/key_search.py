@@ -30,6 +30,7 @@ from gateway.core.outbound.backup.target import listing, manifest_of, secret_of
 from gateway.core.outbound.files import fetch
 from gateway.core.outbound.outbound import Outbound
 from vault.backup import format as backup
+from vault.catalogue.queries import pages
 from vault.catalogue.schema import documents
 from vault.certificate.model import Text
 from vault.crypto.wrapping import unwrap_key
@@ -37,7 +38,6 @@ from vault.errors import IntegrityError, KeyUnavailable, VaultError
 from vault.ids import is_id, made_at
 from vault.keys.custody import PURPOSE_DOCUMENT
 
-PAGE: Final = 500
 NEWEST: Final = 2
 BUDGET: Final = 60.0  # seconds that fetching may take while the caller holds the key groups
 
@@ -225,10 +225,10 @@ def _try_keys(
         keys = []  # the whole keyring is gone
     seen = _Seen(manifest.backup)
     with backup.snapshot_connection(plain) as connection:
-        for start in range(0, len(ids), PAGE):
+        for part in pages(ids):
             for row in connection.execute(
                 select(documents.c.id, documents.c.group_id, documents.c.wrapped_key).where(
-                    documents.c.id.in_(list(ids[start : start + PAGE]))
+                    documents.c.id.in_(part)
                 )
             ):
                 seen.rows += 1

@@ -96,7 +96,7 @@ async def verify(
     core = outbound.core
     target = target_of(core, name)
     share = core.config.backup.verify_percent if sample is None else sample
-    with outbound.in_progress.claim(BACKUP, target.name):
+    with outbound.in_progress.claim(BACKUP, target.name, "verification of the backup at"):
         try:
             proof = await _verify(outbound, target.name, backup_id.upper(), share)
         except PlaceError as error:
