@@ -2,4 +2,6 @@
 
 Here: manifest, amendments, restore, replay of destructions, the house keyring's return. Not here: when a
 backup is made and how it is carried, which are the core's and the courier's.
+
+    report = restore(lambda: DirectoryPlace(place), into, keyrings, root, now)
 """

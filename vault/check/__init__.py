@@ -2,4 +2,7 @@
 
 Here: reading and judging, without changing. Not here: mending (`vault.keys.custody`,
 `vault.backup`).
+
+    report = check(store)
+    report.findings
 """

@@ -2,4 +2,7 @@
 
 Here: the queue, claims, judgement, verdicts, fixity, whether clamd is there. Not here: opening a document,
 which is the inspectors' alone (`gateway.inspect`).
+
+    work, descriptor, claimed, fixity = await queue.claim()
+    await queue.verdict(claimed, verdict, fixity)
 """

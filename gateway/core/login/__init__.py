@@ -2,4 +2,7 @@
 
 Here: authentication and its records. Not here: what an account sees (`gateway.core.views`) or may ask for
 (`gateway.core.admin`).
+
+    login = Login(logins)  # of one connection
+    outcome = await login.attempt(AuthenticatePassword("acme", "…"))
 """

@@ -2,4 +2,6 @@
 
 Here: the rights of each socket, and what ends with a connection. Not here: accepting and framing
 (`gateway.core.server`), and what is done (`admin`, `views`, `intake`, `inspection`, `outbound`).
+
+    reply, descriptor = await SmtpSession(intake).handle(request)
 """

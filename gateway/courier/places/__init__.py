@@ -2,4 +2,6 @@
 
 Here: one module a protocol, and `open`, which picks. Not here: a folder of this machine
 (`vault.storage.places`).
+
+    place = open_place(section, config.resolve)
 """

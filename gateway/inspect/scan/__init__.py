@@ -2,4 +2,6 @@
 
 Here: findings. Not here: how a format is laid out (`gateway.inspect.formats`),
 containers (`gateway.inspect.unpack`), and what a finding decides.
+
+    examination, attachments = pdf.scan(document, limits)
 """

@@ -2,4 +2,6 @@
 
 Here: fonts, words in both languages, pages, the register's table, the seal. Not here: what a certificate
 states (`vault.certificate.model`).
+
+    pdf = print_certificate(certificate, language_of("zh"), identity)
 """
