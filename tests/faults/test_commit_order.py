@@ -52,7 +52,7 @@ def _joined(lines: list[str]) -> list[str]:
         thread, _, call = line.partition(" ")
         call = call.strip()
         if call.endswith("<unfinished ...>"):
-            started[thread] = call.removesuffix("<unfinished ...>")
+            started[thread] = call.removesuffix("<unfinished ...>").rstrip()
             # What leaves the process leaves when the call begins.
             if call.startswith(("sendto", "sendmsg", "write")):
                 calls.append(call)
