@@ -13,7 +13,7 @@ from tests.contracts.blob_memory import MemoryBlobStore
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context, sealed_size
 from vault.errors import BlobMissing, StorageFailed, StoreExists, StoreMissing, VaultError
 from vault.storage import blobs, leases
-from vault.storage.blob_store import BlobStore
+from vault.storage.blob_port import BlobStore
 from vault.storage.blobs import LocalBlobStore
 
 A = "01JD000000000000000000000A"

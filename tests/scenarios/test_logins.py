@@ -18,10 +18,10 @@ import pytest
 from sqlalchemy import event, select
 
 from gateway.core import schedule, steps
-from gateway.core.login import accounts, host_keys, ssh_keys, throttle
+from gateway.core.login import accounts, host_keys, passwords, ssh_keys, throttle
 from gateway.core.login.accounts import login_statement
 from gateway.core.login.host_keys import HostKeys
-from gateway.core.login.password_queue import WORKERS
+from gateway.core.login.passwords import WORKERS
 from gateway.core.sessions.sftp import SftpSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
@@ -129,8 +129,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(ssh_keys, "new_host_keys", lambda: made_keys(next(fresh)))
     # What one check costs is no matter here; that it is one, and how many at once, is.
     cheap = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "_hasher", cheap)
-    accounts._decoy.cache_clear()
+    monkeypatch.setattr(passwords, "_hasher", cheap)
+    passwords._decoy.cache_clear()
 
 
 async def enrol(house: House, name: str, *, by: str = "") -> pyotp.TOTP:
@@ -708,7 +708,7 @@ async def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, mon
     """An unknown name, a known one and one without a password: each exactly one argon2id."""
     house = await make()
     checks, inside, most = [], 0, 0
-    real = accounts.check_password
+    real = passwords.check_password
 
     def counted(stored, password):
         nonlocal inside, most
@@ -720,7 +720,7 @@ async def test_passwords_are_checked_at_one_cost_and_never_all_at_once(make, mon
         finally:
             inside -= 1
 
-    monkeypatch.setattr(accounts, "check_password", counted)
+    monkeypatch.setattr(passwords, "check_password", counted)
     await house.act("account.password", name="acme", password=SECRET)
     doors = [await Door(house, f"203.0.113.{n}").open() for n in range(12)]
     users = ["acme", "nobody", "other", "auditor"]

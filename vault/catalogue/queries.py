@@ -11,14 +11,13 @@ alone, and what to say where nothing is found.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import Connection, Row, bindparam, exists, select
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import Connection, Row, bindparam, select
 
-from vault.catalogue.schema import accounts, batches, clients, documents, holds
+from vault.catalogue.schema import accounts, batches, clients, documents
 from vault.catalogue.states import ClientState
 
 T = TypeVar("T")
@@ -141,55 +140,3 @@ def account_names(connection: Connection) -> dict[str, str]:
 def batch(connection: Connection, batch_id: str) -> Row[Any] | None:
     """The row of a disposal batch; None: there is none of that id."""
     return connection.execute(select(batches).where(batches.c.id == batch_id)).one_or_none()
-
-
-# ── holds ──
-
-
-# Asked for each document of a batch.
-_HOLDS_ON: Final = (
-    select(holds.c.id)
-    .where(
-        holds.c.client_id == bindparam("client"),
-        holds.c.released_at.is_(None),
-        holds.c.document_id.is_(None) | (holds.c.document_id == bindparam("document")),
-    )
-    .order_by(holds.c.id)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A hold that is not released; without a document it is on the whole client."""
-
-    id: str
-    client_id: str
-    document_id: str | None
-
-
-def live_holds(connection: Connection, client_ids: Collection[str]) -> list[Hold]:
-    """The live holds of some clients, on documents and on the whole client, oldest first."""
-    return [
-        Hold(row.id, row.client_id, row.document_id)
-        for row in connection.execute(
-            select(holds.c.id, holds.c.client_id, holds.c.document_id)
-            .where(holds.c.client_id.in_(client_ids), holds.c.released_at.is_(None))
-            .order_by(holds.c.id)
-        )
-    ]
-
-
-def holds_on(connection: Connection, client_id: str, document_id: str) -> tuple[str, ...]:
-    """The ids of the holds that keep a document, oldest first: its own and those of its whole client."""
-    return tuple(
-        connection.execute(_HOLDS_ON, {"client": client_id, "document": document_id}).scalars()
-    )
-
-
-def held() -> ColumnElement[bool]:
-    """Whether a live hold is on the document of the row or on its client, for a WHERE over documents."""
-    return exists().where(
-        holds.c.client_id == documents.c.client_id,
-        holds.c.released_at.is_(None),
-        holds.c.document_id.is_(None) | (holds.c.document_id == documents.c.id),
-    )

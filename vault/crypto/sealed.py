@@ -32,6 +32,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from vault.crypto.buffers import untouched
+from vault.crypto.chunk_window import BATCH, Window, read_header
 from vault.crypto.chunked import (
     CHUNK,
     HEADER,
@@ -50,7 +51,6 @@ from vault.crypto.chunked import (
     sealed_size,
     whole_chunks,
 )
-from vault.crypto.window import BATCH, Window, read_header
 from vault.errors import IntegrityError, VaultError
 from vault.storage.durable import write_all
 

@@ -1,6 +1,6 @@
 """The store of sealed blobs in a directory of a local file system: `BlobStore` as files.
 
-Promises: those of `vault.storage.blob_store`.
+Promises: those of `vault.storage.blob_port`.
 Leaves out: the free blocks of a disk, which may keep a removed blob's ciphertext for a while: that is why the
 keys are ended too.
 

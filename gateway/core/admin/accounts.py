@@ -24,6 +24,7 @@ from gateway.core.admin.second_officer import who_enrols
 from gateway.core.disposal.signatures import signers_named
 from gateway.core.login import accounts as identity
 from gateway.core.login import limits as admission
+from gateway.core.login import passwords
 from gateway.errors import Refusal
 from vault.catalogue import queries
 from vault.catalogue.schema import account_keys, accounts, grants
@@ -123,7 +124,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "role": arguments.role,
                 "client_id": client_id,
                 "state": AccountState.ACTIVE,
-                "password_hash": identity.hash_password(arguments.password)
+                "password_hash": passwords.hash_password(arguments.password)
                 if arguments.password
                 else None,
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from gateway.core.admin import broken
+from gateway.core.admin import broken_keyrings
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import ADMIN, OFFICER, READERS, ByName, Nothing, act
 from gateway.core.outbound.backup import places, status
@@ -47,7 +47,9 @@ async def run(context: Context, arguments: Run) -> AdminAnswer:
     made = await backup_run.run(
         context.wings.outbound, arguments.target, context.actor, fresh=arguments.fresh
     )
-    made["keyrings_broken"] = await core.read(lambda connection: broken.look(core, connection))
+    made["keyrings_broken"] = await core.read(
+        lambda connection: broken_keyrings.look(core, connection)
+    )
     return AdminAnswer(made, 1 if made["missing"] or made["keyrings_broken"] else 0)
 
 

@@ -20,6 +20,7 @@ from gateway.core.admin.officers import check_not_officer, check_officer_makers
 from gateway.core.admin.register import ADMIN, ByName, act
 from gateway.core.admin.second_officer import who_enrols
 from gateway.core.login import accounts as identity
+from gateway.core.login import passwords
 from gateway.errors import Refusal
 from vault.catalogue.schema import accounts
 from vault.catalogue.states import AccountState
@@ -69,7 +70,7 @@ async def password(context: Context, arguments: Password) -> dict[str, Any]:
     await _check(context, arguments.name)
     check_password(arguments.password)
     hashed = (
-        await asyncio.to_thread(identity.hash_password, arguments.password)
+        await asyncio.to_thread(passwords.hash_password, arguments.password)
         if arguments.password
         else None
     )

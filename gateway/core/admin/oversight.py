@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, func, select
 
-from gateway.core.admin import account_keys, broken, clock, penalties, second_officer
+from gateway.core.admin import account_keys, broken_keyrings, clock, penalties, second_officer
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.inspection import fixity, scanner
@@ -177,7 +177,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await account_keys.enrolments(core, context.now)
     data["ledger"]["fault"] = core.store.catalogue.ledger.fault
-    data["keyrings_broken"] = await core.read(lambda c: broken.known(core, c))
+    data["keyrings_broken"] = await core.read(lambda c: broken_keyrings.known(core, c))
     data["changed_at_rest"] = core.store.changed_at_rest
     data["check"] = await core.read(_last_check)
     data["serving"] = context.queue is not None

@@ -17,6 +17,7 @@ from gateway.core.admin.register import READERS, Nothing, OfDocument, act
 from gateway.core.filing import retention as filing_retention
 from gateway.errors import Refusal
 from retention_rules.decision import explain as explain_decision
+from vault.catalogue import holds as live_holds
 from vault.catalogue import queries
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DISPOSABLE, DocumentState
@@ -95,7 +96,7 @@ async def preview(context: Context, arguments: Preview) -> list[dict[str, Any]]:
             query = query.where(documents.c.client_id == subject)
         return subject, [
             describe(context, row, names)
-            | {"holds": list(queries.holds_on(connection, row.client_id, row.id))}
+            | {"holds": list(live_holds.on_document(connection, row.client_id, row.id))}
             for row in connection.execute(query)
         ]
 

@@ -16,6 +16,7 @@ from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
 from retention_rules.decision import is_due
 from retention_rules.facts import Decision
+from vault.catalogue import holds as live_holds
 from vault.catalogue import queries
 from vault.catalogue.ledger import commitment
 from vault.catalogue.states import DISPOSABLE, DocumentState
@@ -60,8 +61,7 @@ class Examination:
             if self._clients.get(each) == queries.client(connection, each)
         }
         held = {
-            hold.document_id or hold.client_id
-            for hold in queries.live_holds(connection, client_ids)
+            hold.document_id or hold.client_id for hold in live_holds.live(connection, client_ids)
         }
         for row in rows:
             seen = self._seen.get(row.id)
@@ -76,7 +76,7 @@ def examine(core: Core, connection: Connection, row: Row[Any], now: datetime) ->
     """Whether a document may be destroyed now, decided anew: (why not, its register entry)."""
     if DocumentState(row.state) not in DISPOSABLE:
         return f"its state is {row.state}", None
-    live = queries.holds_on(connection, row.client_id, row.id)
+    live = live_holds.on_document(connection, row.client_id, row.id)
     if live:
         return f"a hold is on it ({', '.join(live)})", None
     try:

@@ -34,6 +34,7 @@ from gateway.core.keys import groups
 from gateway.core.login.accounts import Account
 from gateway.core.steps import step
 from gateway.errors import Refusal
+from vault.catalogue import holds as live_holds
 from vault.catalogue import queries
 from vault.catalogue.ledger import Draft
 from vault.catalogue.schema import (
@@ -347,7 +348,7 @@ def _record(
 def _check_holds(tx: Transaction, batch: Batch) -> None:
     """Refuse if there is a hold, also one placed while the execution runs (up to the commit point)."""
     leaving = {None, *batch.ids}
-    live = queries.live_holds(tx.connection, [batch.client_id])
+    live = live_holds.live(tx.connection, [batch.client_id])
     found = [hold.id for hold in live if hold.document_id in leaving]
     if found:
         raise Held(batch.id, found)

@@ -31,6 +31,7 @@ from gateway.core.login.accounts import Account
 from gateway.core.login.signed import verify_signed
 from gateway.core.steps import step
 from gateway.errors import Refusal
+from vault.catalogue import holds as live_holds
 from vault.catalogue import queries
 from vault.catalogue.schema import approvals, clients, documents
 from vault.catalogue.states import DISPOSABLE, GONE, BatchState, ClientState
@@ -59,7 +60,7 @@ async def propose(
             documents.c.state.in_(DISPOSABLE),
             documents.c.eligible_at <= stamp(now),
             documents.c.batch_id.is_(None),
-            ~queries.held(),
+            ~live_holds.held(),
         ]
         if client_slug is not None:
             where.append(clients.c.slug == client_slug)
@@ -164,7 +165,7 @@ def _due(core: Core, client_id: str, now: datetime, chosen: Sequence[str]) -> Se
         documents.c.state.in_(DISPOSABLE),
         documents.c.eligible_at <= stamp(now),
         documents.c.batch_id.is_(None),
-        ~queries.held(),
+        ~live_holds.held(),
     ]
     if chosen:
         where.append(documents.c.id.in_(chosen))

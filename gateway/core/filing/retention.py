@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, select, update
 from gateway.core.core import Core
 from retention_rules.decision import decide
 from retention_rules.facts import Decision, Facts
+from vault.catalogue import holds as live_holds
 from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, change_state, next_state
 from vault.catalogue.schema import documents
@@ -63,7 +64,7 @@ def facts_of(connection: Connection, row: Row[Any], **changes: Any) -> Facts:
         document_date=date.fromisoformat(day) if isinstance(day, str) else day,
         confidence=values["confidence"],
         confirmed=values["confirmed"],
-        holds=queries.holds_on(connection, row.client_id, row.id),
+        holds=live_holds.on_document(connection, row.client_id, row.id),
         entity_type=client.entity_type,
         custody_role=client.custody_role,
         parent_eligible_at=parent.eligible_at if parent else None,

@@ -12,14 +12,11 @@ wrong attempt costs (`throttle`).
 
 from __future__ import annotations
 
-import functools
-import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
-import argon2
 import pyotp
 from sqlalchemy import Connection, Row, bindparam, or_, select, update
 
@@ -53,8 +50,6 @@ NOBODY: Final = ""
 """The id that no account has, for questions that are asked all the same."""
 
 _NOBODY: Final[Any] = SimpleNamespace(id=NOBODY, name="", role="", client_id=None)
-
-_hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
 
 
 @dataclass(frozen=True)
@@ -155,27 +150,6 @@ def login_statement(session_id: bytes, user: str, algorithm: str, blob: bytes) -
         + ssh_keys.string(algorithm.encode())
         + ssh_keys.string(blob)
     )
-
-
-@functools.cache
-def _decoy() -> str:
-    """A hash that no password has: checked where there is none, at the same cost."""
-    return _hasher.hash(secrets.token_hex(32))
-
-
-def check_password(stored: str | None, password: str) -> bool:
-    """Whether `password` is the account's; costs the same where there is none."""
-    try:
-        return _hasher.verify(stored or _decoy(), password) and stored is not None
-    except argon2.exceptions.Argon2Error:
-        return False
-    except argon2.exceptions.InvalidHashError:
-        return False
-
-
-def hash_password(password: str) -> str:
-    """A password's argon2id hash in PHC form."""
-    return _hasher.hash(password)
 
 
 def seal_totp(core: Core, account_id: str, secret: str) -> bytes:

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Row
 
 from gateway.core.login import accounts as identity
-from gateway.core.login import host_keys, limits, ssh_keys
+from gateway.core.login import host_keys, limits, passwords, ssh_keys
 from gateway.core.login.accounts import Account, Proof
 from gateway.core.login.key_exchange import Exchanges
 from gateway.core.login.logins import Logins
@@ -127,7 +127,7 @@ class Login:
                     row.password_hash if row is not None and self._takes_password(row) else None
                 )
                 right = await self._logins.passwords.check(
-                    lambda: identity.check_password(stored, request.password),
+                    lambda: passwords.check_password(stored, request.password),
                     source=source_of(self.peer),
                     trusted=ruling.trusted,
                     failures=ruling.failures,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from gateway.core.core import Core
 from gateway.core.login.host_keys import HostKeys
-from gateway.core.login.password_queue import PasswordQueue
+from gateway.core.login.passwords import PasswordQueue
 from gateway.core.login.throttle_store import LoginRecords
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete, insert, select, tuple_
 
 from gateway.config import LoginSection
 from gateway.core.core import ACTOR_CORE, Core, log
-from gateway.core.login.mismatches import Mismatches
+from gateway.core.login.algorithm_mismatches import Mismatches
 from gateway.core.login.throttle import UNKNOWN_USER, Bucket, Source, Throttle
 from gateway.process.sources import parse_networks, source_of
 from vault.catalogue.queries import PAGE, pages

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from sqlalchemy import Connection
 
-from gateway.core.admin import broken
+from gateway.core.admin import broken_keyrings
 from gateway.core.admin.acts import ACTS, CONSOLE
 from gateway.core.admin.context import Context
 from gateway.core.inspection.claims import InspectionQueue
@@ -90,7 +90,7 @@ class AdminSession(Session):
         except VaultError as error:
             if error.owner is None:
                 raise
-            raise Refusal("failed", await broken.explain(self.core, error)) from error
+            raise Refusal("failed", await broken_keyrings.explain(self.core, error)) from error
         if isinstance(result, Opened):
             return result.reply, result.descriptor
         if isinstance(result, AdminAnswer):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.inspect.classify import extent
+from gateway.inspect.classify import sheet_extent
 from gateway.inspect.document import MIB, Document, Limits, Unreadable
 from gateway.inspect.formats import invoices as structure
 from gateway.inspect.formats import statements
@@ -192,7 +192,7 @@ def read_sheets(document: Document, limits: Limits, opened: Archive | None) -> R
     """
     import python_calamine
 
-    if not extent.is_modest(document, limits, opened):
+    if not sheet_extent.is_modest(document, limits, opened):
         # The library lays a sheet out as a table from its first to its last cell: two cells can end a worker.
         return Reading()
     with python_calamine.load_workbook(document.stream()) as book:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.core.login.password_queue import (
+from gateway.core.login.passwords import (
     MAX_WAITING,
     MAX_WAITING_PER_SOURCE,
     WORKERS,

@@ -410,10 +410,10 @@ def test_a_sheet_is_read_where_its_table_is_modest_and_not_where_it_is_not():
 
 
 def test_the_extent_of_binary_sheets_is_told_from_their_records():
-    from gateway.inspect.classify import extent
+    from gateway.inspect.classify import sheet_extent
 
-    assert extent._binary(binary_sheet(9, 9)).modest()
-    assert not extent._binary(binary_sheet(1_048_575, 16_383)).modest()
+    assert sheet_extent._binary(binary_sheet(9, 9)).modest()
+    assert not sheet_extent._binary(binary_sheet(1_048_575, 16_383)).modest()
 
 
 # ── budgets ──────────────────────────────────────────────────────────────────────────────────────

@@ -1,4 +1,4 @@
-"""Passwords are checked by few workers, so that attempts never take the gateway's processors.
+"""Passwords: hashed, checked, and checked by few workers, so that attempts never take the processors.
 
 An argon2id costs tens of milliseconds of processor time and 64 MiB. Promises: checks occupy at most half of
 the processors, and none of the threads that read the catalogue; who waits is bounded, per source and in all.
@@ -9,17 +9,43 @@ first: the owner, who comes once, does not stand in the queue that a guesser mad
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import secrets
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeAlias
 
+import argon2
+
+_hasher: Final = argon2.PasswordHasher()  # argon2id, RFC 9106's second recommended option
 WORKERS: Final = max(1, (os.cpu_count() or 2) // 2)
 MAX_WAITING: Final = 256
 MAX_WAITING_PER_SOURCE: Final = 32  # does not count for trusted accounts
 
 _Waiting: TypeAlias = tuple[str, Callable[[], bool], asyncio.Future[bool]]
+
+
+@functools.cache
+def _decoy() -> str:
+    """A hash that no password has: checked where there is none, at the same cost."""
+    return _hasher.hash(secrets.token_hex(32))
+
+
+def check_password(stored: str | None, password: str) -> bool:
+    """Whether `password` is the account's; costs the same where there is none."""
+    try:
+        return _hasher.verify(stored or _decoy(), password) and stored is not None
+    except argon2.exceptions.Argon2Error:
+        return False
+    except argon2.exceptions.InvalidHashError:
+        return False
+
+
+def hash_password(password: str) -> str:
+    """A password's argon2id hash in PHC form."""
+    return _hasher.hash(password)
 
 
 class PasswordQueue:
