@@ -67,6 +67,12 @@ class Letters(OfTable):
         self.complaints.append((place, str(error)))
 
 
+def logged(capsys) -> str:
+    """What was logged since the last time, wherever this process logs to."""
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
 async def look(house, kind) -> None:
     """One look at what is due, and all that it began."""
     for task in await outbox.due(house.wings.outbound, [kind]):
@@ -239,13 +245,13 @@ async def test_what_nobody_foresaw_backs_off_and_the_log_has_its_type_hourly_and
     row = kind.rows()["1"]
     assert row.attempts == 3  # at 0, 1 and 3 s
     assert row.failure == "a: expected no TypeError, found one; the core's log has it"
-    said = capsys.readouterr()
-    (line,) = [each for each in (said.out + said.err).splitlines() if "unforeseen" in each]
+    said = logged(capsys)
+    (line,) = [each for each in said.splitlines() if "unforeseen" in each]
     assert "TypeError" in line
-    assert "12345" not in said.out + said.err
+    assert "12345" not in said
     house.clock.advance(hours=1)
     await look(house, kind)
-    assert "unforeseen" in capsys.readouterr().out
+    assert "unforeseen" in logged(capsys)
     kind.broken.clear()
     house.clock.advance(hours=1)
     await look(house, kind)
@@ -263,7 +269,7 @@ async def test_what_can_not_be_written_down_is_not_brought_again_every_second(ho
         await look(house, kind)
         house.clock.advance(seconds=1)
     assert kind.brought == [("a", "1")] * 5  # at 0, 1, 3, 7 and 15 s
-    said = capsys.readouterr().out
+    said = logged(capsys)
     assert said.count("unforeseen failure") == 1
     assert "12345" not in said
     kind.add("b", "2")  # another place waits for none of that
