@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.core.disposal import certificates, eligibility, execution
-from gateway.core.disposal.batch import set_state
+from gateway.core.disposal.batch import as_it_is, load, remember, set_state
 from gateway.core.disposal.eligibility import examine
 from gateway.errors import Refusal
 from gateway.wire.messages import Classification, Scan
@@ -516,3 +517,15 @@ async def test_a_batch_that_is_over_becomes_nothing_else(house):
     for state in (BatchState.APPROVED, BatchState.EXECUTING, BatchState.DONE, BatchState.REJECTED):
         with pytest.raises(Refusal, match="found it REJECTED"):
             await house.core.write(lambda tx, to=state: set_state(tx, batch["id"], to))
+
+
+async def test_a_register_is_decoded_once_however_far_its_batch_has_come(house):
+    """It can hold ten thousand documents, and state and progress are read again on the writing thread."""
+    await house.filed("note.txt", record_class=NOTE)
+    batch = await house.core.read(functools.partial(load, batch_id=await proposed(house)))
+    ids = batch.ids
+    later = await house.core.write(lambda tx: remember(tx, batch, language="en"))
+    again = await house.core.read(lambda connection: as_it_is(connection, later))
+    assert again.progress.language == "en"
+    assert again.register is later.register is batch.register
+    assert again.ids is ids

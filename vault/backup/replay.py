@@ -57,6 +57,7 @@ from vault.catalogue.store import Catalogue, Transaction
 from vault.catalogue.tombstones import erase
 from vault.keys.keyring import GroupKey, KeyringStore
 from vault.keys.open_keyrings import HOUSE
+from vault.moments import stamp
 
 ACTOR: Final = "restore"
 _SCOPE_CLIENT: Final = "client"
@@ -85,7 +86,7 @@ class Replay:
         self._catalogue = catalogue
         self._problem = problem
         self._now = now
-        self._stamp = now.isoformat(timespec="microseconds")
+        self._stamp = stamp(now)
         self._groups: dict[str, tuple[str, GroupKey]] = {}
         self._epochs: dict[str, int] = {}
         for owner in keys.owners():

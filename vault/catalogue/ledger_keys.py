@@ -28,6 +28,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from vault.catalogue.schema import ledger_keys
 from vault.ledger.note import NoteError, sign_note, verify_note
+from vault.moments import stamp
 
 CHANGED: Final = "ledger.key-changed"
 """The kind of the ledger entry that holds a hand-over."""
@@ -93,7 +94,7 @@ def store(connection: Connection, keys: Sequence[LedgerKey], at: datetime) -> No
                 "since": key.since,
                 "vkey": key.vkey,
                 "handover": key.handover,
-                "added_at": at.isoformat(timespec="microseconds"),
+                "added_at": stamp(at),
             }
             for key in keys
         ],

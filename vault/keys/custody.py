@@ -159,8 +159,8 @@ class Custody(OpenKeyrings):
     ) -> GroupKey:
         # The key is durable before its row, and the row before anything wrapped under it. A crash in
         # between leaves a key without a row, which `reconcile` drops.
-        stamp = now.isoformat(timespec="microseconds")
-        group = self.keyring(client_id).new_group(kind, label, stamp)
+        at = stamp(now)
+        group = self.keyring(client_id).new_group(kind, label, at)
         self.save(connection, client_id, now)
         connection.execute(
             insert(groups),
@@ -169,7 +169,7 @@ class Custody(OpenKeyrings):
                 "client_id": client_id,
                 "kind": kind,
                 "label": label,
-                "created_at": stamp,
+                "created_at": at,
             },
         )
         return group
@@ -203,7 +203,7 @@ class Custody(OpenKeyrings):
             {
                 "document_id": document_id,
                 "group_id": group_id,
-                "wrapped_at": now.isoformat(timespec="microseconds"),
+                "wrapped_at": stamp(now),
             },
         )
 
@@ -317,7 +317,7 @@ class Custody(OpenKeyrings):
         connection.execute(
             update(groups)
             .where(groups.c.id == group_id, groups.c.closed_at.is_(None))
-            .values(closed_at=now.isoformat(timespec="microseconds"))
+            .values(closed_at=stamp(now))
         )
 
     def move_survivors(
@@ -351,7 +351,7 @@ class Custody(OpenKeyrings):
             return 0
         source = self.keyring(old.client_id).group(group_id)
         target = self._group(connection, old.client_id, old.kind, old.label, now)
-        stamp = now.isoformat(timespec="microseconds")
+        at = stamp(now)
         rewrap = Rewrapping(source, target)
         moved = [
             {"document": row.id, "group": target.id, "wrapped": rewrap(row.id, row.wrapped_key)}
@@ -360,7 +360,7 @@ class Custody(OpenKeyrings):
         connection.execute(
             _REMEMBER,
             [
-                {"document_id": each["document"], "group_id": target.id, "wrapped_at": stamp}
+                {"document_id": each["document"], "group_id": target.id, "wrapped_at": at}
                 for each in moved
             ],
         )
@@ -385,7 +385,7 @@ class Custody(OpenKeyrings):
             connection.execute(
                 update(groups)
                 .where(groups.c.id.in_(part), groups.c.ended_at.is_(None))
-                .values(ended_at=now.isoformat(timespec="microseconds"))
+                .values(ended_at=stamp(now))
             )
 
     def drop_keys(

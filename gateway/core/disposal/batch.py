@@ -34,7 +34,8 @@ from vault.moments import stamp
 SCOPE_DOCUMENTS: Final = "documents"
 SCOPE_CLIENT: Final = "client"
 
-_decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
+decode_register = msgspec.json.Decoder(tuple[RegisterEntry, ...]).decode
+"""A register as the catalogue keeps it."""
 _decode_body = msgspec.json.Decoder(Body).decode
 
 
@@ -104,11 +105,6 @@ def of_row(row: Row[Any]) -> Batch:
     )
 
 
-def decode_register(register: bytes) -> tuple[RegisterEntry, ...]:
-    """A register as the catalogue keeps it."""
-    return _decode_register(register)
-
-
 def load(connection: Connection, batch_id: str) -> Batch:
     """A batch (raises Refusal)."""
     row = queries.batch(connection, batch_id)
@@ -122,11 +118,20 @@ def as_it_is(connection: Connection, batch: Batch) -> Batch:
     row = connection.execute(
         select(batches.c.state, batches.c.progress).where(batches.c.id == batch.id)
     ).one()
-    return replace(
+    return _changed(
         batch,
         state=BatchState(row.state),
         progress=msgspec.json.decode(row.progress, type=Progress),
     )
+
+
+def _changed(batch: Batch, **changes: Any) -> Batch:
+    """A batch with other state or progress; its register, which never changes, is not decoded again."""
+    changed = replace(batch, **changes)
+    changed.__dict__.update(
+        {name: batch.__dict__[name] for name in ("register", "ids") if name in batch.__dict__}
+    )
+    return changed
 
 
 def insert_new(
@@ -176,7 +181,7 @@ def remember(tx: Transaction, batch: Batch, **changes: Any) -> Batch:
         .where(batches.c.id == batch.id)
         .values(progress=msgspec.json.encode(progress).decode())
     )
-    return replace(batch, progress=progress)
+    return _changed(batch, progress=progress)
 
 
 # What a batch can become, from where.

@@ -102,6 +102,35 @@ def _stays_restricted(
         )
 
 
+def _file(
+    core: Core,
+    tx: Transaction,
+    row: Row[Any],
+    event: Event,
+    record_class: str,
+    fiscal_year: int,
+    actor: str,
+    now: datetime,
+) -> None:
+    """File a document as a person has classified it (raises Refusal: not from its state)."""
+    try:
+        filing_retention.file(
+            core,
+            tx,
+            row,
+            event,
+            now,
+            actor,
+            record_class=record_class,
+            fiscal_year=fiscal_year,
+            document_date=_day(row),
+            confidence=row.confidence,
+            confirmed=True,
+        )
+    except IllegalTransition as error:
+        raise Refusal("invalid", f"document {row.id}: {error}") from error
+
+
 async def reclassify(
     core: Core,
     document_id: str,
@@ -159,22 +188,7 @@ async def reclassify(
         )
         if permit is not None and opens and not permit(tx, row):
             return DocumentState(row.state)
-        try:
-            filing_retention.file(
-                core,
-                tx,
-                row,
-                Event.RECLASSIFY,
-                now,
-                actor,
-                record_class=record_class,
-                fiscal_year=fiscal_year,
-                document_date=_day(row),
-                confidence=row.confidence,
-                confirmed=True,
-            )
-        except IllegalTransition as error:
-            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        _file(core, tx, row, Event.RECLASSIFY, record_class, fiscal_year, actor, now)
         return DocumentState(
             tx.connection.execute(
                 select(documents.c.state).where(documents.c.id == document_id)
@@ -223,22 +237,7 @@ async def release(
         if not permit(tx, row):
             return DocumentState(row.state)
         core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
-        try:
-            filing_retention.file(
-                core,
-                tx,
-                row,
-                event,
-                now,
-                actor,
-                record_class=chosen,
-                fiscal_year=year,
-                document_date=_day(row),
-                confidence=row.confidence,
-                confirmed=True,
-            )
-        except IllegalTransition as error:
-            raise Refusal("invalid", f"document {row.id}: {error}") from error
+        _file(core, tx, row, event, chosen, year, actor, now)
         return DocumentState.FILED
 
     return await core.write(work)
