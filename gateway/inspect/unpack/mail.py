@@ -3,8 +3,7 @@
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
 bytes and depth hold over one message; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: archives (`formats.zip_layout`), TNEF (`tnef`), and Outlook files and S/MIME, which wait for a
-person.
+Leaves out: archives (`formats.zip_layout`), TNEF (`tnef`), and Outlook files and S/MIME (a person looks).
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
