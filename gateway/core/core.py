@@ -1,6 +1,6 @@
-"""What every room of the core is given: configuration, store, rules, clock, and the three verbs.
+"""What every room of the core is given: configuration, store, rules, clock, and the four verbs.
 
-Promises: `read`, `write` and `record` are the only ways to the catalogue and the ledger. Time is read through
+Promises: `read`, `glance`, `write` and `record` are the only ways to the catalogue and the ledger. Time is read through
 `now()` once per operation; `clock` refuses what goes by a date under one that jumped. It decides nothing.
 Leaves out: whatever a wing has under way; that is the wing's own (`gateway.core.wings`).
 
@@ -78,6 +78,10 @@ class Core:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a reading work on a thread of the pool."""
         return await asyncio.to_thread(self.store.catalogue.read, work)
+
+    def glance(self, work: Callable[[Connection], T]) -> T:
+        """Run a work that reads a few indexed rows, here and now: microseconds on the loop."""
+        return self.store.catalogue.glance(work)
 
     def record(
         self,

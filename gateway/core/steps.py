@@ -60,10 +60,14 @@ observers: list[Observer] = []
 @contextlib.contextmanager
 def step(name: str) -> Iterator[None]:
     """Mark a named step; `name` must be in one of the tables above."""
+    told(name, "before")
+    yield
+    told(name, "after")
+
+
+def told(name: str, phase: Phase) -> None:
+    """Mark one end of a step that begins in one place and ends in another."""
     if not any(name in table for table in (STEPS, BACKUP_STEPS, HOST_STEPS)):
         raise RuntimeError(f"step {name}: expected a name of the table, found none")
     for observer in observers:
-        observer(name, "before")
-    yield
-    for observer in observers:
-        observer(name, "after")
+        observer(name, phase)

@@ -45,7 +45,7 @@ REQUEST_LIMITS: Final[dict[Role, int]] = {
 }
 FRAME_SECONDS: Final = 30.0
 MAX_DESCRIPTORS: Final = 1  # every reply that carries one carries exactly one
-_RECEIVE: Final = 256 * 1024
+RECEIVE: Final = 256 * 1024
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_reply = msgspec.msgpack.Decoder(Reply).decode
@@ -54,7 +54,8 @@ REQUEST_DECODERS: Final[dict[Role, msgspec.msgpack.Decoder[Any]]] = {
 }
 
 
-def _frame(message: Message, descriptors: int) -> bytes:
+def as_frame(message: Message, descriptors: int) -> bytes:
+    """A message as it is sent, with so many descriptors (raises WireError)."""
     body = _encode(message)
     if len(body) > MAX_FRAME:
         raise WireError(
@@ -78,7 +79,7 @@ def _close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-class _Assembler:
+class Assembler:
     """Cuts frames from received bytes and pairs each with its descriptors. No I/O."""
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
@@ -137,7 +138,7 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._assembler = _Assembler()
+        self._assembler = Assembler()
         self._lock = threading.Lock()
         self._broken = False
 
@@ -180,7 +181,7 @@ class Channel:
                 raise Disconnected("core: expected an open connection, found it closed")
             self._broken = True  # until the reply is whole: a half-read reply poisons the stream
             try:
-                self._socket.sendall(_frame(request, 0))
+                self._socket.sendall(as_frame(request, 0))
                 body, descriptors = self._receive()
             except OSError as error:
                 raise Disconnected(f"core: expected a reply, found {error}") from error
@@ -193,7 +194,7 @@ class Channel:
     def _receive(self) -> tuple[bytes, list[int]]:
         while (frame := self._assembler.next()) is None:
             data, ancillary, _flags, _address = self._socket.recvmsg(
-                _RECEIVE, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
+                RECEIVE, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
             )
             if not data:
                 raise Disconnected("core: expected a reply, found the connection closed")
@@ -215,7 +216,7 @@ class AsyncChannel:
         """`limit`: bytes of a frame that is taken."""
         connection.setblocking(False)
         self._socket = connection
-        self._assembler = _Assembler(limit)
+        self._assembler = Assembler(limit)
         self._accept_fds = accept_fds
         self._lock = asyncio.Lock()
 
@@ -232,12 +233,6 @@ class AsyncChannel:
                 f"{path}: expected the core listening, found {error.strerror}"
             ) from error
         return cls(connection, accept_fds=True)
-
-    def peer_credentials(self) -> tuple[int, int, int]:
-        """(pid, uid, gid) of the process at the other end, from the kernel (SO_PEERCRED)."""
-        raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid, uid, gid = struct.unpack("iII", raw)
-        return pid, uid, gid
 
     async def receive(self) -> tuple[bytes, list[int]]:
         """The next frame's body and descriptors.
@@ -266,7 +261,7 @@ class AsyncChannel:
             if self._accept_fds:
                 data, descriptors = await self._receive_with_descriptors(loop)
             else:
-                data, descriptors = await loop.sock_recv(self._socket, _RECEIVE), []
+                data, descriptors = await loop.sock_recv(self._socket, RECEIVE), []
         except OSError as error:
             raise Disconnected(f"peer: expected a message, found {error.strerror}") from error
         if not data:
@@ -279,7 +274,7 @@ class AsyncChannel:
         while True:
             try:
                 data, ancillary, _flags, _address = self._socket.recvmsg(
-                    _RECEIVE, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
+                    RECEIVE, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS), socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 await until_ready(loop, self._socket.fileno(), reading=True)
@@ -288,7 +283,7 @@ class AsyncChannel:
 
     async def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send one frame; the caller keeps (and closes) its own copies of the descriptors."""
-        frame = memoryview(_frame(message, len(descriptors)))
+        frame = memoryview(as_frame(message, len(descriptors)))
         loop = asyncio.get_running_loop()
         try:
             while descriptors:
@@ -313,23 +308,26 @@ class AsyncChannel:
             _close_all(descriptors)
         return unwrap(reply), descriptors
 
-    def gone(self) -> bool:
-        """Whether the peer has ended the connection; nothing is taken of what it sent."""
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
-    def hang_up(self) -> None:
-        """End the connection while someone waits on it: its `receive` raises Disconnected."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> None:
         self._assembler.close()
         self._socket.close()
+
+
+def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """(pid, uid, gid) of the process at the other end, from the kernel (SO_PEERCRED)."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, gid = struct.unpack("iII", raw)
+    return pid, uid, gid
+
+
+def peer_has_gone(connection: socket.socket) -> bool:
+    """Whether the peer has ended a connection that does not block; nothing is taken of what it sent."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 async def until_ready(loop: asyncio.AbstractEventLoop, fileno: int, *, reading: bool) -> None:

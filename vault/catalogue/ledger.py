@@ -22,9 +22,10 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from vault.catalogue.ledger_keys import verify_by_any
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import checkpoints, ledger_entries, ledger_nodes
 from vault.errors import VaultError
 from vault.ledger.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash
@@ -33,9 +34,15 @@ from vault.ledger.tiles import HEIGHT, MAX_ENTRY, Tile, bundle
 
 VERSION: Final = 1
 COMMITMENT_SALT: Final = 32
-# Every act passes through these: built once.
-_INSERT_ENTRY: Final = insert(ledger_entries)
-_INSERT_NODE: Final = insert(ledger_nodes)
+# Every act passes through these.
+_INSERT_ENTRY: Final = Prepared(
+    insert(ledger_entries).values(seq=bindparam("seq"), entry=bindparam("entry"))
+)
+_INSERT_NODE: Final = Prepared(
+    insert(ledger_nodes).values(
+        level=bindparam("level"), idx=bindparam("idx"), hash=bindparam("hash")
+    )
+)
 
 encode_entry = msgspec.json.Encoder(order="sorted").encode
 """The one form of an entry: the leaf data of the tree."""
@@ -179,8 +186,8 @@ class Ledger:
                 for level, idx, value in self._frontier.append(leaf_hash(entry))
             )
         if rows:
-            connection.execute(_INSERT_ENTRY, rows)
-            connection.execute(_INSERT_NODE, nodes)
+            _INSERT_ENTRY.execute_all(connection, rows)
+            _INSERT_NODE.execute_all(connection, nodes)
         return range(first, self._frontier.size)
 
     def sign_checkpoint(

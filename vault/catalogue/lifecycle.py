@@ -30,6 +30,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Update, bindparam, case, insert, select, update
 
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.errors import VaultError
@@ -78,9 +79,6 @@ REPLAYED: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
 }
 """What a restore may repeat (rule 2)."""
 
-# What is looked up for every document is built once: building a statement costs three times its execution.
-_ADD: Final = insert(documents)
-
 
 class IllegalTransition(VaultError):
     """An event that a document in its state can't take."""
@@ -114,7 +112,8 @@ def add(connection: Connection, state: DocumentState, at: str, columns: Mapping[
     """
     if state not in BEGINNINGS:
         raise RuntimeError(f"document: expected it to begin PARTIAL or RECEIVED, found {state}")
-    connection.execute(_ADD, {**columns, "state": state, "state_since": at})
+    row = {**columns, "state": str(state), "state_since": at}
+    _addition(tuple(row)).execute(connection, row)
 
 
 def change_state(
@@ -162,6 +161,11 @@ def change_state(
     for state in sorted(found.values(), key=lambda each: each in ends):
         next_state(state, event)
     raise IllegalTransition(f"documents: expected each once, found {len(ids)} for {len(found)}")
+
+
+@functools.cache
+def _addition(columns: tuple[str, ...]) -> Prepared:
+    return Prepared(insert(documents).values({name: bindparam(name) for name in columns}))
 
 
 @functools.cache

@@ -6,6 +6,8 @@ Promises:
   connections, so readers open the file read-only and the store's lock keeps other processes out.
 - Works that wait at the same moment are committed together: one fsync for all. Each runs in its own
   savepoint; one that raises takes back its own changes (ledger entries included) and nobody else's.
+- Whoever waits for an answer comes first. A work of the background runs when nobody else's is waiting, or,
+  one at a time, when it has waited for `BACKGROUND_SECONDS`.
 - `secure_delete=ON`: what is deleted is overwritten, and `truncate_journal` empties the WAL after keys go.
 
 Leaves out: knowing what the rows mean. A failed commit is final for everyone in it: `StorageFull` when
@@ -17,9 +19,10 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -31,6 +34,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from vault.catalogue import diagnosis
 from vault.catalogue.ledger import Ledger
+from vault.catalogue.prepared import TOUCHED
 from vault.catalogue.schema import REVISION, metadata
 from vault.errors import (
     StorageFailed,
@@ -43,7 +47,9 @@ from vault.errors import (
 T = TypeVar("T")
 
 GROUP_LIMIT: Final = 256  # works in one transaction: bounds the wait of the first
+BACKGROUND_SECONDS: Final = 0.02  # that a work of the background lets others go first
 READERS: Final = 4
+PUBLISHERS: Final = 8  # threads that make ready what waits for one transaction
 BUSY_MILLISECONDS: Final = 30_000
 
 
@@ -62,8 +68,14 @@ Work = Callable[[Transaction], T]
 class _Job:
     work: Callable[[Transaction], Any]
     future: Future[Any]
+    ready: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
+    since: float = 0.0  # when one of the background began to wait
 
 
+# Of a statement, and of what is told the driver directly.
+_DISK: Final = (OperationalError, sqlite3.OperationalError)
+_DATABASE: Final = (DatabaseError, sqlite3.DatabaseError)
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _VERSIONS: Final = "alembic_version"
 
@@ -76,13 +88,19 @@ class Catalogue:
         self._writer = _engine(path, read_only=False)
         self._readers = _engine(path, read_only=True)
         self._connection = self._writer.connect()
+        self._glance = self._readers.connect()
+        self._glance_lock = threading.Lock()
         self._raw = self._connection.connection.driver_connection
         self.ledger = Ledger.load(self._connection)
         self._connection.commit()
         self._touched: set[str] = set()  # tables that the running transaction writes to
         self._versions: Counter[str] = Counter()
+        self._connection.info[TOUCHED] = self._touched
         event.listen(self._writer, "before_execute", self._note)
-        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._background: deque[_Job] = deque()
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each job; False: close
+        self._publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publish")
         self._failed: VaultError | None = None
         self._thread = threading.Thread(target=self._run, name="catalogue-writer", daemon=True)
         self._thread.start()
@@ -133,13 +151,32 @@ class Catalogue:
         """
         return sum(self._versions[table.name] for table in tables)
 
-    def submit(self, work: Work[T]) -> Future[T]:
+    def submit(
+        self,
+        work: Work[T],
+        *,
+        background: bool = False,
+        ready: Callable[[], None] | None = None,
+        after: Callable[[], None] | None = None,
+    ) -> Future[T]:
         """Queue a work; its result arrives once the transaction around it is durable.
 
-        The work runs on the writing thread and must not block on anything but the catalogue.
+        The work runs on the writing thread and must not block on anything but the catalogue. The future's
+        callbacks run on that thread, too, and hold up whoever comes next.
+
+        Args:
+            background: nobody waits for an answer: others go first.
+            ready: what has to be on disk before the work is run; may wait for the disk, briefly. If it
+                raises, the work is not run.
+            after: what is left to do once the result is out; must not raise.
         """
-        job = _Job(work, Future())
-        self._queue.put(job)
+        job = _Job(work, Future(), ready, after)
+        if background:
+            job.since = time.monotonic()
+            self._background.append(job)
+        else:
+            self._jobs.append(job)
+        self._wake.put(True)
         return job.future
 
     def write(self, work: Work[T]) -> T:
@@ -149,9 +186,21 @@ class Catalogue:
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run a reading work on a read-only connection (any thread; sees what is committed)."""
         try:
-            with self._readers.connect() as connection:
+            with self._readers.connect() as connection, connection.begin():
                 return work(connection)
-        except DatabaseError as error:
+        except _DATABASE as error:
+            raise _translated(error, self.path) from error
+
+    def glance(self, work: Callable[[Connection], T]) -> T:
+        """`read` for a few rows that an index finds: on this thread, on a connection that is kept.
+
+        For a thread that others wait for. Whatever could take longer than a few hundred microseconds
+        belongs to `read`.
+        """
+        try:
+            with self._glance_lock, self._glance.begin():
+                return work(self._glance)
+        except _DATABASE as error:
             raise _translated(error, self.path) from error
 
     def truncate_journal(self) -> bool:
@@ -175,9 +224,11 @@ class Catalogue:
 
     def close(self) -> None:
         """Finish what is queued and close."""
-        self._queue.put(None)
+        self._wake.put(False)
         self._thread.join()
+        self._publishers.shutdown()
         # The writing connection last: the last to close folds the journal into the file and removes it.
+        self._glance.close()
         self._readers.dispose()
         self._connection.close()
         self._writer.dispose()
@@ -191,43 +242,69 @@ class Catalogue:
     def _between_transactions(self, work: Callable[[], T]) -> T:
         """Run `work` on the writing thread with no transaction open."""
         job = _Job(_Outside(work), Future())
-        self._queue.put(job)
+        self._jobs.append(job)
+        self._wake.put(True)
         result: T = job.future.result()
         return result
 
     def _run(self) -> None:
-        while True:
-            job = self._queue.get()
-            if job is None:
-                return
-            batch = [job]
-            stop = False
-            while len(batch) < GROUP_LIMIT:
+        going = True
+        while going:
+            going = self._wake.get()
+            while True:
+                # What else has woken us is taken along: a wake-up without a job does no harm.
                 try:
-                    following = self._queue.get_nowait()
+                    while True:
+                        going = self._wake.get_nowait() and going
                 except queue.Empty:
+                    pass
+                batch = self._next_batch()
+                if not batch:
                     break
-                if following is None:
-                    stop = True
-                    break
-                batch.append(following)
-            self._run_batch(batch)
-            if stop:
-                return
+                self._run_batch(batch)
+
+    def _next_batch(self) -> list[_Job]:
+        """What is run next: those for whom somebody waits, else the background."""
+        batch = _taken(self._jobs, GROUP_LIMIT)
+        overdue = time.monotonic() - BACKGROUND_SECONDS
+        if not batch:
+            return _taken(self._background, GROUP_LIMIT)
+        if self._background and self._background[0].since < overdue:
+            batch.append(self._background.popleft())
+        return batch
 
     def _run_batch(self, batch: list[_Job]) -> None:
         inside: list[_Job] = []
         for job in batch:
             # From here on nobody can cancel it; who did before wants nothing done.
-            if not job.future.set_running_or_notify_cancel():
+            if job.since and job.future.running():
+                inside.append(job)  # put back once
+            elif not job.future.set_running_or_notify_cancel():
                 continue
-            if isinstance(job.work, _Outside):
-                self._commit_group(inside)
+            elif isinstance(job.work, _Outside):
+                self._commit_group(self._made_ready(inside))
                 inside = []
                 _resolve(job, job.work.call)
             else:
                 inside.append(job)
-        self._commit_group(inside)
+        self._commit_group(self._made_ready(inside))
+
+    def _made_ready(self, jobs: list[_Job]) -> list[_Job]:
+        """Those of `jobs` whose `ready` has succeeded; several at once share the disk's syncs."""
+        waiting = [job for job in jobs if job.ready is not None]
+        if not waiting:
+            return jobs
+        if len(waiting) == 1:
+            failures = [_failure(waiting[0].ready)]
+        else:
+            failures = list(self._publishers.map(_failure, [job.ready for job in waiting]))
+        failed: set[int] = set()
+        for job, failure in zip(waiting, failures, strict=True):
+            job.ready = None
+            if failure is not None:
+                failed.add(id(job))
+                job.future.set_exception(failure)
+        return [job for job in jobs if id(job) not in failed]
 
     def _commit_group(self, jobs: list[_Job]) -> None:
         """One transaction around all `jobs`; COMMIT POINT of everything they record."""
@@ -251,7 +328,7 @@ class Catalogue:
                 # COMMIT POINT: leaving this block commits and syncs the write-ahead log.
         except BaseException as error:  # noqa: BLE001  reported to every submitter
             self.ledger.reset(before)
-            if len(jobs) == 1 and not done and not isinstance(error, OperationalError):
+            if len(jobs) == 1 and not done and not isinstance(error, _DISK):
                 jobs[0].future.set_exception(error)  # its own, not the catalogue's
                 return
             failure = _translated(error, self.path)
@@ -264,22 +341,31 @@ class Catalogue:
         self._versions.update(self._touched)
         for job, result in done:
             job.future.set_result(result)
+        for job, _ in done:
+            if job.after is not None:
+                job.after()
 
     def _run_each(
         self, jobs: list[_Job], transaction: Transaction, done: list[tuple[_Job, Any]]
     ) -> None:
         """Run each job in a savepoint: one that fails takes back its own changes and nobody else's."""
-        for job in jobs:
+        for place, job in enumerate(jobs):
+            if job.since and done and self._jobs:
+                # Somebody waits: the rest of the background goes back, in its order.
+                self._background.extendleft(reversed(jobs[place:]))
+                self._wake.put(True)
+                del jobs[place:]
+                return
             mark = self.ledger.mark()
-            disk: OperationalError | None = None
+            disk: Exception | None = None
             try:
                 with self._connection.begin_nested():
                     try:
                         result = job.work(transaction)
-                    except OperationalError as error:
+                    except _DISK as error:
                         disk = error
                         raise
-            except OperationalError as error:
+            except _DISK as error:
                 # The disk, not the work: nobody in this transaction can go on. SQLite may have
                 # rolled back everything already, and then says so of the savepoint.
                 raise disk or error from None
@@ -288,6 +374,24 @@ class Catalogue:
                 job.future.set_exception(error)
             else:
                 done.append((job, result))
+
+
+def _taken(jobs: deque[_Job], most: int) -> list[_Job]:
+    """The first of these, at most so many, taken off."""
+    taken: list[_Job] = []
+    while jobs and len(taken) < most:
+        taken.append(jobs.popleft())
+    return taken
+
+
+def _failure(call: Callable[[], None] | None) -> BaseException | None:
+    """What a call raised, or None."""
+    try:
+        if call is not None:
+            call()
+    except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+        return error
+    return None
 
 
 class _Outside:
@@ -358,7 +462,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        connection.connection.driver_connection.execute(begin)  # type: ignore[union-attr]
 
     return engine
 

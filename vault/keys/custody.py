@@ -26,6 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from vault.catalogue import queries
 from vault.catalogue.ledger import commitment
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents, groups, wrappings
 from vault.crypto.wrapping import (
     KeyWrapper,
@@ -50,14 +51,20 @@ INDEX_DIGEST: Final = "document-digest"
 MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
 
 # What every document passes through is built once: building a statement costs three times its execution.
-_OPEN_GROUP: Final = select(groups.c.id).where(
-    groups.c.client_id == bindparam("client"),
-    groups.c.kind == bindparam("kind"),
-    groups.c.label == bindparam("label"),
-    groups.c.closed_at.is_(None),
-    groups.c.ended_at.is_(None),
+_OPEN_GROUP: Final = Prepared(
+    select(groups.c.id).where(
+        groups.c.client_id == bindparam("client"),
+        groups.c.kind == bindparam("kind"),
+        groups.c.label == bindparam("label"),
+        groups.c.closed_at.is_(None),
+        groups.c.ended_at.is_(None),
+    )
 )
-_REMEMBER: Final = insert_or(wrappings).on_conflict_do_nothing()
+_REMEMBER: Final = Prepared(
+    insert_or(wrappings)
+    .values({name: bindparam(name) for name in ("document_id", "group_id", "wrapped_at")})
+    .on_conflict_do_nothing()
+)
 _MOVE: Final = (
     update(documents)
     .where(documents.c.id == bindparam("document"))
@@ -149,7 +156,7 @@ class Custody(OpenKeyrings):
         self, connection: Connection, client_id: str, kind: Any, label: str, now: datetime
     ) -> GroupKey:
         wanted = {"client": client_id, "kind": kind, "label": label}
-        found = connection.execute(_OPEN_GROUP, wanted).scalar()
+        found = _OPEN_GROUP.scalar(connection, wanted)
         if found is not None:
             return self.keyring(client_id).group(found)
         return self._new_group(connection, client_id, kind, label, now)
@@ -198,8 +205,8 @@ class Custody(OpenKeyrings):
         self, connection: Connection, document_id: str, group_id: str, now: datetime
     ) -> None:
         """Record that a group has wrapped a document's key."""
-        connection.execute(
-            _REMEMBER,
+        _REMEMBER.execute(
+            connection,
             {
                 "document_id": document_id,
                 "group_id": group_id,

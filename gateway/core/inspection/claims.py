@@ -235,7 +235,7 @@ class InspectionQueue:
         if len(claimed.parts) >= self._core.config.inspect.max_parts:
             raise Refusal("full", f"parts: expected at most {len(claimed.parts)}, found more")
         row = claimed.row
-        return await receive.begin(
+        return receive.begin(
             self._core,
             self._core.now(),
             client_id=row.client_id,

@@ -8,8 +8,9 @@ while it is; whoever waits for arrivals is told of each. Leaves out: what become
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
@@ -33,6 +34,13 @@ class Intake:
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way
         self._in_progress = InProgress()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a work that nobody awaits (on the loop)."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Wait for what is being made durable."""

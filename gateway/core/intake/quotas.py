@@ -27,6 +27,7 @@ from gateway.core.core import Core
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import clients, documents, usage
 from vault.catalogue.states import KEPT, ClientState, DocumentState
 from vault.catalogue.store import Transaction
@@ -62,7 +63,7 @@ class Allowance:
     sentence: str = ""
 
 
-_STANDING: Final = (
+_STANDING: Final = Prepared(
     select(
         clients.c.state,
         clients.c.quota_bytes,
@@ -89,7 +90,7 @@ def quota_of(core: Core, row: Any) -> Quota:
 
 def standing(core: Core, connection: Connection, client_id: str) -> Standing:
     """How a client stands (one indexed query; a client that is not there counts as closed)."""
-    row = connection.execute(_STANDING, {"client": client_id}).one_or_none()
+    row = _STANDING.one_or_none(connection, {"client": client_id})
     if row is None:
         return Standing("closed", Quota(0, 0, 0), 0, 0)
     return Standing(row.state, quota_of(core, row), row.bytes, row.files)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,11 +26,12 @@ from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.intake import quotas
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
-from gateway.core.steps import step
+from gateway.core.steps import step, told
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT
 from vault.catalogue.lifecycle import Event, add, change_state
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents
 from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
@@ -40,11 +42,12 @@ from vault.ids import new_id
 from vault.keys.custody import DocumentMetadata
 from vault.moments import stamp
 
+SMALL: Final = 4 * 1024 * 1024  # plaintext bytes of a document that is synced where it is recorded
 FULL: Final = "The gateway has no room left for this file. Nothing of it was kept; try again later."
 
 
-async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
-    """Make an empty sealed file and a fresh key for a new document.
+def begin(core: Core, now: datetime, **upload: Any) -> Upload:
+    """Make an empty sealed file and a fresh key for a new document: two calls of the file system, no sync.
 
     Args:
         upload: the fields of `Upload` that say where it comes from.
@@ -53,15 +56,11 @@ async def begin(core: Core, now: datetime, **upload: Any) -> Upload:
         Refusal("full"): less than `store.minimum_free` is left.
     """
     document_id = new_id(now)
-
-    def make() -> int:
-        if core.store.blobs.free_bytes() < core.config.store.minimum_free:
-            raise Refusal("full", FULL)
-        return core.store.blobs.begin(document_id)
-
     with step("receive.begin"):
         try:
-            descriptor = await asyncio.to_thread(make)
+            if core.store.blobs.free_bytes() < core.config.store.minimum_free:
+                raise Refusal("full", FULL)
+            descriptor = core.store.blobs.begin(document_id)
         except StorageFull as error:
             raise Refusal("full", FULL) from error
     return Upload(document_id=document_id, key=new_key(), descriptor=descriptor, **upload)
@@ -120,7 +119,7 @@ async def unstage(core: Core, upload: Upload) -> None:
     await _forget(core, upload)
 
 
-_SAME_BYTES: Final = (
+_SAME_BYTES: Final = Prepared(
     select(documents.c.id, documents.c.received_at)
     .where(
         documents.c.client_id == bindparam("client"),
@@ -134,9 +133,7 @@ _SAME_BYTES: Final = (
 
 def _same_bytes(tx: Transaction, upload: Upload, index: bytes) -> str | None:
     """The earliest document of the client with these bytes; whoever sent them now is told of it."""
-    found = tx.connection.execute(
-        _SAME_BYTES, {"client": upload.client_id, "content": index}
-    ).one_or_none()
+    found = _SAME_BYTES.one_or_none(tx.connection, {"client": upload.client_id, "content": index})
     if found is None:
         return None
     upload.said = (
@@ -229,30 +226,66 @@ def insert_row(
     )
 
 
-async def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> None:
-    """Make an upload durable; on return it may be acknowledged.
+def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[None]:
+    """Make an upload durable; once the future has its result, it may be acknowledged.
 
-    Raises:
+    A callback of the future runs on the thread that made it durable, so that an acknowledgement can leave from
+    there. Called on the loop.
+
+    Raises (in the future):
         Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.
     """
     core = intake.core
     now = core.now()
+    loop = asyncio.get_running_loop()
+    answer: Future[None] = Future()
 
-    def durable() -> None:
-        """All three steps on one thread: the loop would add its own time between each two of them."""
+    def ready() -> None:
         _publish(core, upload, size, sha256)
-        with step("receive.record"):
-            core.store.catalogue.write(lambda tx: record(core, tx, upload, size, sha256, now))
-        # COMMIT POINT: from here on nothing may fail, for whatever fails takes the file back.
+        told("receive.record", "before")
+
+    def work(tx: Transaction) -> None:
+        record(core, tx, upload, size, sha256, now)
+
+    def forget() -> None:
         forget_spooled(core, upload.document_id)
 
-    try:
-        await asyncio.get_running_loop().run_in_executor(intake.committing, durable)
-    except Exception as error:
-        await _take_back(core, upload, error)
-        raise
+    def over(done: Future[None]) -> None:
+        error = done.exception()
+        if error is not None:
+            loop.call_soon_threadsafe(intake.later, _failed(core, upload, error, answer))
+            return
+        # COMMIT POINT: from here on nothing may fail, for whatever fails takes the file back.
+        told("receive.record", "after")
+        loop.call_soon_threadsafe(_recorded, intake, upload)
+        answer.set_result(None)
+
+    catalogue = core.store.catalogue
+    if size <= SMALL:
+        catalogue.submit(work, ready=ready, after=forget).add_done_callback(over)
+    else:
+        # Whoever syncs much keeps nobody else's transaction waiting.
+        def large() -> None:
+            ready()
+            catalogue.submit(work, after=forget).result()
+
+        intake.committing.submit(large).add_done_callback(over)
+    return answer
+
+
+def _recorded(intake: Intake, upload: Upload) -> None:
     upload.close()
     intake.arrived.set()
+
+
+async def _failed(core: Core, upload: Upload, error: BaseException, answer: Future[None]) -> None:
+    """Take back an upload that was not recorded, then say so."""
+    try:
+        if isinstance(error, Exception):
+            await _take_back(core, upload, error)
+    except Exception as instead:  # noqa: BLE001  it is whoever waits that hears of it
+        error = instead
+    answer.set_exception(error)
 
 
 async def settle(core: Core, upload: Upload) -> None:

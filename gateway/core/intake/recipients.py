@@ -131,7 +131,7 @@ async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
     core = intake.core
     allowance = await quotas.admit(intake, client_id)
-    return await receive.begin(
+    return receive.begin(
         core,
         core.now(),
         client_id=client_id,

@@ -166,7 +166,7 @@ async def continue_from(intake: Intake, row: Row[Any], **upload: Any) -> Upload:
     core = intake.core
     intake.take(row.id, BUSY)
     try:
-        begun = await receive.begin(core, core.now(), **upload)
+        begun = receive.begin(core, core.now(), **upload)
     except BaseException:
         intake.give_back(row.id)
         raise

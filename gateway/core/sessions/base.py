@@ -6,9 +6,11 @@ and claims are given back. Leaves out: what each socket may ask (one module a ro
 
 from __future__ import annotations
 
+import asyncio
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, Final
 
 from gateway.core.core import Core
@@ -22,6 +24,9 @@ MAX_OPEN_UPLOADS: Final = 64
 
 Answer = tuple[Message, int | None]
 """A reply and the descriptor to send with it, which the server closes after sending."""
+
+Answering = Answer | Awaitable[Answer] | Future[Answer]
+"""An answer, or what to wait for. A future's is sent from the thread that gives it its result."""
 
 
 class Session(ABC):
@@ -39,8 +44,18 @@ class Session(ABC):
         del credentials
 
     @abstractmethod
-    async def handle(self, request: Any) -> Answer:
-        """Answer one request (raises Refusal, VaultError, WireError)."""
+    def handle(self, request: Any) -> Answering:
+        """Answer one request, at once where that takes microseconds.
+
+        Raises (here, or where the answer is waited for): Refusal, VaultError, WireError.
+        """
+
+    async def ask(self, request: Any) -> Answer:
+        """`handle`, and the answer waited for."""
+        answering = self.handle(request)
+        if isinstance(answering, Future):
+            answering = asyncio.wrap_future(answering)
+        return answering if isinstance(answering, tuple) else await answering
 
     async def close(self) -> None:  # noqa: B027  most have nothing to drop
         """The connection has ended: drop what it left unfinished."""
@@ -89,7 +104,16 @@ class UploadSession(Session):
             raise Refusal("not_found", "upload: expected one begun on this connection, found none")
         return upload
 
-    async def _commit(self, request: Commit) -> Answer:
+    def _commit(self, request: Commit) -> Future[Answer]:
         upload = self._upload(request.document_id)
-        await receive.commit(self.intake, upload, request.size, request.sha256)
-        return Done(upload.said), None
+        answer: Future[Answer] = Future()
+
+        def over(done: Future[None]) -> None:
+            error = done.exception()
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result((Done(upload.said), None))
+
+        receive.commit(self.intake, upload, request.size, request.sha256).add_done_callback(over)
+        return answer

@@ -8,6 +8,7 @@ out: what a view shows (`gateway.core.views`).
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from gateway.core.core import log
@@ -18,7 +19,7 @@ from gateway.core.login import accounts as identity
 from gateway.core.login.accounts import Account
 from gateway.core.login.login import Attempt, Login
 from gateway.core.login.logins import Logins
-from gateway.core.sessions.base import Answer, UploadSession
+from gateway.core.sessions.base import Answer, Answering, UploadSession
 from gateway.core.views import view_for
 from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
 from gateway.errors import Refusal, WireError
@@ -67,7 +68,30 @@ class SftpSession(UploadSession):
         self._rights = -1  # version of the tables that the view's account was read from
         self._farewell: Farewell | None = None
 
-    async def handle(self, request: Any) -> Answer:
+    def handle(self, request: Any) -> Answering:
+        if self._view is not None and self._rights == self._version():
+            match request:
+                case Stat():
+                    entry = self._view.glimpse(split(request.path))
+                    if entry is not None:
+                        return Attributes(entry), None
+                case BeginUpload():
+                    self._check_room()
+                    upload = self._view.begin_now(
+                        split(request.path), resume=request.resume, size=request.size
+                    )
+                    if upload is not None:
+                        upload.facts = as_sent(request.path_bytes)
+                        return self._writable(upload)
+                case Commit():
+                    if not temporary.is_temporary(self._open(request.document_id).name):
+                        return self._commit(request)
+        return self._handle(request)
+
+    def _version(self) -> int:
+        return self.core.store.catalogue.version(accounts, grants)
+
+    async def _handle(self, request: Any) -> Answer:
         match request:
             case Greet():
                 return self._login.greet(request), None
@@ -83,7 +107,7 @@ class SftpSession(UploadSession):
         if self._view is None or self._login.proof.user is None:
             raise WireError(f"sftp: expected a login first, found {type(request).__name__}")
         # Rights hold until anyone's change: what was revoked since the login is gone at once.
-        rights = self.core.store.catalogue.version(accounts, grants)
+        rights = self._version()
         if rights != self._rights:
             user = self._login.proof.user
             account = await self.core.read(lambda c: identity.current_account(c, user))
@@ -162,7 +186,7 @@ class SftpSession(UploadSession):
     async def _finish(self, request: Commit) -> Answer:
         """Commit an upload that has its final name; keep another one until it is renamed."""
         if not temporary.is_temporary(self._open(request.document_id).name):
-            return await self._commit(request)
+            return await asyncio.wrap_future(self._commit(request))
         upload = self._upload(request.document_id)
         await temporary.keep(self.intake, upload, request.size, request.sha256)
         return Kept(request.size), None

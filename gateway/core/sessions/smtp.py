@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.core.intake import receive, recipients
 from gateway.core.intake.intake import Intake
-from gateway.core.sessions.base import Answer, UploadSession
+from gateway.core.sessions.base import Answer, Answering, UploadSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
     Abandon,
@@ -28,7 +28,10 @@ class SmtpSession(UploadSession):
         super().__init__(intake)
         self._accepted: dict[tuple[str, str], str] = {}
 
-    async def handle(self, request: Any) -> Answer:
+    def handle(self, request: Any) -> Answering:
+        return self._commit(request) if isinstance(request, Commit) else self._handle(request)
+
+    async def _handle(self, request: Any) -> Answer:
         match request:
             case MailRecipient():
                 answer = await recipients.check_recipient(self.intake, request)
@@ -48,8 +51,6 @@ class SmtpSession(UploadSession):
                 assert client is not None
                 self._check_room()
                 return self._writable(await recipients.begin(self.intake, client, request))
-            case Commit():
-                return await self._commit(request)
             case Abandon():
                 await receive.discard(self.core, self._upload(request.document_id))
                 return Done(), None

@@ -159,6 +159,11 @@ class View(ABC):
     async def stat(self, path: tuple[str, ...]) -> Entry:
         """The entry of a path (raises Refusal)."""
 
+    def glimpse(self, path: tuple[str, ...]) -> Entry | None:
+        """`stat` where the answer is at hand; None: it has to be waited for (raises Refusal)."""
+        del path
+        return None
+
     @abstractmethod
     async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
         """A page of a folder (raises Refusal)."""
@@ -177,6 +182,13 @@ class View(ABC):
         """
         del path, resume, size
         raise Refusal("denied", READ_ONLY)
+
+    def begin_now(
+        self, path: tuple[str, ...], *, resume: bool, size: int | None = None
+    ) -> Upload | None:
+        """`begin_upload` of a document that continues nothing; None: it has to be waited for (raises Refusal)."""
+        del path, resume, size
+        return None
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
         """Make a folder (raises Refusal)."""

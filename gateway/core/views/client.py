@@ -59,6 +59,13 @@ class ClientView(View):
         return self.account.client_id
 
     async def stat(self, path: tuple[str, ...]) -> Entry:
+        entry = self.glimpse(path)
+        if entry is not None:
+            return entry
+        kind, stated = await self._receipts.named(path[1])
+        return plain_file(path[1], receipts.size(self.core, stated, kind), stated.state_since)
+
+    def glimpse(self, path: tuple[str, ...]) -> Entry | None:
         if not path:
             return folder("/")
         if path == ("inbox",):
@@ -66,10 +73,9 @@ class ClientView(View):
         if path == ("receipts",):
             return folder("receipts")
         if path[0] == "inbox":
-            return await self.core.read(lambda connection: self._inbox.entry(connection, path[1:]))
+            return self.core.glance(lambda connection: self._inbox.entry(connection, path[1:]))
         if path[0] == "receipts" and len(path) == 2:
-            kind, stated = await self._receipts.named(path[1])
-            return plain_file(path[1], receipts.size(self.core, stated, kind), stated.state_since)
+            return None
         raise Refusal("not_found", NOT_FOUND)
 
     async def entries(self, path: tuple[str, ...], cursor: str) -> Page:
@@ -96,10 +102,27 @@ class ClientView(View):
     async def begin_upload(
         self, path: tuple[str, ...], *, resume: bool, size: int | None = None
     ) -> tuple[Upload, int]:
+        waiting, upload = self._place(path, resume=resume, size=size)
+        if waiting is None:
+            return receive.begin(self.core, self.core.now(), **upload), 0
+        if waiting.reason == TEMPORARY:
+            return await temporary.continue_from(self.intake, waiting, **upload), 0
+        resumed = await partial.resume(self.intake, waiting, **upload)
+        return resumed, resumed.resumed_size
+
+    def begin_now(
+        self, path: tuple[str, ...], *, resume: bool, size: int | None = None
+    ) -> Upload | None:
+        waiting, upload = self._place(path, resume=resume, size=size)
+        return receive.begin(self.core, self.core.now(), **upload) if waiting is None else None
+
+    def _place(
+        self, path: tuple[str, ...], *, resume: bool, size: int | None
+    ) -> tuple[Row[Any] | None, dict[str, Any]]:
+        """The partial that an upload to `path` continues, if any, and what is known of it (raises Refusal)."""
         if len(path) < 2 or path[0] != "inbox":
             raise Refusal("denied", BELOW_INBOX)
         *parents, name = path[1:]
-
         open_now = quotas.under_way(self.intake, self.client_id)
 
         def look(connection: Connection) -> tuple[str | None, Row[Any] | None, quotas.Standing]:
@@ -111,7 +134,7 @@ class ClientView(View):
             return folder_id, newest, now
 
         # What a client sees of a name is its newest version: only that one can be continued.
-        folder_id, newest, now = await self.core.read(look)
+        folder_id, newest, now = self.core.glance(look)
         waiting = (
             newest
             if resume and newest is not None and newest.state == DocumentState.PARTIAL
@@ -128,14 +151,9 @@ class ClientView(View):
             "room": allowance.room,
             "too_large": allowance.sentence,
         }
-        if waiting is not None:
-            if waiting.reason == TEMPORARY:
-                return await temporary.continue_from(self.intake, waiting, **upload), 0
-            resumed = await partial.resume(self.intake, waiting, **upload)
-            return resumed, resumed.resumed_size
-        if resume and newest is not None:
+        if waiting is None and resume and newest is not None:
             upload["replaces"] = newest.size
-        return await receive.begin(self.core, self.core.now(), **upload), 0
+        return waiting, upload
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
         if len(path) < 2 or path[0] != "inbox":

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core.core import Core
@@ -25,6 +25,7 @@ from gateway.core.views.base import (
 )
 from gateway.errors import Refusal
 from gateway.wire.messages import Entry, Page
+from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import clients, documents, folders
 from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
@@ -39,6 +40,43 @@ PURPOSE_FOLDER: Final = "folder-name"
 FOLDERS: Final = "f"  # cursor of a listing: folders after this id, then documents
 DOCUMENTS: Final = "d"
 MOST_FOLDERS: Final = 10_000  # of one client: each is a row for good, and none counts as a document
+_LISTED: Final = [*STORED, DocumentState.PARTIAL]
+
+
+def _folder_statement(*, top: bool) -> Prepared:
+    """The folder of a name in another, or in the inbox itself (`top`)."""
+    return Prepared(
+        select(folders).where(
+            folders.c.client_id == bindparam("client"),
+            folders.c.parent_id.is_(None) if top else folders.c.parent_id == bindparam("parent"),
+            folders.c.name_index == bindparam("name"),
+        )
+    )
+
+
+def _newest_statement(*, top: bool) -> Prepared:
+    """The newest listed document of a name in a folder, or in the inbox itself (`top`)."""
+    return Prepared(
+        select(documents)
+        .where(
+            documents.c.client_id == bindparam("client"),
+            documents.c.channel == "sftp",
+            documents.c.folder_id.is_(None)
+            if top
+            else documents.c.folder_id == bindparam("folder"),
+            documents.c.name_index == bindparam("name"),
+            documents.c.state.in_(_LISTED),
+            documents.c.received_at >= bindparam("since"),
+        )
+        # An expression, so that the few of this name are found and sorted: in the order of its index the
+        # whole folder would be searched for them.
+        .order_by(documents.c.id.concat("").desc())
+        .limit(1)
+    )
+
+
+_FOLDER: Final = {top: _folder_statement(top=top) for top in (False, True)}
+_NEWEST: Final = {top: _newest_statement(top=top) for top in (False, True)}
 
 
 class Inbox:
@@ -50,13 +88,13 @@ class Inbox:
 
     def find_folder(self, connection: Connection, parent: str | None, name: str) -> Row[Any] | None:
         """The row of a folder by its name; `parent` None: it lies in the inbox itself."""
-        return connection.execute(
-            select(folders).where(
-                folders.c.client_id == self.client_id,
-                folders.c.parent_id.is_(None) if parent is None else folders.c.parent_id == parent,
-                folders.c.name_index == self._folder_index(name),
-            )
-        ).one_or_none()
+        wanted = {
+            "client": self.client_id,
+            "parent": parent,
+            "name": self._folder_index(name),
+        }
+        found: Row[Any] | None = _FOLDER[parent is None].one_or_none(connection, wanted)
+        return found
 
     def folder_id(self, connection: Connection, path: tuple[str, ...]) -> str | None:
         """The id of a folder below the inbox; None for the inbox itself (raises Refusal)."""
@@ -70,14 +108,14 @@ class Inbox:
 
     def newest(self, connection: Connection, folder_id: str | None, name: str) -> Row[Any] | None:
         """The row that a client sees of a name, whole or partial."""
-        return connection.execute(
-            select(documents)
-            .where(*self._named(folder_id, name), *self._listed()[:2])
-            # An expression, so that the few of this name are found and sorted: in the order of its index the
-            # whole folder would be searched for them.
-            .order_by(documents.c.id.concat("").desc())
-            .limit(1)
-        ).one_or_none()
+        wanted = {
+            "client": self.client_id,
+            "folder": folder_id,
+            "name": self.core.store.custody.name_index(self.client_id, name),
+            "since": stamp(self._since()),
+        }
+        found: Row[Any] | None = _NEWEST[folder_id is None].one_or_none(connection, wanted)
+        return found
 
     def waiting(self, connection: Connection, path: tuple[str, ...]) -> Row[Any] | None:
         """The partial that a temporary name below the inbox shows; None for anything else."""
@@ -243,15 +281,15 @@ class Inbox:
             else documents.c.folder_id == folder_id,
         ]
 
-    def _named(self, folder_id: str | None, name: str) -> list[ColumnElement[bool]]:
-        index = self.core.store.custody.name_index(self.client_id, name)
-        return [*self._in_folder(folder_id), documents.c.name_index == index]
+    def _since(self) -> datetime:
+        """What was received before is not listed any more."""
+        return self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
 
     def _listed(self) -> list[ColumnElement[bool]]:
         """The conditions for a document to be listed: a partial upload, or one received lately."""
-        since = self.core.now() - timedelta(days=self.core.config.sftp.inbox_days)
+        since = self._since()
         return [
-            documents.c.state.in_([*STORED, DocumentState.PARTIAL]),
+            documents.c.state.in_(_LISTED),
             documents.c.received_at >= stamp(since),
             # An upload may have begun long before it was received, but not longer than it can be continued:
             # from this id on the index gives what is listed, however much lies before it.
