@@ -61,7 +61,7 @@ async def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
     )
     whole = data + more
     await asyncio.wrap_future(
-        receive.commit(        house.wings.intake, upload, writer.finish(), hashlib.sha256(whole).digest())
+        receive.commit(house.wings.intake, upload, writer.finish(), hashlib.sha256(whole).digest())
     )
     await house.judge(classification=Classification("invoice", 0.9, "2025-01-01"))
     assert await house.read("/clients/acme/2025/invoice/big.bin") == whole

@@ -203,7 +203,9 @@ async def test_an_interrupted_upload_is_parked_resumed_and_whole(house):
     writer.write(data[size:])
     import hashlib
 
-    await asyncio.wrap_future(receive.commit(house.wings.intake, upload, writer.finish(), hashlib.sha256(data).digest()))
+    await asyncio.wrap_future(
+        receive.commit(house.wings.intake, upload, writer.finish(), hashlib.sha256(data).digest())
+    )
     await house.judge(classification=SURE)
     assert await house.read("/clients/acme/2025/invoice/big.bin") == data
 

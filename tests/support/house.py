@@ -294,7 +294,9 @@ class House:
         writer = SealedWriter(upload.descriptor, upload.key, document_context(upload.document_id))
         writer.write(data)
         size = writer.finish()
-        await asyncio.wrap_future(receive.commit(self.wings.intake, upload, size, hashlib.sha256(data).digest()))
+        await asyncio.wrap_future(
+            receive.commit(self.wings.intake, upload, size, hashlib.sha256(data).digest())
+        )
         return upload.document_id
 
     async def judge(self, **more: Any) -> str:

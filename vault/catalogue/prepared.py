@@ -18,16 +18,15 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, LargeBinary
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 TOUCHED: Final = "touched"
 """Where the `info` of the catalogue's writing connection has the names of tables that its transaction wrote to."""
-
-_Processor = Callable[[Any], Any] | None
 
 
 class _Compiled:
@@ -42,16 +41,25 @@ class _Compiled:
         state = compiled.construct_expanded_state(dict.fromkeys(given), escape_names=False)
         self.text: str = state.statement
         self.table: str = statement.table.name if statement.is_dml else ""
-        self.values: list[tuple[str, Any, _Processor]] = []
-        for name in state.positiontup or ():
+        self._constants: dict[str, Any] = {}
+        self._turns: dict[str, Callable[[Any], Any]] = {}
+        order = list(state.positiontup or ())
+        for name in order:
             turn: Any = state.processors.get(name)
-            constant = None if name in given else state.parameters[name]
+            bound = compiled.binds.get(name)
+            if bound is not None and isinstance(bound.type, LargeBinary):
+                turn = None  # bytes are bytes to every driver
+            if name in given:
+                if turn is not None:
+                    self._turns[name] = turn
+                continue
+            constant = state.parameters[name]
             if constant is not None and turn is not None:
                 constant = turn(constant)
             # The driver would look for an adapter of an enumeration's member each time.
-            self.values.append(
-                (name, str(constant) if isinstance(constant, str) else constant, turn)
-            )
+            self._constants[name] = str(constant) if isinstance(constant, str) else constant
+        self._pick = itemgetter(*order) if len(order) > 1 else None
+        self._only = order[0] if len(order) == 1 else ""
         self.row: Any = None
         self.turns: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
         columns = getattr(statement, "selected_columns", None)
@@ -64,16 +72,18 @@ class _Compiled:
             )
             self.turns = tuple((place, turn) for place, turn in found if turn is not None)
 
-    def ordered(self, given: Mapping[str, Any]) -> list[Any]:
+    def ordered(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values of one execution, in the order of the text (raises KeyError for one that is missing)."""
-        ordered: list[Any] = []
-        for name, constant, turn in self.values:
-            if constant is not None:
-                ordered.append(constant)
-            else:
-                value = given[name]
-                ordered.append(turn(value) if turn is not None and value is not None else value)
-        return ordered
+        if self._constants or self._turns:
+            whole = {**given, **self._constants}
+            for name, turn in self._turns.items():
+                if whole[name] is not None:
+                    whole[name] = turn(whole[name])
+            given = whole
+        if self._pick is not None:
+            picked: tuple[Any, ...] = self._pick(given)
+            return picked
+        return (given[self._only],) if self._only else ()
 
 
 class Prepared:

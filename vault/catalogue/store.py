@@ -88,7 +88,9 @@ class Catalogue:
         self._writer = _engine(path, read_only=False)
         self._readers = _engine(path, read_only=True)
         self._connection = self._writer.connect()
-        self._glance = self._readers.connect()
+        self._at_hand = _engine(path, read_only=True, begins=False)
+        self._glance = self._at_hand.connect()
+        self._glance_raw: sqlite3.Connection = self._glance.connection.driver_connection  # type: ignore[assignment]
         self._glance_lock = threading.Lock()
         self._raw = self._connection.connection.driver_connection
         self.ledger = Ledger.load(self._connection)
@@ -198,8 +200,12 @@ class Catalogue:
         belongs to `read`.
         """
         try:
-            with self._glance_lock, self._glance.begin():
-                return work(self._glance)
+            with self._glance_lock:
+                self._glance_raw.execute("BEGIN")  # one state for all that it reads
+                try:
+                    return work(self._glance)
+                finally:
+                    self._glance_raw.rollback()
         except _DATABASE as error:
             raise _translated(error, self.path) from error
 
@@ -229,6 +235,7 @@ class Catalogue:
         self._publishers.shutdown()
         # The writing connection last: the last to close folds the journal into the file and removes it.
         self._glance.close()
+        self._at_hand.dispose()
         self._readers.dispose()
         self._connection.close()
         self._writer.dispose()
@@ -427,8 +434,12 @@ def _translated(error: BaseException, path: Path) -> VaultError:
     return VaultError(f"{path}: expected a transaction to commit, found {name}")
 
 
-def _engine(path: Path, *, read_only: bool) -> Engine:
-    """An engine on one connection (writer) or a small pool of read-only ones."""
+def _engine(path: Path, *, read_only: bool, begins: bool = True) -> Engine:
+    """An engine on one connection (writer) or a small pool of read-only ones.
+
+    Args:
+        begins: whether a transaction is begun with the first statement; else the caller does.
+    """
 
     def connect() -> sqlite3.Connection:
         mode = "ro" if read_only else "rw"
@@ -459,6 +470,9 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
     else:
         engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    if not begins:
+        return engine
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -52,6 +52,9 @@ class LocalBlobStore:
         """Open the existing store in `root` (raises StoreMissing if there is none)."""
         self._spool = root / "spool"
         self._objects = root / "objects"
+        # As text, for what is done for every document: joining paths took a tenth of a commit.
+        self._spool_prefix = f"{self._spool}/"
+        self._objects_prefix = f"{self._objects}/"
         self._tells: bool | None = None  # whether a refused lease means a writer; None: not asked
         for directory in (self._spool, self._objects):
             if not directory.is_dir():
@@ -79,15 +82,15 @@ class LocalBlobStore:
 
     def begin(self, blob_id: str) -> int:
         """A read-write descriptor of a new spooled file; see `BlobStore`."""
-        path = self._spooled(blob_id)
-        if os.path.lexists(self._object(blob_id)):
+        shard, source = self._shard(blob_id), self._spool_prefix + blob_id
+        if os.path.lexists(f"{shard}/{blob_id}"):
             raise StoreExists(f"blob {blob_id}: expected a new id, found it published")
         try:
-            return os.open(path, _NEW, 0o600)
+            return os.open(source, _NEW, 0o600)
         except FileExistsError as error:
             raise StoreExists(f"blob {blob_id}: expected a new id, found it spooled") from error
         except OSError as error:
-            raise storage_error(error, "create", path) from error
+            raise storage_error(error, "create", Path(source)) from error
 
     def reopen(self, blob_id: str) -> int:
         """A descriptor of a spooled file; see `BlobStore`."""
@@ -102,7 +105,9 @@ class LocalBlobStore:
 
     def publish(self, blob_id: str, fd: int) -> int:
         """Make the spooled file durable under its id; see `BlobStore`."""
-        source, target = self._expect(blob_id, fd), self._object(blob_id)
+        self._expect(blob_id, fd)
+        shard, source = self._shard(blob_id), self._spool_prefix + blob_id
+        target = f"{shard}/{blob_id}"
         # 1. The bytes. 2. The name, which link(2) never gives to half of them, nor takes from another.
         sync_descriptor(fd)
         try:
@@ -110,21 +115,24 @@ class LocalBlobStore:
         except FileExistsError as error:
             raise StoreExists(f"blob {blob_id}: expected a new id, found it published") from error
         except OSError as error:
-            raise storage_error(error, "link", target) from error
-        sync_directory(target.parent)
+            raise storage_error(error, "link", Path(target)) from error
+        sync_directory(shard)
         return os.fstat(fd).st_size
 
-    def _expect(self, blob_id: str, fd: int) -> Path:
-        """The spooled name of the file that `fd` is open on (raises BlobMissing, RuntimeError)."""
-        path = self._spooled(blob_id)
+    def _expect(self, blob_id: str, fd: int) -> None:
+        """See that the spooled name is the one of the file that `fd` is open on.
+
+        Raises:
+            BlobMissing: there is no such name. RuntimeError: it is another file's.
+        """
+        _check_id(blob_id)
         try:
-            named = path.lstat()
+            named = os.lstat(self._spool_prefix + blob_id)
         except FileNotFoundError as error:
             raise BlobMissing(f"blob {blob_id}: expected it spooled, found none") from error
         status = os.fstat(fd)
         if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
             raise RuntimeError(f"blob {blob_id}: expected the spooled file's descriptor")
-        return path
 
     def settle(self, blob_id: str) -> bool:
         """Forget that a published blob was spooled; see `BlobStore`."""
@@ -205,13 +213,14 @@ class LocalBlobStore:
 
     def discard(self, blob_id: str) -> bool:
         """Drop a spooled file; see `BlobStore`."""
-        path = self._spooled(blob_id)
+        _check_id(blob_id)
+        path = self._spool_prefix + blob_id
         try:
-            path.unlink()
+            os.unlink(path)
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise storage_error(error, "unlink", path) from error
+            raise storage_error(error, "unlink", Path(path)) from error
         return True
 
     def remove(self, blob_id: str) -> bool:
@@ -275,9 +284,13 @@ class LocalBlobStore:
         return self._spool / blob_id
 
     def _object(self, blob_id: str) -> Path:
+        return Path(self._shard(blob_id), blob_id)
+
+    def _shard(self, blob_id: str) -> str:
+        """The directory that a published blob lies in."""
         _check_id(blob_id)
         digest = hashlib.sha256(blob_id.encode("ascii")).hexdigest()
-        return self._objects / digest[:2] / blob_id
+        return self._objects_prefix + digest[:2]
 
     def _beside(self, blob_id: str) -> tuple[Path, Path]:
         """The paths of a blob that is being put back, and of the damaged one that it replaces."""
@@ -286,14 +299,14 @@ class LocalBlobStore:
 
     def _look(self, blob_id: str) -> os.stat_result | None:
         """The status of the published blob, or None if the store is there and it is not."""
-        path = self._object(blob_id)
+        path = f"{self._shard(blob_id)}/{blob_id}"
         try:
-            status = path.lstat()
+            status = os.lstat(path)
         except FileNotFoundError:
             self._require_store()
             return None
         except OSError as error:
-            raise storage_error(error, "look at", path) from error
+            raise storage_error(error, "look at", Path(path)) from error
         return status if stat.S_ISREG(status.st_mode) else None
 
     def _require_store(self) -> None:

@@ -158,7 +158,7 @@ def sync_descriptor(fd: int) -> None:
         ) from error
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Path | str) -> None:
     """fsync the directory `path`, so that the names in it are durable.
 
     Raises:
@@ -168,7 +168,7 @@ def sync_directory(path: Path) -> None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise storage_error(error, "open the directory", path) from error
+        raise storage_error(error, "open the directory", Path(path)) from error
     try:
         os.fsync(fd)
     except OSError as error:

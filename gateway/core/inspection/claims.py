@@ -236,7 +236,7 @@ class InspectionQueue:
             raise Refusal("full", f"parts: expected at most {len(claimed.parts)}, found more")
         row = claimed.row
         return receive.begin(
-            self._core,
+            self._intake,
             self._core.now(),
             client_id=row.client_id,
             channel="part",

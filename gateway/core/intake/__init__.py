@@ -3,6 +3,6 @@
 Here: uploads, partial documents, names for a while, quotas, recipients of mail, receipts. Not here: the
 protocols (`gateway.doors`), and what a document is (`gateway.core.inspection`).
 
-    upload = await receive.begin(core, core.now(), client_id=client, channel="sftp", name="a.pdf")
-    await receive.commit(intake, upload, size, sha256)  # on return it may be acknowledged
+    upload = receive.begin(intake, core.now(), client_id=client, channel="sftp", name="a.pdf")
+    receive.commit(intake, upload, size, sha256)  # once its future is done it may be acknowledged
 """

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
+from gateway.core.intake.spares import Spares
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 
@@ -33,6 +34,7 @@ class Intake:
         self.receiving: dict[
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way
+        self.spares = Spares(core)
         self._in_progress = InProgress()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -45,6 +47,7 @@ class Intake:
     def close(self) -> None:
         """Wait for what is being made durable."""
         self.committing.shutdown()
+        self.spares.close()
 
     def taken(self, document_id: str) -> bool:
         """Whether a partial document is in someone's hands."""

@@ -132,7 +132,7 @@ async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
     core = intake.core
     allowance = await quotas.admit(intake, client_id)
     return receive.begin(
-        core,
+        intake,
         core.now(),
         client_id=client_id,
         channel="smtp",

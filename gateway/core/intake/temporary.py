@@ -166,7 +166,7 @@ async def continue_from(intake: Intake, row: Row[Any], **upload: Any) -> Upload:
     core = intake.core
     intake.take(row.id, BUSY)
     try:
-        begun = receive.begin(core, core.now(), **upload)
+        begun = receive.begin(intake, core.now(), **upload)
     except BaseException:
         intake.give_back(row.id)
         raise

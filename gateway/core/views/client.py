@@ -104,7 +104,7 @@ class ClientView(View):
     ) -> tuple[Upload, int]:
         waiting, upload = self._place(path, resume=resume, size=size)
         if waiting is None:
-            return receive.begin(self.core, self.core.now(), **upload), 0
+            return receive.begin(self.intake, self.core.now(), **upload), 0
         if waiting.reason == TEMPORARY:
             return await temporary.continue_from(self.intake, waiting, **upload), 0
         resumed = await partial.resume(self.intake, waiting, **upload)
@@ -114,7 +114,7 @@ class ClientView(View):
         self, path: tuple[str, ...], *, resume: bool, size: int | None = None
     ) -> Upload | None:
         waiting, upload = self._place(path, resume=resume, size=size)
-        return receive.begin(self.core, self.core.now(), **upload) if waiting is None else None
+        return receive.begin(self.intake, self.core.now(), **upload) if waiting is None else None
 
     def _place(
         self, path: tuple[str, ...], *, resume: bool, size: int | None
