@@ -16,6 +16,7 @@ import contextlib
 import math
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -156,7 +157,7 @@ class _Connection:
         self._session = session
         self._fatal = fatal
         self._ended = ended
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._assembler = Assembler(REQUEST_LIMITS[role])
         self._decode = REQUEST_DECODERS[role].decode
         self._request: Any = None  # what is being answered; None: the next may be read
@@ -281,7 +282,10 @@ class _Connection:
         reply, descriptor = done.result() if error is None else (self._refusal(error), None)
         frame, sent = as_frame(reply, 0 if descriptor is None else 1), 0
         # Before the peer can ask again, the loop is told that this one is answered.
-        self._loop.call_soon_threadsafe(self._answered)
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self._answered)
+        else:
+            self._loop.call_soon_threadsafe(self._answered)
         try:
             sent = (
                 self._peer.send(frame)

@@ -60,12 +60,13 @@ class _Compiled:
             self._constants[name] = str(constant) if isinstance(constant, str) else constant
         self._pick = itemgetter(*order) if len(order) > 1 else None
         self._only = order[0] if len(order) == 1 else ""
-        self.row: Any = None
+        self.row: Any = None  # makes a row
         self.turns: tuple[tuple[int, Callable[[Any], Any]], ...] = ()
         columns = getattr(statement, "selected_columns", None)
         if columns is not None:
             keys = [column.key or f"_{place}" for place, column in enumerate(columns)]
-            self.row = namedtuple("Row", keys, rename=True)  # noqa: PYI024  its fields are the statement's
+            made: Any = namedtuple("made", keys, rename=True)  # type: ignore[misc]  # noqa: PYI024  its fields are the statement's
+            self.row = made
             found = (
                 (place, column.type.dialect_impl(dialect).result_processor(dialect, None))
                 for place, column in enumerate(columns)

@@ -6,6 +6,8 @@ Promises:
   connections, so readers open the file read-only and the store's lock keeps other processes out.
 - Works that wait at the same moment are committed together: one fsync for all. Each runs in its own
   savepoint; one that raises takes back its own changes (ledger entries included) and nobody else's.
+- One thread at a time writes: the writing thread, or one that was about to wait for it and runs what is
+  waiting itself (`run_here`), which spares two threads waking each other.
 - Whoever waits for an answer comes first. A work of the background runs when nobody else's is waiting, or,
   one at a time, when it has waited for `BACKGROUND_SECONDS`.
 - `secure_delete=ON`: what is deleted is overwritten, and `truncate_journal` empties the WAL after keys go.
@@ -48,6 +50,8 @@ T = TypeVar("T")
 
 GROUP_LIMIT: Final = 256  # works in one transaction: bounds the wait of the first
 BACKGROUND_SECONDS: Final = 0.02  # that a work of the background lets others go first
+SLOW: Final = 0.02  # seconds that a loop may be held up by a transaction
+SLOW_PAUSE: Final = 1.0
 READERS: Final = 4
 PUBLISHERS: Final = 8  # threads that make ready what waits for one transaction
 BUSY_MILLISECONDS: Final = 30_000
@@ -92,7 +96,7 @@ class Catalogue:
         self._glance = self._at_hand.connect()
         self._glance_raw: sqlite3.Connection = self._glance.connection.driver_connection  # type: ignore[assignment]
         self._glance_lock = threading.Lock()
-        self._raw = self._connection.connection.driver_connection
+        self._raw: sqlite3.Connection = self._connection.connection.driver_connection  # type: ignore[assignment]
         self.ledger = Ledger.load(self._connection)
         self._connection.commit()
         self._touched: set[str] = set()  # tables that the running transaction writes to
@@ -101,6 +105,8 @@ class Catalogue:
         event.listen(self._writer, "before_execute", self._note)
         self._jobs: deque[_Job] = deque()
         self._background: deque[_Job] = deque()
+        self._writing = threading.Lock()  # whoever has it runs works
+        self._slow_until = 0.0
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each job; False: close
         self._publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publish")
         self._failed: VaultError | None = None
@@ -158,6 +164,7 @@ class Catalogue:
         work: Work[T],
         *,
         background: bool = False,
+        here: bool = False,
         ready: Callable[[], None] | None = None,
         after: Callable[[], None] | None = None,
     ) -> Future[T]:
@@ -168,6 +175,7 @@ class Catalogue:
 
         Args:
             background: nobody waits for an answer: others go first.
+            here: the caller sees to it that `run_here` follows; else the writing thread is woken.
             ready: what has to be on disk before the work is run; may wait for the disk, briefly. If it
                 raises, the work is not run.
             after: what is left to do once the result is out; must not raise.
@@ -178,8 +186,29 @@ class Catalogue:
             self._background.append(job)
         else:
             self._jobs.append(job)
-        self._wake.put(True)
+        if not here:
+            self._wake.put(True)
         return job.future
+
+    def run_here(self) -> None:
+        """Run what waits on this thread, where that is quick; else leave it to the writing thread.
+
+        For an event loop. It is not quick while the writing thread is at work, nor for `SLOW_PAUSE` after the
+        disk has taken longer than `SLOW`.
+        """
+        if time.monotonic() < self._slow_until or not self._writing.acquire(blocking=False):
+            self._wake.put(True)
+            return
+        try:
+            began = time.monotonic()
+            self._run_batch(_taken(self._jobs, GROUP_LIMIT))
+            ended = time.monotonic()
+            if ended - began > SLOW:
+                self._slow_until = ended + SLOW_PAUSE
+        finally:
+            self._writing.release()
+        if self._jobs:
+            self._wake.put(True)
 
     def write(self, work: Work[T]) -> T:
         """`submit` and wait."""
@@ -219,11 +248,11 @@ class Catalogue:
         def work() -> bool:
             self._readers.dispose()
             # Briefly: writers wait behind this. The caller tries again.
-            self._raw.execute("PRAGMA busy_timeout=500")  # type: ignore[union-attr]
+            self._raw.execute("PRAGMA busy_timeout=500")
             try:
-                busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+                busy, _, _ = self._raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
-                self._raw.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")  # type: ignore[union-attr]
+                self._raw.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
             return not busy
 
         return self._between_transactions(work)
@@ -265,10 +294,11 @@ class Catalogue:
                         going = self._wake.get_nowait() and going
                 except queue.Empty:
                     pass
-                batch = self._next_batch()
-                if not batch:
-                    break
-                self._run_batch(batch)
+                with self._writing:
+                    batch = self._next_batch()
+                    if not batch:
+                        break
+                    self._run_batch(batch)
 
     def _next_batch(self) -> list[_Job]:
         """What is run next: those for whom somebody waits, else the background."""
@@ -356,6 +386,7 @@ class Catalogue:
         self, jobs: list[_Job], transaction: Transaction, done: list[tuple[_Job, Any]]
     ) -> None:
         """Run each job in a savepoint: one that fails takes back its own changes and nobody else's."""
+        jobs.sort(key=lambda job: job.since > 0)
         for place, job in enumerate(jobs):
             if job.since and done and self._jobs:
                 # Somebody waits: the rest of the background goes back, in its order.
@@ -364,22 +395,18 @@ class Catalogue:
                 del jobs[place:]
                 return
             mark = self.ledger.mark()
-            disk: Exception | None = None
+            self._raw.execute("SAVEPOINT job")
             try:
-                with self._connection.begin_nested():
-                    try:
-                        result = job.work(transaction)
-                    except _DISK as error:
-                        disk = error
-                        raise
-            except _DISK as error:
-                # The disk, not the work: nobody in this transaction can go on. SQLite may have
-                # rolled back everything already, and then says so of the savepoint.
-                raise disk or error from None
+                result = job.work(transaction)
+            except _DISK:
+                raise  # the disk, not the work: nobody in this transaction can go on
             except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+                self._raw.execute("ROLLBACK TO job")
+                self._raw.execute("RELEASE job")
                 self.ledger.reset(mark)
                 job.future.set_exception(error)
             else:
+                self._raw.execute("RELEASE job")
                 done.append((job, result))
 
 

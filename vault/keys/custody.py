@@ -364,8 +364,8 @@ class Custody(OpenKeyrings):
             {"document": row.id, "group": target.id, "wrapped": rewrap(row.id, row.wrapped_key)}
             for row in rows
         ]
-        connection.execute(
-            _REMEMBER,
+        _REMEMBER.execute_all(
+            connection,
             [
                 {"document_id": each["document"], "group_id": target.id, "wrapped_at": at}
                 for each in moved

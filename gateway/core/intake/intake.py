@@ -35,6 +35,9 @@ class Intake:
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way
         self.spares = Spares(core)
+        self.flushing = (
+            False  # what waits to be recorded will be, at the end of this turn of the loop
+        )
         self._in_progress = InProgress()
         self._tasks: set[asyncio.Task[None]] = set()
 

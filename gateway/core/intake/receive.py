@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
+import threading
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final
@@ -236,7 +237,7 @@ def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[N
     """
     core = intake.core
     now = core.now()
-    loop = asyncio.get_running_loop()
+    loop, on = asyncio.get_running_loop(), threading.get_ident()
     answer: Future[None] = Future()
 
     def ready() -> None:
@@ -252,16 +253,23 @@ def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[N
     def over(done: Future[None]) -> None:
         error = done.exception()
         if error is not None:
-            loop.call_soon_threadsafe(intake.later, _failed(core, upload, error, answer))
+            loop.call_soon_threadsafe(_fail, intake, upload, error, answer)
             return
         # COMMIT POINT: from here on nothing may fail, for whatever fails takes the file back.
         told("receive.record", "after")
-        loop.call_soon_threadsafe(_recorded, intake, upload)
+        if threading.get_ident() == on:
+            _recorded(intake, upload)
+        else:
+            loop.call_soon_threadsafe(_recorded, intake, upload)
         answer.set_result(None)
 
     catalogue = core.store.catalogue
     if size <= SMALL:
-        catalogue.submit(work, ready=ready, after=forget).add_done_callback(over)
+        catalogue.submit(work, here=True, ready=ready, after=forget).add_done_callback(over)
+        if not intake.flushing:
+            # At the end of this turn of the loop, with whatever else it brings.
+            intake.flushing = True
+            loop.call_soon(_flush, intake)
     else:
         # Whoever syncs much keeps nobody else's transaction waiting.
         def large() -> None:
@@ -270,6 +278,15 @@ def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[N
 
         intake.committing.submit(large).add_done_callback(over)
     return answer
+
+
+def _flush(intake: Intake) -> None:
+    intake.flushing = False
+    intake.core.store.catalogue.run_here()
+
+
+def _fail(intake: Intake, upload: Upload, error: BaseException, answer: Future[None]) -> None:
+    intake.later(_failed(intake.core, upload, error, answer))
 
 
 def _recorded(intake: Intake, upload: Upload) -> None:
