@@ -28,7 +28,7 @@ import msgspec
 
 from gateway.core.core import log, raised_at
 from gateway.core.sessions.base import Answer, Session, SessionFactory
-from gateway.errors import Disconnected, Refusal, WireError
+from gateway.errors import Refusal, WireError
 from gateway.wire.channel import (
     FRAME_SECONDS,
     RECEIVE,
@@ -140,7 +140,7 @@ class CoreServer:
 class _Connection:
     """One connection: a request is read, answered, and only then the next one read.
 
-    Most requests are answered where they are read, without a task of their own: a door's client waits for each.
+    Most requests are answered where they are read, without a task of their own: a client waits for each.
     """
 
     def __init__(

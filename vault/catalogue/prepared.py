@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import ClauseElement
 
 TOUCHED: Final = "touched"
-"""Where the `info` of the catalogue's writing connection has the names of tables that its transaction wrote to."""
+"""Where the `info` of the catalogue's writing connection has the names of the tables it wrote to."""
 
 
 class _Compiled:

@@ -216,7 +216,7 @@ class LocalBlobStore:
         _check_id(blob_id)
         path = self._spool_prefix + blob_id
         try:
-            os.unlink(path)
+            os.unlink(path)  # noqa: PTH108  a Path would cost as much as the call
         except FileNotFoundError:
             return False
         except OSError as error:

@@ -61,6 +61,7 @@ class Allowance:
 
     room: int | None
     sentence: str = ""
+    limited: bool = False  # whether its client has a quota at all
 
 
 _STANDING: Final = Prepared(
@@ -186,13 +187,13 @@ def _allow(quota: Quota, kept_bytes: int, kept_files: int, size: int | None) -> 
     """The decision: quota and what is kept in, room out (raises Refusal)."""
     if quota.files and kept_files >= quota.files:
         raise Refusal("quota", _too_many(quota, kept_files))
-    allowance = Allowance(None)
+    allowance = Allowance(None, limited=bool(quota.files))
     if quota.file_size:
-        allowance = Allowance(quota.file_size, _too_large(quota))
+        allowance = Allowance(quota.file_size, _too_large(quota), limited=True)
     if quota.bytes:
         room = max(0, quota.bytes - kept_bytes)
         if allowance.room is None or room < allowance.room:
-            allowance = Allowance(room, _too_much(quota, kept_bytes))
+            allowance = Allowance(room, _too_much(quota, kept_bytes), limited=True)
     if allowance.room is not None and (allowance.room <= 0 or (size or 0) > allowance.room):
         raise Refusal("quota", allowance.sentence)
     return allowance

@@ -229,8 +229,8 @@ def insert_row(
 def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[None]:
     """Make an upload durable; once the future has its result, it may be acknowledged.
 
-    A callback of the future runs on the thread that made it durable, so that an acknowledgement can leave from
-    there. Called on the loop.
+    A callback of the future runs on the thread that made it durable, so that an acknowledgement can leave
+    from there. Called on the loop.
 
     Raises (in the future):
         Refusal: nothing was kept. VaultError: the store has failed; nothing was acknowledged.

@@ -1,7 +1,7 @@
 """Empty sealed files, made before anyone asks for one.
 
-Making a file takes the file system from 0.03 ms to 0.4 ms (ext4 looks for an inode that was not freed lately),
-and a client waits for each OPEN.
+Making a file takes the file system from 0.03 ms to 0.4 ms (ext4 looks for an inode that was not freed
+lately), and a client waits for each OPEN.
 
 Promises: files are given out in the order of their ids, so that of two documents of one name the one that was
 begun later has the higher id. Whoever finds none makes one. What is left at the end is removed; what a crash

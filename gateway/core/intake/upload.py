@@ -38,6 +38,7 @@ class Upload:
     release: Callable[[], None] = lambda: None  # ends the claim on a partial
     room: int | None = None  # plaintext bytes it may have, and what is said of more
     too_large: str = ""
+    ahead: bool = False  # given before it was asked for: perhaps nobody writes it
     staged: bool = False  # the sealed file has its place in the store
     said: str = ""  # what the one who sent it is told besides that it is durable
     facts: dict[str, str] = field(default_factory=dict)

@@ -85,8 +85,12 @@ class UploadSession(Session):
     def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:
         self.uploads[upload.document_id] = upload
         quotas.enter(self.intake, upload)
+        return self.writable(upload, resumed_size), os.dup(upload.descriptor)
+
+    def writable(self, upload: Upload, resumed_size: int = 0) -> Writable:
+        """What a door is told of a document it may write."""
         earlier = upload.predecessor
-        reply = Writable(
+        return Writable(
             upload.document_id,
             upload.key,
             resumed_size,
@@ -96,7 +100,6 @@ class UploadSession(Session):
             too_large=upload.too_large,
             floor=self.core.config.store.minimum_free,
         )
-        return reply, os.dup(upload.descriptor)
 
     def _upload(self, document_id: str) -> Upload:
         upload = self.uploads.pop(document_id, None)

@@ -9,7 +9,9 @@ out: what a view shows (`gateway.core.views`).
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import os
+from datetime import timedelta
+from typing import Any, Final
 
 from gateway.core.core import log
 from gateway.core.intake import partial, receive, temporary
@@ -34,6 +36,7 @@ from gateway.wire.messages import (
     BeginUpload,
     Commit,
     Done,
+    Entry,
     ExchangeSignature,
     Farewell,
     Greet,
@@ -54,6 +57,11 @@ from gateway.wire.messages import (
 from vault.catalogue.schema import accounts, grants
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
+from vault.ids import made_at
+
+AHEAD: Final = timedelta(
+    minutes=10
+)  # that a document may wait for its name: its id says when it was made
 
 
 class SftpSession(UploadSession):
@@ -72,9 +80,16 @@ class SftpSession(UploadSession):
         if self._view is not None and self._rights == self._version():
             match request:
                 case Stat():
-                    entry = self._view.glimpse(split(request.path))
-                    if entry is not None:
-                        return Attributes(entry), None
+                    path = split(request.path)
+                    found = (
+                        self._view.glimpse(path)
+                        if request.ahead is None
+                        else self._view.glimpse_or_place(path)
+                    )
+                    if isinstance(found, Entry):
+                        return Attributes(found), None
+                    if found is not None and request.ahead is not None:
+                        return self._ahead(request.ahead, found)
                 case BeginUpload():
                     self._check_room()
                     upload = self._view.begin_now(
@@ -174,6 +189,21 @@ class SftpSession(UploadSession):
         if upload is None:
             raise Refusal("not_found", "upload: expected one begun on this connection, found none")
         return upload
+
+    def _ahead(self, former: str, fields: dict[str, Any]) -> Answer:
+        """A document that may be written next: the one given before, if nobody wrote to it, or a new one."""
+        now = self.core.now()
+        unused = self.uploads.get(former)
+        if unused is not None and unused.ahead and now - made_at(former) < AHEAD:
+            if os.fstat(unused.descriptor).st_size:
+                raise WireError("sftp: expected a document that was not begun, found it written to")
+            for name, value in fields.items():
+                setattr(unused, name, value)
+            return self.writable(unused), None
+        self._check_room()
+        upload = receive.begin(self.intake, now, **fields, ahead=True)
+        self.uploads[upload.document_id] = upload
+        return self.writable(upload), os.dup(upload.descriptor)
 
     async def _keep(self, request: Keep) -> Kept:
         upload = self._open(request.document_id)

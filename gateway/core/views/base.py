@@ -189,9 +189,13 @@ class View(ABC):
     def begin_now(
         self, path: tuple[str, ...], *, resume: bool, size: int | None = None
     ) -> Upload | None:
-        """`begin_upload` of a document that continues nothing; None: it has to be waited for (raises Refusal)."""
+        """`begin_upload` of what continues nothing; None: it has to be waited for (raises Refusal)."""
         del path, resume, size
         return None
+
+    def glimpse_or_place(self, path: tuple[str, ...]) -> Entry | dict[str, Any] | None:
+        """`glimpse`, or, where there is nothing, the fields of a new document's `Upload` (raises Refusal)."""
+        return self.glimpse(path)
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
         """Make a folder (raises Refusal)."""

@@ -110,6 +110,29 @@ class ClientView(View):
         resumed = await partial.resume(self.intake, waiting, **upload)
         return resumed, resumed.resumed_size
 
+    def glimpse_or_place(self, path: tuple[str, ...]) -> Entry | dict[str, Any] | None:
+        if len(path) < 2 or path[0] != "inbox" or temporary.is_temporary(path[-1]):
+            return self.glimpse(path)
+
+        def look(connection: Connection) -> Entry | tuple[str | None, quotas.Standing]:
+            found = self._inbox.look(connection, path[1:])
+            if found.entry is not None:
+                return found.entry
+            return found.folder_id, quotas.standing(self.core, connection, self.client_id)
+
+        found = self.core.glance(look)
+        if isinstance(found, Entry):
+            return found
+        folder_id, now = found
+        try:
+            allowance = quotas.allow(self.core, now)
+        except Refusal as refusal:
+            raise Refusal("not_found", NOT_FOUND) from refusal
+        if allowance.limited:
+            # What is being written counts for a quota, and one that is only perhaps written must not.
+            raise Refusal("not_found", NOT_FOUND)
+        return self._fields(path, folder_id, allowance)
+
     def begin_now(
         self, path: tuple[str, ...], *, resume: bool, size: int | None = None
     ) -> Upload | None:
@@ -119,7 +142,7 @@ class ClientView(View):
     def _place(
         self, path: tuple[str, ...], *, resume: bool, size: int | None
     ) -> tuple[Row[Any] | None, dict[str, Any]]:
-        """The partial that an upload to `path` continues, if any, and what is known of it (raises Refusal)."""
+        """The partial that an upload to `path` continues, if any, and the upload's fields (raises Refusal)."""
         if len(path) < 2 or path[0] != "inbox":
             raise Refusal("denied", BELOW_INBOX)
         *parents, name = path[1:]
@@ -141,19 +164,24 @@ class ClientView(View):
             else None
         )
         allowance = quotas.allow(self.core, now, size=size, continued=waiting)
-        upload = {
+        upload = self._fields(path, folder_id, allowance)
+        if waiting is None and resume and newest is not None:
+            upload["replaces"] = newest.size
+        return waiting, upload
+
+    def _fields(
+        self, path: tuple[str, ...], folder_id: str | None, allowance: quotas.Allowance
+    ) -> dict[str, Any]:
+        return {
             "client_id": self.client_id,
             "channel": "sftp",
-            "name": name,
+            "name": path[-1],
             "path": "/".join(path[1:]),
             "folder_id": folder_id,
             "submitter": self.account.id,
             "room": allowance.room,
             "too_large": allowance.sentence,
         }
-        if waiting is None and resume and newest is not None:
-            upload["replaces"] = newest.size
-        return waiting, upload
 
     async def make_folder(self, path: tuple[str, ...]) -> None:
         if len(path) < 2 or path[0] != "inbox":

@@ -7,6 +7,7 @@ Leaves out: what is answered to a client that asks (`client`), and taking docume
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -79,6 +80,14 @@ _FOLDER: Final = {top: _folder_statement(top=top) for top in (False, True)}
 _NEWEST: Final = {top: _newest_statement(top=top) for top in (False, True)}
 
 
+@dataclass(frozen=True)
+class Found:
+    """The folder that a path lies in (None: the inbox itself), and what is there (None: nothing)."""
+
+    folder_id: str | None
+    entry: Entry | None
+
+
 class Inbox:
     """The inbox of one client. Paths are those below it, as names; a name opens with the client's keys."""
 
@@ -130,15 +139,23 @@ class Inbox:
 
     def entry(self, connection: Connection, path: tuple[str, ...]) -> Entry:
         """The entry of a folder or document below the inbox (raises Refusal)."""
+        found = self.look(connection, path).entry
+        if found is None:
+            raise Refusal("not_found", NOT_FOUND)
+        return found
+
+    def look(self, connection: Connection, path: tuple[str, ...]) -> Found:
+        """What a path below the inbox leads to (raises Refusal: its folder is not there)."""
         *parents, name = path
         folder_id = self.folder_id(connection, tuple(parents))
         found = self.find_folder(connection, folder_id, name)
         if found is not None:
-            return folder(name, datetime.fromisoformat(found.created_at), DROP_MODE)
+            made = datetime.fromisoformat(found.created_at)
+            return Found(folder_id, folder(name, made, DROP_MODE))
         row = self.newest(connection, folder_id, name)
         if row is None:
-            raise Refusal("not_found", NOT_FOUND)
-        return plain_file(name, row.size, row.received_at)
+            return Found(folder_id, None)
+        return Found(folder_id, plain_file(name, row.size, row.received_at))
 
     def page(self, connection: Connection, path: tuple[str, ...], cursor: str) -> Page:
         """Folders first, then documents; of one name the newest."""

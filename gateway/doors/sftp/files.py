@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from gateway.doors.sftp.protocol import MAX_READ
@@ -41,6 +42,16 @@ WHOLE: Final = "This file was received whole; nothing can be added to it or chan
 WAITS: Final = "Kept under a temporary name; it is handed in when it is renamed."
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """A document that the core began when it was asked about a path where there was nothing."""
+
+    path: str
+    begun: Writable
+    descriptor: int
+    since: float  # time.monotonic()
+
+
 class Upload:
     """A document being received."""
 
@@ -54,11 +65,12 @@ class Upload:
         append: bool,
         limit: int,
         size: int | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """`resume`: go on with what is there; `append`: offsets count for nothing, bytes are added.
 
         `path_bytes`: the path as sent, where that was not UTF-8. `limit`: bytes the door takes; the core may
-        allow fewer. `size`: bytes the client announced.
+        allow fewer. `size`: bytes the client announced. `ahead`: what the core has begun for it already.
         """
         self._core = core
         self.path = path
@@ -72,15 +84,21 @@ class Upload:
         self._early_size = 0
         self._failed: GatewayError | VaultError | None = None
         self._descriptor = -1
-        self._begin(resume=resume)
+        if ahead is not None:
+            self._start(ahead.begun, ahead.descriptor)
+        else:
+            self._begin(resume=resume)
 
     def _begin(self, *, resume: bool) -> None:
         reply, descriptors = self._core.call(
             BeginUpload(self.path, resume, self._announced, self._path_bytes)
         )
         assert isinstance(reply, Writable)
+        self._start(reply, descriptors[0])
+
+    def _start(self, reply: Writable, descriptor: int) -> None:
         self._document_id = reply.document_id
-        self._descriptor = descriptors[0]
+        self._descriptor = descriptor
         self._hash = StreamDigest()
         self._resumed = reply.resumed_size
         self._position = reply.resumed_size

@@ -9,14 +9,17 @@ Leaves out: carrying packets (`ssh.channels`): it is given whole ones and gives 
 
 from __future__ import annotations
 
+import os
 import posixpath
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import structlog
 
 from gateway.doors.sftp import protocol as p
-from gateway.doors.sftp.files import Download, Upload
+from gateway.doors.sftp.files import Ahead, Download, Upload
 from gateway.errors import Refusal
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
@@ -33,12 +36,16 @@ from gateway.wire.messages import (
     Room,
     Space,
     Stat,
+    Writable,
 )
 from vault.errors import VaultError
 
 MAX_HANDLES: Final = 64
+AHEAD_SECONDS: Final = 5.0  # that what was seen of a name counts when it is opened
 NAMES_AT_ONCE: Final = 100
 FAILED: Final = "This can't be done at the moment. Please try again later."
+
+_CHANGES: Final = frozenset({p.REMOVE, p.RMDIR, p.MKDIR, p.RENAME, p.EXTENDED})
 
 STATUS_OF: Final[dict[str, int]] = {
     "not_found": p.NO_SUCH_FILE,
@@ -100,6 +107,7 @@ class SftpSession:
         self._handles: dict[bytes, Upload | Download | Folder] = {}
         self._next_handle = 0
         self._greeted = False
+        self._ahead: Ahead | None = None
 
     def end(self) -> None:
         """The connection has ended: open uploads are given up, keeping whole chunks."""
@@ -109,6 +117,9 @@ class SftpSession:
             else:
                 handle.close()
         self._handles.clear()
+        if self._ahead is not None:
+            os.close(self._ahead.descriptor)
+            self._ahead = None
 
     def answer(self, packet: memoryview) -> bytes:
         """The reply to one packet (type and body), whole with its length.
@@ -139,6 +150,8 @@ class SftpSession:
 
     def _answer(self, kind: int, request: int, fields: p.Reader) -> bytes:
         done = p.pack_status(request, p.OK, "")
+        if kind in _CHANGES and self._ahead is not None:
+            self._ahead = replace(self._ahead, path="")  # what was seen of its name may change now
         match kind:
             case p.WRITE:
                 upload = self._open(fields.string(), Upload)
@@ -257,9 +270,34 @@ class SftpSession:
         for opened in self._handles.values():
             if isinstance(opened, Upload) and normal(opened.path) == wanted:
                 return _being_sent(opened)
-        reply, _ = self._core.call(Stat(path))
+        former = self._ahead
+        reply, descriptors = self._core.call(
+            Stat(path, "" if former is None else former.begun.document_id)
+        )
+        if isinstance(reply, Writable):
+            if not descriptors:
+                assert former is not None
+                descriptors = [former.descriptor]
+            elif former is not None:
+                os.close(former.descriptor)
+            self._ahead = Ahead(path, reply, descriptors[0], time.monotonic())
+            raise Refusal("not_found", "No such file or folder.")
         assert isinstance(reply, Attributes)
         return reply.entry
+
+    def _begun_ahead(self, path: str, raw: bytes, size: int | None) -> Ahead | None:
+        """What the core has begun for this path already, now the caller's."""
+        ahead = self._ahead
+        if (
+            ahead is None
+            or ahead.path != path
+            or raw
+            or size is not None
+            or time.monotonic() - ahead.since > AHEAD_SECONDS
+        ):
+            return None
+        self._ahead = None
+        return ahead
 
     def _add(self, make: Callable[[], Upload | Download | Folder]) -> bytes:
         if len(self._handles) >= MAX_HANDLES:
@@ -299,6 +337,7 @@ class SftpSession:
                 append=append,
                 limit=self._max_size,
                 size=size,
+                ahead=self._begun_ahead(path, raw, size),
             )
         reply, descriptors = self._core.call(OpenRead(path))
         assert isinstance(reply, Readable)

@@ -140,9 +140,15 @@ class Entry(Struct, frozen=True):
 
 
 class Stat(Message, frozen=True):
-    """Asks for the attributes of a path."""
+    """Asks for the attributes of a path.
+
+    With `ahead`, where there is nothing of the name and a client may hand it in, the answer is a document
+    begun under it (`Writable`), so that opening it next costs no message: a fresh one for "", else the one of
+    that id, which was given before and not written to; then no descriptor travels with it.
+    """
 
     path: str
+    ahead: str | None = None
 
 
 class Attributes(Message, frozen=True):
