@@ -426,5 +426,5 @@ async def test_nothing_is_taken_in_for_a_client_that_was_closed_meanwhile(house)
     await house.act("client.close", slug="other")
     with pytest.raises(Refusal, match="closed"):
         await house.finish(upload, b"late")
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert list(house.core.store.blobs.stored()) == []

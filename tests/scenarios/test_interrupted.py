@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 
@@ -69,12 +70,13 @@ async def test_after_a_crash_in_a_resume_the_size_is_that_of_the_file(house):
 
 async def test_a_torn_partial_expires_at_the_next_start(house):
     await broken_off(house)
-    (spooled,) = list((house.folder / "vault/blobs/spool").iterdir())
+    spool = house.folder / "vault/blobs/spool"
+    (spooled,) = [spool / each for each in house.spooled()]
     with spooled.open("ab") as file:
         file.write(b"torn")
     house.restart()
     assert await house.names("/inbox", "acme") == []
-    assert list((house.folder / "vault/blobs/spool").iterdir()) == []
+    assert house.spooled() == []
 
 
 async def test_a_resumed_upload_that_was_published_but_not_recorded_leaves_no_orphan(house):
@@ -115,7 +117,7 @@ async def test_a_spooled_name_that_can_not_be_dropped_takes_no_committed_documen
     monkeypatch.undo()
     assert await house.names("/inbox", "acme") == ["a.pdf"]
     house.restart()
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert (await house.act("check", read_data=True))["findings"] == []
 
 

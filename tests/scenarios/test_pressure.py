@@ -85,7 +85,7 @@ async def test_the_ledger_says_why_one_had_to_go(house, disk):
         part,
         "no_room",
     )
-    assert not list(house.core.store.blobs.spooled())
+    assert not house.spooled()
 
 
 async def test_what_is_in_someones_hands_or_about_to_be_renamed_stays(house, disk):

@@ -6,7 +6,6 @@ import os
 import random
 
 from sqlalchemy import func, select, text
-from sqlalchemy.dialects import sqlite
 
 from gateway.core.disposal import execution
 from gateway.core.intake import partial, quotas, receive
@@ -62,7 +61,7 @@ async def test_the_last_byte_that_fits_is_taken_and_the_next_is_not(house):
     assert refusal.code == "quota"
     assert "may have 1000 bytes here and has 600" in refusal.message
     assert (await standing(house)).bytes == 600
-    assert not list((house.folder / "vault" / "blobs" / "spool").iterdir())
+    assert not house.spooled()
     await house.finish(await begin(house), b"y" * 399)
     await house.finish(await begin(house), b"y")
     assert (await standing(house)).bytes == 1000
@@ -286,14 +285,17 @@ async def test_check_tells_a_count_that_is_wrong_and_an_officer_has_it_counted_a
 
 def test_counting_takes_one_row_however_much_is_stored(house):
     """The query behind every quota reads a row by its key: no part of it scans."""
-    query = str(
-        quotas._STANDING.params(client="x").compile(
-            dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True}
-        )
-    )
-    plan = house.core.store.catalogue.read(
-        lambda c: [row[3] for row in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
-    )
+    asked: list[str] = []
+    catalogue = house.core.store.catalogue
+
+    def work(connection):
+        driver = connection.connection.driver_connection
+        driver.set_trace_callback(asked.append)
+        quotas.standing(house.core, connection, "x")
+        driver.set_trace_callback(None)
+        return [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {asked[-1]}")]
+
+    plan = catalogue.read(work)
     assert plan
     assert all(line.startswith("SEARCH") for line in plan), plan
     assert usage.primary_key.columns.keys() == ["client_id"]

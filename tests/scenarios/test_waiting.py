@@ -215,7 +215,7 @@ async def test_a_torn_upload_is_dropped_and_leaves_nothing(house):
     os.pwrite(upload.descriptor, b"torn", os.fstat(upload.descriptor).st_size)
     assert not await partial.park(house.core, upload)
     assert await house.names("/inbox", "acme") == []
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
 
 
 async def test_a_partial_that_nobody_completes_expires(house):
@@ -225,7 +225,7 @@ async def test_a_partial_that_nobody_completes_expires(house):
     house.clock.advance(hours=house.config.retention.partial_hours, seconds=1)
     assert await partial.expire_due(house.wings.intake, house.clock.now) == 1
     assert await house.names("/inbox", "acme") == []
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert (await house.act("check", read_data=True))["findings"] == []
 
 

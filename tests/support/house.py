@@ -219,6 +219,11 @@ class House:
         self.core.store.recover(self.clock())
         partial.sweep(self.core)
 
+    def spooled(self) -> list[str]:
+        """Ids of sealed files that are not settled, but for those that were made ahead of need."""
+        spares = {document_id for _, document_id, _ in list(self.wings.intake.spares._made)}
+        return sorted(set(self.core.store.blobs.spooled()) - spares)
+
     async def settle(self) -> None:
         """Make the clients and accounts."""
         for slug in ("acme", "other"):

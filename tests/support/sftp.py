@@ -162,7 +162,9 @@ class Gateway:
                 channel.close()
 
     def spooled(self) -> list[Path]:
-        return [path for path in (self.folder / "vault").rglob("spool/*") if path.is_file()]
+        """Sealed files that are not settled; those that were made ahead of need have no byte."""
+        spool = (self.folder / "vault").rglob("spool/*")
+        return [path for path in spool if path.is_file() and path.stat().st_size]
 
     def stored(self) -> list[Path]:
         return [path for path in (self.folder / "vault").rglob("objects/*/*") if path.is_file()]

@@ -71,7 +71,7 @@ async def delivered(house, data: bytes) -> None:
     await rename(house)
     await house.judge(classification=SURE)
     assert await house.read("/clients/acme/2025/invoice/a.pdf") == data
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     await nothing_is_wrong(house)
 
 
@@ -116,7 +116,7 @@ async def test_a_recorded_rename_is_settled_at_the_next_start(house):
     finally:
         blobs.settle = settle
     house.restart()
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert (await row_of(house, row.id)).state == "RECEIVED"
     await house.judge(classification=SURE)
     assert await house.read("/clients/acme/2025/invoice/a.pdf") == data
@@ -153,7 +153,7 @@ async def test_what_nobody_renames_expires_and_takes_its_bytes_along(house):
     assert await partial.expire_due(house.wings.intake, house.clock.now) == 1
     ended = await row_of(house, row.id)
     assert (ended.state, ended.wrapped_key, ended.sealed_metadata) == ("EXPIRED", None, None)
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert (await house.refused(rename(house))).code == "not_found"
 
 
@@ -208,7 +208,7 @@ async def test_a_file_that_is_not_what_was_announced_is_not_kept(house):
     size = writer.finish()
     refusal = await house.refused(temporary.keep(house.wings.intake, upload, size + 1, bytes(32)))
     assert "not whole" in refusal.message
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert await house.names("/inbox", "acme") == []
 
 
@@ -225,7 +225,7 @@ async def test_an_abandoned_resume_takes_its_row_along(house, abandon):
     else:
         await house.refused(receive.stage(house.core, upload, 5, bytes(32)))
     assert (await row_of(house, upload.document_id)).state == "EXPIRED"
-    assert list(house.core.store.blobs.spooled()) == []
+    assert house.spooled() == []
     assert await house.names("/inbox", "acme") == []
     await nothing_is_wrong(house)
 
