@@ -71,9 +71,13 @@ class Core:
         """
         return max(now, self.clock.steady())
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run a work on the writing thread; durable on return."""
-        return await asyncio.wrap_future(self.store.catalogue.submit(work))
+    async def write(self, work: Callable[[Transaction], T], *, background: bool = False) -> T:
+        """Run a work on the writing thread; durable on return.
+
+        Args:
+            background: nobody waits for it: others go first.
+        """
+        return await asyncio.wrap_future(self.store.catalogue.submit(work, background=background))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a reading work on a thread of the pool."""

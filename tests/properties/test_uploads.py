@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from gateway.core.intake import partial
 from gateway.core.sessions.sftp import SftpSession
-from gateway.doors.sftp.files import Upload
+from gateway.doors.sftp.files import Ahead, Upload
 from gateway.errors import Disconnected, GatewayError
+from gateway.wire.messages import Stat, Writable
 from vault.crypto.chunked import ChunkCipher
 from vault.crypto.sealed import CHUNK
 from vault.errors import VaultError
@@ -35,7 +36,7 @@ operations = st.lists(
         st.tuples(st.just("open"), st.booleans(), st.booleans()),
         st.tuples(st.just("write"), st.sampled_from(["next", "start", "back", "ahead"]), lengths),
         st.tuples(st.just("write"), st.just("next"), lengths),
-        st.tuples(st.sampled_from(["sync", "close", "cut", "hang up"])),
+        st.tuples(st.sampled_from(["look", "sync", "close", "cut", "hang up"])),
     ),
     min_size=3,
     max_size=24,
@@ -51,19 +52,31 @@ class Door:
         self.session._view = view
         self.session._login.proof.user = "acme"
         self.upload: Upload | None = None
+        self.ahead: Ahead | None = None
         self.over = False
 
     def call(self, request):
         if self.over:
             raise Disconnected("core: expected an open connection, found it closed")
-        reply, descriptor = self._loop.run_until_complete(self.session.handle(request))
+        reply, descriptor = self._loop.run_until_complete(self.session.ask(request))
         return reply, [] if descriptor is None else [descriptor]
 
     def perform(self, path: str, operation: tuple) -> None:
         match operation:
             case ("open", resume, append):
                 self.drop()
-                self.upload = Upload(self, path, resume=resume, append=append, limit=LIMIT)
+                ahead, self.ahead = self.ahead, None
+                if ahead is not None and ahead.path != path:
+                    ahead = None
+                self.upload = Upload(
+                    self, path, resume=resume, append=append, limit=LIMIT, ahead=ahead
+                )
+            case ("look",):
+                former = "" if self.ahead is None else self.ahead.begun.document_id
+                reply, descriptors = self.call(Stat(path, former))
+                if isinstance(reply, Writable):
+                    descriptor = descriptors[0] if descriptors else self.ahead.descriptor
+                    self.ahead = Ahead(path, reply, descriptor, 0.0)
             case ("write", where, length) if self.upload is not None:
                 position = self.upload._position
                 offset = {

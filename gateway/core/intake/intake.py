@@ -8,6 +8,8 @@ while it is; whoever waits for arrivals is told of each. Leaves out: what become
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -20,6 +22,9 @@ from gateway.errors import Refusal
 
 COMMITTING: Final = 32  # documents made durable at once
 _UPLOAD: Final = "upload"
+MANY: Final = 8
+MOMENT: Final = 0.5  # seconds
+JUST_NOW: Final = 0.2
 
 
 class Intake:
@@ -38,6 +43,7 @@ class Intake:
         self.flushing = (
             False  # what waits to be recorded will be, at the end of this turn of the loop
         )
+        self._latest: deque[float] = deque(maxlen=MANY)  # when the latest were acknowledged
         self._in_progress = InProgress()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -46,6 +52,19 @@ class Intake:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def acknowledged(self) -> None:
+        """A document was made durable, and its sender told."""
+        self._latest.append(time.monotonic())
+        self.arrived.set()
+
+    def busy(self) -> bool:
+        """Whether documents arrive in numbers: the latest few came within a moment, and just now."""
+        latest = self._latest
+        if len(latest) < MANY:
+            return False
+        now = time.monotonic()
+        return now - latest[-1] < JUST_NOW and now - latest[0] < MOMENT
 
     def close(self) -> None:
         """Wait for what is being made durable."""

@@ -291,7 +291,7 @@ def _fail(intake: Intake, upload: Upload, error: BaseException, answer: Future[N
 
 def _recorded(intake: Intake, upload: Upload) -> None:
     upload.close()
-    intake.arrived.set()
+    intake.acknowledged()
 
 
 async def _failed(core: Core, upload: Upload, error: BaseException, answer: Future[None]) -> None:
