@@ -1,7 +1,8 @@
 """What every room of the core is given: configuration, store, rules, clock, and the four verbs.
 
 Promises: `read`, `glance`, `write` and `record` are the only ways to the catalogue and the ledger. Time is
-read through `now()` once per operation; `clock` refuses what goes by a date under one that jumped. It decides nothing.
+read through `now()` once per operation; `clock` refuses what goes by a date under one that jumped. It decides
+nothing.
 Leaves out: whatever a wing has under way; that is the wing's own (`gateway.core.wings`).
 
     await core.write(lambda tx: core.record(tx, "client.closed", client, actor, now))

@@ -90,7 +90,7 @@ async def daily(core: Core, queue: InspectionQueue) -> Reading | None:
         # Nobody was there to read: not this day's run. The job comes again in minutes.
         log.error("fixity: nothing read", reason="no inspector asked for work")
         return reading
-    await core.write(lambda tx: _record(core, tx, reading, now))
+    await core.write(lambda tx: _record(core, tx, reading, now), background=True)
     for finding in reading.findings:
         log.critical("fixity", subject=finding.subject, problem=finding.problem)
     return reading

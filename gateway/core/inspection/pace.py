@@ -1,8 +1,8 @@
 """How fast documents are handed to inspectors while doors have work.
 
-An inspection costs the core milliseconds and a processor tens of them, and the client that is sending waits for
-both. What was acknowledged is safe, so that its inspection can wait: for as long as documents arrive in numbers,
-one is handed out each `INTERVAL`, and all the others when it is quiet.
+An inspection costs the core milliseconds and a processor tens of them, and the client that is sending waits
+for both. What was acknowledged is safe, so that its inspection can wait: for as long as documents arrive in
+numbers, one is handed out each `INTERVAL`, and all the others when it is quiet.
 
 Promises: inspection never stands still; outside such times nothing is held back.
 Leaves out: whose document is next (`claims`), and the workers' own priority (`gateway.inspect.pool`).
@@ -31,6 +31,8 @@ class Pace:
 
     async def turn(self) -> None:
         """Wait until the next document may be handed out."""
-        while self._intake.busy() and self._clock() - self._latest < INTERVAL:
+        while (  # noqa: ASYNC110  that it has become quiet is no event
+            self._intake.busy() and self._clock() - self._latest < INTERVAL
+        ):
             await asyncio.sleep(_LOOK)
         self._latest = self._clock()

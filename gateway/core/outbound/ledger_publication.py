@@ -205,7 +205,10 @@ async def _deliver(outbound: Outbound, place: LedgerPlace, state: _State) -> int
                 await _put_tile(outbound, place, tile)
             done = upto
             if done < size:
-                await core.write(lambda tx, sofar=done: _save(tx, place.name, tiles=sofar))  # type: ignore[misc]
+                await core.write(
+                    lambda tx, sofar=done: _save(tx, place.name, tiles=sofar),  # type: ignore[misc]
+                    background=True,
+                )
         for tile in tiles.partials(size):
             await _put_tile(outbound, place, tile)
         for tile in _replaced(there, size):
@@ -370,7 +373,7 @@ async def settle(core: Core, name: str, actor: str) -> None:
             alarmed=row.alarmed_at is not None,
         )
 
-    await core.write(work)
+    await core.write(work, background=True)
 
 
 async def findings(core: Core) -> list[Finding]:

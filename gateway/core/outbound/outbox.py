@@ -206,12 +206,12 @@ async def attempt(outbound: Outbound, kind: Kind, delivery: Delivery) -> VaultEr
     now = core.now()
     if isinstance(failure, NoCourier):
         nobody = failure
-        await core.write(lambda tx: kind.unclaimed(tx, delivery, nobody))
+        await core.write(lambda tx: kind.unclaimed(tx, delivery, nobody), background=True)
     else:
         again = now + backoff.delay(
             delivery.attempts + 1, longest=kind.longest_delay, chance=outbound.chance()
         )
-        await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again))
+        await core.write(lambda tx: kind.failed(tx, delivery, failure, now, again), background=True)
     if not isinstance(failure, Unforeseen) and _is_time_to_complain(
         outbound, kind, delivery.place, failure, now
     ):
@@ -228,7 +228,7 @@ async def _record_delivered(outbound: Outbound, kind: Kind, delivery: Delivery, 
         if PlaceError in of_place:
             kind.hasten(tx, delivery.place, now)
 
-    await outbound.core.write(record)
+    await outbound.core.write(record, background=True)
     for ended in (PlaceError, NoCourier):
         of_place.pop(ended, None)
 

@@ -142,7 +142,7 @@ class ClientView(View):
     def _place(
         self, path: tuple[str, ...], *, resume: bool, size: int | None
     ) -> tuple[Row[Any] | None, dict[str, Any]]:
-        """The partial that an upload to `path` continues, if any, and the upload's fields (raises Refusal)."""
+        """The partial that an upload to `path` continues, if any, and its fields (raises Refusal)."""
         if len(path) < 2 or path[0] != "inbox":
             raise Refusal("denied", BELOW_INBOX)
         *parents, name = path[1:]

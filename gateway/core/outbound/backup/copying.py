@@ -148,7 +148,7 @@ async def reconcile(outbound: Outbound, target: str) -> None:
             ]
             if lost:
                 log.warning("sealed files missing at target", target=target, files=len(lost))
-                await core.write(lambda tx, which=lost: _forget(tx, target, which))  # type: ignore[misc]
+                await core.write(lambda tx, which=lost: _forget(tx, target, which), background=True)  # type: ignore[misc]
         # 2. There and of no stored document.
         names = there.names()
         while page := list(itertools.islice(names, 500)):
@@ -166,7 +166,7 @@ async def reconcile(outbound: Outbound, target: str) -> None:
             for document_id in gone:
                 await outbound.transfers.transfer(target, "remove", ids[document_id])
             if gone:
-                await core.write(lambda tx, which=gone: _forget(tx, target, which))  # type: ignore[misc]
+                await core.write(lambda tx, which=gone: _forget(tx, target, which), background=True)  # type: ignore[misc]
     finally:
         there.close()
 
