@@ -281,11 +281,6 @@ class _Connection:
         error = done.exception()
         reply, descriptor = done.result() if error is None else (self._refusal(error), None)
         frame, sent = as_frame(reply, 0 if descriptor is None else 1), 0
-        # Before the peer can ask again, the loop is told that this one is answered.
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self._answered)
-        else:
-            self._loop.call_soon_threadsafe(self._answered)
         try:
             sent = (
                 self._peer.send(frame)
@@ -301,6 +296,11 @@ class _Connection:
             # Its only reader does not read, or has gone.
             self._session.undelivered = True
             self._hang_up()
+        # Only now: what the peer has sent ahead is answered after this.
+        if threading.get_ident() == self._thread:
+            self._answered()
+        else:
+            self._loop.call_soon_threadsafe(self._answered)
 
     def _answered(self) -> None:
         self._request = self._answering = None

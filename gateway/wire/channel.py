@@ -10,9 +10,10 @@ and whatever was not answered has not happened as far as its asker may know.
 Rules:
     - A frame is `length u32 | descriptors u8 | msgpack` (big-endian). Descriptors are attached to its
       first byte.
-    - The core takes no descriptors from anyone (`accept_fds=False` leaves the kernel to drop them).
+    - The core takes no descriptors from anyone: it receives without asking for them, and the kernel drops
+      them.
     - `Channel` blocks (the sftp door, inspectors, the command line); `AsyncChannel` is its twin on an
-      event loop (the core, the mail door).
+      event loop (the mail door). The core's end is `gateway.core.server`.
 """
 
 from __future__ import annotations
@@ -208,16 +209,12 @@ class Channel:
 
 
 class AsyncChannel:
-    """The same on an event loop. The core serves with `receive` and `send`, the mail door `call`s."""
+    """The same on an event loop: the mail door's."""
 
-    def __init__(
-        self, connection: socket.socket, *, accept_fds: bool, limit: int = MAX_FRAME
-    ) -> None:
-        """`limit`: bytes of a frame that is taken."""
+    def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._socket = connection
-        self._assembler = Assembler(limit)
-        self._accept_fds = accept_fds
+        self._assembler = Assembler()
         self._lock = asyncio.Lock()
 
     @classmethod
@@ -232,41 +229,20 @@ class AsyncChannel:
             raise Disconnected(
                 f"{path}: expected the core listening, found {error.strerror}"
             ) from error
-        return cls(connection, accept_fds=True)
+        return cls(connection)
 
-    async def receive(self) -> tuple[bytes, list[int]]:
-        """The next frame's body and descriptors.
-
-        Raises:
-            Disconnected: the other end closed the connection.
-            WireError: the frame is too long, or its rest does not come.
-        """
-        if (frame := self._assembler.next()) is not None:
-            return frame
-        if not self._assembler.begun:
-            await self._feed()
-        try:
-            async with asyncio.timeout(FRAME_SECONDS):
-                while (frame := self._assembler.next()) is None:
-                    await self._feed()
-        except TimeoutError as error:
-            raise WireError(
-                f"frame: the rest of it did not come within {FRAME_SECONDS:.0f} s"
-            ) from error
-        return frame
-
-    async def _feed(self) -> None:
+    async def _reply(self) -> tuple[bytes, list[int]]:
+        """The next frame's body and descriptors (raises Disconnected, WireError)."""
         loop = asyncio.get_running_loop()
-        try:
-            if self._accept_fds:
+        while (frame := self._assembler.next()) is None:
+            try:
                 data, descriptors = await self._receive_with_descriptors(loop)
-            else:
-                data, descriptors = await loop.sock_recv(self._socket, RECEIVE), []
-        except OSError as error:
-            raise Disconnected(f"peer: expected a message, found {error.strerror}") from error
-        if not data:
-            raise Disconnected("peer: expected a message, found the connection closed")
-        self._assembler.feed(data, descriptors)
+            except OSError as error:
+                raise Disconnected(f"peer: expected a message, found {error.strerror}") from error
+            if not data:
+                raise Disconnected("peer: expected a message, found the connection closed")
+            self._assembler.feed(data, descriptors)
+        return frame
 
     async def _receive_with_descriptors(
         self, loop: asyncio.AbstractEventLoop
@@ -281,28 +257,18 @@ class AsyncChannel:
                 continue
             return data, _take_descriptors(ancillary)
 
-    async def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send one frame; the caller keeps (and closes) its own copies of the descriptors."""
-        frame = memoryview(as_frame(message, len(descriptors)))
+    async def _send(self, message: Message) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while descriptors:
-                try:
-                    sent = socket.send_fds(self._socket, [frame], list(descriptors))
-                except BlockingIOError:
-                    await until_ready(loop, self._socket.fileno(), reading=False)
-                    continue
-                frame, descriptors = frame[sent:], ()
-            if frame:
-                await loop.sock_sendall(self._socket, frame)
+            await loop.sock_sendall(self._socket, as_frame(message, 0))
         except OSError as error:
             raise Disconnected(f"peer: expected to be read from, found {error.strerror}") from error
 
     async def call(self, request: Message) -> tuple[Any, list[int]]:
         """Like `Channel.call`."""
         async with self._lock:
-            await self.send(request)
-            body, descriptors = await self.receive()
+            await self._send(request)
+            body, descriptors = await self._reply()
         reply = _reply(body)
         if isinstance(reply, Refused):
             _close_all(descriptors)

@@ -9,15 +9,19 @@ import os
 import select
 import socket
 import struct
+import threading
 import time
+from concurrent.futures import Future
 
+import msgspec
 import pytest
 
-from gateway.core.server import MOST
-from gateway.errors import Disconnected, WireError
-from gateway.wire import channel as channel_module
-from gateway.wire.channel import REQUEST_LIMITS, AsyncChannel, Channel
-from gateway.wire.messages import Claim, Verdict
+from gateway.core import server as server_module
+from gateway.core.server import MOST, CoreServer
+from gateway.core.sessions.base import Session
+from gateway.errors import Disconnected, Refusal, WireError
+from gateway.wire.channel import REQUEST_LIMITS, Assembler, Channel, as_frame
+from gateway.wire.messages import Claim, Done, Stat, Verdict
 from tests.servers.gateway_process import installation, running
 from tests.support.sftp import Gateway
 
@@ -50,29 +54,154 @@ def test_connections_that_never_finish_a_frame_are_bounded_in_number(role):
         assert made.json("status")["serving"]
 
 
+class Echo(Session):
+    """Answers each request in the way that it names."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.closed = asyncio.Event()
+        self.pending: Future = Future()
+
+    def handle(self, request):
+        match request.path:
+            case "now":
+                return Done("now"), None
+            case "later":
+                return self.later()
+            case "thread":
+                return self.pending
+            case "long":
+                return Done("x" * 4_000_000), None
+            case "refused":
+                raise Refusal("denied", "no")
+            case "file":
+                read, write = os.pipe()
+                os.close(write)
+                return Done("file"), read
+        raise WireError("echo: expected another path")
+
+    async def later(self):
+        await asyncio.sleep(0.01)
+        return Done("later"), None
+
+    async def close(self):
+        self.closed.set()
+
+
+@contextlib.asynccontextmanager
+async def served(tmp_path, role="sftp"):
+    """A core's server with one kind of session: a connection of a client, and the sessions so far."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "core.sock"))
+    listener.listen()
+    listener.setblocking(False)
+    sessions: list[Echo] = []
+
+    def session():
+        sessions.append(Echo())
+        return sessions[-1]
+
+    server = CoreServer({role: listener}, {role: session}, own_sockets=True)
+    serving = asyncio.create_task(server.serve())
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    peer.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(peer, str(tmp_path / "core.sock"))
+    try:
+        yield peer, sessions
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        assert all(each.closed.is_set() for each in sessions)
+        peer.close()
+        listener.close()
+
+
+async def answers(peer, count):
+    """So many answers' texts, as a door reads them."""
+    loop, assembler, texts = asyncio.get_running_loop(), Assembler(), []
+    while len(texts) < count:
+        while (frame := assembler.next()) is not None:
+            texts.append(
+                msgspec.msgpack.decode(frame[0])["message" if b"Refused" in frame[0] else "said"]
+            )
+        if len(texts) < count:
+            data = await loop.sock_recv(peer, 1 << 20)
+            assert data, texts
+            assembler.feed(data, ())
+    return texts
+
+
+async def test_requests_sent_ahead_are_answered_one_after_another_in_their_order(tmp_path):
+    async with served(tmp_path) as (peer, _):
+        asked = ["now", "later", "refused", "now", "long", "later", "now"]
+        peer.send(b"".join(as_frame(Stat(path), 0) for path in asked))
+        texts = await asyncio.wait_for(answers(peer, len(asked)), 20)
+        assert [text[:5] for text in texts] == [
+            "now",
+            "later",
+            "no",
+            "now",
+            "xxxxx",
+            "later",
+            "now",
+        ]
+
+
+async def test_an_answer_of_another_thread_lets_the_next_request_in(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(as_frame(Stat("thread"), 0))
+        await asyncio.sleep(0.05)
+        peer.send(as_frame(Stat("now"), 0))
+        await asyncio.sleep(0.05)
+        threading.Thread(
+            target=sessions[0].pending.set_result, args=((Done("thread"), None),)
+        ).start()
+        assert await asyncio.wait_for(answers(peer, 2), 10) == ["thread", "now"]
+
+
+async def test_a_server_that_stops_waits_for_what_is_being_made_durable(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(as_frame(Stat("thread"), 0))
+        await asyncio.sleep(0.05)
+        asyncio.get_running_loop().call_later(
+            0.2, sessions[0].pending.set_result, (Done("thread"), None)
+        )
+        texts = asyncio.create_task(answers(peer, 1))
+    assert await texts == ["thread"]
+
+
+async def test_a_peer_that_leaves_while_it_is_answered_is_put_away(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(as_frame(Stat("later"), 0))
+        await asyncio.sleep(0.002)
+        peer.close()
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
+
+
+async def test_what_is_no_request_ends_the_connection(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(struct.pack("!IB", 5, 0) + b"hello")
+        assert await asyncio.get_running_loop().sock_recv(peer, 100) == b""
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
+
+
 @pytest.mark.parametrize("role", sorted(REQUEST_LIMITS))
-async def test_a_frame_longer_than_the_messages_of_its_socket_is_not_read(role):
-    ours, theirs = socket.socketpair()
-    channel = AsyncChannel(ours, accept_fds=False, limit=REQUEST_LIMITS[role])
-    theirs.sendall(struct.pack("!IB", REQUEST_LIMITS[role] + 1, 0))
-    with pytest.raises(WireError, match="expected at most"):
-        await channel.receive()
-    theirs.close()
-    channel.close()
+async def test_a_frame_longer_than_the_messages_of_its_socket_is_not_read(tmp_path, role):
+    async with served(tmp_path, role) as (peer, sessions):
+        peer.send(struct.pack("!IB", REQUEST_LIMITS[role] + 1, 0))
+        assert await asyncio.get_running_loop().sock_recv(peer, 100) == b""
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
 
 
-async def test_the_core_waits_for_a_message_but_not_for_the_rest_of_one(monkeypatch):
-    monkeypatch.setattr(channel_module, "FRAME_SECONDS", 0.2)
-    ours, theirs = socket.socketpair()
-    channel = AsyncChannel(ours, accept_fds=False)
-    waiting = asyncio.create_task(channel.receive())
-    await asyncio.sleep(0.4)
-    assert not waiting.done()
-    theirs.sendall(struct.pack("!IB", 3, 0) + b"ab")
-    with pytest.raises(WireError, match="the rest of it"):
-        await waiting
-    theirs.close()
-    channel.close()
+async def test_the_core_waits_for_a_message_but_not_for_the_rest_of_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(server_module, "FRAME_SECONDS", 0.2)
+    async with served(tmp_path) as (peer, sessions):
+        await asyncio.sleep(0.4)
+        peer.send(as_frame(Stat("now"), 0))
+        assert await answers(peer, 1) == ["now"]
+        peer.send(struct.pack("!IB", 3, 0) + b"ab")
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 5) == b""
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
 
 
 def test_the_core_hangs_up_on_an_inspector_that_gave_its_verdict(template):

@@ -84,7 +84,7 @@ class Broker:
                 self.lost.set()
                 raise Disconnected(f"broker: expected an answer, found {error.strerror}") from error
         if descriptors:
-            return AsyncChannel(socket.socket(fileno=descriptors[0]), accept_fds=True)
+            return AsyncChannel(socket.socket(fileno=descriptors[0]))
         if not said:
             self.lost.set()
             raise Disconnected("broker: it is gone")
