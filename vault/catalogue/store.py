@@ -307,15 +307,17 @@ class Catalogue:
         if not batch:
             return _taken(self._background, GROUP_LIMIT)
         if self._background and self._background[0].since < overdue:
-            batch.append(self._background.popleft())
+            longest = self._background.popleft()
+            longest.since = 0.0  # from here on it is everybody's equal
+            batch.append(longest)
         return batch
 
     def _run_batch(self, batch: list[_Job]) -> None:
         inside: list[_Job] = []
         for job in batch:
             # From here on nobody can cancel it; who did before wants nothing done.
-            if job.since and job.future.running():
-                inside.append(job)  # put back once
+            if job.future.running():
+                inside.append(job)  # it was put back
             elif not job.future.set_running_or_notify_cancel():
                 continue
             elif isinstance(job.work, _Outside):

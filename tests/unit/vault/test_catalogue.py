@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, insert, select, text, update
 
+from vault.catalogue import ledger, store
 from vault.catalogue.schema import REVISION, ledger_keys, metadata, settings
 from vault.catalogue.store import Catalogue
 from vault.check import ledger as ledger_check
@@ -215,3 +217,152 @@ def test_a_version_grows_with_what_was_committed_to_its_table_and_with_nothing_e
 def put_and_raise(tx):
     put("b")(tx)
     raise RuntimeError("given up")
+
+
+def held_up(catalogue):
+    """Have the writing thread wait, so that what is submitted meanwhile waits together; call to let it go on."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(_tx):
+        begun.set()
+        assert go_on.wait(10)
+
+    catalogue.submit(work)
+    assert begun.wait(10)
+    return go_on.set
+
+
+def test_the_background_lets_go_first_whom_somebody_waits_for(catalogue, monkeypatch):
+    monkeypatch.setattr(store, "BACKGROUND_SECONDS", 60.0)
+    order: list[str] = []
+    let_go = held_up(catalogue)
+    waiting = [
+        catalogue.submit(lambda _tx, what=what: order.append(what), background=what.startswith("b"))
+        for what in ["b1", "f1", "b2", "f2"]
+    ]
+    let_go()
+    for each in waiting:
+        each.result(10)
+    assert order == ["f1", "f2", "b1", "b2"]
+
+
+def test_the_background_does_not_wait_for_ever(catalogue, monkeypatch):
+    monkeypatch.setattr(store, "BACKGROUND_SECONDS", 0.05)
+    done = catalogue.submit(lambda _tx: "done", background=True)
+    ends = time.monotonic() + 10
+    while not done.done():  # somebody waits at any time
+        assert time.monotonic() < ends
+        catalogue.submit(lambda _tx: time.sleep(0.001))
+        catalogue.submit(lambda _tx: time.sleep(0.001)).result(10)
+    assert done.result() == "done"
+
+
+def test_a_group_of_the_background_stops_for_whom_somebody_waits_for(catalogue):
+    order: list[int] = []
+    asked: list = []
+
+    def work(number):
+        def run(_tx):
+            order.append(number)
+            if number == 2:
+                asked.append(catalogue.submit(lambda _tx: order.append(100)))
+
+        return run
+
+    let_go = held_up(catalogue)
+    background = [catalogue.submit(work(number), background=True) for number in range(6)]
+    let_go()
+    for each in background:
+        each.result(10)
+    asked[0].result(10)
+    assert order == [0, 1, 2, 100, 3, 4, 5]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_could_not_be_made_ready_is_not_recorded_and_the_others_are(catalogue, together):
+    def broken():
+        raise ValueError("no bytes")
+
+    after: list[str] = []
+    let_go = held_up(catalogue) if together else (lambda: None)
+    bad = catalogue.submit(put("bad"), ready=broken, after=lambda: after.append("bad"))
+    good = catalogue.submit(put("good"), ready=lambda: None, after=lambda: after.append("good"))
+    let_go()
+    with pytest.raises(ValueError, match="no bytes"):
+        bad.result(10)
+    good.result(10)
+    assert keys(catalogue) == {"good"}
+    catalogue.write(lambda _tx: None)
+    assert after == ["good"]
+    assert catalogue.ledger.size == 1
+
+
+def test_what_is_made_ready_is_so_before_the_transaction(catalogue):
+    order: list[str] = []
+    catalogue.submit(lambda _tx: order.append("work"), ready=lambda: order.append("ready")).result(
+        10
+    )
+    assert order == ["ready", "work"]
+
+
+def test_a_loop_runs_what_waits_itself_and_leaves_it_where_that_is_slow(catalogue, monkeypatch):
+    ran: list[str] = []
+
+    def work(_tx):
+        ran.append(threading.current_thread().name)
+
+    here = threading.current_thread().name
+    done = catalogue.submit(work, here=True)
+    assert not done.done()
+    catalogue.run_here()
+    assert (done.done(), ran) == (True, [here])
+    monkeypatch.setattr(store, "SLOW", 0.0)
+    catalogue.submit(work, here=True)
+    catalogue.run_here()  # takes longer than nothing
+    done = catalogue.submit(work, here=True)
+    catalogue.run_here()
+    done.result(10)
+    assert ran == [here, here, "catalogue-writer"]
+    let_go = held_up(catalogue)
+    done = catalogue.submit(work, here=True)
+    catalogue.run_here()  # somebody is at it: not waited for
+    assert not done.done()
+    let_go()
+    done.result(10)
+    assert ran[-1] == "catalogue-writer"
+
+
+def test_works_of_a_loop_and_of_threads_keep_one_ledger(catalogue):
+    def from_threads(number):
+        return catalogue.write(put(f"t{number}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        threads = pool.map(from_threads, range(200))
+        mine = []
+        for number in range(200):
+            mine.append(catalogue.submit(put(f"l{number}"), here=True))
+            catalogue.run_here()
+        seqs = sorted([*threads, *(each.result(10) for each in mine)])
+    assert seqs == list(range(400))
+    with catalogue._readers.connect() as connection:
+        assert ledger.Ledger.load(connection).fault == ""
+
+
+def test_a_glance_sees_one_state_and_what_was_committed_before_it(catalogue):
+    catalogue.write(put("a"))
+
+    def look(connection):
+        before = keys_of(connection)
+        catalogue.write(put("b"))
+        return before, keys_of(connection)
+
+    assert catalogue.glance(look) == ({"a"}, {"a"})
+    assert catalogue.glance(keys_of) == {"a", "b"}
+    with pytest.raises(VaultError):
+        catalogue.glance(lambda c: c.execute(text("DELETE FROM settings")))
+    assert catalogue.glance(keys_of) == {"a", "b"}
+    assert catalogue.truncate_journal()  # it holds nothing up
+
+
+def keys_of(connection):
+    return set(connection.execute(select(settings.c.key)).scalars())
