@@ -2,8 +2,10 @@
 
 `python benchmarks/sftp.py [--rounds N] [--only WORD]`: needs sshd, ssh, sftp; prints medians of pairwise
 ratios (above 1 we are faster). Their side runs `put -f` (fsync at the end); ours is always durable, sealed
-and hashed. Both servers listen on loopback and use aes128-gcm and curve25519-sha256. At the end, memory: what
-a connection's process takes at its peak, and 200 idle sessions together, shared pages counted once.
+and hashed, and its inspectors run, as shipped. Both servers listen on loopback and use aes128-gcm and
+curve25519-sha256. At the end: how long a client waits for the acknowledgement of each of 10,000 files that
+two send at once, and memory: what a connection's process takes at its peak, and 200 idle sessions together,
+shared pages counted once.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -18,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,12 +29,13 @@ import asyncssh
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.support.sftp import Gateway, free_port, make_template, until
+from tests.support.sftp import CoreProcess, Gateway, free_port, make_template, until
 
 MIB = 1024 * 1024
 LARGE = 256 * MIB
 SMALL_FILES = 500
 SMALL = 40_000
+ACKNOWLEDGED = 10_000  # files whose acknowledgements are timed
 LOGINS = 12
 IDLE = 200
 CRYPTO = ["-o", "Ciphers=aes128-gcm@openssh.com", "-o", "KexAlgorithms=curve25519-sha256"]
@@ -174,6 +178,28 @@ class Bench:
             path.unlink()
         return theirs, ours
 
+    def put_small_four(self) -> tuple[float, float]:
+        name = self.fresh()
+        numbers = range(SMALL_FILES)
+
+        def ours(client: int) -> None:
+            self.ours(
+                "".join(f"put {self.small}/{n:03} /inbox/{name}-{client}-{n}\n" for n in numbers)
+            )
+
+        def theirs(client: int) -> None:
+            home = self.peer.home
+            self.theirs(
+                "".join(f"put -f {self.small}/{n:03} {home}/{name}-{client}-{n}\n" for n in numbers)
+            )
+
+        with ThreadPoolExecutor(4) as pool:
+            mine = timed(lambda: list(pool.map(ours, range(4))))
+            other = timed(lambda: list(pool.map(theirs, range(4))))
+        for path in self.peer.home.glob(f"{name}-*"):
+            path.unlink()
+        return other, mine
+
     def logins(self) -> tuple[float, float]:
         ours = timed(lambda: [self.ours("pwd\n") for _ in range(LOGINS)])
         theirs = timed(lambda: [self.theirs("pwd\n") for _ in range(LOGINS)])
@@ -212,6 +238,56 @@ def peak(bench: Bench, batch: str, user: str) -> float:
     return largest
 
 
+def send_timed(port: int, key: str, prefix: str, count: int, waits: multiprocessing.Queue) -> None:
+    """Send files one after another, in a process of its own; how long each CLOSE took, in seconds."""
+
+    async def work() -> list[float]:
+        found = []
+        data = os.urandom(SMALL)
+        connected = asyncssh.connect(
+            "127.0.0.1",
+            port,
+            username="acme",
+            known_hosts=None,
+            config=None,
+            client_keys=[key],
+            agent_path=None,
+            encryption_algs=["aes128-gcm@openssh.com"],
+        )
+        async with connected as connection, connection.start_sftp_client() as client:
+            for number in range(count):
+                file = await client.open(f"/inbox/{prefix}-{number}", "wb")
+                await file.write(data)
+                started = time.perf_counter()
+                await file.close()
+                found.append(time.perf_counter() - started)
+        return found
+
+    waits.put(asyncio.run(work()))
+
+
+def print_acknowledgements(bench: Bench) -> None:
+    waits: multiprocessing.Queue = multiprocessing.Queue()
+    key, port = str(bench.gateway.key("acme")), bench.gateway.port
+    clients = [
+        multiprocessing.Process(
+            target=send_timed, args=(port, key, f"{bench.fresh()}-{n}", ACKNOWLEDGED // 2, waits)
+        )
+        for n in range(2)
+    ]
+    for each in clients:
+        each.start()
+    found = sorted(wait for _ in clients for wait in waits.get())
+    for each in clients:
+        each.join()
+    median, high = (1000 * found[int(len(found) * share)] for share in (0.5, 0.99))
+    print(
+        f"{f'{ACKNOWLEDGED} × 40 kB from two clients':36} an acknowledgement takes {median:.1f} ms, "
+        f"p99 {high:.1f} ms (wanted: 20), longest {1000 * found[-1]:.0f} ms",
+        flush=True,
+    )
+
+
 async def idle(bench: Bench) -> tuple[int, float]:
     """How many sessions are open, and what they and their listener take together, in MiB."""
     gateway = bench.gateway
@@ -248,6 +324,17 @@ def print_memory(bench: Bench) -> None:
     print(f"{f'{count} idle sessions together':36} {total:.0f} MiB (wanted: 2048)", flush=True)
 
 
+@contextlib.contextmanager
+def inspectors(gateway: Gateway) -> Iterator[None]:
+    """The inspectors of a gateway, as many as its configuration says."""
+    command = [sys.executable, "-m", "gateway.cli", "inspect", "-c", str(gateway.config)]
+    process = CoreProcess(gateway.folder, command)
+    try:
+        yield
+    finally:
+        process.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -258,6 +345,7 @@ def main() -> None:
         ("get 256 MiB, one client", Bench.get, LARGE / MIB, "MiB/s"),
         ("put 256 MiB, four clients at once", Bench.put_four, 4 * LARGE / MIB, "MiB/s"),
         ("put 500 files of 40 kB", Bench.put_small, SMALL_FILES, "files/s"),
+        ("the same from four clients at once", Bench.put_small_four, 4 * SMALL_FILES, "files/s"),
         ("logins, one after another", Bench.logins, LOGINS, "logins/s"),
         ("logins, eight at once", Bench.logins_eight, 3 * LOGINS, "logins/s"),
     ]
@@ -266,7 +354,7 @@ def main() -> None:
     peer: Peer | None = None
     try:
         room = "max_connections = 300\nmax_connections_per_source = 300"
-        with Gateway(template, sftp=room) as gateway:
+        with Gateway(template, sftp=room) as gateway, inspectors(gateway):
             peer = Peer(folder, gateway.key("acme"))
             bench = Bench(gateway, peer, folder)
             for name, work, amount, unit in works:
@@ -280,6 +368,8 @@ def main() -> None:
                     f"{name:36} {ratio:5.2f}   ours {ours:7.1f} {unit}, theirs {theirs:7.1f}",
                     flush=True,
                 )
+            if chosen.only in "acknowledgements":
+                print_acknowledgements(bench)
             if chosen.only in "memory":
                 print_memory(bench)
     finally:
