@@ -1,13 +1,15 @@
 """The manager of the inspectors: keeps workers, ends those that take too long, replaces them.
 
-Promises: as many workers as configured wait for documents, and stand back for whoever works beside them; one
-that exceeds its wall-clock deadline, the time apart that it stood in line for a processor, is killed; one that dies is replaced, at once after work, with a growing pause when workers die without
-having done any. The manager itself never opens a document and never speaks to the core.
+Promises: as many workers as configured wait for documents, and stand back for whoever works beside them. One
+that exceeds its wall-clock deadline is killed; what it stood in line for a processor does not count. One that
+dies is replaced, at once after work, with a growing pause when workers die without having done any. The
+manager itself never opens a document and never speaks to the core.
 Leaves out: who gets what (the core), and the meaning of a death (the core sees the connection break).
 
 Rules: single thread, no event loop. Parsers are imported here, before forking, so that a worker costs
-a fork and not a second of imports; whatever they set up is set up once (`rehearsal`). SIGTERM and SIGINT end it in
-order: no new workers, those that wait are ended, those at work may finish within their deadline.
+a fork and not a second of imports; whatever they set up is set up once (`rehearsal`). SIGTERM and
+SIGINT end it in order: no new workers, those that wait are ended, those at work may finish within their
+deadline.
 """
 
 from __future__ import annotations
@@ -197,7 +199,7 @@ def _kill_late(pool: _Pool) -> None:
     for worker in pool.workers.values():
         if worker.deadline is None or now <= worker.deadline or worker.killed:
             continue
-        # What others' work kept it from is not its own time: those that stand back may stand in line for long.
+        # What others' work kept it from is not its own time: who stands back may stand in line for long.
         if now > worker.deadline + stood_in_line(worker.pid):
             worker.killed = True
             log.warning("inspect.deadline", pid=worker.pid)

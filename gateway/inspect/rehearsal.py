@@ -1,8 +1,8 @@
 """A rehearsal in the manager: what is set up at first use is set up once, and not in every worker.
 
-Promises: after `rehearse` the parsers, their caches and lazily imported modules are as a worker leaves them that
-has seen a note, an invoice, a message and a PDF. The documents are made here; nothing that came from outside is
-opened in the manager.
+Promises: after `rehearse` the parsers, their caches and lazily imported modules are as a worker leaves them
+that has seen a note, an invoice, a message and a PDF. The documents are made here; nothing that came from
+outside is opened in the manager.
 Leaves out: the pattern rules. Their first scan starts a thread that ends the long ones, and a thread does not
 come along to forked processes: a worker starts its own.
 """

@@ -1,9 +1,9 @@
 """Standing back: a process that others shall not wait for, and how long it stood in line itself.
 
-Promises: `stand_back` takes the lowest priority that still gets a share on a machine that is never idle. It is
-not `SCHED_IDLE`: beside one busy process that leaves 0.3 hundredths of a processor where nice 19 leaves 1.5,
-for no sooner wake-up of the other (docs/performance.md), and an inspection has a deadline. Input and output
-follow: without a priority of its own a process at nice 19 has the last of the best-effort class.
+Promises: `stand_back` takes the lowest priority that still gets a share on a machine that is never idle. Not
+`SCHED_IDLE`: beside one busy process that leaves 0.3 hundredths of a processor where nice 19 leaves 1.5, and
+wakes the other no sooner (docs/performance.md). Input and output follow: without a priority of its own a
+process at nice 19 has the last one of the best-effort class.
 Leaves out: shares between services, which are control groups' (systemd's units set them).
 
 Sources: sched(7), ioprio_set(2), Documentation/scheduler/sched-stats.rst.

@@ -88,7 +88,7 @@ def detect(document: Document) -> tuple[Kind, str]:
 
 
 def _certain(document: Document, head: bytes) -> Kind | None:
-    """What a document is by our own look alone, whatever libmagic says: most are spared its thousand rules."""
+    """What a document is by our own look alone: most are spared the thousand rules of libmagic."""
     if head.startswith(_ZIP_MAGIC):
         return "zip"
     if office.is_compound(head):

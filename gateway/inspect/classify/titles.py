@@ -52,7 +52,7 @@ class Field:
     pattern: re.Pattern[str]
 
     def stands_in(self, folded: str) -> bool:
-        """Whether the label stands in a folded text: most stand in none, which a plain search tells faster."""
+        """Whether the label stands in a folded text: most do not, which a plain search tells faster."""
         return any(word in folded for word in self.words) and bool(self.pattern.search(folded))
 
 
