@@ -294,7 +294,7 @@ def chain(documents: list[Sample], tools: dict[str, str], config: Path | None) -
             lines.append(f"{tools['pdftotext']} {path} /dev/null")
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
-        ["sh"],
+        ["nice", "-n", "19", "sh"],  # as the pool runs: neither gains by what else the machine does
         input="\n".join(lines).encode(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
