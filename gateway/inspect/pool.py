@@ -1,13 +1,15 @@
 """The manager of the inspectors: keeps workers, ends those that take too long, replaces them.
 
-Promises: as many workers as configured wait for documents; one that exceeds its wall-clock deadline
-is killed; one that dies is replaced, at once after work, with a growing pause when workers die without
-having done any. The manager itself never opens a document and never speaks to the core.
+Promises: as many workers as configured wait for documents, and stand back for whoever works beside them. One
+that exceeds its wall-clock deadline is killed; what it stood in line for a processor does not count. One that
+dies is replaced, at once after work, with a growing pause when workers die without having done any. The
+manager itself never opens a document and never speaks to the core.
 Leaves out: who gets what (the core), and the meaning of a death (the core sees the connection break).
 
 Rules: single thread, no event loop. Parsers are imported here, before forking, so that a worker costs
-a fork and not a second of imports; whatever they set up is set up once. SIGTERM and SIGINT end it in
-order: no new workers, those that wait are ended, those at work may finish within their deadline.
+a fork and not a second of imports; whatever they set up is set up once (`rehearsal`). SIGTERM and
+SIGINT end it in order: no new workers, those that wait are ended, those at work may finish within their
+deadline.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ import structlog
 from gateway.config import InspectSection
 from gateway.inspect.classify import classify, media
 from gateway.inspect.document import MIB
+from gateway.inspect.rehearsal import rehearse
 from gateway.inspect.scan import pdf
 from gateway.inspect.scan.yara import RuleSet
 from gateway.inspect.worker import EXIT_DONE, EXIT_NO_CORE, STARTED, serve_one
-from gateway.process.sandbox import probe_sandbox
+from gateway.process.priority import stand_back, stood_in_line
+from gateway.process.sandbox import probe_sandbox, readable_folders
 
 _PAUSE_FIRST: Final = 0.1
 _PAUSE_MOST: Final = 10.0
@@ -59,6 +63,7 @@ class _Pool:
     section: InspectSection
     socket: Path
     rules: RuleSet
+    readable: tuple[Path, ...]
     workers: dict[int, _Worker] = field(default_factory=dict)
     pause: float = 0.0
     not_before: float = 0.0
@@ -83,8 +88,12 @@ def run(
     Raises:
         ConfigurationError: a rule file can't be used.
     """
+    if not stand_back():
+        log.warning("inspect.not_standing_back")
     _preload()
-    pool = _Pool(section, socket, RuleSet.load(yara_rules))
+    pool = _Pool(section, socket, RuleSet.load(yara_rules), tuple(readable_folders()))
+    rehearse()
+    gc.collect()
     gc.freeze()  # collections in a worker would otherwise copy every page it shares with this process
     missing = sorted(name for name, there in probe_sandbox().items() if not there)
     if missing:
@@ -155,7 +164,7 @@ def _start(pool: _Pool) -> _Worker:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        serve_one(pool.section, pool.socket, pool.rules, writing, parent)
+        serve_one(pool.section, pool.socket, pool.rules, writing, parent, pool.readable)
     os.close(writing)
     return _Worker(pid, reading)
 
@@ -188,7 +197,10 @@ def _note_started(pool: _Pool, selector: selectors.BaseSelector, worker: _Worker
 def _kill_late(pool: _Pool) -> None:
     now = time.monotonic()
     for worker in pool.workers.values():
-        if worker.deadline is not None and now > worker.deadline and not worker.killed:
+        if worker.deadline is None or now <= worker.deadline or worker.killed:
+            continue
+        # What others' work kept it from is not its own time: who stands back may stand in line for long.
+        if now > worker.deadline + stood_in_line(worker.pid):
             worker.killed = True
             log.warning("inspect.deadline", pid=worker.pid)
             _kill(worker)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
@@ -84,7 +84,12 @@ class WireParts:
 
 
 def serve_one(
-    section: InspectSection, socket: Path, rules: RuleSet, started: int, parent: int
+    section: InspectSection,
+    socket: Path,
+    rules: RuleSet,
+    started: int,
+    parent: int,
+    readable: Sequence[Path],
 ) -> NoReturn:
     """Live a worker's life in this (just forked) process, and end it.
 
@@ -93,10 +98,11 @@ def serve_one(
         socket: the core's inspectors' socket.
         started: descriptor to which `STARTED` is written when work begins.
         parent: process id of the manager.
+        readable: files and folders that may be read from the sandbox.
     """
     code = EXIT_FAILED
     try:
-        code = _live(section, socket, rules, started, parent)
+        code = _live(section, socket, rules, started, parent, readable)
     except (Disconnected, Refusal):
         code = EXIT_NO_CORE
     except (WireError, VaultError, SandboxError, OSError, MemoryError):
@@ -106,7 +112,14 @@ def serve_one(
         os._exit(code)
 
 
-def _live(section: InspectSection, socket: Path, rules: RuleSet, started: int, parent: int) -> int:
+def _live(
+    section: InspectSection,
+    socket: Path,
+    rules: RuleSet,
+    started: int,
+    parent: int,
+    readable: Sequence[Path],
+) -> int:
     # 1. Nothing of the manager but the pipe; nothing to print to.
     _silence(keep=started)
     # 2. Wait for a document. The reply takes a while: the core holds the question open.
@@ -129,7 +142,7 @@ def _live(section: InspectSection, socket: Path, rules: RuleSet, started: int, p
             # 0 stands for signatures of any age.
             max_age_days=section.clamd_max_signature_age_days or None,
         )
-    enter_sandbox(_limits_for(section, work), parent)
+    enter_sandbox(_limits_for(section, work), parent, readable)
     # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
     channel.call(_verdict(work, descriptors[0], section, rules, clamd, channel))
     return EXIT_DONE

@@ -180,7 +180,10 @@ def _reason() -> str:
 
 
 def _set_limits(limits: SandboxLimits) -> None:
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+    # With bare calls: a text file's layers would copy pages that this process shares with its manager.
+    descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    pages = int(os.read(descriptor, 100).split()[0])
+    os.close(descriptor)
     mapped = pages * os.sysconf("SC_PAGE_SIZE")
     for kind, value in (
         (resource.RLIMIT_AS, mapped + limits.memory),

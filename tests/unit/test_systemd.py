@@ -169,3 +169,12 @@ def test_a_role_whose_processes_fence_themselves_in_may_do_so(role):
         "landlock_add_rule",
         "landlock_restrict_self",
     }
+
+
+def test_the_inspectors_stand_back_without_being_starved():
+    found = settings(UNITS / "strongroom-inspect.service")
+    assert found["Nice"] == ["19"]
+    assert found["CPUSchedulingPolicy"] == ["batch"]  # idle would leave nothing on a busy machine
+    assert found["IOSchedulingClass"] == ["best-effort"]
+    assert int(found["CPUWeight"][0]) < 100  # what every other service has
+    assert int(found["IOWeight"][0]) < 100

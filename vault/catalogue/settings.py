@@ -5,14 +5,18 @@ Leaves out: what the values mean (the module that owns a key names it).
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from vault.catalogue.schema import settings
+
+_VALUE: Final = select(settings.c.value).where(settings.c.key == bindparam("name"))
 
 
 def value(connection: Connection, key: str) -> str | None:
     """The value remembered under a name; None: there is none."""
-    found = connection.execute(select(settings.c.value).where(settings.c.key == key)).scalar()
+    found = connection.execute(_VALUE, {"name": key}).scalar()
     return None if found is None else str(found)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, literal_column, or_, select, update
 
 from gateway.core.core import Core
 from retention_rules.decision import decide
@@ -27,6 +27,17 @@ from vault.moments import stamp
 
 LOCAL_ZONES: Final = {"cn": "Asia/Shanghai", "de": "Europe/Berlin", "uk": "Europe/London"}
 QUARANTINE_RULE: Final = "house/quarantine@1"
+_STORED: Final = select(documents.c.decision).where(documents.c.id == bindparam("document"))
+# Equalities, spelt out: a list would be expanded anew for each document that is filed.
+_FILED_PARTS: Final = select(documents).where(
+    documents.c.parent_id == bindparam("parent"),
+    or_(
+        *(
+            documents.c.state == literal_column(f"'{state}'")
+            for state in (DocumentState.FILED, DocumentState.ARCHIVED)
+        )
+    ),
+)
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(Decision).decode
 
@@ -48,9 +59,7 @@ def facts_of(connection: Connection, row: Row[Any], **changes: Any) -> Facts:
     client = queries.client(connection, row.client_id)
     parent: Decision | None = None
     if row.parent_id is not None:
-        stored = connection.execute(
-            select(documents.c.decision).where(documents.c.id == row.parent_id)
-        ).scalar()
+        stored = connection.execute(_STORED, {"document": row.parent_id}).scalar()
         parent = _decode(stored) if stored else None
     received = datetime.fromisoformat(values["received_at"])
     day = values["document_date"]
@@ -160,12 +169,7 @@ def file(
 
 def refresh_parts(core: Core, tx: Transaction, parent_id: str) -> None:
     """Recompute what depends on a container's retention: a part never goes before its whole."""
-    rows = tx.connection.execute(
-        select(documents).where(
-            documents.c.parent_id == parent_id,
-            documents.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED]),
-        )
-    ).all()
+    rows = tx.connection.execute(_FILED_PARTS, {"parent": parent_id}).all()
     for row in rows:
         tx.connection.execute(
             update(documents)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core import backoff
 from gateway.core.core import log
@@ -36,9 +36,10 @@ from gateway.core.inspection.queue import (
     InHand,
     Lane,
     Turns,
-    head,
+    heads,
     waiting,
 )
+from gateway.core.inspection.recording import Recording
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
@@ -59,6 +60,11 @@ STILL_OPEN: Final = "waiting:still-open"
 # A door closes its file when it has read that it is durable: waiting this long (seconds) costs no attempt.
 CLOSING_WAIT: Final = 0.25
 CLOSING_LOOK: Final = 0.01  # seconds between two looks
+_DUE: Final = select(documents).where(
+    documents.c.id == bindparam("document"),
+    documents.c.state == DocumentState.RECEIVED,
+    documents.c.next_attempt_at <= bindparam("now"),
+)
 
 
 @dataclass
@@ -89,6 +95,7 @@ class InspectionQueue:
         self._intake = intake
         self._core = intake.core
         self._chance = chance
+        self._recording = Recording(self._core.write)
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
@@ -133,27 +140,29 @@ class InspectionQueue:
         self._busy[marked] = InHand(
             row.client_id, row.lane, row.reason == TIMED_OUT, fixity is not None
         )
+        descriptor: int | None = None
         try:
             if fixity is None:
                 # The rows were read before this one was marked: a verdict may have come in between. What is
                 # read now is true as long as it is marked, since nobody else takes or judges it.
-                fresh = await core.read(lambda c: _still_due(c, marked, now))
+                fresh, descriptor = await core.read(lambda c: self._look_again(c, marked, now))
                 if fresh is None:
                     self._busy.pop(marked, None)
                     self._intake.arrived.set()  # there may be others
                     return None
                 row = fresh
-            if fixity is None and await self._is_being_written(row.id):
-                await self._put_off(row)
-                return None
-            with step("inspect.claim"):
-                metadata = core.store.custody.open_metadata(row)
-                key = core.store.custody.document_key(row)
-                if fixity is None or fixity.descriptor is None:
-                    descriptor = await asyncio.to_thread(core.store.blobs.open, row.id)
-                else:
-                    descriptor = _read_only(fixity.descriptor)
+                if descriptor is None:
+                    if await self._is_being_written(marked):
+                        await self._put_off(row)
+                        return None
+                    descriptor = await asyncio.to_thread(core.store.blobs.open, marked)
+            elif fixity.descriptor is None:
+                descriptor = await asyncio.to_thread(core.store.blobs.open, marked)
+            else:
+                descriptor = _read_only(fixity.descriptor)
+            return self._hand_out(row, descriptor, fixity)
         except VaultError as error:
+            _close(descriptor)
             if fixity is not None:
                 self._busy.pop(marked, None)
                 fixity.result.set_exception(error)
@@ -165,8 +174,17 @@ class InspectionQueue:
                 self._busy.pop(marked, None)  # last: until it is put off it is still due
             return None
         except BaseException:
+            _close(descriptor)
             self._busy.pop(marked, None)
             raise
+
+    def _hand_out(
+        self, row: Row[Any], descriptor: int, fixity: Fixity | None
+    ) -> tuple[Work, int, Claimed, Fixity | None]:
+        """Hand a document out: the one place where a worker gets one (raises VaultError)."""
+        with step("inspect.claim"):
+            metadata = self._core.store.custody.open_metadata(row)
+            key = self._core.store.custody.document_key(row)
         mode = "fixity" if fixity else "inspect"
         work = Work(
             mode=mode,  # type: ignore[arg-type]
@@ -177,10 +195,22 @@ class InspectionQueue:
             channel=row.channel,
             depth=row.depth,
             attempt=row.attempts,
-            clamd=await self._clamd_address(),
+            clamd=self._clamd_address(),
             thorough=row.reason == TIMED_OUT or fixity is not None,
         )
         return work, descriptor, Claimed(row, metadata, mode), fixity
+
+    def _look_again(
+        self, connection: Connection, document_id: str, now: datetime
+    ) -> tuple[Row[Any] | None, int | None]:
+        """A document's row if it is still due, and its sealed file unless someone may still write into it.
+
+        One visit to a thread for what every claim needs (raises VaultError).
+        """
+        row = connection.execute(_DUE, {"document": document_id, "now": stamp(now)}).one_or_none()
+        if row is None or self._core.store.blobs.is_being_written(document_id):
+            return row, None
+        return row, self._core.store.blobs.open(document_id)
 
     async def _put_off(self, row: Row[Any]) -> None:
         """Postpone a document whose sealed file can still be changed; others do not wait for it."""
@@ -269,7 +299,7 @@ class InspectionQueue:
                 await self._postpone(row, judgement.reason, for_ever=judgement.retry_for_ever)
                 return
             with step("inspect.decide"):
-                await self._core.write(
+                await self._recording.record(
                     lambda tx: verdicts.decide(
                         self._core, tx, row.id, claimed.parts, verdict, judgement, self._core.now()
                     )
@@ -327,10 +357,14 @@ class InspectionQueue:
     async def _first_of(self, lanes: list[Lane], now: datetime) -> Row[Any] | None:
         workers = max(1, self._asking) + len(self._busy)
         for lane in self._turns.order(lanes, self._busy, workers, now):
-            look = functools.partial(head, lane=lane, now=now, busy=set(self._busy))
-            row = await self._core.read(look)
+            row = self._turns.ahead(lane, self._busy)
             if row is not None:
                 return row
+            look = functools.partial(heads, lane=lane, now=now, busy=set(self._busy))
+            rows = await self._core.read(look)
+            if rows:
+                self._turns.found(lane, rows[1:])
+                return rows[0]
             self._turns.forget(lane)
         return None
 
@@ -356,7 +390,7 @@ class InspectionQueue:
     async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
         await verdicts.postpone(self._core, row, reason, for_ever=for_ever, chance=self._chance())
 
-    async def _clamd_address(self) -> str:
+    def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect
         return "" if settings_.clamd == "off" else settings_.clamd_address
 
@@ -366,12 +400,6 @@ def _read_only(descriptor: int) -> int:
     return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _still_due(connection: Connection, document_id: str, now: datetime) -> Row[Any] | None:
-    """The row of a document as it is now, if it still waits for its inspection."""
-    return connection.execute(
-        select(documents).where(
-            documents.c.id == document_id,
-            documents.c.state == DocumentState.RECEIVED,
-            documents.c.next_attempt_at <= stamp(now),
-        )
-    ).one_or_none()
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, literal_column, select
+from sqlalchemy import Connection, Row, bindparam, func, literal_column, select
 
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
@@ -39,6 +39,7 @@ MOST_COSTS: Final = 10_000  # clients and senders remembered; the cheapest are f
 _RECEIVED: Final = documents.c.state == literal_column(f"'{DocumentState.RECEIVED}'")
 MOST_LANES: Final = 32  # senders of one client that take part at once; those that waited longest
 _FRESH: Final = 0.5  # seconds that a look at who waits is good for
+AHEAD: Final = 8  # documents of a sender that one look finds
 
 
 @dataclass(frozen=True)
@@ -62,23 +63,38 @@ class InHand:
     begun: float = field(default_factory=time.monotonic)
 
 
+_SUSPECT: Final = documents.c.reason == literal_column(f"'{TIMED_OUT}'")
+_WAITING: Final = (
+    select(
+        documents.c.client_id,
+        documents.c.lane,
+        _SUSPECT.label("suspect"),
+        func.min(documents.c.next_attempt_at).label("since"),
+    )
+    .where(_RECEIVED, documents.c.next_attempt_at <= bindparam("now"))
+    .group_by(documents.c.client_id, documents.c.lane, _SUSPECT)
+    .order_by("since")
+)
+_HEADS: Final = {
+    suspect: select(documents)
+    .where(
+        _RECEIVED,
+        documents.c.client_id == bindparam("client"),
+        documents.c.lane == bindparam("of_lane"),
+        documents.c.next_attempt_at <= bindparam("now"),
+        _SUSPECT if suspect else ~_SUSPECT,
+    )
+    .order_by(documents.c.next_attempt_at, documents.c.id)
+    .limit(bindparam("most"))
+    for suspect in (False, True)
+}
+
+
 def waiting(connection: Connection, now: datetime) -> list[Lane]:
     """Everyone whose documents are due, in order of who has waited longest."""
-    suspect = documents.c.reason == TIMED_OUT
-    found = connection.execute(
-        select(
-            documents.c.client_id,
-            documents.c.lane,
-            suspect.label("suspect"),
-            func.min(documents.c.next_attempt_at).label("since"),
-        )
-        .where(_RECEIVED, documents.c.next_attempt_at <= stamp(now))
-        .group_by(documents.c.client_id, documents.c.lane, suspect)
-        .order_by("since")
-    )
     lanes: list[Lane] = []
     of_client: Counter[str] = Counter()
-    for row in found:
+    for row in connection.execute(_WAITING, {"now": stamp(now)}):
         of_client[row.client_id] += 1
         if of_client[row.client_id] <= MOST_LANES:
             since = datetime.fromisoformat(row.since)
@@ -86,22 +102,20 @@ def waiting(connection: Connection, now: datetime) -> list[Lane]:
     return lanes
 
 
-def head(connection: Connection, lane: Lane, now: datetime, busy: set[str]) -> Row[Any] | None:
-    """The document of a lane that has waited longest and that no worker has."""
-    suspect = documents.c.reason == TIMED_OUT
+def heads(
+    connection: Connection, lane: Lane, now: datetime, busy: Collection[str]
+) -> list[Row[Any]]:
+    """The documents of a lane that have waited longest and that no worker has, at most `AHEAD`."""
     rows = connection.execute(
-        select(documents)
-        .where(
-            _RECEIVED,
-            documents.c.client_id == lane.client,
-            documents.c.lane == lane.lane,
-            documents.c.next_attempt_at <= stamp(now),
-            suspect if lane.suspect else ~suspect,
-        )
-        .order_by(documents.c.next_attempt_at, documents.c.id)
-        .limit(len(busy) + 1)
+        _HEADS[lane.suspect],
+        {
+            "client": lane.client,
+            "of_lane": lane.lane,
+            "now": stamp(now),
+            "most": len(busy) + AHEAD,
+        },
     )
-    return next((row for row in rows if row.id not in busy), None)
+    return [row for row in rows if row.id not in busy][:AHEAD]
 
 
 class Turns:
@@ -113,6 +127,9 @@ class Turns:
         self._cost: dict[tuple[str, int | None], tuple[float, float]] = {}  # seconds, as of when
         self._slow: dict[str, float] = {}  # until when
         self._lanes: tuple[float, list[Lane]] = (-1.0, [])
+        self._ahead: dict[
+            Lane, list[Row[Any]]
+        ] = {}  # found in the same look, and not handed out yet
 
     def known(self) -> list[Lane] | None:
         """The lanes that waited when last read; None if that was too long ago."""
@@ -122,9 +139,26 @@ class Turns:
     def remember(self, lanes: list[Lane]) -> None:
         """Take note of a look at who waits."""
         self._lanes = (self._clock(), lanes)
+        self._ahead.clear()
+
+    def ahead(self, lane: Lane, busy: Collection[str]) -> Row[Any] | None:
+        """The next document of a lane that an earlier look has found and that no worker has.
+
+        It is what the look told: whoever hands it out checks that it is still due.
+        """
+        rows = self._ahead.get(lane, [])
+        while rows:
+            if (row := rows.pop(0)).id not in busy:
+                return row
+        return None
+
+    def found(self, lane: Lane, rows: list[Row[Any]]) -> None:
+        """Take note of the documents that a look at a lane has found."""
+        self._ahead[lane] = rows
 
     def forget(self, lane: Lane) -> None:
         """A lane is empty."""
+        self._ahead.pop(lane, None)
         taken, lanes = self._lanes
         self._lanes = (taken, [each for each in lanes if each != lane])
 

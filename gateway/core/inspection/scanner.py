@@ -40,14 +40,18 @@ def seen(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-async def policy(core: Core) -> Policy:
-    """What a document needs of clamd now."""
+def policy(core: Core, since: str | None) -> Policy:
+    """What a document needs of clamd now.
+
+    Args:
+        since: what `seen` says.
+    """
     section = core.config.inspect
     if section.clamd != "auto":
         return section.clamd
     if not section.clamd_address.startswith(_UNIX):
         return "required"
-    return "required" if await core.read(seen) else "optional"
+    return "required" if since else "optional"
 
 
 async def look(core: Core) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, bindparam, select, update
 
 from gateway.core import backoff
 from gateway.core.core import ACTOR_CORE, Core, log
@@ -44,6 +44,12 @@ MANDATORY: Final = frozenset({"yara"})
 PERSISTENT_SCANS: Final = 16
 FACTS_LIMIT: Final = 64
 FACT_LIMIT: Final = 2000
+_ROW: Final = select(documents).where(documents.c.id == bindparam("document"))
+_POSTPONE: Final = (
+    update(documents)
+    .where(documents.c.id == bindparam("document"), documents.c.state == DocumentState.RECEIVED)
+    .values(attempts=bindparam("tried"), next_attempt_at=bindparam("next"), reason=bindparam("why"))
+)
 
 Parts: TypeAlias = Mapping[str, tuple[Upload, int, bytes]]
 """Documents found inside another one, by id: the upload, its plaintext size and SHA-256."""
@@ -68,7 +74,7 @@ def decide(
     """
     event = judgement.event
     assert event is not None
-    row = tx.connection.execute(select(documents).where(documents.c.id == document_id)).one()
+    row = tx.connection.execute(_ROW, {"document": document_id}).one()
     state = next_state(DocumentState(row.state), event)
     for part in verdict.parts:
         if part not in parts:
@@ -177,13 +183,13 @@ async def postpone(
     def work(tx: Transaction) -> None:
         if not give_up:
             tx.connection.execute(
-                update(documents)
-                .where(documents.c.id == row.id, documents.c.state == DocumentState.RECEIVED)
-                .values(
-                    attempts=attempts,
-                    next_attempt_at=stamp(now + delay),
-                    reason=reason[:64],
-                )
+                _POSTPONE,
+                {
+                    "document": row.id,
+                    "tried": attempts,
+                    "next": stamp(now + delay),
+                    "why": reason[:64],
+                },
             )
             return
         changed = change_state(
@@ -225,7 +231,9 @@ async def circumstances(core: Core, row: Row[Any], sha256: bytes) -> Circumstanc
     Args:
         sha256: of the document as it was received.
     """
-    client = await core.read(lambda connection: queries.client(connection, row.client_id))
+    client, seen = await core.read(
+        lambda connection: (queries.client(connection, row.client_id), scanner.seen(connection))
+    )
     received = datetime.fromisoformat(row.received_at)
     return Circumstances(
         size=row.size,
@@ -234,7 +242,7 @@ async def circumstances(core: Core, row: Row[Any], sha256: bytes) -> Circumstanc
         year_end=filing_retention.year_end(client.fiscal_year_end),
         known_classes=frozenset(core.rules.record_classes),
         scanners=MANDATORY,
-        clamd=await scanner.policy(core),
+        clamd=scanner.policy(core, seen),
     )
 
 

@@ -202,7 +202,7 @@ def _instead(
 def _signs(kind: Class, section: str) -> list[str]:
     """The features by which a section is of a restricted class; empty if it is not."""
     folded = fold(section)
-    names = [name for name, pattern in kind.fields if pattern.search(folded)]
+    names = [field.name for field in kind.fields if field.stands_in(folded)]
     # A line with an amount is a row of an account, and no title.
     lines = [line for line in folded.split("\n") if line and not _AMOUNT.search(line)]
     title = _sign_of(kind, lines, len(names))
@@ -265,7 +265,7 @@ def _by_words(text: str) -> Classification:
 def _score(kind: Class, lines: list[str], folded: str, text: str) -> _Score:
     score = _Score(kind)
     title = title_in(kind, lines)
-    fields = [name for name, pattern in kind.fields if pattern.search(folded)]
+    fields = [field.name for field in kind.fields if field.stands_in(folded)]
     if title:
         score.confidence = _TITLE + _FIELD[min(len(fields), len(_FIELD) - 1)]
         score.reasons.append(f"title:{title}")

@@ -69,13 +69,17 @@ _CONTAINERS: Final = (
 def detect(document: Document) -> tuple[Kind, str]:
     """Kind and media type of a document."""
     head = document.head()
-    found = str(_detector().from_buffer(head)) if head else "application/x-empty"  # type: ignore[attr-defined]
+    received = _is_received_mail(document)
     for magic, media_type in _CONTAINERS:
-        if head.startswith(magic) and not _is_received_mail(document):
+        if head.startswith(magic) and not received:
             return "opaque", media_type
-    kind = _kind(document, head, found)
-    if kind == "pdf":
-        return kind, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"
+    certain = "mail" if received else _certain(document, head)
+    if certain == "pdf":
+        return certain, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"
+    if certain == "mail":
+        return certain, "message/rfc822"
+    found = str(_detector().from_buffer(head)) if head else "application/x-empty"  # type: ignore[attr-defined]
+    kind = certain or _kind(head, found)
     if kind == "mail":
         return kind, "message/rfc822"
     if kind == "xml" and "xml" not in found:
@@ -83,16 +87,20 @@ def detect(document: Document) -> tuple[Kind, str]:
     return kind, found[:120]
 
 
-def _kind(document: Document, head: bytes, found: str) -> Kind:
-    if _is_received_mail(document):
-        return "mail"
+def _certain(document: Document, head: bytes) -> Kind | None:
+    """What a document is by our own look alone: most are spared the thousand rules of libmagic."""
     if head.startswith(_ZIP_MAGIC):
         return "zip"
     if office.is_compound(head):
         return "compound"
     if pdf.looks_like_pdf(head):
         return "pdf"
-    if _is_message(document, head, found):
+    return "mail" if _is_message(document, head) else None
+
+
+def _kind(head: bytes, found: str) -> Kind:
+    """What the others are."""
+    if found == "message/rfc822":
         return "mail"
     if found == "text/html" or head[:512].lstrip().lower().startswith(
         (b"<!doctype html", b"<html")
@@ -112,9 +120,7 @@ def _is_received_mail(document: Document) -> bool:
     return document.channel == "smtp" and document.depth == 0
 
 
-def _is_message(document: Document, head: bytes, found: str) -> bool:
-    if found == "message/rfc822":
-        return True
+def _is_message(document: Document, head: bytes) -> bool:
     head = head.lstrip(b"\r\n")
     if not _HEADER_LINE.match(head):
         return False

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import select
 
+from gateway.core.inspection import claims
 from gateway.core.inspection.queue import (
     HALF_LIFE,
     PATIENCE,
@@ -15,6 +19,7 @@ from gateway.core.inspection.queue import (
     Lane,
     Turns,
 )
+from vault.catalogue.schema import documents
 from vault.crypto.wrapping import blind_number
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -143,6 +148,42 @@ async def test_a_client_with_thousands_of_senders_takes_part_with_a_few_of_them(
     lanes = await house.core.read(lambda c: queue.waiting(c, house.clock()))
     assert len(lanes) == queue.MOST_LANES + 1
     assert len({lane.client for lane in lanes}) == 2
+
+
+def test_what_a_look_has_found_is_handed_out_once_in_its_order_and_not_to_two(turns):
+    rows = [SimpleNamespace(id=name) for name in "abcd"]
+    turns.remember([lane("acme")])
+    turns.found(lane("acme"), rows)
+    assert turns.ahead(lane("other"), set()) is None
+    assert turns.ahead(lane("acme"), {"a"}).id == "b"
+    assert turns.ahead(lane("acme"), set()).id == "c"
+    turns.remember([lane("acme")])  # a new look: what the old one found is forgotten
+    assert turns.ahead(lane("acme"), set()) is None
+
+
+async def test_several_documents_of_a_sender_take_one_look(house, monkeypatch):
+    ids = [await house.upload(f"/inbox/{n}.txt", b"note %d" % n) for n in range(4)]
+    looks = []
+    heads = claims.heads
+    monkeypatch.setattr(
+        claims, "heads", lambda *given, **named: looks.append(1) or heads(*given, **named)
+    )
+    assert [await house.judge() for _ in ids] == ids
+    assert len(looks) == 1
+
+
+async def test_a_document_put_off_since_the_look_is_not_handed_out(house):
+    first, second = [await house.upload(f"/inbox/{n}.txt", b"note %d" % n) for n in range(2)]
+    found = await house.queue._next()
+    os.close(found[1])
+    row = await house.core.read(
+        lambda c: c.execute(select(documents).where(documents.c.id == second)).one()
+    )
+    await house.queue._postpone(row, "inspection-failed", for_ever=False)
+    assert found[0].document_id == first
+    assert await house.queue._next() is None
+    house.clock.advance(seconds=60)
+    assert await house.judge() == second
 
 
 def test_a_lane_does_not_tell_its_sender():

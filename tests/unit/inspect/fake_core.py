@@ -123,8 +123,9 @@ class FakeCore:
                         reply = Writable(part_id, key)
                 elif isinstance(request, Commit):
                     name, key, descriptor = begun.pop(request.document_id)
-                    reader = SealedReader(descriptor, key, document_context(request.document_id))
-                    content = reader.read()
+                    context = document_context(request.document_id)
+                    with SealedReader(descriptor, key, context, close_fd=True) as reader:
+                        content = reader.read()
                     assert len(content) == request.size
                     assert hashlib.sha256(content).digest() == request.sha256
                     self.parts[request.document_id] = (name, content)

@@ -17,8 +17,11 @@ from pathlib import Path
 import pikepdf
 import pytest
 
+from gateway.config import InspectSection
 from gateway.errors import ConfigurationError
+from gateway.inspect import pool
 from gateway.inspect.scan.yara import RuleSet
+from gateway.process import priority
 from tests.unit.inspect import fake_core as fake
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -182,6 +185,48 @@ def test_the_pool_waits_for_a_core_that_is_not_there_yet(tmp_path):
         core.offer("first", NOTE)
         assert core.verdicts.get(timeout=20).document_id == "first"
         core.close()
+
+
+def test_workers_stand_back_for_whoever_works_beside_them(core):
+    with pool_running(core.path, workers=1) as process:
+        deadline = time.monotonic() + 10
+        while not children(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (worker,) = map(int, children(process.pid))
+        assert os.getpriority(os.PRIO_PROCESS, worker) == 19
+        assert os.sched_getscheduler(worker) == os.SCHED_BATCH
+
+
+def test_what_a_worker_stood_in_line_for_a_processor_is_not_held_against_it(monkeypatch):
+    now = time.monotonic()
+    late = {pid: pool._Worker(pid, -1, now - over) for pid, over in ((1, 5.0), (2, 50.0))}
+    late[3] = pool._Worker(3, -1)  # it waits for work
+    killed = []
+    monkeypatch.setattr(pool, "stood_in_line", lambda _pid: 20.0)
+    monkeypatch.setattr(pool, "_kill", lambda worker: killed.append(worker.pid))
+    state = pool._Pool(InspectSection(), Path("none"), RuleSet.load(), (), late)
+    pool._kill_late(state)
+    pool._kill_late(state)
+    assert killed == [2]
+
+
+def test_time_in_line_is_what_others_took():
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        for each in busy:
+            os.sched_setaffinity(each.pid, {min(os.sched_getaffinity(0))})
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if all(priority.stood_in_line(each.pid) > 0 for each in busy):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.skip("this kernel does not tell")
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+    assert priority.stood_in_line(busy[0].pid) == 0.0  # gone: nothing to tell
 
 
 def test_a_worker_killed_from_outside_is_replaced(core):
