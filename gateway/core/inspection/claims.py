@@ -29,6 +29,7 @@ from gateway.core import backoff
 from gateway.core.core import log
 from gateway.core.inspection import verdicts
 from gateway.core.inspection.judgement import judge
+from gateway.core.inspection.pace import Pace
 from gateway.core.inspection.queue import (
     FIXITY_PATIENCE,
     SLOW,
@@ -95,7 +96,8 @@ class InspectionQueue:
         self._intake = intake
         self._core = intake.core
         self._chance = chance
-        self._recording = Recording(self._core.write)
+        self._recording = Recording(functools.partial(self._core.write, background=True))
+        self._pace = Pace(intake)
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
@@ -119,6 +121,8 @@ class InspectionQueue:
             self._asking -= 1
 
     async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
+        self._asked_at = time.monotonic()
+        await self._pace.turn()
         core = self._core
         now = core.now()
         self._asked_at = time.monotonic()
