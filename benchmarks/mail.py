@@ -2,14 +2,14 @@
 
     python benchmarks/mail.py [--folder DIR] [--rounds 5] [--only WORD]
 
-Ours is the product as shipped: `strongroom run` with the demonstration, inspectors included. Theirs is Postfix
+Ours is the product as shipped: `strongroom run` with the demonstration, inspectors too. Theirs is Postfix
 with its own queue in the same folder (the file system to be measured: `--folder`), its durable queue as
 shipped (`cleanup` syncs each message before the reply), and the transport `discard`. Both are made anew in a
 temporary folder, and removed. Without Postfix (`apt-get install postfix`; its own service need not run) our
 figures are printed alone.
 
 Every number of ours includes what an acknowledgement promises (sealing, hashing, fsync of the file and its
-folder, the catalogue's commit). A row is a median of rounds, a ratio the median of the rounds' ratios (above 1
+folder, the catalogue's commit). A row is a median of rounds, a ratio that of the rounds' ratios (above 1
 we are faster): in each round one takes its turn once the other is quiet, so that inspections of the last
 round's messages don't slow Postfix. The client sends prepared bytes, each message with other content, waits
 for each reply, and is one process a connection; its own processor time a message is printed, and so is that
@@ -359,7 +359,9 @@ def report(row: Row, ours: list[dict[str, float]], theirs: list[dict[str, float]
         f"{name} {median(ours, name):.2f}" for name in ("door", "core", "inspectors", "client")
     ]
     if theirs:
-        ratio = statistics.median(b["seconds"] / a["seconds"] for a, b in zip(ours, theirs))
+        ratio = statistics.median(
+            b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)
+        )
         said += f"  ratio {ratio:5.2f}  (postfix {total / median(theirs, 'seconds'):7.1f})"
         parts += [f"postfix {median(theirs, 'postfix'):.2f}"]
     print(f"{said}\n{'':18} processor ms a message: {', '.join(parts)}", flush=True)
