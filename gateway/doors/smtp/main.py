@@ -12,7 +12,6 @@ Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import ssl
@@ -25,6 +24,7 @@ from gateway.config import Config
 from gateway.doors.smtp.admission import COMPLAINT, Connections
 from gateway.doors.smtp.broker import READY, STOPPING, WELL, Broker, start
 from gateway.doors.smtp.connection import Terms
+from gateway.doors.smtp.lines import Lines
 from gateway.doors.smtp.sandbox import restrict_process
 from gateway.doors.smtp.session import DoorSession
 from gateway.errors import ConfigurationError, Disconnected
@@ -47,8 +47,6 @@ def run(config: Config) -> None:
     """
     service.configure_logging(config, "smtp")
     service.forbid_core_dumps()
-    # aiosmtpd logs whole commands, with addresses.
-    logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
     context = tls_context(config)
     listener = listen_tcp(config.smtp.listen, "smtp.listen")
     broker = start(config.socket("smtp"))
@@ -104,7 +102,7 @@ async def _serve(
         domain=config.smtp.domain,
         limit=config.smtp.max_message_size,
         timeout=config.smtp.timeout,
-        connect=broker.connect,
+        lines=Lines(broker.connect),
         connections=connections,
         tls=tls,
     )
