@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
+from gateway.core.intake.acquaintances import Acquaintances
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
 
@@ -32,6 +33,7 @@ class Intake:
         self.receiving: dict[
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way
+        self.acquaintances = Acquaintances()  # whom clients take mail from
         self._in_progress = InProgress()
 
     def close(self) -> None:
