@@ -1,7 +1,9 @@
 """One connection of the mail door, below its commands: admission, lines, replies, timers, TLS.
 
-An asyncio protocol that hands bytes to the one task that reads them, with no stream in between and no
-library's server above (docs/adr/0018).
+A subclass of aiosmtpd's protocol with the way from the network to the one task that reads of its own: the
+stock one makes a stream, a session and tables of hooks for each connection, holds what it reads as lines, ends
+commands at a bare LF, quotes exceptions to the peer and cancels what is under way when the peer closes its
+sending side (docs/adr/0018).
 
 Promises: memory does not depend on what a peer sends (at most two reads and one unfinished command); a
 connection ends after too many errors or commands, a command or reply that takes too long, or when the door
@@ -15,6 +17,7 @@ Rules:
 2. A peer that closes its sending side is answered all that it has sent. One that is gone ends its task.
 3. One timer stands for the whole connection, and looks at the deadline when it goes off: setting a deadline
    for each read costs nothing then.
+4. What is overridden of aiosmtpd and asyncio is listed by a test that checks that it exists there.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 import structlog
+from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.admission import Connections, Progress, origin_of
 from gateway.doors.smtp.intake import Intake
@@ -64,10 +68,12 @@ class HangUp(Exception):
         self.reply = reply
 
 
-class Conversation(asyncio.Protocol):
+class Conversation(SMTP):
     """One connection: reads command lines, hands them to `_obey`, sends replies."""
 
     def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop) -> None:
+        # Not SMTP's constructor: for each connection it looks through all members of the class, twice, for
+        # hooks and AUTH mechanisms, which there are none of here.
         self._terms = terms
         self.loop = loop
         self.transport: asyncio.Transport | None = None
@@ -80,8 +86,8 @@ class Conversation(asyncio.Protocol):
         self._arrived_size = 0
         self._ended = False  # nothing more will arrive
         self._paused = False  # enough has arrived
-        self._reader: asyncio.Future[None] | None = None  # waits for what arrives
-        self._writer: asyncio.Future[None] | None = None  # waits for the peer to read
+        self._wants_bytes: asyncio.Future[None] | None = None  # waits for what arrives
+        self._wants_room: asyncio.Future[None] | None = None  # waits for the peer to read
         self._pending = bytearray()  # taken, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
@@ -112,7 +118,7 @@ class Conversation(asyncio.Protocol):
             self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}")
             return
         self._admitted = True
-        self._task = self.loop.create_task(self._handle())
+        self._task = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         """Keep what arrives until it is taken; beyond `READ` bytes the peer has to wait."""
@@ -125,25 +131,25 @@ class Conversation(asyncio.Protocol):
             self._paused = True
             assert self.transport is not None
             self.transport.pause_reading()
-        _wake(self._reader)
+        _wake(self._wants_bytes)
 
     def eof_received(self) -> bool:
         """Answer what was sent before the end; the task ends when all of it is read."""
         if not self._admitted:
             return False
         self._ended = True
-        _wake(self._reader)
+        _wake(self._wants_bytes)
         return not self._secured  # TLS knows no half-closed connection
 
     def pause_writing(self) -> None:
         """The peer does not read its replies: `_flush` waits."""
-        if self._writer is None:
-            self._writer = self.loop.create_future()
+        if self._wants_room is None:
+            self._wants_room = self.loop.create_future()
 
     def resume_writing(self) -> None:
         """It does again."""
-        _wake(self._writer)
-        self._writer = None
+        _wake(self._wants_room)
+        self._wants_room = None
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Stop whatever is under way: an unfinished message is dropped by its `with` block."""
@@ -189,7 +195,7 @@ class Conversation(asyncio.Protocol):
 
     # ── the loop ──
 
-    async def _handle(self) -> None:
+    async def _handle_client(self) -> None:
         last = ""
         try:
             self._say(f"220 {self._terms.domain} ESMTP")
@@ -231,8 +237,8 @@ class Conversation(asyncio.Protocol):
             raise HangUp
         self.transport.write(bytes(self._replies))
         self._replies.clear()
-        if self._writer is not None:
-            await self._writer
+        if self._wants_room is not None:
+            await self._wants_room
 
     async def _receive(self, seconds: float) -> bytes:
         """The next bytes from the peer, after everything said was sent.
@@ -247,8 +253,8 @@ class Conversation(asyncio.Protocol):
         while not self._arrived:
             if self._ended:
                 raise HangUp
-            self._reader = self.loop.create_future()
-            await self._reader
+            self._wants_bytes = self.loop.create_future()
+            await self._wants_bytes
         data = b"".join(self._arrived)
         self._arrived.clear()
         self._arrived_size = 0
@@ -277,9 +283,10 @@ class Conversation(asyncio.Protocol):
             if self._timer.when() <= deadline:
                 return  # it looks again when it goes off
             self._timer.cancel()
-        self._timer = self.loop.call_at(deadline, self._look_at_the_clock)
+        self._timer = self.loop.call_at(deadline, self._timeout_cb)
 
-    def _look_at_the_clock(self) -> None:
+    def _timeout_cb(self) -> None:
+        """End the connection if its deadline has passed, or look again then."""
         self._timer = None
         # A loop may call a little early, by its clock's resolution.
         if self._deadline <= self.loop.time() + 0.002:

@@ -12,6 +12,7 @@ Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import ssl
@@ -47,6 +48,8 @@ def run(config: Config) -> None:
     """
     service.configure_logging(config, "smtp")
     service.forbid_core_dumps()
+    # aiosmtpd logs whole commands, with addresses.
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
     context = tls_context(config)
     listener = listen_tcp(config.smtp.listen, "smtp.listen")
     broker = start(config.socket("smtp"))

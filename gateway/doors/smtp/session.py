@@ -9,7 +9,8 @@ Promises:
 Leaves out: AUTH, BDAT, relaying; who may send what to whom (the core answers that).
 
 Rules:
-1. The verbs are a literal table: nothing is found by its name, so that no typo is silently ignored.
+1. aiosmtpd finds its commands by name, so that a typo is silently ignored. Here the verbs are a literal
+   table, and nothing of aiosmtpd's own commands can be reached.
 2. Commands end with CR LF and hold no other control character; for the end of a message see
    `gateway.doors.smtp.data_stream`. Lines of a message may have any length (RFC 5321, section 4.5.3.1: limits
    are to be avoided where possible); lines of commands may not.

@@ -8,6 +8,7 @@ import socket
 import struct
 
 import pytest
+from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.admission import (
     GRACE,
@@ -19,10 +20,46 @@ from gateway.doors.smtp.admission import (
     origin_of,
     source_of,
 )
-from gateway.doors.smtp.connection import READ, Terms
+from gateway.doors.smtp.connection import READ, Conversation, Terms
 from gateway.doors.smtp.lines import IDLE as IDLE_LINES
 from gateway.doors.smtp.lines import MAX_REQUESTS, Lines
 from gateway.doors.smtp.session import DoorSession
+
+# Every way in from the network or a timer: what is not overridden would reach a stream never made.
+OVERRIDDEN = {
+    "__init__",
+    "_handle_client",
+    "_timeout_cb",
+    "connection_lost",
+    "connection_made",
+    "data_received",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+}
+
+
+def ours(kind):
+    special = {"__module__", "__doc__", "__abstractmethods__", "_abc_impl", "__parameters__"}
+    return {name for name in vars(kind) if name not in special}
+
+
+def test_what_overrides_aiosmtpd_is_exactly_what_is_meant_to():
+    """aiosmtpd finds things by name: a typo would silently leave the original in force."""
+    inherited = {name for base in SMTP.__mro__ if base is not object for name in vars(base)}
+    found = ours(Conversation) & (inherited | {"__init__"})
+    assert found == OVERRIDDEN
+    assert ours(DoorSession) & inherited <= {"__init__"}
+
+
+def test_all_that_a_transport_calls_is_overridden():
+    called = {
+        name
+        for base in (asyncio.Protocol, *asyncio.Protocol.__mro__)
+        for name in vars(base)
+        if not name.startswith("__")
+    }
+    assert called - {"_is_protocol", "_abc_impl"} <= OVERRIDDEN
 
 
 async def served(**terms):
@@ -99,11 +136,11 @@ async def test_a_deadline_that_moves_later_is_kept_and_one_that_moves_nearer_too
     session._answer_by(first + 100)
     assert session._timer.when() == first  # it looks again then
     session._timer.cancel()
-    session._look_at_the_clock()
+    session._timeout_cb()
     assert session._timer.when() == first + 100
     session._hold_timer()
     session._timer.cancel()
-    session._look_at_the_clock()
+    session._timeout_cb()
     assert session._timer is None  # nobody is late while the core works
     session._answer_by(loop.time() - 1)
     assert await asyncio.wait_for(reader.read(), 5) == b"421 4.4.2 Timeout exceeded\r\n"
