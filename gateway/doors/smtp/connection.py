@@ -1,7 +1,7 @@
 """One connection of the mail door, below its commands: admission, lines, replies, timers, TLS.
 
-A subclass of aiosmtpd's protocol with the way from the network to the one task that reads of its own: the
-stock one makes a stream, a session and tables of hooks for each connection, holds what it reads as lines, ends
+A subclass of aiosmtpd's protocol with its own way from the network to the one task that reads: the stock
+one makes a stream, a session and tables of hooks for each connection, holds what it reads as lines, ends
 commands at a bare LF, quotes exceptions to the peer and cancels what is under way when the peer closes its
 sending side (docs/adr/0018).
 
