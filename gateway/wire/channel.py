@@ -274,6 +274,10 @@ class AsyncChannel:
             _close_all(descriptors)
         return unwrap(reply), descriptors
 
+    def gone(self) -> bool:
+        """Whether the core has ended the connection."""
+        return peer_has_gone(self._socket)
+
     def close(self) -> None:
         self._assembler.close()
         self._socket.close()

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from gateway.core.intake import recipients
-from gateway.wire.messages import MailRecipient
+from gateway.wire.messages import BeginMail, MailRecipient
 
 STRANGER = "mallory@elsewhere.example"
 
@@ -88,3 +88,52 @@ async def test_without_any_client_a_stranger_hears_the_same(tmp_path):
         assert (answer.code, answer.text) == (550, recipients.NOT_TAKEN)
     finally:
         house.close()
+
+
+async def test_who_was_accepted_is_accepted_again_without_a_question(house, monkeypatch, slept):
+    for slug in ("acme", "acme+2026"):
+        await ask(house, monkeypatch, f"{slug}@intake.localhost", "owner@acme.example")
+    answer, asked, opened = await ask(
+        house, monkeypatch, "acme@intake.localhost", "owner@acme.example"
+    )
+    assert b"Recipient accepted" in answer
+    assert (asked, opened, slept) == ([], 0, [])
+
+
+async def test_an_acquaintance_changes_nothing_for_a_stranger(house, monkeypatch, slept):
+    before = await ask(house, monkeypatch, "acme@intake.localhost")
+    await ask(house, monkeypatch, "acme@intake.localhost", "owner@acme.example")
+    assert await ask(house, monkeypatch, "acme@intake.localhost") == before
+    assert await ask(house, monkeypatch, "nobody@intake.localhost") == before
+    assert len(slept) == 3
+
+
+@pytest.mark.parametrize("change", ["closed", "senders", "quota"])
+async def test_a_change_of_the_client_counts_at_once(house, monkeypatch, slept, change):
+    recipient, sender = "acme@intake.localhost", "owner@acme.example"
+    answer, _, _ = await ask(house, monkeypatch, recipient, sender)
+    assert b"Recipient accepted" in answer
+    if change == "closed":
+        await house.act("client.close", slug="acme")
+    elif change == "senders":
+        await house.act("client.change", slug="acme", emails=["new@acme.example"])
+    else:
+        await house.act("client.change", slug="acme", quota_bytes=10)
+    answer, _, _ = await ask(house, monkeypatch, recipient, sender)
+    expected = recipients.NO_ROOM if change == "quota" else recipients.NOT_TAKEN
+    assert expected.encode() in answer
+
+
+async def test_a_change_between_recipient_and_message_counts_too(house, monkeypatch):
+    """The room of a message is what the quota is when it begins."""
+    recipient, sender = "acme@intake.localhost", "owner@acme.example"
+    await ask(house, monkeypatch, recipient, sender)
+    client = house.core.store.catalogue.read(
+        lambda c: c.execute(recipients._NAMED, {"slug": "acme"}).one().id
+    )
+    await house.act("client.change", slug="acme", quota_bytes=500)
+    upload = await recipients.begin(
+        house.wings.intake, client, BeginMail("192.0.2.1", sender, [recipient])
+    )
+    assert upload.room == 500
+    upload.close()

@@ -124,7 +124,7 @@ async def report(connection):
 
 class HostileSession(session.DoorSession):
     async def _noop(self, _argument):
-        self.connect = self._terms.connect
+        self.connect = self._terms.lines._connect
         self.broker_pid = self.connect.__self__.pid
         self._say("250 " + json.dumps(await report(self)))
 
@@ -150,4 +150,5 @@ class HostileSession(session.DoorSession):
 
 if __name__ == "__main__":
     main.DoorSession = HostileSession
+    session._VERBS = {**session._VERBS, "NOOP": HostileSession._noop, "HELP": HostileSession._help}
     main.run(config.load(Path(sys.argv[1])))

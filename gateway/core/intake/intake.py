@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
+from gateway.core.intake.acquaintances import Acquaintances
 from gateway.core.intake.spares import Spares
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
@@ -40,10 +41,9 @@ class Intake:
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way
         self.spares = Spares(core)
-        self.flushing = (
-            False  # what waits to be recorded will be, at the end of this turn of the loop
-        )
+        self.flushing = False  # what waits to be recorded is, at the end of this turn of the loop
         self._latest: deque[float] = deque(maxlen=MANY)  # when the latest were acknowledged
+        self.acquaintances = Acquaintances()  # whom clients take mail from
         self._in_progress = InProgress()
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -4,6 +4,10 @@
 addresses, or `@domain` for everyone there. Which clients exist is nobody's business who may not send to them:
 one that is unknown, one that is closed and one that does not know the sender answer in the same words, after
 the same questions, and not before `REFUSED_AFTER`.
+
+Who is accepted is answered at once, and remembered with the client's quota as long as no client's row
+changes (`Acquaintances`). Only accepted pairs of sender and name are: whoever is refused is asked after anew,
+so that what is remembered shows in no refusal's time.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core.core import Core
 from gateway.core.intake import quotas, receive
+from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
@@ -36,6 +41,7 @@ NOT_TAKEN: Final = (
 REFUSED_AFTER: Final = (
     0.05  # seconds: longer than any of it takes, a keyring read from disk included
 )
+UNLIMITED: Final = quotas.Quota(0, 0, 0)
 # No numbers: an envelope proves nobody's identity.
 NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant"
 
@@ -95,17 +101,31 @@ async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAn
     if parsed is None or parsed[1] != domain.lower():
         return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
     begun = time.monotonic()
-    row = await _client_for(core, parsed[0], request.sender)
-    if row is None:
+    known = await _known(intake, parsed[0], request.sender)
+    if known is None:
         await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
         return RecipientAnswer(550, NOT_TAKEN)
     try:
-        await quotas.admit(intake, row.id, size=request.size or None)
+        await _admit(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
         if refusal.code == "full":
             return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
         return RecipientAnswer(552, NO_ROOM)
-    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=row.id)
+    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=known.client_id)
+
+
+async def _known(intake: Intake, slug: str, sender: str) -> Acquaintance | None:
+    """The open client of that name if `sender` is one of its own."""
+    core = intake.core
+    version = core.store.catalogue.version(clients)
+    known = intake.acquaintances.find(version, slug, sender)
+    if known is None:
+        row = await _client_for(core, slug, sender)
+        if row is None:
+            return None
+        known = Acquaintance(row.id, quotas.quota_of(core, row) == UNLIMITED)
+        intake.acquaintances.note(version, slug, sender, known)
+    return known
 
 
 async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
@@ -127,10 +147,18 @@ async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
     return named if taken else None
 
 
+async def _admit(intake: Intake, client_id: str, *, size: int | None = None) -> quotas.Allowance:
+    """As `quotas.admit`; of a client without a quota nothing has to be read for it."""
+    core = intake.core
+    if intake.acquaintances.unlimited(core.store.catalogue.version(clients), client_id):
+        return quotas.allow(core, quotas.Standing(ClientState.OPEN, UNLIMITED, 0, 0), size=size)
+    return await quotas.admit(intake, client_id, size=size)
+
+
 async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
     core = intake.core
-    allowance = await quotas.admit(intake, client_id)
+    allowance = await _admit(intake, client_id)
     return receive.begin(
         intake,
         core.now(),

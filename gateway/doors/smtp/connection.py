@@ -1,23 +1,29 @@
 """One connection of the mail door, below its commands: admission, lines, replies, timers, TLS.
 
-A subclass of aiosmtpd's protocol with a loop of its own, because the stock one holds what it reads as
-lines, ends commands at a bare LF, quotes exceptions to the peer and cancels what is under way when the
-peer closes its sending side.
+A subclass of aiosmtpd's protocol with its own way from the network to the one task that reads: the stock
+one makes a stream, a session and tables of hooks for each connection, holds what it reads as lines, ends
+commands at a bare LF, quotes exceptions to the peer and cancels what is under way when the peer closes its
+sending side (docs/adr/0018).
 
-Promises: memory does not depend on what a peer sends (at most one read and one unfinished command); a
+Promises: memory does not depend on what a peer sends (at most two reads and one unfinished command); a
 connection ends after too many errors or commands, a command or reply that takes too long, or when the door
 closes and nothing is under way. What was read in clear before TLS began is never looked at after it
 (RFC 3207, section 6).
 
 Leaves out: what commands mean (`gateway.doors.smtp.session`).
 
-Rules: what is overridden of aiosmtpd and asyncio is listed by a test that checks that it exists there.
-Replies are queued and sent before the next wait, so that pipelined commands cost one packet (RFC 2920).
+Rules:
+1. Replies are queued and sent before the next wait, so that pipelined commands cost one packet (RFC 2920).
+2. A peer that closes its sending side is answered all that it has sent. One that is gone ends its task.
+3. One timer stands for the whole connection, and looks at the deadline when it goes off: setting a deadline
+   for each read costs nothing then.
+4. What is overridden of aiosmtpd and asyncio is listed by a test that checks that it exists there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -27,7 +33,8 @@ import structlog
 from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.admission import Connections, Progress, origin_of
-from gateway.doors.smtp.intake import Connect, Intake
+from gateway.doors.smtp.intake import Intake
+from gateway.doors.smtp.lines import Lines
 
 READ: Final = 256 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
@@ -48,7 +55,7 @@ class Terms:
     domain: str
     limit: int
     timeout: float
-    connect: Connect
+    lines: Lines
     connections: Connections
     tls: ssl.SSLContext | None
 
@@ -64,23 +71,29 @@ class HangUp(Exception):
 class Conversation(SMTP):
     """One connection: reads command lines, hands them to `_obey`, sends replies."""
 
-    # aiosmtpd gives it to its StreamReader, which stops reading from the network at twice this.
-    line_length_limit = READ // 2
-
     def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(
-            None, hostname=terms.domain, timeout=terms.timeout, tls_context=terms.tls, loop=loop
-        )
+        # Not SMTP's constructor: for each connection it looks through all members of the class, twice, for
+        # hooks and AUTH mechanisms, which there are none of here.
         self._terms = terms
-        self._admitted = False
+        self.loop = loop
+        self.transport: asyncio.Transport | None = None
         self.progress = Progress(loop.time())
+        self._admitted = False
         self._peer = ""
-        self._core = Intake(terms.connect)
-        self._pending = bytearray()  # read from the network, not yet looked at
+        self._core = Intake(terms.lines)
+        self._task: asyncio.Task[None] | None = None
+        self._arrived: list[bytes] = []  # pieces from the network that nobody took yet
+        self._arrived_size = 0
+        self._ended = False  # nothing more will arrive
+        self._paused = False  # enough has arrived
+        self._wants_bytes: asyncio.Future[None] | None = None  # waits for what arrives
+        self._wants_room: asyncio.Future[None] | None = None  # waits for the peer to read
+        self._pending = bytearray()  # taken, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
         self._secured = False
-        self._plain_writer: asyncio.StreamWriter | None = None
+        self._deadline = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._linger: asyncio.TimerHandle | None = None
 
     @property
@@ -95,39 +108,60 @@ class Conversation(SMTP):
     # ── the connection (asyncio.Protocol) ──
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the peer or say why not; its task starts in aiosmtpd."""
+        """Admit the peer and start its task, or say why not."""
+        # Not every loop's transports are subclasses of asyncio's (uvloop).
+        self.transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername") or ("",)
         self._peer = str(address[0])
         refusal = self._terms.connections.admit(self, origin_of(address), self.loop.time())
         if refusal:
-            self.transport = transport
             self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}")
             return
         self._admitted = True
-        super().connection_made(transport)
+        self._task = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
-        """Feed the reader that is current: STARTTLS replaces it."""
-        if self._admitted:
-            self.progress.add(len(data), self.loop.time())
-            self._reader.feed_data(data)
+        """Keep what arrives until it is taken; beyond `READ` bytes the peer has to wait."""
+        if not self._admitted:
+            return
+        self.progress.add(len(data), self.loop.time())
+        self._arrived.append(data)
+        self._arrived_size += len(data)
+        if self._arrived_size >= READ and not self._paused:
+            self._paused = True
+            assert self.transport is not None
+            self.transport.pause_reading()
+        _wake(self._wants_bytes)
 
     def eof_received(self) -> bool:
-        """Answer what was sent before the end; the loop ends when all of it is read."""
+        """Answer what was sent before the end; the task ends when all of it is read."""
         if not self._admitted:
             return False
-        self._reader.feed_eof()
+        self._ended = True
+        _wake(self._wants_bytes)
         return not self._secured  # TLS knows no half-closed connection
+
+    def pause_writing(self) -> None:
+        """The peer does not read its replies: `_flush` waits."""
+        if self._wants_room is None:
+            self._wants_room = self.loop.create_future()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        _wake(self._wants_room)
+        self._wants_room = None
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Stop whatever is under way: an unfinished message is dropped by its `with` block."""
-        if self._linger is not None:
-            self._linger.cancel()
+        for timer in (self._timer, self._linger):
+            if timer is not None:
+                timer.cancel()
+        self.transport = None
+        self._ended = True
         if self._admitted:
             self._terms.connections.release(self)
-            # Not why: the StreamReaderProtocol would keep the error in a future that nobody awaits, and its
-            # end as garbage would be reported. The reader finds the end of the stream.
-            super().connection_lost(None)
+        if self._task is not None:
+            self._task.cancel()
 
     def end_when_idle(self) -> None:
         """The door closes: end now, unless a transaction is under way."""
@@ -144,15 +178,11 @@ class Conversation(SMTP):
     def cut(self) -> None:
         """End now."""
         if self.transport is not None:
-            cast("asyncio.Transport", self.transport).abort()
-
-    def _timeout_cb(self) -> None:
-        self._farewell("421 4.4.2 Timeout exceeded")
+            self.transport.abort()
 
     def _farewell(self, reply: str = "", linger: float = LINGER) -> None:
         """Send what is queued and a last reply, and close."""
-        # Not every loop's transports are subclasses of asyncio's (uvloop).
-        transport = cast("asyncio.Transport | None", self.transport)
+        transport = self.transport
         if transport is None or transport.is_closing():
             return
         if reply:
@@ -178,7 +208,8 @@ class Conversation(SMTP):
             log.error("unforeseen failure", error=type(error).__name__)
             last = "421 4.3.0 Internal error"
         finally:
-            self._core.close()
+            # An unfinished message or call has closed the line already.
+            self._core.give_back()
             self._farewell(last)
 
     async def _converse(self) -> None:
@@ -200,10 +231,14 @@ class Conversation(SMTP):
         self._replies += reply.encode() + b"\r\n"
 
     async def _flush(self) -> None:
-        if self._replies:
-            self._writer.write(bytes(self._replies))
-            self._replies.clear()
-            await self._writer.drain()
+        if not self._replies:
+            return
+        if self.transport is None:
+            raise HangUp
+        self.transport.write(bytes(self._replies))
+        self._replies.clear()
+        if self._wants_room is not None:
+            await self._wants_room
 
     async def _receive(self, seconds: float) -> bytes:
         """The next bytes from the peer, after everything said was sent.
@@ -212,11 +247,21 @@ class Conversation(SMTP):
             HangUp: the peer has ended; on a timeout the timer closes the connection.
         """
         self.progress.held = False
-        self._reset_timeout(max(seconds, 0.001))
-        await self._flush()
-        data = await self._reader.read(READ)
-        if not data:
-            raise HangUp
+        self._answer_by(self.loop.time() + max(seconds, 0.001))
+        if self._replies:
+            await self._flush()
+        while not self._arrived:
+            if self._ended:
+                raise HangUp
+            self._wants_bytes = self.loop.create_future()
+            await self._wants_bytes
+        data = b"".join(self._arrived)
+        self._arrived.clear()
+        self._arrived_size = 0
+        if self._paused:
+            self._paused = False
+            if self.transport is not None:
+                self.transport.resume_reading()
         return data
 
     async def _read_command(self) -> bytes:
@@ -231,11 +276,28 @@ class Conversation(SMTP):
         del self._pending[: end + 1]
         return line
 
+    def _answer_by(self, deadline: float) -> None:
+        """The peer has until then, by the loop's clock."""
+        self._deadline = deadline
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return  # it looks again when it goes off
+            self._timer.cancel()
+        self._timer = self.loop.call_at(deadline, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        """End the connection if its deadline has passed, or look again then."""
+        self._timer = None
+        # A loop may call a little early, by its clock's resolution.
+        if self._deadline <= self.loop.time() + 0.002:
+            self._farewell("421 4.4.2 Timeout exceeded")
+        elif self._deadline < math.inf:
+            self._answer_by(self._deadline)
+
     def _hold_timer(self) -> None:
-        """Stop the timers while the core works: the peer is then neither late nor slow."""
+        """Stop the clock while the core works: the peer is then neither late nor slow."""
         self.progress.held = True
-        if self._timeout_handle is not None:
-            self._timeout_handle.cancel()
+        self._deadline = math.inf
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         """Change to TLS after everything said was sent.
@@ -246,11 +308,15 @@ class Conversation(SMTP):
         await self._flush()
         self._hold_timer()  # the handshake has its own
         self.progress.held = False
-        transport = cast("asyncio.Transport", self.transport)
-        # From here to the swap of the protocol nothing is awaited: every byte that came in clear is in the
-        # old reader or in `_pending`, and both end here (CVE-2024-34083).
+        transport = self.transport
+        if transport is None:
+            raise HangUp
+        # From here to the swap of the protocol nothing is awaited: every byte that came in clear is in one of
+        # these, and all of them end here (CVE-2024-34083).
         self._pending.clear()
-        self._reader = asyncio.StreamReader(limit=self.line_length_limit, loop=self.loop)
+        self._arrived.clear()
+        self._arrived_size = 0
+        self._paused = False  # `start_tls` resumes reading
         try:
             secured = await self.loop.start_tls(
                 transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
@@ -261,8 +327,10 @@ class Conversation(SMTP):
             raise
         if secured is None:
             raise HangUp
-        self._reader.set_transport(secured)
-        self._plain_writer = self._writer  # one that is collected would close its transport
-        self._writer = asyncio.StreamWriter(secured, self, self._reader, self.loop)
         self.transport = secured
         self._secured = True
+
+
+def _wake(waiting: asyncio.Future[None] | None) -> None:
+    if waiting is not None and not waiting.done():
+        waiting.set_result(None)

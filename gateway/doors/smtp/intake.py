@@ -6,8 +6,8 @@ abandoned, or the connection that began it is closed, which makes the core drop 
 
 Leaves out: what the peer is told (`gateway.doors.smtp.session`).
 
-Rules: one connection to the core per SMTP connection, opened at the first recipient. A call that did not
-end with a reply leaves a connection on which replies and requests no longer match: it is closed at once.
+Rules: a line to the core is borrowed at the first recipient (`lines`) and given back at the end. A call that
+did not end with a reply leaves a line on which replies and requests no longer match: it is closed at once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gateway.doors.smtp.lines import Line, Lines
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor
-from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import (
     Abandon,
     BeginMail,
@@ -35,18 +34,15 @@ from gateway.wire.messages import (
 )
 from vault.crypto.sealed import SealedWriter, document_context
 
-Connect = Callable[[], Awaitable[AsyncChannel]]
-"""Opens a connection to the core (raises Disconnected)."""
-
 CORE_PATIENCE: Final = 120.0  # seconds a reply may take: a commit syncs a file to a slow disk
 
 
 class Intake:
     """The core, as one SMTP connection sees it."""
 
-    def __init__(self, connect: Connect) -> None:
-        self._connect = connect
-        self._channel: AsyncChannel | None = None
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._line: Line | None = None
 
     async def recipient(
         self, peer: str, sender: str, recipient: str, size: int = 0
@@ -79,9 +75,10 @@ class Intake:
         answered = False
         try:
             async with asyncio.timeout(CORE_PATIENCE):
-                if self._channel is None:
-                    self._channel = await self._connect()
-                reply, descriptors = await self._channel.call(request)
+                if self._line is None:
+                    self._line = await self._lines.borrow()
+                self._line.requests += 1
+                reply, descriptors = await self._line.channel.call(request)
             if not isinstance(reply, expected):
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -97,11 +94,17 @@ class Intake:
                 self.close()
         return reply, descriptors
 
+    def give_back(self) -> None:
+        """The peer is gone, and nothing is under way: another may have the line."""
+        if self._line is not None:
+            self._lines.give_back(self._line)
+            self._line = None
+
     def close(self) -> None:
-        """End the connection; the core drops what was not committed on it."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        """End the line; the core drops what was not committed on it."""
+        if self._line is not None:
+            self._line.channel.close()
+            self._line = None
 
 
 class Incoming:

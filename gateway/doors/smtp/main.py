@@ -25,6 +25,7 @@ from gateway.config import Config
 from gateway.doors.smtp.admission import COMPLAINT, Connections
 from gateway.doors.smtp.broker import READY, STOPPING, WELL, Broker, start
 from gateway.doors.smtp.connection import Terms
+from gateway.doors.smtp.lines import Lines
 from gateway.doors.smtp.sandbox import restrict_process
 from gateway.doors.smtp.session import DoorSession
 from gateway.errors import ConfigurationError, Disconnected
@@ -104,7 +105,7 @@ async def _serve(
         domain=config.smtp.domain,
         limit=config.smtp.max_message_size,
         timeout=config.smtp.timeout,
-        connect=broker.connect,
+        lines=Lines(broker.connect),
         connections=connections,
         tls=tls,
     )

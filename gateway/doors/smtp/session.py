@@ -23,7 +23,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -73,21 +73,6 @@ class DoorSession(Conversation):
         self._transaction: _Transaction | None = None
         self._greeted = False
         self._extended = False
-        self._verbs: Final[dict[str, Callable[[str], Awaitable[None]]]] = {
-            "HELO": self._helo,
-            "EHLO": self._ehlo,
-            "MAIL": self._mail,
-            "RCPT": self._rcpt,
-            "DATA": self._data,
-            "RSET": self._rset,
-            "NOOP": self._noop,
-            "QUIT": self._quit,
-            "VRFY": self._vrfy,
-            "HELP": self._help,
-            "STARTTLS": self._starttls,
-            "EXPN": self._not_implemented,
-            "AUTH": self._not_implemented,
-        }
 
     @property
     def _idle(self) -> bool:
@@ -109,12 +94,12 @@ class DoorSession(Conversation):
         if len(line) > (MAX_ENVELOPE_COMMAND if envelope_command else MAX_COMMAND):
             self._say("500 5.5.2 Line too long")
             return
-        act = self._verbs.get(verb)
+        act = _VERBS.get(verb)
         if act is None:
             self._say("500 5.5.1 Command not recognized")
             return
         try:
-            await act(argument.strip(" "))
+            await act(self, argument.strip(" "))
         except EnvelopeError as error:
             self._say(error.reply)
 
@@ -302,6 +287,23 @@ class DoorSession(Conversation):
         await self._start_tls(context)
         # RFC 3207, section 4.2: the peer begins again, and nothing said in clear counts.
         self._greeted, self._extended = False, False
+
+
+_VERBS: Final[Mapping[str, Callable[[DoorSession, str], Awaitable[None]]]] = {
+    "HELO": DoorSession._helo,
+    "EHLO": DoorSession._ehlo,
+    "MAIL": DoorSession._mail,
+    "RCPT": DoorSession._rcpt,
+    "DATA": DoorSession._data,
+    "RSET": DoorSession._rset,
+    "NOOP": DoorSession._noop,
+    "QUIT": DoorSession._quit,
+    "VRFY": DoorSession._vrfy,
+    "HELP": DoorSession._help,
+    "STARTTLS": DoorSession._starttls,
+    "EXPN": DoorSession._not_implemented,
+    "AUTH": DoorSession._not_implemented,
+}
 
 
 def _reply_for(error: GatewayError | VaultError) -> str:

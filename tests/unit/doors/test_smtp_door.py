@@ -1,8 +1,9 @@
-"""What the mail door relies on: names of aiosmtpd that exist, caps that count, one source for an IPv6 /64."""
+"""What the mail door is made of: one connection, lines to the core, caps that count, one source for an IPv6 /64."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 
@@ -19,9 +20,12 @@ from gateway.doors.smtp.admission import (
     origin_of,
     source_of,
 )
-from gateway.doors.smtp.connection import Conversation, Terms
+from gateway.doors.smtp.connection import READ, Conversation, Terms
+from gateway.doors.smtp.lines import IDLE as IDLE_LINES
+from gateway.doors.smtp.lines import MAX_REQUESTS, Lines
 from gateway.doors.smtp.session import DoorSession
 
+# Every way in from the network or a timer: what is not overridden would reach a stream never made.
 OVERRIDDEN = {
     "__init__",
     "_handle_client",
@@ -30,10 +34,9 @@ OVERRIDDEN = {
     "connection_made",
     "data_received",
     "eof_received",
-    "line_length_limit",
+    "pause_writing",
+    "resume_writing",
 }
-# Set by aiosmtpd's own __init__ or connection_made, or called there.
-RELIED_ON = {"_reset_timeout", "_cb_client_connected", "connection_made", "_handle_client"}
 
 
 def ours(kind):
@@ -47,53 +50,155 @@ def test_what_overrides_aiosmtpd_is_exactly_what_is_meant_to():
     found = ours(Conversation) & (inherited | {"__init__"})
     assert found == OVERRIDDEN
     assert ours(DoorSession) & inherited <= {"__init__"}
-    assert inherited >= RELIED_ON
 
 
-async def test_aiosmtpd_still_has_the_attributes_that_the_door_uses():
-    async def attributes():
-        session = SMTP(None, hostname="x", loop=asyncio.get_running_loop())
-        return vars(session).keys()
-
-    assert await attributes() >= {
-        "transport",
-        "loop",
-        "_timeout_handle",
-        "_handler_coroutine",
+def test_all_that_a_transport_calls_is_overridden():
+    called = {
+        name
+        for base in (asyncio.Protocol, *asyncio.Protocol.__mro__)
+        for name in vars(base)
+        if not name.startswith("__")
     }
+    assert called - {"_is_protocol", "_abc_impl"} <= OVERRIDDEN
 
 
-async def test_a_reset_connection_leaves_no_error_that_nobody_awaits():
-    """Such an error would be reported as unforeseen once its future is garbage."""
+async def served(**terms):
+    """A door without a core: its address, its sessions, and what its loop could tell nobody."""
+    loop = asyncio.get_running_loop()
+    sessions: list[DoorSession] = []
+    unforeseen: list[dict] = []
+    loop.set_exception_handler(lambda _loop, context: unforeseen.append(context))
+    facts = {
+        "domain": "x", "limit": 1000, "timeout": 5.0, "tls": None, "connections": Connections(5),
+        "lines": Lines(asyncio.Event().wait),
+    }  # fmt: skip
 
-    async def reset_one() -> BaseException | None:
-        loop = asyncio.get_running_loop()
-        sessions: list[DoorSession] = []
+    def made() -> DoorSession:
+        sessions.append(DoorSession(Terms(**{**facts, **terms}), loop))
+        return sessions[-1]
 
-        def made() -> DoorSession:
-            sessions.append(
-                DoorSession(
-                    Terms(
-                        domain="x", limit=1000, timeout=5.0, tls=None, connections=Connections(5),
-                        connect=asyncio.Event().wait,
-                    ),
-                    loop,
-                )
-            )  # fmt: skip
-            return sessions[-1]
+    server = await loop.create_server(made, "127.0.0.1", 0)
+    return server, sessions, unforeseen
 
-        server = await loop.create_server(made, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        await reader.readline()
-        writer.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
-        writer.close()
-        await asyncio.wait([sessions[0]._closed], timeout=5)
-        server.close()
-        return sessions[0]._closed.exception()
 
-    assert await reset_one() is None
+async def test_a_reset_connection_ends_its_task_and_leaves_no_error_that_nobody_awaits():
+    server, sessions, unforeseen = await served()
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await reader.readline()
+    writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
+    writer.close()
+    task = sessions[0]._task
+    await asyncio.wait([task], timeout=5)
+    assert task.done()
+    del task
+    sessions.clear()
+    gc.collect()
+    await asyncio.sleep(0)
+    server.close()
+    assert unforeseen == []
+
+
+async def test_what_nobody_takes_is_bounded_and_goes_on_when_it_is_taken():
+    """The core works on a command: its peer can't fill the door's memory meanwhile."""
+    server, sessions, _ = await served()
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await reader.readline()
+    released = asyncio.Event()
+
+    async def busy(_line):
+        await released.wait()
+
+    obey, sessions[0]._obey = sessions[0]._obey, busy
+    writer.write(b"NOOP\r\n" + b"x" * (8 * READ))
+    while not sessions[0]._paused:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert sessions[0]._arrived_size <= 2 * READ
+    sessions[0]._obey = obey
+    released.set()
+    writer.write(b"\r\nNOOP\r\nQUIT\r\n")
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == (
+        b"500 5.5.2 Line too long\r\n250 2.0.0 OK\r\n221 2.0.0 Bye\r\n"
+    )
+    server.close()
+
+
+async def test_a_deadline_that_moves_later_is_kept_and_one_that_moves_nearer_too():
+    server, sessions, _ = await served()
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await reader.readline()
+    session = sessions[0]
+    loop = asyncio.get_running_loop()
+    first = session._timer.when()
+    session._answer_by(first + 100)
+    assert session._timer.when() == first  # it looks again then
+    session._timer.cancel()
+    session._timeout_cb()
+    assert session._timer.when() == first + 100
+    session._hold_timer()
+    session._timer.cancel()
+    session._timeout_cb()
+    assert session._timer is None  # nobody is late while the core works
+    session._answer_by(loop.time() - 1)
+    assert await asyncio.wait_for(reader.read(), 5) == b"421 4.4.2 Timeout exceeded\r\n"
+    writer.close()
+    server.close()
+
+
+# ── lines to the core ──
+
+
+class Channel:
+    def __init__(self):
+        self.closed = self.away = False
+
+    def gone(self):
+        return self.away
+
+    def close(self):
+        self.closed = True
+
+
+def lines_of(made):
+    async def connect():
+        made.append(Channel())
+        return made[-1]
+
+    return Lines(connect)
+
+
+async def test_a_line_serves_one_connection_at_a_time_and_then_the_next():
+    lines = lines_of(made := [])
+    first, second = await lines.borrow(), await lines.borrow()
+    assert first.channel is not second.channel
+    lines.give_back(first)
+    assert (await lines.borrow()) is first
+    assert len(made) == 2
+
+
+async def test_a_line_whose_core_has_gone_is_replaced():
+    lines = lines_of(made := [])
+    line = await lines.borrow()
+    lines.give_back(line)
+    made[0].away = True
+    assert (await lines.borrow()) is not line
+    assert made[0].closed
+    assert not made[1].closed
+
+
+async def test_a_line_ends_after_its_requests_and_only_so_many_wait():
+    lines = lines_of([])
+    line = await lines.borrow()
+    line.requests = MAX_REQUESTS
+    lines.give_back(line)
+    assert line.channel.closed
+    many = [await lines.borrow() for _ in range(IDLE_LINES + 1)]
+    for each in many:
+        lines.give_back(each)
+    assert [each.channel.closed for each in many] == [False] * IDLE_LINES + [True]
 
 
 class Nobody:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.data_stream import DataStream
+from gateway.doors.smtp.data_stream import _FEW, DataStream
 
 
 def cut(data, places):
@@ -99,6 +99,16 @@ def test_no_other_line_ends_around_a_dot_end_a_message(false_end, at):
     assert rest == b"QUIT\r\n"
     assert b"MAIL FROM:<ceo@bank.example>\r\nrest\r\n" in text
     assert lookalike
+
+
+@pytest.mark.parametrize("lone", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n"])
+@pytest.mark.parametrize("dots", [0, 1, _FEW - 1, _FEW, _FEW + 1, 3 * _FEW])
+def test_a_lone_dot_is_seen_however_many_others_stand_around_it(lone, dots):
+    """Few dots are looked at one by one, many are searched for: both see the same."""
+    others = b"".join(b"word %d.\r\n" % number for number in range(dots))
+    for raw in (others + b"x" + lone + b"y\r\n", b"x" + lone + b"y\r\n" + others):
+        assert receive([raw + b".\r\n"])[2]
+    assert not receive([others + b"..\r\n.\r\n"])[2]
 
 
 @pytest.mark.parametrize(
