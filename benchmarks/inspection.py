@@ -273,6 +273,7 @@ def ours(folder: Path, clamd: str) -> Iterator[Ours]:
 def _pool(folder: Path) -> None:
     """The other process: the pool, with its workers' time counted."""
     Stages(folder / STAGES).watch()
+    pool.stand_back = lambda: True  # at the priority of the tools: what is compared is the work
     pool.run(InspectSection(workers=1), folder / SOCKET)
 
 
@@ -294,7 +295,7 @@ def chain(documents: list[Sample], tools: dict[str, str], config: Path | None) -
             lines.append(f"{tools['pdftotext']} {path} /dev/null")
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
-        ["nice", "-n", "19", "sh"],  # as the pool runs: neither gains by what else the machine does
+        ["sh"],
         input="\n".join(lines).encode(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
