@@ -12,74 +12,44 @@ import asyncio
 import hashlib
 import json
 import os
-import resource
 import secrets
 import shutil
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 
+from benchmarks import large_store
+from benchmarks.large_store import Peak
 from gateway.core.core import log
 from tests.support.house import START, House
 from vault.catalogue import ledger
-from vault.catalogue.ledger import Draft
-from vault.catalogue.schema import documents, groups, wrappings
+from vault.catalogue.schema import groups
 from vault.certificate.verify import verify_certificate
 from vault.check.ledger import verify
 from vault.crypto.chunked import CHUNK, document_context
 from vault.crypto.digest import StreamDigest
 from vault.crypto.sealed import SealedReader, SealedWriter
-from vault.crypto.wrapping import KeyWrapper, blind_index
 from vault.ids import new_id
-from vault.keys.custody import PURPOSE_DOCUMENT
 
 MIB = 1024 * 1024
 STREAM = 256 * MIB
 PIECE = 256 * 1024
-COHORT = 50_000
 DESTROYED = 10_000
-NOTE = "demonstration-note"
 
 
 def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def resident() -> int:
-    """Resident memory of this process now, in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-class Peak:
-    """The most memory this process held while a piece of work ran."""
-
-    def __enter__(self) -> Self:
-        self.before = self.most = resident()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self.most = max(self.most, resident())
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 def say(what: str, found: str, wanted: str) -> None:
@@ -193,68 +163,14 @@ def commits(folder: Path, rounds: int) -> None:
 # ── a million documents ──────────────────────────────────────────────────────────────────────────
 
 
-def fill(house: House, total: int) -> None:
-    """Clone a filed document until there are `total`, in cohorts of `COHORT`, ledger entries included."""
-    core = house.core
-    store, now = core.store, house.clock()
-    stamp = now.isoformat(timespec="microseconds")
-    asyncio.run(house.filed("note.txt", b"a note", record_class=NOTE))
-    sample = dict(store.catalogue.read(lambda c: c.execute(select(documents)).one())._mapping)
-    client = sample["client_id"]
-    metadata = store.custody.open_metadata(_Row(sample))
-    plain = store.custody.seal_metadata  # the product's own sealing, document by document
-    index = store.custody.keyring(client).secrets["index"]
-
-    def cohort(tx, year: int) -> tuple[str, KeyWrapper]:
-        group = store.custody.cohort_group(tx.connection, client, year, NOTE, now)
-        return group.id, KeyWrapper(group.key, purpose=PURPOSE_DOCUMENT, group=group.id)
-
-    made = 0
-    year = 2025
-    while made < total - 1:
-        count = min(COHORT, total - 1 - made)
-
-        def work(tx, year=year, count=count) -> None:
-            group_id, wrapper = cohort(tx, year)
-            rows, worn, drafts = [], [], []
-            for number in range(count):
-                document_id = new_id(now)
-                key = secrets.token_bytes(32)
-                # Only the first cohort is due: the others' day has not come.
-                rows.append({
-                    **sample, "id": document_id, "group_id": group_id, "fiscal_year": year,
-                    "wrapped_key": wrapper.wrap(key, document_id),
-                    "sealed_metadata": plain(key, document_id, metadata),
-                    "name_index": blind_index(index, "document-name", f"{year}-{number}"),
-                    "eligible_at": sample["eligible_at"] if year == 2025 and number < DESTROYED
-                    else "2099-01-01T00:00:00.000000+00:00",
-                })  # fmt: skip
-                worn.append({"document_id": document_id, "group_id": group_id, "wrapped_at": stamp})
-                drafts.append(
-                    Draft("document.received", document_id, "core", now, {"commitment": "0" * 64})
-                )
-            tx.connection.execute(insert(documents), rows)
-            tx.connection.execute(insert(wrappings), worn)
-            tx.ledger.append_all(tx.connection, drafts)
-
-        store.catalogue.write(work)
-        made += count
-        year += 1
-    asyncio.run(house.act("ledger.checkpoint"))
-
-
-class _Row:
-    """A row's columns as attributes."""
-
-    def __init__(self, columns: dict[str, object]) -> None:
-        self.__dict__.update(columns)
-
-
 def at_scale(folder: Path, total: int) -> None:
     """Ledger, proof, re-wrapping and destruction with `total` documents."""
     house = House(folder / "scale")
     asyncio.run(house.settle())
-    took = seconds(lambda: fill(house, total))
+    asyncio.run(house.filed("note.txt", b"a note", record_class=large_store.NOTE))
+    # The filed one is due too: together as many as are to be destroyed.
+    took = seconds(lambda: large_store.fill(house.core, total, DESTROYED - 1))
+    asyncio.run(house.act("ledger.checkpoint"))
     store = house.core.store
     size = store.catalogue.ledger.size
     files = sum(path.stat().st_size for path in store.path.glob("catalogue*"))
@@ -277,18 +193,7 @@ def at_scale(folder: Path, total: int) -> None:
         say(f"proof of entry {at}", f"{took * 1000:.1f} ms, {hashes} hashes", "O(log n)")
 
     # The commands an officer uses, from approval to certificate. The sealed files are real.
-    due = store.catalogue.read(
-        lambda c: c.execute(
-            select(documents.c.id).where(documents.c.eligible_at <= house.clock().isoformat())
-        ).scalars().all()
-    )[:DESTROYED]  # fmt: skip
-    for document_id in due:
-        if not store.blobs.exists(document_id):
-            fd = store.blobs.begin(document_id)
-            os.pwrite(fd, b"x" * 200, 0)
-            store.blobs.publish(document_id, fd)
-            store.blobs.settle(document_id)
-            os.close(fd)
+    large_store.add_files(house.core, large_store.due_now(house.core))
 
     async def approve() -> str:
         (batch,) = await house.act("disposal.propose")

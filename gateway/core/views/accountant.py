@@ -11,10 +11,10 @@ Leaves out: what classifying does to a document (`gateway.core.filing.review`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, exists, select
+from sqlalchemy import Column, Connection, Row, exists, select
 from sqlalchemy.sql import ColumnElement
 
 from gateway.core import reasons
@@ -48,6 +48,7 @@ MOVES: Final = (
 )
 REASONS: Final = ".txt"  # no client's folder ends so: its name has no dot
 MOST_REASONS: Final = 500
+FILED: Final = (DocumentState.FILED, DocumentState.ARCHIVED)
 _FILES: Final = frozenset({(3, ("review",)), (5, ("clients",))})
 
 
@@ -235,24 +236,21 @@ class AccountantView(View):
                 raise Refusal("not_found", NOT_FOUND)
             return self._documents_page(
                 connection,
-                [documents.c.client_id == client.id, documents.c.state == DocumentState.REVIEW],
+                [documents.c.client_id == client.id],
+                [DocumentState.REVIEW],
                 cursor,
             )
-        mine = [documents.c.client_id == client.id, _filed()]
+        mine = [documents.c.client_id == client.id]
         if len(path) == 2:
-            years = connection.execute(
-                select(documents.c.fiscal_year).distinct().where(*mine).order_by("fiscal_year")
-            ).scalars()
+            years = _values(connection, documents.c.fiscal_year, mine)
             return page(folder(str(year)) for year in years)
         mine.append(documents.c.fiscal_year == review.parse_fiscal_year(path[2]))
         if len(path) == 3:
-            classes = connection.execute(
-                select(documents.c.record_class).distinct().where(*mine).order_by("record_class")
-            ).scalars()
+            classes = _values(connection, documents.c.record_class, mine)
             return page(folder(name) for name in classes)
         if len(path) == 4:
             mine.append(documents.c.record_class == path[3])
-            return self._documents_page(connection, mine, cursor)
+            return self._documents_page(connection, mine, FILED, cursor)
         raise Refusal("not_found", NOT_FOUND)
 
     def _reasons(self, connection: Connection, slug: str) -> bytes:
@@ -286,7 +284,11 @@ class AccountantView(View):
         return "\n".join(parts).encode()
 
     def _documents_page(
-        self, connection: Connection, where: list[ColumnElement[bool]], cursor: str
+        self,
+        connection: Connection,
+        where: list[ColumnElement[bool]],
+        states: Sequence[DocumentState],
+        cursor: str,
     ) -> Page:
         """Documents in order of arrival; the second and later ones of a name carry a tag."""
         older = documents.alias()
@@ -304,11 +306,19 @@ class AccountantView(View):
             | (documents.c.state == DocumentState.REVIEW),
             older.c.id < documents.c.id,
         )
+        # State by state, in the order of the index: for several at once all of the folder would be sorted.
+        ids: list[str] = []
+        for state in states:
+            ids += connection.execute(
+                select(documents.c.id)
+                .where(*where, documents.c.state == state, documents.c.id > cursor)
+                .order_by(documents.c.id)
+                .limit(PAGE)
+            ).scalars()
         rows = connection.execute(
             select(documents, repeated.label("repeated"))
-            .where(*where, documents.c.id > cursor)
+            .where(documents.c.id.in_(sorted(ids)[:PAGE]))
             .order_by(documents.c.id)
-            .limit(PAGE)
         ).all()
         entries = []
         for row in rows:
@@ -361,4 +371,25 @@ def _reasons_of(path: tuple[str, ...]) -> str | None:
 
 
 def _filed() -> ColumnElement[bool]:
-    return documents.c.state.in_([DocumentState.FILED, DocumentState.ARCHIVED])
+    return documents.c.state.in_(FILED)
+
+
+def _values(
+    connection: Connection, column: Column[Any], where: Sequence[ColumnElement[bool]]
+) -> list[Any]:
+    """The values that a column of the filed documents has, in order: a look into the index for each.
+
+    Selecting them as distinct reads the index entries of all documents.
+    """
+    found: set[Any] = set()
+    for state in FILED:
+        wanted = [*where, documents.c.state == state]
+        after = column.is_not(None)
+        while (
+            value := connection.execute(
+                select(column).where(*wanted, after).order_by(column).limit(1)
+            ).scalar()
+        ) is not None:
+            found.add(value)
+            after = column > value
+    return sorted(found)

@@ -54,7 +54,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0009"  # of the newest migration
+REVISION: Final = "0010"  # of the newest migration
 
 __all__ = [
     "GROUP",

@@ -75,6 +75,7 @@ documents = Table(
     Column("destroyed_at", TIME),
     Column("same_as", ID),  # the earliest document of the client that had the same bytes
     Index("ix_documents_tree", "client_id", "state", "fiscal_year", "record_class", "id"),
+    Index("ix_documents_arrival", "client_id", "id"),
     Index("ix_documents_name", "client_id", "name_index"),
     Index("ix_documents_digest", "client_id", "digest_index"),
     Index("ix_documents_folder", "client_id", "folder_id", "id"),
@@ -88,10 +89,26 @@ documents = Table(
         sqlite_where=text("state = 'RECEIVED'"),
         postgresql_where=text("state = 'RECEIVED'"),
     ),
-    Index("ix_documents_due", "state", "eligible_at"),
-    Index("ix_documents_parent", "parent_id"),
+    Index(
+        "ix_documents_due",
+        "state",
+        "eligible_at",
+        sqlite_where=text("eligible_at IS NOT NULL"),
+        postgresql_where=text("eligible_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_documents_parent",
+        "parent_id",
+        sqlite_where=text("parent_id IS NOT NULL"),
+        postgresql_where=text("parent_id IS NOT NULL"),
+    ),
     Index("ix_documents_group", "group_id"),
-    Index("ix_documents_batch", "batch_id"),
+    Index(
+        "ix_documents_batch",
+        "batch_id",
+        sqlite_where=text("batch_id IS NOT NULL"),
+        postgresql_where=text("batch_id IS NOT NULL"),
+    ),
 )
 
 # What each client keeps, partial uploads included: counted by triggers on `documents` (migration 0004), so
