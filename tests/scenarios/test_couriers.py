@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ from gateway.courier import transfers as hands
 from gateway.courier.transfers import beside
 from gateway.errors import ConfigurationError
 from gateway.process.listen import listen_unix
-from gateway.wire.channel import AsyncChannel
+from gateway.wire.channel import as_frame
 from gateway.wire.messages import ClaimTransfer, Transfer, TransferReport
 from tests.support.house import House, replaced
 from vault.catalogue.schema import checkpoint_places, errands
@@ -147,14 +148,15 @@ async def test_a_place_that_failed_is_left_alone_no_shorter_because_a_courier_wa
 # ── one that has died ────────────────────────────────────────────────────────────────────────────
 
 
-async def claims(path: Path, count: int) -> list[AsyncChannel]:
+async def claims(path: Path, count: int) -> list[socket.socket]:
     """Connections that wait for a transfer."""
-    channels = []
+    connections = []
     for _ in range(count):
-        channel = await AsyncChannel.connect(path)
-        await channel.send(ClaimTransfer())
-        channels.append(channel)
-    return channels
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.connect(str(path))
+        connection.sendall(as_frame(ClaimTransfer(), 0))
+        connections.append(connection)
+    return connections
 
 
 async def test_claims_of_a_courier_that_died_eat_no_delivery(carried, tmp_path):
