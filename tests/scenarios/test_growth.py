@@ -67,15 +67,3 @@ async def test_no_page_of_names_sorts_or_reads_the_whole_table(house, plans):
         await view.entries(split(path), "")
         assert plans
         assert not [each for each in plans if each.startswith(("SCAN", "USE TEMP B-TREE"))]
-    client = await house.view("acme")
-    plans.clear()
-    await client.entries(split("/receipts"), "")
-    assert "SEARCH documents USING INDEX ix_documents_arrival (client_id=? AND id>?)" in plans
-    assert not [each for each in plans if each.startswith("SCAN documents")]
-
-
-async def test_a_listing_of_a_client_is_read_in_order_of_arrival(house, plans):
-    await house.filed("a.txt", b"a")
-    plans.clear()
-    assert len(await house.act("document.list", client="acme")) == 1
-    assert not [each for each in plans if each.startswith(("SCAN", "USE TEMP B-TREE"))], plans

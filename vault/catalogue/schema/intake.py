@@ -75,7 +75,6 @@ documents = Table(
     Column("destroyed_at", TIME),
     Column("same_as", ID),  # the earliest document of the client that had the same bytes
     Index("ix_documents_tree", "client_id", "state", "fiscal_year", "record_class", "id"),
-    Index("ix_documents_arrival", "client_id", "id"),
     Index("ix_documents_name", "client_id", "name_index"),
     Index("ix_documents_digest", "client_id", "digest_index"),
     Index("ix_documents_folder", "client_id", "folder_id", "id"),

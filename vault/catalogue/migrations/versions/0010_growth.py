@@ -1,4 +1,4 @@
-"""Documents of a client in order of arrival; what is set later is indexed only where it is set"""
+"""What is set later in the life of a document is indexed only where it is set"""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _SET_LATER = {
 
 
 def upgrade() -> None:
-    op.create_index("ix_documents_arrival", "documents", ["client_id", "id"])
     for name, columns in _SET_LATER.items():
         op.drop_index(name, table_name="documents")
         where = sa.text(f"{columns[-1]} IS NOT NULL")
