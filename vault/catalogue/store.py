@@ -52,6 +52,7 @@ GROUP_LIMIT: Final = 256  # works in one transaction: bounds the wait of the fir
 BACKGROUND_SECONDS: Final = 0.02  # that a work of the background lets others go first
 SLOW: Final = 0.02  # seconds that a loop may be held up by a transaction
 SLOW_PAUSE: Final = 1.0
+QUICK: Final = 0.002  # seconds of making one ready, below which no other thread is asked to
 READERS: Final = 4
 PUBLISHERS: Final = 8  # threads that make ready what waits for one transaction
 BUSY_MILLISECONDS: Final = 30_000
@@ -107,6 +108,7 @@ class Catalogue:
         self._background: deque[_Job] = deque()
         self._writing = threading.Lock()  # whoever has it runs works
         self._slow_until = 0.0
+        self._quick = True  # whether making one ready takes less than waking a thread for it is worth
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each job; False: close
         self._publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publish")
         self._failed: VaultError | None = None
@@ -193,10 +195,15 @@ class Catalogue:
     def run_here(self) -> None:
         """Run what waits on this thread, where that is quick; else leave it to the writing thread.
 
-        For an event loop. It is not quick while the writing thread is at work, nor for `SLOW_PAUSE` after the
-        disk has taken longer than `SLOW`.
+        For an event loop. It is quick for one work, but not while the writing thread is at work, nor for
+        `SLOW_PAUSE` after the disk has taken longer than `SLOW`. While several are recorded the loop has others
+        to hear.
         """
-        if time.monotonic() < self._slow_until or not self._writing.acquire(blocking=False):
+        if (
+            len(self._jobs) != 1
+            or time.monotonic() < self._slow_until
+            or not self._writing.acquire(blocking=False)
+        ):
             self._wake.put(True)
             return
         try:
@@ -333,10 +340,16 @@ class Catalogue:
         waiting = [job for job in jobs if job.ready is not None]
         if not waiting:
             return jobs
-        if len(waiting) == 1:
-            failures = [_failure(waiting[0].ready)]
+        calls = [job.ready for job in waiting]
+        began = time.monotonic()
+        if len(calls) == 1 or self._quick:
+            failures = [_failure(call) for call in calls]
+            took = (time.monotonic() - began) / len(calls)
         else:
-            failures = list(self._publishers.map(_failure, [job.ready for job in waiting]))
+            # On a slow disk those that sync at the same time wait for it once.
+            failures = list(self._publishers.map(_failure, calls))
+            took = time.monotonic() - began
+        self._quick = took < QUICK
         failed: set[int] = set()
         for job, failure in zip(waiting, failures, strict=True):
             job.ready = None
