@@ -137,11 +137,13 @@ class Bench:
         (self.peer.home / name).unlink()
         return theirs, ours
 
+    def file_one(self) -> None:
+        """Have one large document filed that an accountant can get (before the inspectors start)."""
+        self.ours(f"put {self.large} /inbox/to-get\n")
+        self.gateway.file_received()
+        shutil.copy(self.large, self.peer.home / "to-get")
+
     def get(self) -> tuple[float, float]:
-        if not (self.peer.home / "to-get").exists():
-            self.ours(f"put {self.large} /inbox/to-get\n")
-            self.gateway.file_received()
-            shutil.copy(self.large, self.peer.home / "to-get")
         target = self.folder / "got"
         path = "/clients/acme/2025/invoice/to-get"
         ours = timed(lambda: self.ours(f"get {path} {target}\n", "accountant"))
@@ -310,8 +312,6 @@ async def idle(bench: Bench) -> tuple[int, float]:
 
 def print_memory(bench: Bench) -> None:
     up = peak(bench, f"put {bench.large} /inbox/{bench.fresh()}\n", "acme")
-    if not (bench.peer.home / "to-get").exists():
-        bench.get()  # has something filed that can be fetched
     target = bench.folder / "got"
     down = peak(bench, f"get /clients/acme/2025/invoice/to-get {target}\n", "accountant")
     target.unlink()
@@ -331,6 +331,34 @@ def inspectors(gateway: Gateway) -> Iterator[None]:
         process.stop()
 
 
+def measure(bench: Bench, chosen: argparse.Namespace) -> None:
+    """Measure and print what was chosen."""
+    works = [
+        ("put 256 MiB, one client", Bench.put, LARGE / MIB, "MiB/s"),
+        ("get 256 MiB, one client", Bench.get, LARGE / MIB, "MiB/s"),
+        ("put 256 MiB, four clients at once", Bench.put_four, 4 * LARGE / MIB, "MiB/s"),
+        ("put 500 files of 40 kB", Bench.put_small, SMALL_FILES, "files/s"),
+        ("the same from four clients at once", Bench.put_small_four, 4 * SMALL_FILES, "files/s"),
+        ("logins, one after another", Bench.logins, LOGINS, "logins/s"),
+        ("logins, eight at once", Bench.logins_eight, 3 * LOGINS, "logins/s"),
+    ]
+    for name, work, amount, unit in works:
+        if chosen.only not in name:
+            continue
+        pairs = [work(bench) for _ in range(chosen.rounds)]
+        ratio = statistics.median(theirs / ours for theirs, ours in pairs)
+        ours = amount / statistics.median(pair[1] for pair in pairs)
+        theirs = amount / statistics.median(pair[0] for pair in pairs)
+        print(
+            f"{name:36} {ratio:5.2f}   ours {ours:7.1f} {unit}, theirs {theirs:7.1f}",
+            flush=True,
+        )
+    if chosen.only in "acknowledgements":
+        print_acknowledgements(bench)
+    if chosen.only in "memory":
+        print_memory(bench)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -343,39 +371,18 @@ def main() -> None:
         " as long to make a file, for either server",
     )
     chosen = parser.parse_args()
-    works = [
-        ("put 256 MiB, one client", Bench.put, LARGE / MIB, "MiB/s"),
-        ("get 256 MiB, one client", Bench.get, LARGE / MIB, "MiB/s"),
-        ("put 256 MiB, four clients at once", Bench.put_four, 4 * LARGE / MIB, "MiB/s"),
-        ("put 500 files of 40 kB", Bench.put_small, SMALL_FILES, "files/s"),
-        ("the same from four clients at once", Bench.put_small_four, 4 * SMALL_FILES, "files/s"),
-        ("logins, one after another", Bench.logins, LOGINS, "logins/s"),
-        ("logins, eight at once", Bench.logins_eight, 3 * LOGINS, "logins/s"),
-    ]
     template = make_template()
     folder = Path(tempfile.mkdtemp(prefix="sr-b-", dir=chosen.place))
     peer: Peer | None = None
     try:
         room = "max_connections = 300\nmax_connections_per_source = 300"
         place = None if chosen.place is None else folder / "gateway"
-        with Gateway(template, sftp=room, place=place) as gateway, inspectors(gateway):
+        with Gateway(template, sftp=room, place=place) as gateway:
             peer = Peer(folder, gateway.key("acme"))
             bench = Bench(gateway, peer, folder)
-            for name, work, amount, unit in works:
-                if chosen.only not in name:
-                    continue
-                pairs = [work(bench) for _ in range(chosen.rounds)]
-                ratio = statistics.median(theirs / ours for theirs, ours in pairs)
-                ours = amount / statistics.median(pair[1] for pair in pairs)
-                theirs = amount / statistics.median(pair[0] for pair in pairs)
-                print(
-                    f"{name:36} {ratio:5.2f}   ours {ours:7.1f} {unit}, theirs {theirs:7.1f}",
-                    flush=True,
-                )
-            if chosen.only in "acknowledgements":
-                print_acknowledgements(bench)
-            if chosen.only in "memory":
-                print_memory(bench)
+            bench.file_one()
+            with inspectors(gateway):
+                measure(bench, chosen)
     finally:
         if peer is not None:
             peer.close()
