@@ -108,10 +108,34 @@ async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAn
     try:
         await _admit(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
-        if refusal.code == "full":
-            return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
-        return RecipientAnswer(552, NO_ROOM)
+        return _no_room(refusal)
+    return _accepted(known)
+
+
+def recipient_at_hand(intake: Intake, request: MailRecipient) -> RecipientAnswer | None:
+    """`check_recipient` where all it takes is remembered; None: it has to be waited for."""
+    parsed = parse_recipient(request.recipient)
+    if parsed is None or parsed[1] != intake.core.config.smtp.domain.lower():
+        return None
+    version = intake.core.store.catalogue.version(clients)
+    known = intake.acquaintances.find(version, parsed[0], request.sender)
+    if known is None:
+        return None
+    try:
+        allowance = _allowance_at_hand(intake, known.client_id, size=request.size or None)
+    except Refusal as refusal:
+        return _no_room(refusal)
+    return None if allowance is None else _accepted(known)
+
+
+def _accepted(known: Acquaintance) -> RecipientAnswer:
     return RecipientAnswer(250, "2.1.5 Recipient accepted", client=known.client_id)
+
+
+def _no_room(refusal: Refusal) -> RecipientAnswer:
+    if refusal.code == "full":
+        return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
+    return RecipientAnswer(552, NO_ROOM)
 
 
 async def _known(intake: Intake, slug: str, sender: str) -> Acquaintance | None:
@@ -149,19 +173,36 @@ async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
 
 async def _admit(intake: Intake, client_id: str, *, size: int | None = None) -> quotas.Allowance:
     """As `quotas.admit`; of a client without a quota nothing has to be read for it."""
+    at_hand = _allowance_at_hand(intake, client_id, size=size)
+    return at_hand or await quotas.admit(intake, client_id, size=size)
+
+
+def _allowance_at_hand(
+    intake: Intake, client_id: str, *, size: int | None = None
+) -> quotas.Allowance | None:
     core = intake.core
     if intake.acquaintances.unlimited(core.store.catalogue.version(clients), client_id):
         return quotas.allow(core, quotas.Standing(ClientState.OPEN, UNLIMITED, 0, 0), size=size)
-    return await quotas.admit(intake, client_id, size=size)
+    return None
 
 
 async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
-    core = intake.core
-    allowance = await _admit(intake, client_id)
+    return _begin(intake, client_id, request, await _admit(intake, client_id))
+
+
+def begin_now(intake: Intake, client_id: str, request: BeginMail) -> Upload | None:
+    """`begin` where nothing has to be read for it; None: it has to be waited for (raises Refusal)."""
+    allowance = _allowance_at_hand(intake, client_id)
+    return None if allowance is None else _begin(intake, client_id, request, allowance)
+
+
+def _begin(
+    intake: Intake, client_id: str, request: BeginMail, allowance: quotas.Allowance
+) -> Upload:
     return receive.begin(
         intake,
-        core.now(),
+        intake.core.now(),
         client_id=client_id,
         channel="smtp",
         name=MESSAGE_NAME,

@@ -18,6 +18,7 @@ from gateway.wire.messages import (
     Commit,
     Done,
     MailRecipient,
+    RecipientAnswer,
 )
 
 
@@ -29,27 +30,44 @@ class SmtpSession(UploadSession):
         self._accepted: dict[tuple[str, str], str] = {}
 
     def handle(self, request: Any) -> Answering:
-        return self._commit(request) if isinstance(request, Commit) else self._handle(request)
+        match request:
+            case Commit():
+                return self._commit(request)
+            case MailRecipient():
+                answer = recipients.recipient_at_hand(self.intake, request)
+                if answer is not None:
+                    return self._note(request, answer), None
+            case BeginMail():
+                client = self._client_of(request)
+                self._check_room()
+                upload = recipients.begin_now(self.intake, client, request)
+                if upload is not None:
+                    return self._writable(upload)
+        return self._handle(request)
+
+    def _note(self, request: MailRecipient, answer: RecipientAnswer) -> RecipientAnswer:
+        if answer.client:
+            self._accepted[request.sender, request.recipient] = answer.client
+        return answer
+
+    def _client_of(self, request: BeginMail) -> str:
+        """The one client of recipients that were accepted on this connection (raises Refusal)."""
+        accepted = {
+            self._accepted.get((request.sender, recipient)) for recipient in request.recipients
+        }
+        client = accepted.pop() if len(accepted) == 1 else None
+        if client is None:
+            raise Refusal("denied", "message: expected recipients accepted before, for one client")
+        return client
 
     async def _handle(self, request: Any) -> Answer:
         match request:
             case MailRecipient():
-                answer = await recipients.check_recipient(self.intake, request)
-                if answer.client:
-                    self._accepted[request.sender, request.recipient] = answer.client
-                return answer, None
+                return self._note(
+                    request, await recipients.check_recipient(self.intake, request)
+                ), None
             case BeginMail():
-                accepted = {
-                    self._accepted.get((request.sender, recipient))
-                    for recipient in request.recipients
-                }
-                if len(accepted) != 1 or None in accepted:
-                    raise Refusal(
-                        "denied", "message: expected recipients accepted before, for one client"
-                    )
-                client = accepted.pop()
-                assert client is not None
-                self._check_room()
+                client = self._client_of(request)
                 return self._writable(await recipients.begin(self.intake, client, request))
             case Abandon():
                 await receive.discard(self.core, self._upload(request.document_id))
