@@ -108,7 +108,9 @@ class Catalogue:
         self._background: deque[_Job] = deque()
         self._writing = threading.Lock()  # whoever has it runs works
         self._slow_until = 0.0
-        self._quick = True  # whether making one ready takes less than waking a thread for it is worth
+        self._quick = (
+            True  # whether making one ready takes less than waking a thread for it is worth
+        )
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each job; False: close
         self._publishers = ThreadPoolExecutor(PUBLISHERS, thread_name_prefix="publish")
         self._failed: VaultError | None = None

@@ -126,7 +126,8 @@ _SAME_BYTES: Final = Prepared(
         documents.c.digest_index == bindparam("content"),
         documents.c.state.in_(STORED),
     )
-    .order_by(documents.c.id)
+    # An expression, so that the few of these bytes are found and sorted, whatever index has the ids in order.
+    .order_by(documents.c.id.concat(""))
     .limit(1)
 )
 
