@@ -95,6 +95,14 @@ documents = Table(
         sqlite_where=text("eligible_at IS NOT NULL"),
         postgresql_where=text("eligible_at IS NOT NULL"),
     ),
+    Index(  # what of one client falls due, without reading what does not
+        "ix_documents_client_due",
+        "client_id",
+        "state",
+        "eligible_at",
+        sqlite_where=text("eligible_at IS NOT NULL"),
+        postgresql_where=text("eligible_at IS NOT NULL"),
+    ),
     Index(
         "ix_documents_parent",
         "parent_id",

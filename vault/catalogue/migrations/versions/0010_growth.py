@@ -1,4 +1,4 @@
-"""What is set later in the life of a document is indexed only where it is set"""
+"""What is set later is indexed only where it is set; what of one client falls due has an index of its own."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def upgrade() -> None:
         op.drop_index(name, table_name="documents")
         where = sa.text(f"{columns[-1]} IS NOT NULL")
         op.create_index(name, "documents", columns, sqlite_where=where, postgresql_where=where)
+    due = sa.text("eligible_at IS NOT NULL")
+    op.create_index(
+        "ix_documents_client_due",
+        "documents",
+        ["client_id", "state", "eligible_at"],
+        sqlite_where=due,
+        postgresql_where=due,
+    )
