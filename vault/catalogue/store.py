@@ -198,8 +198,8 @@ class Catalogue:
         """Run what waits on this thread, where that is quick; else leave it to the writing thread.
 
         For an event loop. It is quick for one work, but not while the writing thread is at work, nor for
-        `SLOW_PAUSE` after the disk has taken longer than `SLOW`. While several are recorded the loop has others
-        to hear.
+        `SLOW_PAUSE` after the disk has taken longer than `SLOW`. While several are recorded the loop has
+        others to hear.
         """
         if (
             len(self._jobs) != 1
