@@ -221,8 +221,10 @@ class House:
 
     def spooled(self) -> list[str]:
         """Ids of sealed files that are not settled, but for those that were made ahead of need."""
-        spares = {document_id for _, document_id, _ in list(self.wings.intake.spares._made)}
-        return sorted(set(self.core.store.blobs.spooled()) - spares)
+        spares = self.wings.intake.spares
+        with spares._lock:
+            made = {document_id for _, document_id, _ in spares._made}
+            return sorted(set(self.core.store.blobs.spooled()) - made)
 
     async def settle(self) -> None:
         """Make the clients and accounts."""
