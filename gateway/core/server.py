@@ -50,6 +50,7 @@ FAILED: Final = "This can't be done at the moment; nothing was changed. Please t
 # unfinished frames. The doors' follow from the connections they may have.
 MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "admin": 64}
 _LOG_SECONDS: Final = 60.0
+IN_A_TURN: Final = 16  # requests of one connection that are answered before others are heard
 
 
 class CoreServer:
@@ -86,7 +87,12 @@ class CoreServer:
             for task in acceptors:
                 task.cancel()
             await asyncio.gather(*acceptors, return_exceptions=True)
-            await asyncio.gather(*(each.stop() for each in list(self._connections)))
+            ended = await asyncio.gather(
+                *(each.stop() for each in list(self._connections)), return_exceptions=True
+            )
+            for error in ended:
+                if isinstance(error, Exception):
+                    log.error("connection was not ended", error=type(error).__name__)
 
     async def _accept(self, role: Role, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -188,18 +194,32 @@ class _Connection:
 
     def _read_on(self) -> None:
         """Answer what was read already, then hear of more."""
+        served = 0
         try:
             while self._request is None and not self._stopped:
                 if self._session.over:
                     self._end()
                     return
+                if served == IN_A_TURN:
+                    # Whoever sends ahead takes no more than its turn.
+                    self._leave_unread()
+                    self._wait_for_rest(begun=False)
+                    self._loop.call_soon(self._read_on)
+                    return
                 frame = self._assembler.next()
                 if frame is None:
                     break
+                self._wait_for_rest(begun=False)
                 self._serve(frame[0])
+                served += 1
         except WireError as error:
             self._broken(error)
             return
+        except Exception as error:
+            log.error("connection ended", role=self.role, error=type(error).__name__)
+            self._end()
+            raise
+        self._wait_for_rest(begun=self._request is None and self._assembler.begun)
         if not self._reading and not self._stopped:
             self._loop.add_reader(self._peer, self._readable)
             self._reading = True
@@ -220,12 +240,15 @@ class _Connection:
             return
         self._assembler.feed(data, ())
         self._read_on()
-        if self._patience is not None:
-            if not self._assembler.begun or self._request is not None:
-                self._patience.cancel()
-                self._patience = None
-        elif self._assembler.begun and self._request is None and not self._stopped:
-            self._patience = self._loop.call_later(FRAME_SECONDS, self._impatient)
+
+    def _wait_for_rest(self, *, begun: bool) -> None:
+        """Have patience with a frame that has begun, from its first byte on, and with nothing else."""
+        if begun and not self._stopped:
+            if self._patience is None:
+                self._patience = self._loop.call_later(FRAME_SECONDS, self._impatient)
+        elif self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _leave_unread(self) -> None:
         if self._reading:
@@ -268,12 +291,17 @@ class _Connection:
                 raise
             except Exception as error:  # noqa: BLE001  one bad request must not end the core
                 answer = self._refusal(error), None
+            self._answering = None
+            self._send(*answer)
         except WireError as error:
             self._answering = None
             self._broken(error)
             return
-        self._answering = None
-        self._send(*answer)
+        except BaseException:
+            # Whatever else: a connection that is not answered ends, so that its session is put away.
+            self._answering = None
+            self._end()
+            raise
         self._read_on()
 
     def _made_durable(self, done: Future[Answer]) -> None:
@@ -307,10 +335,10 @@ class _Connection:
         self._read_on()
 
     def _send(self, reply: Message, descriptor: int | None) -> None:
-        """Send an answer; the rest of a long one in a task of its own."""
-        frame = memoryview(as_frame(reply, 0 if descriptor is None else 1))
+        """Send an answer; the rest of a long one in a task of its own (raises WireError)."""
         try:
             try:
+                frame = memoryview(as_frame(reply, 0 if descriptor is None else 1))
                 if descriptor is None:
                     sent = self._peer.send(frame)
                 else:
@@ -396,6 +424,10 @@ class _Connection:
             await self._session.close()
         except (VaultError, Refusal) as error:
             log.error("connection was not put away", error=str(error))
+        except Exception as error:  # noqa: BLE001  nobody else's end may hang on it
+            log.error(
+                "connection was not put away", error=type(error).__name__, place=raised_at(error)
+            )
         finally:
             self._ended(self)
 

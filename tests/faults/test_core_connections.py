@@ -20,7 +20,7 @@ from gateway.core import server as server_module
 from gateway.core.server import MOST, CoreServer
 from gateway.core.sessions.base import Session
 from gateway.errors import Disconnected, Refusal, WireError
-from gateway.wire.channel import REQUEST_LIMITS, Assembler, Channel, as_frame
+from gateway.wire.channel import MAX_FRAME, REQUEST_LIMITS, Assembler, Channel, as_frame
 from gateway.wire.messages import Claim, Done, Stat, Verdict
 from tests.servers.gateway_process import installation, running
 from tests.support.sftp import Gateway
@@ -61,6 +61,7 @@ class Echo(Session):
         super().__init__(None)
         self.closed = asyncio.Event()
         self.pending: Future = Future()
+        self.broken = False
 
     def handle(self, request):
         match request.path:
@@ -72,6 +73,8 @@ class Echo(Session):
                 return self.pending
             case "long":
                 return Done("x" * 4_000_000), None
+            case "endless":
+                return self.endless()
             case "refused":
                 raise Refusal("denied", "no")
             case "file":
@@ -84,8 +87,13 @@ class Echo(Session):
         await asyncio.sleep(0.01)
         return Done("later"), None
 
+    async def endless(self):
+        return Done("x" * (MAX_FRAME + 1)), None
+
     async def close(self):
         self.closed.set()
+        if self.broken:
+            raise OSError("no")
 
 
 @contextlib.asynccontextmanager
@@ -176,6 +184,49 @@ async def test_a_peer_that_leaves_while_it_is_answered_is_put_away(tmp_path):
         await asyncio.sleep(0.002)
         peer.close()
         await asyncio.wait_for(sessions[0].closed.wait(), 5)
+
+
+async def test_an_answer_that_can_not_be_sent_ends_the_connection(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(as_frame(Stat("endless"), 0))
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 5) == b""
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
+
+
+async def test_the_rest_of_a_message_behind_another_is_waited_for_no_longer(monkeypatch, tmp_path):
+    monkeypatch.setattr(server_module, "FRAME_SECONDS", 0.2)
+    async with served(tmp_path) as (peer, sessions):
+        peer.send(as_frame(Stat("later"), 0) + struct.pack("!IB", 3, 0) + b"ab")
+        assert await answers(peer, 1) == ["later"]
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(peer, 100), 5) == b""
+        await asyncio.wait_for(sessions[0].closed.wait(), 5)
+
+
+async def test_whoever_sends_ahead_keeps_nobody_else_waiting(tmp_path):
+    async with served(tmp_path) as (peer, _):
+        turns = 0
+
+        def turn():
+            nonlocal turns
+            turns += 1
+            asyncio.get_running_loop().call_soon(turn)
+
+        peer.send(as_frame(Stat("now"), 0) * 200)
+        turn()
+        assert await answers(peer, 200) == ["now"] * 200
+        assert turns >= 200 / server_module.IN_A_TURN
+
+
+async def test_a_session_that_can_not_be_put_away_keeps_no_other_from_it(tmp_path):
+    async with served(tmp_path) as (peer, sessions):
+        other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        other.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(other, str(tmp_path / "core.sock"))
+        for each in (peer, other):
+            each.send(as_frame(Stat("now"), 0))
+            assert await answers(each, 1) == ["now"]
+        sessions[0].broken = True
+    other.close()
 
 
 async def test_what_is_no_request_ends_the_connection(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from datetime import timedelta
@@ -96,6 +97,17 @@ async def test_an_old_one_is_left_and_a_new_one_begun(house, line):
     house.clock.advance(seconds=(AHEAD + timedelta(seconds=1)).total_seconds())
     later = await line.look("/inbox/b.txt", begun.document_id)
     assert later.document_id > begun.document_id
+    await asyncio.sleep(0.05)
+    assert list(line.session.uploads) == [later.document_id]
+    assert house.spooled() == [later.document_id]
+
+
+async def test_a_full_disk_says_only_that_there_is_nothing_of_the_name(house, line, monkeypatch):
+    monkeypatch.setattr(house.core.store.blobs, "free_bytes", lambda: 0)
+    with pytest.raises(Refusal) as refused:
+        await line.look("/inbox/a.txt")
+    assert refused.value.code == "not_found"
+    assert line.session.uploads == {}
 
 
 async def test_looking_leaves_nothing_behind(house, line):

@@ -75,6 +75,7 @@ class _Job:
     future: Future[Any]
     ready: Callable[[], None] | None = None
     after: Callable[[], None] | None = None
+    here: bool = False  # whoever brought it runs it
     since: float = 0.0  # when one of the background began to wait
 
 
@@ -184,7 +185,7 @@ class Catalogue:
                 raises, the work is not run.
             after: what is left to do once the result is out; must not raise.
         """
-        job = _Job(work, Future(), ready, after)
+        job = _Job(work, Future(), ready, after, here)
         if background:
             job.since = time.monotonic()
             self._background.append(job)
@@ -201,23 +202,22 @@ class Catalogue:
         `SLOW_PAUSE` after the disk has taken longer than `SLOW`. While several are recorded the loop has
         others to hear.
         """
-        if (
-            len(self._jobs) != 1
-            or time.monotonic() < self._slow_until
-            or not self._writing.acquire(blocking=False)
-        ):
+        if time.monotonic() < self._slow_until or not self._writing.acquire(blocking=False):
             self._wake.put(True)
             return
         try:
+            # Nobody else takes any while this one writes. Others' works may take long.
+            if len(self._jobs) != 1 or not self._jobs[0].here:
+                return
             began = time.monotonic()
-            self._run_batch(_taken(self._jobs, GROUP_LIMIT))
+            self._run_batch(_taken(self._jobs, 1))
             ended = time.monotonic()
             if ended - began > SLOW:
                 self._slow_until = ended + SLOW_PAUSE
         finally:
             self._writing.release()
-        if self._jobs:
-            self._wake.put(True)
+            if self._jobs:
+                self._wake.put(True)
 
     def write(self, work: Work[T]) -> T:
         """`submit` and wait."""
@@ -382,7 +382,7 @@ class Catalogue:
                 # COMMIT POINT: leaving this block commits and syncs the write-ahead log.
         except BaseException as error:  # noqa: BLE001  reported to every submitter
             self.ledger.reset(before)
-            if len(jobs) == 1 and not done and not isinstance(error, _DISK):
+            if len(jobs) == 1 and not done and not _is_disk(error):
                 jobs[0].future.set_exception(error)  # its own, not the catalogue's
                 return
             failure = _translated(error, self.path)
@@ -396,8 +396,7 @@ class Catalogue:
         for job, result in done:
             job.future.set_result(result)
         for job, _ in done:
-            if job.after is not None:
-                job.after()
+            _failure(job.after)  # whoever gave it says what went wrong with it
 
     def _run_each(
         self, jobs: list[_Job], transaction: Transaction, done: list[tuple[_Job, Any]]
@@ -415,9 +414,9 @@ class Catalogue:
             self._raw.execute("SAVEPOINT job")
             try:
                 result = job.work(transaction)
-            except _DISK:
-                raise  # the disk, not the work: nobody in this transaction can go on
-            except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
+            except BaseException as error:
+                if _is_disk(error):
+                    raise  # not the work: nobody in this transaction can go on
                 self._raw.execute("ROLLBACK TO job")
                 self._raw.execute("RELEASE job")
                 self.ledger.reset(mark)
@@ -443,6 +442,14 @@ def _failure(call: Callable[[], None] | None) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001  it belongs to whoever submitted it
         return error
     return None
+
+
+def _is_disk(error: BaseException) -> bool:
+    """Whether it is the file or its disk that failed, and not what a work wanted of them."""
+    if isinstance(error, _DISK):
+        return True
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _DAMAGED
 
 
 class _Outside:

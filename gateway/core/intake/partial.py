@@ -55,7 +55,9 @@ async def park(core: Core, upload: Upload) -> bool:
         return False
     try:
         await record(core, upload, chunks * CHUNK)
-    except (VaultError, Refusal):
+    except Exception as error:  # noqa: BLE001  the folder it was for may be gone, say: nothing is kept then
+        if not isinstance(error, VaultError | Refusal):
+            log.warning("upload was not parked", error=type(error).__name__)
         await receive.discard(core, upload)
         return False
     upload.close()

@@ -79,7 +79,8 @@ class UploadSession(Session):
 
     def _check_room(self) -> None:
         """Refuse one more upload than a connection may have: each costs the core a descriptor."""
-        if len(self.uploads) >= MAX_OPEN_UPLOADS:
+        spare = any(each.ahead for each in self.uploads.values())  # perhaps nobody writes it
+        if len(self.uploads) - spare >= MAX_OPEN_UPLOADS:
             raise Refusal("busy", f"At most {MAX_OPEN_UPLOADS} files can be open for writing.")
 
     def _writable(self, upload: Upload, resumed_size: int = 0) -> Answer:

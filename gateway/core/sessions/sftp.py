@@ -23,7 +23,7 @@ from gateway.core.login.login import Attempt, Login
 from gateway.core.login.logins import Logins
 from gateway.core.sessions.base import Answer, Answering, UploadSession
 from gateway.core.views import view_for
-from gateway.core.views.base import IS_FILE, IS_FOLDER, View, explained, split
+from gateway.core.views.base import IS_FILE, IS_FOLDER, NOT_FOUND, View, explained, split
 from gateway.errors import Refusal, WireError
 from gateway.names import as_sent
 from gateway.wire.messages import (
@@ -200,8 +200,16 @@ class SftpSession(UploadSession):
             for name, value in fields.items():
                 setattr(unused, name, value)
             return self.writable(unused), None
-        self._check_room()
-        upload = receive.begin(self.intake, now, **fields, ahead=True)
+        if unused is not None and unused.ahead:
+            # Nobody names it again: an empty file that gets no name.
+            del self.uploads[former]
+            self.intake.later(receive.discard(self.core, unused))
+        try:
+            self._check_room()
+            upload = receive.begin(self.intake, now, **fields, ahead=True)
+        except (Refusal, VaultError) as error:
+            # It was asked what is there; whoever opens the name hears why it can't be handed in.
+            raise Refusal("not_found", NOT_FOUND) from error
         self.uploads[upload.document_id] = upload
         return self.writable(upload), os.dup(upload.descriptor)
 

@@ -150,8 +150,8 @@ class SftpSession:
 
     def _answer(self, kind: int, request: int, fields: p.Reader) -> bytes:
         done = p.pack_status(request, p.OK, "")
-        if kind in _CHANGES and self._ahead is not None:
-            self._ahead = replace(self._ahead, path="")  # what was seen of its name may change now
+        if kind in _CHANGES:
+            self._forget_name()
         match kind:
             case p.WRITE:
                 upload = self._open(fields.string(), Upload)
@@ -283,7 +283,14 @@ class SftpSession:
             self._ahead = Ahead(path, reply, descriptors[0], time.monotonic())
             raise Refusal("not_found", "No such file or folder.")
         assert isinstance(reply, Attributes)
+        if former is not None and normal(former.path) == wanted:
+            self._forget_name()  # somebody else has sent it
         return reply.entry
+
+    def _forget_name(self) -> None:
+        """What was seen of the name of the one begun ahead may be so no more; it waits for another name."""
+        if self._ahead is not None:
+            self._ahead = replace(self._ahead, path="")
 
     def _begun_ahead(self, path: str, raw: bytes, size: int | None) -> Ahead | None:
         """What the core has begun for this path already, now the caller's."""
@@ -295,6 +302,7 @@ class SftpSession:
             or size is not None
             or time.monotonic() - ahead.since > AHEAD_SECONDS
         ):
+            self._forget_name()
             return None
         self._ahead = None
         return ahead

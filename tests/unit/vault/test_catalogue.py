@@ -297,6 +297,27 @@ def test_what_could_not_be_made_ready_is_not_recorded_and_the_others_are(catalog
     assert catalogue.ledger.size == 1
 
 
+def test_what_is_left_to_do_afterwards_may_fail_and_others_go_on(catalogue):
+    def broken():
+        raise OSError("stderr is closed")
+
+    catalogue.submit(put("a"), after=broken).result(10)
+    catalogue.submit(put("b"), here=True, after=broken)
+    catalogue.run_here()
+    assert catalogue.submit(put("c")).result(10) == 2
+    assert keys(catalogue) == {"a", "b", "c"}
+
+
+def test_a_loop_does_not_run_what_was_not_brought_for_it(catalogue):
+    ran: list[str] = []
+    let_go = held_up(catalogue)
+    done = catalogue.submit(lambda _tx: ran.append(threading.current_thread().name))
+    let_go()
+    catalogue.run_here()
+    done.result(10)
+    assert ran == ["catalogue-writer"]
+
+
 def test_what_is_made_ready_is_so_before_the_transaction(catalogue):
     order: list[str] = []
     catalogue.submit(lambda _tx: order.append("work"), ready=lambda: order.append("ready")).result(
