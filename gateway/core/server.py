@@ -310,11 +310,7 @@ class _Connection:
         reply, descriptor = done.result() if error is None else (self._refusal(error), None)
         frame, sent = as_frame(reply, 0 if descriptor is None else 1), 0
         try:
-            sent = (
-                self._peer.send(frame)
-                if descriptor is None
-                else send_fds(self._peer, [frame], [descriptor])
-            )
+            sent = self._push(frame, descriptor)
         except OSError:
             pass
         finally:
@@ -330,6 +326,12 @@ class _Connection:
         else:
             self._loop.call_soon_threadsafe(self._answered)
 
+    def _push(self, frame: bytes | memoryview, descriptor: int | None) -> int:
+        """Give the kernel a frame, with its descriptor; returns how much it took (raises OSError)."""
+        if descriptor is None:
+            return self._peer.send(frame)
+        return send_fds(self._peer, [frame], [descriptor])
+
     def _answered(self) -> None:
         self._request = self._answering = None
         self._read_on()
@@ -339,10 +341,7 @@ class _Connection:
         try:
             try:
                 frame = memoryview(as_frame(reply, 0 if descriptor is None else 1))
-                if descriptor is None:
-                    sent = self._peer.send(frame)
-                else:
-                    sent = send_fds(self._peer, [frame], [descriptor])
+                sent = self._push(frame, descriptor)
             except BlockingIOError:
                 self._answering = self._loop.create_task(self._send_rest(frame, descriptor))
                 descriptor = None
@@ -365,7 +364,7 @@ class _Connection:
             while descriptor is not None:
                 await until_ready(self._loop, self._peer.fileno(), reading=False)
                 with contextlib.suppress(BlockingIOError):
-                    frame = frame[send_fds(self._peer, [frame], [descriptor]) :]
+                    frame = frame[self._push(frame, descriptor) :]
                     break
             await self._loop.sock_sendall(self._peer, frame)
         except OSError:

@@ -21,6 +21,7 @@ from gateway.core.sessions.sftp import SftpSession
 from gateway.doors.sftp.files import Ahead, Upload
 from gateway.errors import Disconnected, GatewayError
 from gateway.wire.messages import Stat, Writable
+from tests.support.house import ask
 from vault.crypto.chunked import ChunkCipher
 from vault.crypto.sealed import CHUNK
 from vault.errors import VaultError
@@ -58,7 +59,7 @@ class Door:
     def call(self, request):
         if self.over:
             raise Disconnected("core: expected an open connection, found it closed")
-        reply, descriptor = self._loop.run_until_complete(self.session.ask(request))
+        reply, descriptor = self._loop.run_until_complete(ask(self.session, request))
         return reply, [] if descriptor is None else [descriptor]
 
     def perform(self, path: str, operation: tuple) -> None:

@@ -12,6 +12,7 @@ import pytest
 from gateway.core.sessions.sftp import AHEAD, SftpSession
 from gateway.errors import Refusal
 from gateway.wire.messages import Attributes, Commit, MakeFolder, Stat, Writable
+from tests.support.house import ask
 from vault.crypto.sealed import SealedWriter, document_context
 
 
@@ -27,7 +28,7 @@ class Line:
 
     async def look(self, path, former=""):
         """What a look at a path gives: an entry's size, or the document begun for it."""
-        reply, descriptor = await self.session.ask(Stat(path, former))
+        reply, descriptor = await ask(self.session, Stat(path, former))
         if isinstance(reply, Attributes):
             return reply.entry.size
         assert isinstance(reply, Writable)
@@ -41,8 +42,8 @@ class Line:
         writer.write(data)
         size = writer.finish()
         try:
-            return await self.session.ask(
-                Commit(begun.document_id, size, hashlib.sha256(data).digest())
+            return await ask(
+                self.session, Commit(begun.document_id, size, hashlib.sha256(data).digest())
             )
         finally:
             os.close(descriptor)
@@ -75,7 +76,7 @@ async def test_what_was_begun_ahead_is_handed_in_under_the_name_that_was_asked_f
 
 async def test_one_that_nobody_wrote_to_gets_the_next_name_and_no_second_file(house, line):
     first = await line.look("/inbox/a.txt")
-    await line.session.ask(MakeFolder("/inbox/march"))
+    await ask(line.session, MakeFolder("/inbox/march"))
     second = await line.look("/inbox/march/b.txt", first.document_id)
     assert (second.document_id, second.key) == (first.document_id, first.key)
     assert len(line.descriptors) == 1

@@ -34,7 +34,7 @@ from gateway.wire.messages import (
     SignExchange,
     Stat,
 )
-from tests.support.house import START, House
+from tests.support.house import START, House, ask
 from tests.support.wire import transcript
 from vault.catalogue import ledger
 from vault.catalogue.schema import login_lanes, login_sources
@@ -89,12 +89,12 @@ class Door:
         self.ended = True
 
     async def open(self) -> Door:
-        greeting, _ = await self.session.ask(Greet(self.peer))
+        greeting, _ = await ask(self.session, Greet(self.peer))
         await self.exchange(transcript(greeting))
         return self
 
     async def exchange(self, transcript: bytes, algorithm: str = "ssh-ed25519") -> None:
-        await self.session.ask(SignExchange(transcript, algorithm))
+        await ask(self.session, SignExchange(transcript, algorithm))
         self.session_id = self.session_id or hashlib.sha256(transcript).digest()
 
     async def key(self, user: str, signer: str = "", *, signed: bool = True) -> str:
@@ -113,7 +113,7 @@ class Door:
         return await self._ask(AuthenticateCode(user, code))
 
     async def _ask(self, request) -> str:
-        answer, _ = await self.session.ask(request)
+        answer, _ = await ask(self.session, request)
         return answer.outcome
 
 
@@ -173,7 +173,7 @@ async def test_staff_needs_a_key_and_a_code_and_a_client_one_factor(make):
     door = await Door(house).open()
     assert await door.key("auditor") == "partial"
     with pytest.raises(WireError):
-        await door.session.ask(Stat("/"))
+        await ask(door.session, Stat("/"))
     assert await door.code("auditor", code_of(house, totp)) == "granted"
 
 
@@ -285,7 +285,7 @@ async def test_a_factor_that_was_taken_back_before_the_login_was_recorded_is_non
         outcome = prove(door) if totp is None else door.code("acme", code_of(house, totp))
         assert await outcome == "failed"
     with pytest.raises(WireError):
-        await door.session.ask(Stat("/"))
+        await ask(door.session, Stat("/"))
     await house.wings.logins.records.flush(house.core, house.clock(), last=True)
     found = [entry["facts"] for entry in entries(house, "login.failed")]
     assert found == [{"why": "factor", "count": 1}]
@@ -311,7 +311,7 @@ async def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(
 
     async def replayed(exchange, cookie):
         again = Door(house)
-        greeting, _ = await again.session.ask(Greet(OFFICE))
+        greeting, _ = await ask(again.session, Greet(OFFICE))
         assert greeting.cookie != cookie
         with pytest.raises(WireError, match="expected this connection's cookie"):
             await again.exchange(exchange)
@@ -319,12 +319,12 @@ async def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(
             await again.key("acme")
         # With the cookie put where it is looked for, it is another session, and the signature is of the old.
         other = exchange.replace(cookie, greeting.cookie)
-        await again.session.ask(SignExchange(other, "ssh-ed25519"))
+        await ask(again.session, SignExchange(other, "ssh-ed25519"))
         again.session_id = hashlib.sha256(exchange).digest()
         assert await again.key("acme") == "failed"
 
     door = Door(house)
-    greeting, _ = await door.session.ask(Greet(OFFICE))
+    greeting, _ = await ask(door.session, Greet(OFFICE))
     exchange = transcript(greeting)
     await door.exchange(exchange)
     assert await door.key("acme") == "granted"
@@ -336,7 +336,7 @@ async def test_what_a_user_signed_on_one_connection_is_worth_nothing_on_another(
 
 async def test_nothing_is_signed_but_an_exchange_with_the_host_key_it_is_signed_with(make):
     house = await make()
-    greeting, _ = await Door(house).session.ask(Greet(OFFICE))
+    greeting, _ = await ask(Door(house).session, Greet(OFFICE))
     good = transcript(greeting)
     blobs = {key.algorithm: key.blob for key in greeting.host_keys}
     wrong = [
@@ -352,16 +352,16 @@ async def test_nothing_is_signed_but_an_exchange_with_the_host_key_it_is_signed_
     ]
     for exchange, algorithm in wrong:
         door = Door(house)
-        again, _ = await door.session.ask(Greet(OFFICE))
+        again, _ = await ask(door.session, Greet(OFFICE))
         with pytest.raises(WireError, match="key exchange: expected"):
             await door.exchange(exchange.replace(greeting.cookie, again.cookie), algorithm)
     # The RSA key signs what names it, in the algorithm that was asked for.
     door = Door(house)
-    again, _ = await door.session.ask(Greet(OFFICE))
+    again, _ = await ask(door.session, Greet(OFFICE))
     exchange = transcript(again).replace(
         ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
     )
-    reply, _ = await door.session.ask(SignExchange(exchange, "rsa-sha2-256"))
+    reply, _ = await ask(door.session, SignExchange(exchange, "rsa-sha2-256"))
     digest = hashlib.sha256(exchange).digest()
     assert ssh_keys.verify("rsa-sha2-256", blobs["ssh-rsa"], reply.signature, digest)
 
@@ -383,7 +383,7 @@ async def test_a_connection_has_one_key_exchange_before_its_login_and_few_a_minu
     seconds = 1000.0
     monkeypatch.setattr("gateway.core.login.key_exchange.time.monotonic", lambda: seconds)
     door = Door(house)
-    greeting, _ = await door.session.ask(Greet(OFFICE))
+    greeting, _ = await ask(door.session, Greet(OFFICE))
     exchange = transcript(greeting)
     await door.exchange(exchange)
     for _ in range(2):
@@ -410,14 +410,14 @@ async def test_rsa_signatures_keep_nobody_waiting(make, monkeypatch):
 
     monkeypatch.setattr(ssh_keys.HostKeyPair, "sign", sign)
     door = Door(house)
-    greeting, _ = await door.session.ask(Greet(OFFICE))
+    greeting, _ = await ask(door.session, Greet(OFFICE))
     blobs = {key.algorithm: key.blob for key in greeting.host_keys}
     exchange = transcript(greeting).replace(
         ssh_keys.string(blobs["ssh-ed25519"]), ssh_keys.string(blobs["ssh-rsa"])
     )
     await door.exchange(exchange, "rsa-sha2-512")
     assert await door.key("acme") == "granted"
-    await door.session.ask(ProveHostKeys(list(blobs.values())))
+    await ask(door.session, ProveHostKeys(list(blobs.values())))
     assert [algorithm for algorithm, _ in threads] == [
         "rsa-sha2-512", "ssh-ed25519", "rsa-sha2-512",
     ]  # fmt: skip
@@ -453,7 +453,7 @@ async def test_limits_refuse_a_login_in_the_words_of_a_wrong_secret_and_the_ledg
         door = await Door(house).open()
         assert await door.key("acme") == "failed", why
         with pytest.raises(WireError):
-            await door.session.ask(Stat("/"))
+            await ask(door.session, Stat("/"))
     door = await Door(house, HOME).open()
     await house.act("account.change", name="acme", hours="Sun 15:00-17:00", networks=[HOME])
     assert await door.key("acme") == "granted"
@@ -694,7 +694,7 @@ async def test_connections_that_never_log_in_are_noted_and_sessions_are_not(make
     for _ in range(20):
         door = await Door(house, HOME).open()
         if reason is not None:
-            await door.session.ask(Farewell(reason))
+            await ask(door.session, Farewell(reason))
         await door.session.close()
     assert [each["source"] for each in await house.act("penalty.list")] == [HOME]
     for _ in range(20):
@@ -842,7 +842,7 @@ async def test_the_core_proves_its_own_announced_keys_and_signs_nothing_else(mak
     assert len(blobs) == 4
 
     async def proofs(door, asked):
-        answer, _ = await door.session.ask(ProveHostKeys(asked))
+        answer, _ = await ask(door.session, ProveHostKeys(asked))
         return answer.signatures
 
     door = await Door(house).open()
@@ -915,7 +915,7 @@ async def test_an_offered_key_costs_the_same_questions_whoever_it_is_offered_for
             private = house.keys[signer]
             blob = base64.b64decode(sshsig.public_line(private).split()[1])
             request = AuthenticateKey(user, "ssh-ed25519", blob, None)
-            answer, _ = await door.session.ask(request)
+            answer, _ = await ask(door.session, request)
         finally:
             house.core.read = former
             event.remove(readers, "before_cursor_execute", note)

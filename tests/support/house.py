@@ -9,6 +9,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from gateway.core.login import accounts
 from gateway.core.outbound import keyring_copies, outbox
 from gateway.core.outbound.kinds import kinds
 from gateway.core.sessions.admin import AdminSession
+from gateway.core.sessions.base import Answer, Session
 from gateway.core.views import view_for
 from gateway.core.views.base import split
 from gateway.core.wings import Wings
@@ -156,6 +158,14 @@ class Clock:
 
 def _place(folder: Path, root_key: str) -> str:
     return root_key if root_key.startswith(PKCS11) else str(folder / root_key)
+
+
+async def ask(session: Session, request: Any) -> Answer:
+    """A session's answer, waited for where it is not at hand."""
+    answering = session.handle(request)
+    if isinstance(answering, Future):
+        answering = asyncio.wrap_future(answering)
+    return answering if isinstance(answering, tuple) else await answering
 
 
 class House:

@@ -6,8 +6,8 @@ Promises:
   connections, so readers open the file read-only and the store's lock keeps other processes out.
 - Works that wait at the same moment are committed together: one fsync for all. Each runs in its own
   savepoint; one that raises takes back its own changes (ledger entries included) and nobody else's.
-- One thread at a time writes: the writing thread, or one that was about to wait for it and runs what is
-  waiting itself (`run_here`), which spares two threads waking each other.
+- One thread at a time writes: the writing thread, or a loop that runs the one work it has brought itself
+  (`run_here`), which spares two threads waking each other.
 - Whoever waits for an answer comes first. A work of the background runs when nobody else's is waiting, or,
   one at a time, when it has waited for `BACKGROUND_SECONDS`.
 - `secure_delete=ON`: what is deleted is overwritten, and `truncate_journal` empties the WAL after keys go.
@@ -196,7 +196,7 @@ class Catalogue:
         return job.future
 
     def run_here(self) -> None:
-        """Run what waits on this thread, where that is quick; else leave it to the writing thread.
+        """Run the one work brought `here`, where that is quick; else leave it to the writing thread.
 
         For an event loop. It is quick for one work, but not while the writing thread is at work, nor for
         `SLOW_PAUSE` after the disk has taken longer than `SLOW`. While several are recorded the loop has

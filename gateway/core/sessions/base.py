@@ -6,7 +6,6 @@ and claims are given back. Leaves out: what each socket may ask (one module a ro
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
@@ -49,13 +48,6 @@ class Session(ABC):
 
         Raises (here, or where the answer is waited for): Refusal, VaultError, WireError.
         """
-
-    async def ask(self, request: Any) -> Answer:
-        """`handle`, and the answer waited for."""
-        answering = self.handle(request)
-        if isinstance(answering, Future):
-            answering = asyncio.wrap_future(answering)
-        return answering if isinstance(answering, tuple) else await answering
 
     async def close(self) -> None:  # noqa: B027  most have nothing to drop
         """The connection has ended: drop what it left unfinished."""
