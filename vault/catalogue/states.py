@@ -1,4 +1,4 @@
-"""The states of documents, clients, accounts, batches, rotations and requests for access.
+"""The states of documents, clients, accounts, batches, rotations and requests for access; what proves mail.
 
 Promises: each word is spelt here and nowhere else; the database stores these very strings. Leaves out: how a
 document gets from one state to another (`vault.catalogue.lifecycle`), and the states of backups, which their
@@ -97,3 +97,20 @@ class AccessState(StrEnum):
     DENIED = "denied"
     REVOKED = "revoked"
     LAPSED = "lapsed"
+
+
+class Proof(StrEnum):
+    """What showed that a message comes from whom it says."""
+
+    NONE = "none"  # nothing was asked for
+    SUBMISSION = "submission"  # the sender logged in
+    TAG = "tag"  # a secret in the address it was sent to
+    SPF = "spf"  # the sending host is one of its domain's (RFC 7208), and From is of that domain
+    DKIM = "dkim"  # its domain signed it (RFC 6376), and From is of that domain
+    UPSTREAM = "upstream"  # the one configured host that hands mail on says so (RFC 8601)
+    WAITING = "waiting"  # not judged yet: the domain's records could not be had
+    FAILED = "failed"  # nothing of what its client asks for
+
+
+PROVEN: Final = frozenset({Proof.SUBMISSION, Proof.TAG, Proof.SPF, Proof.DKIM, Proof.UPSTREAM})
+"""Whoever sent such a message may be answered."""

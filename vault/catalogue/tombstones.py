@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import update
 from sqlalchemy.dialects.sqlite import insert
 
 from vault.catalogue.lifecycle import Event, change_state
-from vault.catalogue.schema import tombstones
+from vault.catalogue.schema import messages, tombstones
 from vault.catalogue.store import Transaction
 
 
@@ -51,6 +52,9 @@ def erase(
         name_index=None,
         digest_index=None,
         same_as=None,
+    )
+    tx.connection.execute(
+        update(messages).where(messages.c.document_id.in_(ids)).values(message_id_index=None)
     )
     tx.connection.execute(
         insert(tombstones).on_conflict_do_nothing(),

@@ -48,6 +48,7 @@ PURPOSE_DOCUMENT: Final = "document"
 PURPOSE_METADATA: Final = "document-metadata"
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
+INDEX_MESSAGE: Final = "message-id"
 MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
 
 # What every document passes through is built once: building a statement costs three times its execution.
@@ -278,6 +279,12 @@ class Custody(OpenKeyrings):
     def digest_index(self, client_id: str, sha256: bytes) -> bytes:
         """The blind index of a document's content."""
         return blind_index(self._index_key(client_id), INDEX_DIGEST, sha256.hex())
+
+    def message_index(self, client_id: str, message_id: str) -> bytes | None:
+        """The blind index of a message's Message-ID (RFC 5322, section 3.6.4); None for one without."""
+        if not message_id:
+            return None
+        return blind_index(self._index_key(client_id), INDEX_MESSAGE, message_id)
 
     def _index_key(self, client_id: str) -> bytes:
         return self.keyring(client_id).secrets[SECRET_INDEX]

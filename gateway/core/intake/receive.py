@@ -21,20 +21,20 @@ from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, insert, select
 
 from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.intake import quotas
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Upload
+from gateway.core.intake.upload import Mail, Upload
 from gateway.core.steps import step, told
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT
 from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.prepared import Prepared
-from vault.catalogue.schema import documents
-from vault.catalogue.states import STORED, DocumentState
+from vault.catalogue.schema import documents, messages
+from vault.catalogue.states import PROVEN, STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size
 from vault.crypto.wrapping import new_key
@@ -184,6 +184,8 @@ def record(
     else:
         insert_row(tx, upload, DocumentState.RECEIVED, now, columns)
     custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
+    if upload.mail is not None:
+        _note_message(core, tx, upload, upload.mail, now)
     core.record(
         tx,
         "document.received",
@@ -195,6 +197,29 @@ def record(
         size=size,
         parent=upload.parent_id,
         commitment=metadata.commitment,
+    )
+
+
+_MESSAGE: Final = Prepared(
+    insert(messages).values(
+        {
+            name: bindparam(name)
+            for name in ("document_id", "client_id", "message_id_index", "proof", "proven_at")
+        }
+    )
+)
+
+
+def _note_message(core: Core, tx: Transaction, upload: Upload, mail: Mail, now: datetime) -> None:
+    _MESSAGE.execute(
+        tx.connection,
+        {
+            "document_id": upload.document_id,
+            "client_id": upload.client_id,
+            "message_id_index": core.store.custody.message_index(upload.client_id, mail.message_id),
+            "proof": str(mail.proof),
+            "proven_at": stamp(now) if mail.proof in PROVEN else None,
+        },
     )
 
 

@@ -23,7 +23,7 @@ from gateway.core.core import Core
 from gateway.core.intake import quotas, receive
 from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Upload
+from gateway.core.intake.upload import Mail, Upload
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue import queries
@@ -207,6 +207,7 @@ def _begin(
         channel="smtp",
         name=MESSAGE_NAME,
         sender=request.sender,
+        mail=Mail(),
         room=allowance.room,
         too_large=allowance.sentence,
         facts={"envelope_recipients": " ".join(request.recipients)[:2000]},

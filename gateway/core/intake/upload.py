@@ -11,7 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from vault.catalogue.states import Proof
+
 Channel = Literal["sftp", "smtp", "part"]
+
+
+@dataclass(frozen=True)
+class Mail:
+    """What is known of a message besides its bytes: `message_id` as it stands in its header, "" for none."""
+
+    message_id: str = ""
+    proof: Proof = Proof.NONE
 
 
 @dataclass
@@ -40,6 +50,7 @@ class Upload:
     too_large: str = ""
     ahead: bool = False  # given before it was asked for: perhaps nobody writes it
     staged: bool = False  # the sealed file has its place in the store
+    mail: Mail | None = None  # it is a message
     said: str = ""  # what the one who sent it is told besides that it is durable
     facts: dict[str, str] = field(default_factory=dict)
 

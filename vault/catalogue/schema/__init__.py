@@ -44,6 +44,7 @@ from vault.catalogue.schema.ledger import (
     ledger_nodes,
 )
 from vault.catalogue.schema.logins import login_lanes, login_sources
+from vault.catalogue.schema.mail import messages
 from vault.catalogue.schema.people import (
     account_keys,
     accounts,
@@ -54,7 +55,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0010"  # of the newest migration
+REVISION: Final = "0011"  # of the newest migration
 
 __all__ = [
     "GROUP",
@@ -87,6 +88,7 @@ __all__ = [
     "ledger_nodes",
     "login_lanes",
     "login_sources",
+    "messages",
     "metadata",
     "recoveries",
     "rotations",

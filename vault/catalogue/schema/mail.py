@@ -1,0 +1,34 @@
+"""Tables of mail: what is known of each message besides that it is a document."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Table, text
+
+from vault.catalogue.schema.base import ID, TIME, metadata
+
+# One row for each message that came by mail; its document is the message as received. Who sent it, from where
+# and what it says is sealed in the document's metadata.
+messages = Table(
+    "messages",
+    metadata,
+    Column("document_id", ID, ForeignKey("documents.id"), primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    # Blind, under the client's key; NULL for none, and once the document is destroyed.
+    Column("message_id_index", LargeBinary),
+    # What showed that it comes from whom it says (`vault.catalogue.states.Proof`).
+    Column("proof", String(16), nullable=False),
+    Column("proven_at", TIME),
+    Index(
+        "ix_messages_message_id",
+        "client_id",
+        "message_id_index",
+        sqlite_where=text("message_id_index IS NOT NULL"),
+        postgresql_where=text("message_id_index IS NOT NULL"),
+    ),
+    Index(
+        "ix_messages_waiting",
+        "proof",
+        sqlite_where=text("proof = 'waiting'"),
+        postgresql_where=text("proof = 'waiting'"),
+    ),
+)
