@@ -51,6 +51,7 @@ _COMMANDS: Final = {
     "smtp": ("roles", "smtp"),
     "inspect": ("roles", "inspect"),
     "courier": ("roles", "courier"),
+    "resolver": ("roles", "resolver"),
     "client": ("clients", "group"),
     "account": ("accounts", "group"),
     "penalty": ("penalties", "group"),

@@ -89,7 +89,7 @@ def _check(config: Config) -> None:
     """Check what the types can't express."""
     for key, value in (("sftp.listen", config.sftp.listen), ("smtp.listen", config.smtp.listen)):
         parse_listen(value, f"{config.source}: key {key}")
-    for role in ("sftp", "smtp", "inspect", "courier", "admin"):
+    for role in ("sftp", "smtp", "inspect", "courier", "resolver", "admin"):
         where = str(config.socket(role))
         if len(where.encode()) > SOCKET_PATH_LIMIT:
             raise ConfigurationError(

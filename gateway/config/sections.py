@@ -102,6 +102,29 @@ class SmtpSection(_Section, frozen=True):
     tls_key: str = ""
 
 
+ProofWord = Literal["submission", "dkim", "spf", "tag", "nothing"]
+
+
+class SendersSection(_Section, frozen=True):
+    """`[senders]`"""
+
+    proof: Annotated[list[ProofWord], Meta(min_length=1)] = field(
+        default_factory=lambda: ["nothing"]
+    )
+    unproven: Literal["quarantine", "refuse"] = "quarantine"
+    patience: Seconds = 20.0
+    upstream: list[str] = field(default_factory=list)
+    upstream_name: str = ""
+    arc_sealers: list[str] = field(default_factory=list)
+
+
+class ResolverSection(_Section, frozen=True):
+    """`[resolver]`"""
+
+    addresses: Annotated[list[str], Meta(max_length=8)] = field(default_factory=list)
+    timeout: Seconds = 5.0
+
+
 class InspectSection(_Section, frozen=True):
     """`[inspect]`"""
 
@@ -314,6 +337,8 @@ class File(_Section, frozen=True):
     sftp: SftpSection = SftpSection()
     login: LoginSection = field(default_factory=LoginSection)
     smtp: SmtpSection = SmtpSection()
+    senders: SendersSection = field(default_factory=SendersSection)
+    resolver: ResolverSection = field(default_factory=ResolverSection)
     inspect: InspectSection = InspectSection()
     retention: RetentionSection = field(default_factory=RetentionSection)
     quota: QuotaSection = QuotaSection()

@@ -94,6 +94,7 @@ def enter_sandbox(
     parent: int | None,
     readable: Sequence[Path] | None = None,
     calls: frozenset[str] = frozenset(),
+    tcp_ports: Sequence[int] = (),
 ) -> SandboxReport:
     """Restrict this process for good.
 
@@ -101,6 +102,7 @@ def enter_sandbox(
         parent: process id of the manager; if it is gone already, the process ends. None: it has none.
         readable: files and folders that may still be read; None: `readable_folders()`.
         calls: system calls, by name, that this process needs although the filter denies them to others.
+        tcp_ports: to which it may connect, of whatever host (landlock 4; `connect` must be in `calls`).
 
     Raises:
         SandboxError: a layer that the kernel offers could not be set.
@@ -112,7 +114,7 @@ def enter_sandbox(
     _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
     layers = {"limits": True, "no_new_privs": True}
     layers["capabilities"] = _drop_capabilities()
-    layers["landlock"] = _landlock(readable_folders() if readable is None else readable)
+    layers["landlock"] = _landlock(readable_folders() if readable is None else readable, tcp_ports)
     layers["seccomp"] = _seccomp(calls)
     return SandboxReport(layers)
 
@@ -224,6 +226,8 @@ _LANDLOCK_ADD: Final = 445
 _LANDLOCK_RESTRICT: Final = 446
 _LANDLOCK_VERSION_FLAG: Final = 1
 _LANDLOCK_PATH_BENEATH: Final = 1
+_LANDLOCK_NET_PORT: Final = 2
+_NET_CONNECT_TCP: Final = 1 << 1
 _FS_EXECUTE: Final = 1 << 0  # also what mapping a library needs on some systems
 _FS_READ_FILE: Final = 1 << 2
 _FS_READ_DIR: Final = 1 << 3
@@ -254,7 +258,7 @@ def readable_folders() -> list[Path]:
     return sorted(folder for folder in folders if folder.exists())
 
 
-def _landlock(folders: Sequence[Path]) -> bool:
+def _landlock(folders: Sequence[Path], tcp_ports: Sequence[int]) -> bool:
     abi = _landlock_abi()
     if abi == 0:
         return False
@@ -273,6 +277,8 @@ def _landlock(folders: Sequence[Path]) -> bool:
     try:
         for folder in folders:
             _allow_reading(ruleset, folder)
+        for port in tcp_ports if abi >= 4 else ():
+            _allow_connecting(ruleset, port)
         if LIBC.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)) != 0:
             raise SandboxError(f"landlock: expected to be restricted, found {_reason()}")
     finally:
@@ -291,6 +297,12 @@ def _allow_reading(ruleset: int, folder: Path) -> None:
             raise SandboxError(f"landlock: expected to allow {folder}, found {_reason()}")
     finally:
         os.close(descriptor)
+
+
+def _allow_connecting(ruleset: int, port: int) -> None:
+    rule = struct.pack("=QQ", _NET_CONNECT_TCP, port)
+    if LIBC.syscall(_LANDLOCK_ADD, ruleset, _LANDLOCK_NET_PORT, rule, 0) != 0:
+        raise SandboxError(f"landlock: expected to allow port {port}, found {_reason()}")
 
 
 # ── seccomp ──────────────────────────────────────────────────────────────────────────────────────

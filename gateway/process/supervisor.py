@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,8 @@ STOP_PATIENCE: Final = 20.0
 SHORTEST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 STEADY: Final = 60.0  # a role up this long starts over with the shortest delay
-ORDER: Final = ("core", "inspect", "courier", "smtp", "sftp")
+WAVES: Final = (("core",), ("inspect", "courier", "resolver"), ("smtp", "sftp"))
+"""The roles in the order they start in, and stop against."""
 
 Say = Callable[[str], None]
 
@@ -55,10 +56,11 @@ class _Role:
 class Supervisor:
     """Starts, watches, restarts and stops the roles."""
 
-    def __init__(self, config_path: Path, say: Say) -> None:
+    def __init__(self, config_path: Path, say: Say, *, without: Collection[str] = ()) -> None:
+        """`without`: roles that this configuration has no use for."""
         self._config_path = config_path
         self._say = say
-        self._roles = {name: _Role(name) for name in ORDER}
+        self._roles = {name: _Role(name) for wave in WAVES for name in wave if name not in without}
         self._stopping = False
         self._folder = tempfile.TemporaryDirectory(prefix="strongroom-")
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -115,7 +117,7 @@ class Supervisor:
 
     def _start_all(self, selector: selectors.BaseSelector) -> None:
         """Start the core, then the rest once it serves."""
-        for wave in (ORDER[:1], ORDER[1:]):
+        for wave in self._waves(WAVES[:1], WAVES[1:]):
             for name in wave:
                 self._start(self._roles[name])
             deadline = time.monotonic() + START_PATIENCE
@@ -192,9 +194,15 @@ class Supervisor:
                 self._start(role)
                 self._say(f"{role.name}: restarted")
 
+    def _waves(self, *groups: Sequence[Sequence[str]]) -> list[list[str]]:
+        """The roles there are, by groups of waves."""
+        return [
+            [name for wave in group for name in wave if name in self._roles] for group in groups
+        ]
+
     def _stop_all(self) -> None:
         """Doors first, the core last; each is given time, then killed."""
-        for wave in (ORDER[3:], ORDER[1:3], ORDER[:1]):
+        for wave in self._waves(WAVES[2:], WAVES[1:2], WAVES[:1]):
             running = [
                 role
                 for name in wave

@@ -1,8 +1,9 @@
-"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`.
+"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`, `resolver`.
 
 Promises: a role is imported when it is asked for, so that a door never loads the core, nor the core a
 parser. `STRONGROOM_SUPERVISED` (set by `strongroom run`) ends a role together with its supervisor.
-Leaves out: what a role does (`gateway.core`, `gateway.doors`, `gateway.inspect`, `gateway.courier`).
+Leaves out: what a role does (`gateway.core`, `gateway.doors`, `gateway.inspect`, `gateway.courier`,
+`gateway.resolver`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def run(config: ConfigPath = None) -> None:
             output.say(line)
         output.write_text("")  # through a pipe, too, it should be seen now
 
-    raise typer.Exit(Supervisor(loaded.source.absolute(), output.error).run(on_ready))
+    without = () if loaded.resolver.addresses else ("resolver",)
+    supervisor = Supervisor(loaded.source.absolute(), output.error, without=without)
+    raise typer.Exit(supervisor.run(on_ready))
 
 
 def core(config: ConfigPath = None) -> None:
@@ -91,5 +94,12 @@ def inspect(config: ConfigPath = None) -> None:
 def courier(config: ConfigPath = None) -> None:
     """Run the courier: sealed copies to other places."""
     from gateway.courier import main
+
+    main.run(_start(config))
+
+
+def resolver(config: ConfigPath = None) -> None:
+    """Run the resolver: what domains publish about their mail."""
+    from gateway.resolver import main
 
     main.run(_start(config))

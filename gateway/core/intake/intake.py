@@ -19,6 +19,7 @@ from gateway.core.in_progress import InProgress
 from gateway.core.intake.acquaintances import Acquaintances
 from gateway.core.intake.spares import Spares
 from gateway.core.intake.upload import Upload
+from gateway.core.questions import Questions
 from gateway.errors import Refusal
 
 COMMITTING: Final = 32  # documents made durable at once
@@ -43,6 +44,7 @@ class Intake:
         self.spares = Spares(core)
         self.flushing = False  # what waits to be recorded is, at the end of this turn of the loop
         self._latest: deque[float] = deque(maxlen=MANY)  # when the latest were acknowledged
+        self.questions = Questions()  # to the resolver
         self.acquaintances = Acquaintances()  # whom clients take mail from
         self._in_progress = InProgress()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -61,6 +61,12 @@ from gateway.wire.messages.inspector import (
     Verdict,
     Work,
 )
+from gateway.wire.messages.resolver import (
+    ClaimQuestion,
+    Question,
+    QuestionAnswer,
+    ResolverRequest,
+)
 from gateway.wire.messages.sftp import (
     Attributes,
     AuthenticateCode,
@@ -100,15 +106,16 @@ from gateway.wire.messages.smtp import (
     SmtpRequest,
 )
 
-Reply = CommonReply | SftpReply | RecipientAnswer | Work | CourierReply | AdminReply
+Reply = CommonReply | SftpReply | RecipientAnswer | Work | CourierReply | Question | AdminReply
 
-Role = Literal["sftp", "smtp", "inspect", "courier", "admin"]
+Role = Literal["sftp", "smtp", "inspect", "courier", "resolver", "admin"]
 
 REQUESTS: Final[dict[Role, Any]] = {
     "sftp": SftpRequest,
     "smtp": SmtpRequest,
     "inspect": InspectRequest,
     "courier": CourierRequest,
+    "resolver": ResolverRequest,
     "admin": AdminRequest,
 }
 
@@ -132,6 +139,7 @@ __all__ = [
     "Challenge",
     "ChallengeAnswer",
     "Claim",
+    "ClaimQuestion",
     "ClaimTransfer",
     "Classification",
     "Commit",
@@ -155,6 +163,8 @@ __all__ = [
     "Page",
     "Predecessor",
     "ProveHostKeys",
+    "Question",
+    "QuestionAnswer",
     "Readable",
     "RecipientAnswer",
     "RefusalCode",

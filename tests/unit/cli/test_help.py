@@ -19,6 +19,7 @@ COMMANDS = {
     "smtp": ANY,
     "inspect": ANY,
     "courier": ANY,
+    "resolver": ANY,
     "client add": SIGNED
     | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
