@@ -21,8 +21,8 @@ from typing import Final, NoReturn
 
 from gateway.config import InspectSection
 from gateway.errors import Disconnected, Refusal, WireError
-from gateway.inspect import inspection
-from gateway.inspect.document import MIB, Document, Limits
+from gateway.inspect import inspection, prove
+from gateway.inspect.document import MIB, Document, Limits, Unreadable
 from gateway.inspect.scan.clamd import ClamdStream
 from gateway.inspect.scan.yara import RuleSet
 from gateway.process.free_space import Floor
@@ -34,6 +34,7 @@ from gateway.wire.messages import (
     BeginPart,
     Claim,
     Commit,
+    MailReport,
     NoWork,
     Verdict,
     Work,
@@ -143,9 +144,24 @@ def _live(
             max_age_days=section.clamd_max_signature_age_days or None,
         )
     enter_sandbox(_limits_for(section, work), parent, readable)
+    if work.proving is not None:
+        channel.call(_report(work, descriptors[0], section))
+        return EXIT_DONE
     # 4. Inspect. A damaged sealed file is a verdict too: one without a digest.
     channel.call(_verdict(work, descriptors[0], section, rules, clamd, channel))
     return EXIT_DONE
+
+
+def _report(work: Work, descriptor: int, section: InspectSection) -> MailReport:
+    assert work.proving is not None
+    try:
+        reader = SealedReader(descriptor, work.key, document_context(work.document_id))
+        document = Document(work.document_id, reader, reader.size, work.name, work.channel)
+        return prove.prove(document, Limits.of(section), work.proving)
+    except Unreadable:
+        return MailReport(work.document_id, work.size, b"", author_fault="too_large")
+    except VaultError:
+        return MailReport(work.document_id, 0, b"", author_fault="damaged")
 
 
 def _verdict(

@@ -35,7 +35,7 @@ class Dns:
     def __init__(self, addresses: Sequence[str], timeout: float) -> None:
         """`timeout`: seconds until one is given up, all its repetitions counted."""
         # A type of record is imported when the first one comes, which a sandbox does not allow.
-        dns.rdata.load_all_types()
+        dns.rdata.load_all_types()  # type: ignore[no-untyped-call]
         resolver = dns.asyncresolver.Resolver(configure=False)
         servers = [server_address(address) for address in addresses]
         resolver.nameservers = [dns.nameserver.Do53Nameserver(host, port) for host, port in servers]

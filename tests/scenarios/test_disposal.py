@@ -302,7 +302,8 @@ async def test_a_part_does_not_go_before_the_whole_it_came_in(house):
 
     await house.upload("/inbox/mail.eml", b"whole")
     found = await house.queue._next()
-    work, descriptor, claimed, fixity = found
+    work, descriptor = found.work, found.descriptor
+    claimed, fixity = found.claimed, found.fixity
     import hashlib
     import os
 

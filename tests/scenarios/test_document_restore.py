@@ -78,7 +78,12 @@ async def inspector(queue: InspectionQueue, seen: list[tuple[str, bool]]) -> Non
         found = await queue.claim()
         if found is None:
             continue
-        work, descriptor, claimed, wanted = found
+        work, descriptor, claimed, wanted = (
+            found.work,
+            found.descriptor,
+            found.claimed,
+            found.fixity,
+        )
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.pwrite(descriptor, b"x", 0)  # it can't be changed by who reads it
         try:

@@ -30,7 +30,12 @@ class Reader:
             found = await self.queue.claim()
             if found is None:
                 continue
-            work, descriptor, claimed, wanted = found
+            work, descriptor, claimed, wanted = (
+                found.work,
+                found.descriptor,
+                found.claimed,
+                found.fixity,
+            )
             assert work.mode == "fixity"
             try:
                 with SealedReader(
@@ -141,7 +146,12 @@ async def test_a_document_that_ends_every_reader_is_a_finding_and_holds_nothing_
                 found = await self.queue.claim()
                 if found is None:
                     continue
-                work, descriptor, claimed, wanted = found
+                work, descriptor, claimed, wanted = (
+                    found.work,
+                    found.descriptor,
+                    found.claimed,
+                    found.fixity,
+                )
                 os.close(descriptor)
                 if work.document_id == ids[1]:
                     await self.queue.lost(claimed, wanted, seen=True)

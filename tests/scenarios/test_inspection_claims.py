@@ -188,7 +188,9 @@ async def test_a_reading_for_fixity_waits_for_a_document_that_is_being_inspected
 
 async def test_a_core_that_stops_during_a_verdict_deletes_no_part_that_was_recorded(house):
     await house.upload("/inbox/mail.eml", b"whole")
-    work, descriptor, claimed, fixity = await house.queue._next()
+    handed = await house.queue._next()
+    work, descriptor = handed.work, handed.descriptor
+    claimed, fixity = handed.claimed, handed.fixity
     os.close(descriptor)
     session = InspectSession(house.wings.intake, house.queue)
     session._claimed, session._fixity = claimed, fixity

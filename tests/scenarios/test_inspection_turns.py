@@ -16,7 +16,9 @@ from vault.catalogue.states import DocumentState
 
 
 async def taken(house):
-    work, descriptor, claimed, fixity = await house.queue._next()
+    handed = await house.queue._next()
+    work, descriptor = handed.work, handed.descriptor
+    claimed, fixity = handed.claimed, handed.fixity
     os.close(descriptor)
     return work, claimed, fixity
 
@@ -138,7 +140,8 @@ async def test_five_hundred_documents_are_each_handed_out_once_by_several_pools(
                     return
                 await asyncio.sleep(0.01)
                 continue
-            work, descriptor, claimed, fixity = found
+            work, descriptor = found.work, found.descriptor
+            claimed, fixity = found.claimed, found.fixity
             os.close(descriptor)
             seen.append(work.document_id)
             await asyncio.sleep(0)

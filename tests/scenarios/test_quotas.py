@@ -199,7 +199,8 @@ async def test_parts_count_and_are_never_refused(house):
     document = await house.upload("/inbox/mail.zip", b"x" * 900)
     await house.act("client.change", slug="acme", quota_bytes=1000)
     found = await house.queue._next()
-    work, descriptor, claimed, fixity = found
+    work, descriptor = found.work, found.descriptor
+    claimed, fixity = found.claimed, found.fixity
     os.close(descriptor)
     part = await house.queue.begin_part(claimed, "part.pdf")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))

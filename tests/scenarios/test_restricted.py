@@ -267,7 +267,9 @@ MAIL = "/clients/acme/2026/correspondence/mail.eml"
 async def mail_with_part(house):
     """A mail, filed, with a part that nobody has judged yet; returns the part's id."""
     outer = await house.upload("/inbox/mail.eml", b"outer")
-    _, descriptor, claimed, fixity = await house.queue._next()
+    handed = await house.queue._next()
+    _, descriptor = handed.work, handed.descriptor
+    claimed, fixity = handed.claimed, handed.fixity
     os.close(descriptor)
     part = await house.queue.begin_part(claimed, "slip.pdf")
     writer = SealedWriter(part.descriptor, part.key, document_context(part.document_id))

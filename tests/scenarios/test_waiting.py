@@ -21,7 +21,9 @@ SURE = Classification("invoice", 0.95, "2025-03-01")
 
 async def lose(house) -> str:
     """A worker takes the next document and dies."""
-    work, descriptor, claimed, fixity = await house.queue._next()
+    handed = await house.queue._next()
+    work, descriptor = handed.work, handed.descriptor
+    claimed, fixity = handed.claimed, handed.fixity
     os.close(descriptor)
     await house.queue.lost(claimed, fixity, seen=True)
     return work.document_id
@@ -58,7 +60,9 @@ async def test_others_are_not_held_up_by_one_that_waits(house):
 
 async def test_a_worker_that_never_got_the_document_costs_it_no_attempt(house):
     document = await house.upload("/inbox/a.pdf", b"a")
-    _work, descriptor, claimed, fixity = await house.queue._next()
+    handed = await house.queue._next()
+    _work, descriptor = handed.work, handed.descriptor
+    claimed, fixity = handed.claimed, handed.fixity
     os.close(descriptor)
     await house.queue.lost(claimed, fixity, seen=False)
     assert (await house.document(document))["attempts"] == 0
@@ -70,11 +74,11 @@ async def test_a_document_in_one_workers_hands_is_given_to_no_other(house):
     second = await house.upload("/inbox/b.pdf", b"b")
     one = await house.queue._next()
     two = await house.queue._next()
-    assert {one[0].document_id, two[0].document_id} == {first, second}
+    assert {one.work.document_id, two.work.document_id} == {first, second}
     assert await house.queue._next() is None
-    for _work, descriptor, claimed, fixity in (one, two):
-        os.close(descriptor)
-        await house.queue.lost(claimed, fixity, seen=False)
+    for handed in (one, two):
+        os.close(handed.descriptor)
+        await house.queue.lost(handed.claimed, handed.fixity, seen=False)
 
 
 AWAY = [Scan("yara", "clean"), Scan("clamd", "unavailable")]
@@ -267,7 +271,8 @@ async def test_others_are_not_held_up_by_what_a_door_holds_open(house):
     document, mine, _ = await kept_open(house)
     other = await house.upload("/inbox/b.pdf", b"b")
     async with asyncio.timeout(0.9):  # and not after the next look a second later
-        work, descriptor, _claimed, _ = await house.queue.claim()
+        handed = await house.queue.claim()
+        work, descriptor = handed.work, handed.descriptor
     os.close(descriptor)
     assert work.document_id == other
     os.close(mine)

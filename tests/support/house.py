@@ -320,7 +320,8 @@ class House:
         """Claim the next document and deliver a verdict: clean, and classified as `more` says."""
         found = await self.queue._next()
         assert found is not None, "nothing to inspect"
-        work, descriptor, claimed, fixity = found
+        work, descriptor = found.work, found.descriptor
+        claimed, fixity = found.claimed, found.fixity
         with SealedReader(
             descriptor, work.key, document_context(work.document_id), close_fd=True
         ) as reader:

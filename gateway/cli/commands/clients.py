@@ -41,6 +41,14 @@ QuotaFileSize = Annotated[
         help="The largest document it may send; 0 or default: as the doors take.",
     ),
 ]
+Unproven = Annotated[
+    str,
+    typer.Option(
+        "--unproven",
+        metavar="quarantine|refuse",
+        help="What becomes of mail that shows nothing of what its entry takes; default: as configured.",
+    ),
+]
 _DEFAULT: Final = "default"
 _AMOUNT: Final = re.compile(r"(\d{1,18})(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 
@@ -54,6 +62,8 @@ _COLUMNS = (
 )
 _SHOW: Final[dict[str, Callable[[object], str]]] = {
     "created_at": output.moment,
+    "unproven": lambda value: str(value) if value else "as configured",
+    "tags": lambda value: ", ".join(each["label"] for each in value) if value else "none",  # type: ignore[attr-defined]
     "used_bytes": output.size,
     "quota_bytes": lambda value: output.size(value) if value else "no limit",
     "quota_files": lambda value: output.plain(value) if value else "no limit",
@@ -73,9 +83,13 @@ def add(
         "--jurisdiction", "Whose retention rules apply, by rule pack.", "cn"
     ),
     email: list[str] | None = option(
-        "--email", "An address, or @domain, that may send; repeatable.", None
+        "--email",
+        "An address, or @domain, that may send; with =PROOF,… what it has to show; repeatable.",
+        None,
+        metavar="ADDRESS[=PROOF,…]",
     ),
     language: Literal["zh", "en", "both"] = option("--language", "Of what it is sent.", "both"),
+    unproven: Unproven = "default",
     custody_role: Literal["working_copy", "record_copy"] = option(
         "--custody-role", "Whether the house keeps the client's own record copy.", "working_copy"
     ),
@@ -95,6 +109,7 @@ def add(
         custody_role=custody_role,
         emails=list(email or []),
         language=language,
+        unproven="" if unproven == _DEFAULT else unproven,
         **{name: value for name, value in quotas.items() if value != _DEFAULT},
     )
     return sentence(data, f"Client {slug} added ({data['id']}).")
@@ -118,9 +133,13 @@ def change(
     slug: Slug,
     name: str = option("--name", "Its name in full."),
     email: list[str] | None = option(
-        "--email", "An address, or @domain, that may send; all of them anew; repeatable.", None
+        "--email",
+        "An address, or @domain, that may send, with =PROOF,… or not; all of them anew; repeatable.",
+        None,
+        metavar="ADDRESS[=PROOF,…]",
     ),
     language: str = option("--language", "Of what it is sent: zh, en, both."),
+    unproven: Unproven = "",
     fiscal_year_end: str = option(
         "--fiscal-year-end",
         "Last day of its fiscal year; only while nothing of it is stored.",
@@ -138,6 +157,7 @@ def change(
         "name": name,
         "emails": list(email or []),
         "language": language,
+        "unproven": unproven,
         "fiscal_year_end": fiscal_year_end,
         "jurisdiction": jurisdiction,
     }
@@ -163,6 +183,27 @@ def _amount(name: str, text: str) -> int | str:
         raise typer.BadParameter(f"{option}: expected a number like 5000 or 50G, found {text!r}")
     power: int = " KMGT".index((match[2] or " ").upper())
     return int(match[1]) * int(1024**power)
+
+
+@command(group, act="client.tag-add", signed=True)
+def tag_add(
+    ask: Ask,
+    slug: Slug,
+    label: str = option("--label", "What it is for: a scanner, a supplier.", REQUIRED),
+) -> Shown:
+    """Give a client an address with a secret part, shown now and never again."""
+    data = ask(slug=slug, label=label)
+    return sentence(data, f"{data['address']}\nKeep it where it is used: it is not shown again.")
+
+
+@command(group, act="client.tag-remove", signed=True)
+def tag_remove(
+    ask: Ask,
+    slug: Slug,
+    label: str = option("--label", "Which one, as `client show` has it.", REQUIRED),
+) -> Shown:
+    """End an address with a secret part."""
+    return sentence(ask(slug=slug, label=label), f"Tag {label} of {slug} ended.")
 
 
 @command(group, act="client.close", signed=True)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, exists, func, insert, select, update
 
+from gateway.config.sections import ProofWord
 from gateway.core.admin.context import Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
-from gateway.core.intake import quotas, recipients
+from gateway.core.intake import quotas, recipients, senders
+from gateway.core.intake.senders import ClientProfile
 from gateway.core.keys import groups
 from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
@@ -33,11 +36,14 @@ MOST: Final = 2**62  # bytes or documents that a quota can say
 _EMAIL: Final = re.compile(r"[^@\s]*@[^@\s]+\.[^@\s]+|[^@\s]*@localhost")
 
 
+Unproven = Literal["", "quarantine", "refuse"]
 Amount = Annotated[int, Meta(ge=0, le=MOST)]
 
 
 class Add(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `client.add`. `emails`: addresses or `@domain` that may send.
+    """Arguments of `client.add`. `emails`: addresses or `@domain` that may send, each with `=proof,…` or not.
+
+    `unproven`: what becomes of mail that shows nothing of that; "": as configured.
 
     `quota_…`: bytes in all, documents, bytes of one document; None: as configured, 0: no limit.
     """
@@ -50,6 +56,7 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     custody_role: str = "working_copy"
     emails: list[str] = []
     language: str = "both"
+    unproven: Unproven = ""
     quota_bytes: Amount | None = None
     quota_files: Amount | None = None
     quota_file_size: Amount | None = None
@@ -62,6 +69,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     name: str | msgspec.UnsetType = msgspec.UNSET
     emails: list[str] | msgspec.UnsetType = msgspec.UNSET
     language: Literal["zh", "en", "both"] | msgspec.UnsetType = msgspec.UNSET
+    unproven: Unproven | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
     fiscal_year_end: str | msgspec.UnsetType = msgspec.UNSET
     jurisdiction: str | msgspec.UnsetType = msgspec.UNSET
     quota_bytes: Amount | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
@@ -80,9 +88,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             "invalid",
             f"custody role: expected working_copy or record_copy, found {arguments.custody_role!r}",
         )
-    _check_emails(arguments.emails)
+    emails, proofs = _entries(arguments.emails)
     client_id = new_id(context.now)
-    profile = recipients.ClientProfile(arguments.name, arguments.emails, arguments.language)
+    profile = ClientProfile(arguments.name, emails, arguments.language, proofs, arguments.unproven)
 
     def work(tx: Transaction) -> None:
         taken = tx.connection.execute(
@@ -139,9 +147,11 @@ def _check_jurisdiction(context: Context, jurisdiction: str) -> None:
         )
 
 
-def _check_emails(emails: list[str]) -> None:
-    if not all(_EMAIL.fullmatch(email) for email in emails):
+def _entries(emails: list[str]) -> tuple[list[str], dict[str, list[ProofWord]]]:
+    entries, proofs = senders.entries(emails)
+    if not all(each == senders.ANYBODY or _EMAIL.fullmatch(each) for each in entries):
         raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
+    return entries, proofs
 
 
 @act("client.list", READERS)
@@ -204,7 +214,13 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
     }
     if row.state == ClientState.OPEN:
         profile = recipients.open_profile(context.core, row)
-        shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
+        shown |= {
+            "name": profile.name,
+            "emails": senders.spelt(profile),
+            "language": profile.language,
+            "unproven": profile.unproven,
+            "tags": [{"label": each.label, "added_at": each.added_at} for each in profile.tags],
+        }
     return shown
 
 
@@ -228,7 +244,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
     }
     profiled = {
         name: value
-        for name in ("name", "emails", "language")
+        for name in ("name", "emails", "language", "unproven")
         if (value := getattr(arguments, name)) is not msgspec.UNSET
     }
     if not (given or dated or profiled):
@@ -239,7 +255,11 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
         _check_year_end(dated["fiscal_year_end"])
     if "jurisdiction" in dated:
         _check_jurisdiction(context, dated["jurisdiction"])
-    _check_emails(profiled.get("emails", []))
+    changed = dict(profiled)
+    if "emails" in changed:
+        changed["emails"], changed["proofs"] = _entries(changed["emails"])
+    if changed.get("unproven") == "default":
+        changed["unproven"] = ""
 
     def work(tx: Transaction) -> None:
         row = client_row(tx.connection, arguments.slug)
@@ -258,7 +278,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
             )
         values = given | dated
         if profiled:
-            profile = msgspec.structs.replace(recipients.open_profile(core, row), **profiled)
+            profile = msgspec.structs.replace(recipients.open_profile(core, row), **changed)
             values["profile"] = recipients.seal_profile(core, row.id, profile)
         tx.connection.execute(update(clients).where(clients.c.id == row.id).values(values))
         # The ledger holds no name and no address: of those it says that they changed.
@@ -275,6 +295,68 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
 
     await context.core.write(work)
     return await _describe(context, arguments.slug)
+
+
+class OfTag(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments of `client.tag-add` and `client.tag-remove`."""
+
+    slug: str
+    label: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+@act("client.tag-add", ADMIN)
+async def tag_add(context: Context, arguments: OfTag) -> dict[str, Any]:
+    """Give a client an address with a secret part; it is shown now and never again."""
+    token, tag = senders.new_tag(arguments.label, stamp(context.now))
+
+    def change(profile: ClientProfile) -> list[senders.Tag]:
+        if any(each.label == arguments.label for each in profile.tags):
+            raise Refusal("exists", f"tag {arguments.label}: expected a new label, found it there")
+        if len(profile.tags) >= senders.MOST_TAGS:
+            raise Refusal("full", f"tags: expected at most {senders.MOST_TAGS}, found as many")
+        return [*profile.tags, tag]
+
+    await _change_tags(context, arguments, "client.tag-added", change)
+    address = f"{arguments.slug}+{token}@{context.core.config.smtp.domain}"
+    return {"slug": arguments.slug, "label": arguments.label, "address": address}
+
+
+@act("client.tag-remove", ADMIN)
+async def tag_remove(context: Context, arguments: OfTag) -> dict[str, Any]:
+    """End an address with a secret part: what is sent there shows nothing any more."""
+
+    def change(profile: ClientProfile) -> list[senders.Tag]:
+        left = [each for each in profile.tags if each.label != arguments.label]
+        if len(left) == len(profile.tags):
+            raise Refusal("not_found", f"tag {arguments.label}: expected one, found none")
+        return left
+
+    await _change_tags(context, arguments, "client.tag-removed", change)
+    return {"slug": arguments.slug, "label": arguments.label}
+
+
+async def _change_tags(
+    context: Context,
+    arguments: OfTag,
+    entry: str,
+    change: Callable[[ClientProfile], list[senders.Tag]],
+) -> None:
+    core = context.core
+
+    def work(tx: Transaction) -> None:
+        row = client_row(tx.connection, arguments.slug)
+        if row.state != ClientState.OPEN:
+            raise Refusal("invalid", f"client {row.slug}: expected it open, found it {row.state}")
+        profile = recipients.open_profile(core, row)
+        profile = msgspec.structs.replace(profile, tags=change(profile))
+        tx.connection.execute(
+            update(clients)
+            .where(clients.c.id == row.id)
+            .values(profile=recipients.seal_profile(core, row.id, profile))
+        )
+        core.record(tx, entry, row.id, context.actor, context.now)
+
+    await core.write(work)
 
 
 @act("client.close", ADMIN)

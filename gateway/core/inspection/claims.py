@@ -49,7 +49,7 @@ from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Refusal
 from gateway.names import as_sent, safe_name
-from gateway.wire.messages import Verdict, Work
+from gateway.wire.messages import MailReport, Proving, Verdict, Work
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
 from vault.errors import VaultError
@@ -88,6 +88,32 @@ class Fixity:
     asked: float = field(default_factory=time.monotonic)
 
 
+@dataclass
+class Look:
+    """A request to find what a message has to show for its sender; the report arrives in `result`.
+
+    `descriptor` is of its sealed file, and the asker's.
+    """
+
+    document_id: str
+    key: bytes = field(repr=False)
+    size: int
+    descriptor: int
+    proving: Proving
+    result: asyncio.Future[MailReport]
+
+
+@dataclass
+class Handed:
+    """What a worker was handed: its work with a descriptor, and for whom it does it."""
+
+    work: Work
+    descriptor: int
+    claimed: Claimed | None = None
+    fixity: Fixity | None = None
+    look: Look | None = None
+
+
 class InspectionQueue:
     """The queue of documents to inspect. The core has one; every connection of an inspector asks it."""
 
@@ -102,13 +128,14 @@ class InspectionQueue:
         self._turns = Turns()
         self._asking = 0  # connections that wait for a document
         self._fixity: list[Fixity] = []
+        self._looks: list[Look] = []
         self._asked_at = time.monotonic()  # when an inspector last asked for work
 
     def wake(self) -> None:
         """Look again at once: there may be something to inspect."""
         self._intake.arrived.set()
 
-    async def claim(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
+    async def claim(self) -> Handed | None:
         """The next document due for inspection, with a read-only descriptor the caller closes.
 
         Returns:
@@ -120,8 +147,10 @@ class InspectionQueue:
         finally:
             self._asking -= 1
 
-    async def _next(self) -> tuple[Work, int, Claimed, Fixity | None] | None:
+    async def _next(self) -> Handed | None:
         self._asked_at = time.monotonic()
+        if self._looks:  # a sender waits for it, and it takes less than anything else
+            return self._hand_out_look(self._looks.pop(0))
         await self._pace.turn()
         core = self._core
         now = core.now()
@@ -182,9 +211,22 @@ class InspectionQueue:
             self._busy.pop(marked, None)
             raise
 
-    def _hand_out(
-        self, row: Row[Any], descriptor: int, fixity: Fixity | None
-    ) -> tuple[Work, int, Claimed, Fixity | None]:
+    def _hand_out_look(self, look: Look) -> Handed:
+        work = Work(
+            mode="prove",
+            document_id=look.document_id,
+            key=look.key,
+            size=look.size,
+            name="",
+            channel="smtp",
+            depth=0,
+            attempt=0,
+            clamd="",
+            proving=look.proving,
+        )
+        return Handed(work, _read_only(look.descriptor), look=look)
+
+    def _hand_out(self, row: Row[Any], descriptor: int, fixity: Fixity | None) -> Handed:
         """Hand a document out: the one place where a worker gets one (raises VaultError)."""
         with step("inspect.claim"):
             metadata = self._core.store.custody.open_metadata(row)
@@ -202,7 +244,7 @@ class InspectionQueue:
             clamd=self._clamd_address(),
             thorough=row.reason == TIMED_OUT or fixity is not None,
         )
-        return work, descriptor, Claimed(row, metadata, mode), fixity
+        return Handed(work, descriptor, Claimed(row, metadata, mode), fixity)
 
     def _look_again(
         self, connection: Connection, document_id: str, now: datetime
@@ -257,6 +299,28 @@ class InspectionQueue:
             # Nobody else may be handed a file that its asker has closed.
             if request in self._fixity:
                 self._fixity.remove(request)
+
+    async def look(
+        self, document_id: str, key: bytes, size: int, descriptor: int, proving: Proving
+    ) -> MailReport:
+        """Have an inspector find what a message has to show for its sender.
+
+        Args:
+            descriptor: of its sealed file, whole; it stays the caller's.
+
+        Raises:
+            NotRead: the inspector that read it went away.
+        """
+        future: asyncio.Future[MailReport] = asyncio.get_running_loop().create_future()
+        request = Look(document_id, key, size, descriptor, proving, future)
+        self._looks.append(request)
+        self._intake.arrived.set()
+        try:
+            return await future
+        finally:
+            # Nobody else may be handed a file that its asker has closed.
+            if request in self._looks:
+                self._looks.remove(request)
 
     async def begin_part(self, claimed: Claimed, name: str, name_bytes: bytes = b"") -> Upload:
         """Begin a document found inside the claimed one (raises Refusal).

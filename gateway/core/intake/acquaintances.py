@@ -10,17 +10,29 @@ been given before, and so that strangers who try names fill nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
+
+from vault.catalogue.states import Proof
 
 MOST: Final = 4096
 
 
+Name: TypeAlias = tuple[str, str]
+"""A client's name and the tag behind it, as an address has them."""
+
+
 @dataclass(frozen=True)
 class Acquaintance:
-    """The client that was accepted as a recipient, and whether it has no quota of any kind."""
+    """The client that was accepted as a recipient.
+
+    Args:
+        unlimited: it has no quota of any kind.
+        proof: what the envelope shows of the sender.
+    """
 
     client_id: str
     unlimited: bool
+    proof: Proof = Proof.NONE
 
 
 class Acquaintances:
@@ -28,18 +40,18 @@ class Acquaintances:
 
     def __init__(self) -> None:
         self._version = -1
-        self._pairs: dict[tuple[str, str], Acquaintance] = {}
+        self._pairs: dict[tuple[Name, str], Acquaintance] = {}
         self._unlimited: set[str] = set()
 
-    def find(self, version: int, slug: str, sender: str) -> Acquaintance | None:
+    def find(self, version: int, name: Name, sender: str) -> Acquaintance | None:
         """What was accepted while `version` stood; None: ask."""
-        return self._pairs.get((slug, sender)) if version == self._version else None
+        return self._pairs.get((name, sender)) if version == self._version else None
 
     def unlimited(self, version: int, client_id: str) -> bool:
         """Whether a client is known to have no quota; False: ask."""
         return version == self._version and client_id in self._unlimited
 
-    def note(self, version: int, slug: str, sender: str, found: Acquaintance) -> None:
+    def note(self, version: int, name: Name, sender: str, found: Acquaintance) -> None:
         """Remember what was accepted by a read that came after `version` was taken."""
         if version < self._version:
             return  # a read that was overtaken by a change
@@ -47,6 +59,6 @@ class Acquaintances:
             self._version = version
             self._pairs.clear()
             self._unlimited.clear()
-        self._pairs[slug, sender] = found
+        self._pairs[name, sender] = found
         if found.unlimited:
             self._unlimited.add(found.client_id)

@@ -1,7 +1,7 @@
 """Mail addresses: whose intake an address is, and who may send to it.
 
-`<client>@<domain>` or `<client>+<anything>@<domain>`. Who may send is part of the client's profile: whole
-addresses, or `@domain` for everyone there. Which clients exist is nobody's business who may not send to them:
+`<client>@<domain>` or `<client>+<anything>@<domain>`. Who may send, and what it has to show, is part of the
+client's profile (`senders`). Which clients exist is nobody's business who may not send to them:
 one that is unknown, one that is closed and one that does not know the sender answer in the same words, after
 the same questions, and not before `REFUSED_AFTER`.
 
@@ -20,15 +20,16 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core.core import Core
-from gateway.core.intake import quotas, receive
+from gateway.core.intake import quotas, receive, senders
 from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.intake.intake import Intake
+from gateway.core.intake.senders import ClientProfile
 from gateway.core.intake.upload import Mail, Upload
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient, RecipientAnswer
 from vault.catalogue import queries
 from vault.catalogue.schema import clients
-from vault.catalogue.states import ClientState
+from vault.catalogue.states import ClientState, Proof
 from vault.crypto.wrapping import open_record, seal_record
 from vault.errors import VaultError
 from vault.keys.secret_names import SECRET_PROFILE
@@ -54,14 +55,6 @@ _ANY: Final = (
 )
 
 
-class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is personal about a client, sealed under its keyring. `emails`: addresses or `@domain`."""
-
-    name: str
-    emails: list[str] = msgspec.field(default_factory=list)
-    language: str = "zh"
-
-
 def seal_profile(core: Core, client_id: str, profile: ClientProfile) -> bytes:
     """Seal a profile under the client's key."""
     key = core.store.custody.keyring(client_id).secrets[SECRET_PROFILE]
@@ -77,20 +70,13 @@ def open_profile(core: Core, row: queries.Client | Row[Any]) -> ClientProfile:
     return msgspec.json.decode(data, type=ClientProfile)
 
 
-def parse_recipient(address: str) -> tuple[str, str] | None:
-    """(client slug, domain) of an intake address, both lower case; None if it is no address."""
-    local, at, domain = address.rpartition("@")
+def parse_recipient(address: str) -> tuple[str, str, str] | None:
+    """(client slug, tag, domain) of an intake address, all lower case; None if it is no address."""
+    local, at, domain = address.lower().rpartition("@")
     if not at or not local:
         return None
-    return local.partition("+")[0].lower(), domain.lower()
-
-
-def may_send(profile: ClientProfile, sender: str) -> bool:
-    """Whether the envelope sender is one of the client's."""
-    sender = sender.lower()
-    _, at, domain = sender.rpartition("@")
-    allowed = {entry.lower() for entry in profile.emails}
-    return bool(at) and (sender in allowed or f"@{domain}" in allowed)
+    slug, _, tag = local.partition("+")
+    return slug, tag, domain
 
 
 async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAnswer:
@@ -98,10 +84,10 @@ async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAn
     core = intake.core
     parsed = parse_recipient(request.recipient)
     domain = core.config.smtp.domain
-    if parsed is None or parsed[1] != domain.lower():
+    if parsed is None or parsed[2] != domain.lower():
         return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
     begun = time.monotonic()
-    known = await _known(intake, parsed[0], request.sender)
+    known = await _known(intake, parsed[0], parsed[1], request.sender)
     if known is None:
         await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
         return RecipientAnswer(550, NOT_TAKEN)
@@ -115,10 +101,10 @@ async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAn
 def recipient_at_hand(intake: Intake, request: MailRecipient) -> RecipientAnswer | None:
     """`check_recipient` where all it takes is remembered; None: it has to be waited for."""
     parsed = parse_recipient(request.recipient)
-    if parsed is None or parsed[1] != intake.core.config.smtp.domain.lower():
+    if parsed is None or parsed[2] != intake.core.config.smtp.domain.lower():
         return None
     version = intake.core.store.catalogue.version(clients)
-    known = intake.acquaintances.find(version, parsed[0], request.sender)
+    known = intake.acquaintances.find(version, parsed[:2], request.sender)
     if known is None:
         return None
     try:
@@ -138,22 +124,25 @@ def _no_room(refusal: Refusal) -> RecipientAnswer:
     return RecipientAnswer(552, NO_ROOM)
 
 
-async def _known(intake: Intake, slug: str, sender: str) -> Acquaintance | None:
-    """The open client of that name if `sender` is one of its own."""
+async def _known(intake: Intake, slug: str, tag: str, sender: str) -> Acquaintance | None:
+    """The open client of that name if it takes mail from `sender`, and what is known of the proof."""
     core = intake.core
     version = core.store.catalogue.version(clients)
-    known = intake.acquaintances.find(version, slug, sender)
+    known = intake.acquaintances.find(version, (slug, tag), sender)
     if known is None:
-        row = await _client_for(core, slug, sender)
-        if row is None:
+        found = await _client_for(core, slug, tag, sender)
+        if found is None:
             return None
-        known = Acquaintance(row.id, quotas.quota_of(core, row) == UNLIMITED)
-        intake.acquaintances.note(version, slug, sender, known)
+        row, proof = found
+        known = Acquaintance(row.id, quotas.quota_of(core, row) == UNLIMITED, proof)
+        intake.acquaintances.note(version, (slug, tag), sender, known)
     return known
 
 
-async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
-    """The open client of that name if `sender` is one of its own."""
+async def _client_for(
+    core: Core, slug: str, tag: str, sender: str
+) -> tuple[Row[Any], Proof] | None:
+    """The open client of that name if it takes mail from `sender`, and what is known of the proof."""
 
     def look(connection: Connection) -> tuple[Row[Any] | None, Row[Any] | None]:
         named = connection.execute(_NAMED, {"slug": slug}).one_or_none()
@@ -163,12 +152,19 @@ async def _client_for(core: Core, slug: str, sender: str) -> Row[Any] | None:
     # Of a name that no client has, another's profile is opened: what it costs is the same.
     row = other if named is None else named
     try:
-        taken = row is not None and may_send(open_profile(core, row), sender)
+        proof = None if row is None else _proof(core, open_profile(core, row), sender, tag)
     except VaultError:
         if named is not None:
             raise
-        taken = False
-    return named if taken else None
+        proof = None
+    return None if named is None or proof is None else (named, proof)
+
+
+def _proof(core: Core, profile: ClientProfile, sender: str, tag: str) -> Proof | None:
+    """What is known of the proof of mail from `sender`; None: it is not taken at all."""
+    proof = senders.shown(profile, sender, tag, core.config.senders.proof)
+    refused = (profile.unproven or core.config.senders.unproven) == "refuse"
+    return None if proof is Proof.FAILED and refused else proof
 
 
 async def _admit(intake: Intake, client_id: str, *, size: int | None = None) -> quotas.Allowance:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from gateway.core.inspection.claims import Claimed, Fixity, InspectionQueue
+from gateway.core.inspection.claims import Claimed, Fixity, InspectionQueue, Look
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
+from gateway.core.reading import NotRead
 from gateway.core.sessions.base import Answer, UploadSession
 from gateway.errors import WireError
 from gateway.wire.messages import (
@@ -20,6 +21,7 @@ from gateway.wire.messages import (
     Claim,
     Commit,
     Done,
+    MailReport,
     NoWork,
     Verdict,
 )
@@ -38,6 +40,7 @@ class InspectSession(UploadSession):
         self._queue = queue
         self._claimed: Claimed | None = None
         self._fixity: Fixity | None = None
+        self._look: Look | None = None
         self._spent = False
 
     async def handle(self, request: Any) -> Answer:
@@ -47,9 +50,17 @@ class InspectSession(UploadSession):
             found = await self._queue.claim()
             if found is None:
                 return NoWork(), None
-            work, descriptor, self._claimed, self._fixity = found
+            self._claimed, self._fixity, self._look = found.claimed, found.fixity, found.look
             self._spent = True
-            return work, descriptor
+            return found.work, found.descriptor
+        if isinstance(request, MailReport) and self._look is not None:
+            self.over = True
+            look, self._look = self._look, None
+            if request.document_id != look.document_id:
+                raise WireError("inspect: expected a report on its message, found another's")
+            if not look.result.done():  # whoever asked may have gone
+                look.result.set_result(request)
+            return Done(), None
         claimed = self._claimed
         if claimed is None:
             raise WireError(f"inspect: expected a claim first, found {type(request).__name__}")
@@ -84,6 +95,12 @@ class InspectSession(UploadSession):
 
     async def close(self) -> None:
         await super().close()
+        if self._look is not None and not self._look.result.done():
+            self._look.result.set_exception(
+                NotRead(
+                    f"message {self._look.document_id}: expected it read, found its reader ended"
+                )
+            )
         if self._claimed is not None:
             claimed, self._claimed = self._claimed, None
             await self._queue.lost(claimed, self._fixity, seen=not self.undelivered)

@@ -18,6 +18,7 @@ PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
 FACT: Final = 4096
 DETAIL: Final = 400
 CODE: Final = r"^[a-z0-9_.-]*\Z"
+DomainName = Annotated[str, Meta(max_length=253)]
 MEDIA_TYPE: Final = (
     r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}\Z"
 )
@@ -27,16 +28,28 @@ class Claim(Message, frozen=True):
     """Asks for a document to inspect; answered when there is one, or with `NoWork` after a while."""
 
 
+class Proving(Struct, frozen=True):
+    """What a message's signatures are judged by.
+
+    `records`: what the DNS has under the names that an earlier `MailReport` wanted; None: only say which are.
+    `upstream`: the name under which a host's judgement is believed (RFC 8601, authserv-id), or "".
+    """
+
+    records: dict[str, list[str]] | None = None
+    upstream: str = ""
+
+
 class Work(Message, frozen=True):
     """A document to inspect. Beside it travels one read-only descriptor of its sealed file.
 
-    `mode` "fixity": only read everything and report size and digest. `depth` is 0 for what was
-    received, one more for each container it came out of. `clamd` is the scanner's address
+    `mode` "fixity": only read everything and report size and digest. "prove": find what a message has to
+    show for its sender; answered with a `MailReport`. `depth` is 0 for what was received, one more for each
+    container it came out of. `clamd` is the scanner's address
     (`unix:/path` or `tcp:host:port`) or "" for none. `thorough`: it may take all the processor time there is;
     else only as much as ordinary documents take, so that nobody waits behind one that is not.
     """
 
-    mode: Literal["inspect", "fixity"]
+    mode: Literal["inspect", "fixity", "prove"]
     document_id: str
     key: bytes
     size: int
@@ -46,6 +59,7 @@ class Work(Message, frozen=True):
     attempt: int
     clamd: str
     thorough: bool = True
+    proving: Proving | None = None
 
 
 class BeginPart(Message, frozen=True):
@@ -117,4 +131,42 @@ class Verdict(Message, frozen=True):
     suggested_name: Annotated[str, Meta(max_length=PART_NAME)] = ""
 
 
-InspectRequest = Claim | BeginPart | Commit | Abandon | Verdict
+class Signature(Struct, frozen=True):
+    """A DKIM signature (RFC 6376). `later`: its key could not be had now."""
+
+    domain: DomainName
+    outcome: Literal["pass", "fail", "later"]
+    detail: Annotated[str, Meta(max_length=DETAIL)] = ""
+
+
+class MethodResult(Struct, frozen=True):
+    """One judgement of `Authentication-Results` (RFC 8601): method, result, and the domain it is about."""
+
+    method: Annotated[str, Meta(max_length=32, pattern=CODE)]
+    result: Annotated[str, Meta(max_length=32, pattern=CODE)]
+    domain: DomainName = ""
+
+
+class MailReport(Message, frozen=True):
+    """What a message has to show for its sender: plain data; the core decides.
+
+    `author` is the one address of its one From field, in lower case; "" where there is none, or more than
+    one, or where programs read different ones (`author_fault` says which). `wanted` are names whose texts are
+    needed. `sealers` are the domains of a chain of seals that holds (ARC, RFC 8617), `sealed` what the first
+    of them had found; `chain` its state. `upstream` is what the configured host had found.
+    """
+
+    document_id: Annotated[str, Meta(max_length=64)]
+    size: Annotated[int, Meta(ge=0)]
+    sha256: Annotated[bytes, Meta(max_length=32)]
+    author: Annotated[str, Meta(max_length=320)] = ""
+    author_fault: Annotated[str, Meta(max_length=32, pattern=CODE)] = ""
+    wanted: Annotated[list[DomainName], Meta(max_length=64)] = field(default_factory=list)
+    signatures: Annotated[list[Signature], Meta(max_length=16)] = field(default_factory=list)
+    chain: Literal["none", "pass", "fail", "later"] = "none"
+    sealers: Annotated[list[DomainName], Meta(max_length=64)] = field(default_factory=list)
+    sealed: Annotated[list[MethodResult], Meta(max_length=32)] = field(default_factory=list)
+    upstream: Annotated[list[MethodResult], Meta(max_length=32)] = field(default_factory=list)
+
+
+InspectRequest = Claim | BeginPart | Commit | Abandon | Verdict | MailReport

@@ -175,12 +175,12 @@ async def test_several_documents_of_a_sender_take_one_look(house, monkeypatch):
 async def test_a_document_put_off_since_the_look_is_not_handed_out(house):
     first, second = [await house.upload(f"/inbox/{n}.txt", b"note %d" % n) for n in range(2)]
     found = await house.queue._next()
-    os.close(found[1])
+    os.close(found.descriptor)
     row = await house.core.read(
         lambda c: c.execute(select(documents).where(documents.c.id == second)).one()
     )
     await house.queue._postpone(row, "inspection-failed", for_ever=False)
-    assert found[0].document_id == first
+    assert found.work.document_id == first
     assert await house.queue._next() is None
     house.clock.advance(seconds=60)
     assert await house.judge() == second

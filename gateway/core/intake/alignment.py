@@ -1,0 +1,224 @@
+"""Whether a message comes from whom its From field names: alignment (DMARC) of what it shows.
+
+Promises: `judge` is a function of a report on the message, what SPF said, and what the author's domain
+publishes; it says what proves the author, or why nothing does. What could not be found out is never taken
+for a "no", nor for a "yes".
+
+Leaves out: reading a message (`gateway.inspect.prove`), asking the network (`gateway.core.questions`), and
+whether the author is one of a client's (`senders`).
+
+Rules:
+1. Domains are aligned as RFC 9989 has it (DMARC): the domain that signed, or that the host may send for, is
+   the author's or has the same organizational domain, found by walking up the DNS tree; `adkim` and `aspf`
+   say whether it has to be the very same. Where a domain publishes no policy, only the very same counts.
+2. A chain of seals (ARC) counts if every domain in it is one of the configuration's. Then what the first of
+   them had found counts as if it had been found here.
+3. What the configured host has found counts alike, and its own address is not judged by SPF.
+
+Sources: RFC 9989 (DMARC; its policy records are read by the library `dmarc`), RFC 8617, RFC 8601.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import dmarc
+
+from gateway.wire.messages import MailReport, MethodResult, QuestionAnswer
+from vault.catalogue.states import Proof
+
+_PSD: Final = re.compile(
+    r";\s*psd\s*=\s*([ynu])\s*(?:;|\Z)", re.IGNORECASE
+)  # the library leaves it out
+WALK: Final = 8  # questions on the way up (RFC 9989, section 4.10)
+
+
+class Texts(Protocol):
+    """Asks for the texts of a name (raises `questions.Later`)."""
+
+    async def __call__(self, name: str, /) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found. `later`: something could not be found out that might prove it. `said`: for a person."""
+
+    proof: Proof
+    said: str
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a message. `spf` None: not asked, or not to be had now (`spf_later`)."""
+
+    report: MailReport
+    spf: QuestionAnswer | None = None
+    spf_later: bool = False
+    upstream: bool = False  # it came from the configured host
+    sealers: Collection[str] = ()  # that are believed
+
+
+@dataclass
+class Tree:
+    """What the domains above one publish, and the organizational domain it has by that."""
+
+    domain: str
+    records: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def organization(self) -> str:
+        """RFC 9989, section 4.10.2."""
+        for name in sorted(self.records, key=lambda each: each.count("."), reverse=True):
+            said = _PSD.search(self.records[name])
+            psd = said[1].lower() if said else "u"
+            if psd == "n":
+                return name
+            if psd == "y" and name != self.domain:
+                return _below(name, self.domain)
+        # The top of the tree organizes nobody, whatever it publishes.
+        names = [name for name in self.records if "." in name]
+        return min(names, key=lambda each: each.count("."), default=self.domain)
+
+    @property
+    def policy(self) -> dmarc.Policy | None:
+        """The policy that holds for the domain: its own, else its organization's (section 4.10.1)."""
+        for name in (self.domain, self.organization):
+            if name in self.records:
+                return _parsed(self.records[name], self.domain)
+        return None
+
+
+async def walk(domain: str, texts: Texts) -> Tree:
+    """Ask up the tree from a domain (raises `questions.Later`)."""
+    tree = Tree(domain)
+    labels = domain.split(".")
+    names = [".".join(labels[start:]) for start in range(len(labels))]
+    if len(names) > WALK:
+        names = [names[0], *names[-(WALK - 1) :]]
+    for name in names:
+        found = [
+            text
+            for text in await texts(f"_dmarc.{name}")
+            if text.replace(" ", "").lower().startswith("v=dmarc1")
+        ]
+        if len(found) == 1 and _parsed(found[0], domain) is not None:
+            tree.records[name] = found[0]
+    return tree
+
+
+async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Judged:
+    """What proves a message's author (raises `questions.Later`).
+
+    Args:
+        taken: of `dkim` and `spf` what counts.
+    """
+    report = evidence.report
+    if not report.author:
+        return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
+    domain = report.author.rpartition("@")[2]
+    aligned = _Alignment(await walk(domain, texts), texts)
+    if "dkim" in taken:
+        for signature in report.signatures:
+            if signature.outcome == "pass" and await aligned.signs(signature.domain):
+                return Judged(Proof.DKIM, f"dkim: {signature.domain}")
+    spf = evidence.spf
+    if (
+        "spf" in taken
+        and not evidence.upstream
+        and spf is not None
+        and spf.spf == "pass"
+        and await aligned.sends(spf.domain)
+    ):
+        return Judged(Proof.SPF, f"spf: {spf.domain}")
+    if evidence.upstream and await _vouched(report.upstream, domain, taken, aligned):
+        return Judged(Proof.UPSTREAM, "authentication-results of the configured host")
+    believed = {each.lower() for each in evidence.sealers}
+    trusted = report.chain == "pass" and set(report.sealers) <= believed
+    if trusted and await _vouched(report.sealed, domain, taken, aligned):
+        return Judged(Proof.UPSTREAM, f"arc: {', '.join(report.sealers)}")
+    later = (
+        any(signature.outcome == "later" for signature in report.signatures)
+        or report.chain == "later"
+        or evidence.spf_later
+    )
+    return Judged(Proof.FAILED, _why(evidence, aligned.tree), later)
+
+
+class _Alignment:
+    """What is aligned with an author's domain."""
+
+    def __init__(self, tree: Tree, texts: Texts) -> None:
+        self.tree = tree
+        self._texts = texts
+        self._policy = tree.policy
+
+    async def signs(self, domain: str) -> bool:
+        return await self._aligned(domain, self._policy.adkim if self._policy else None)
+
+    async def sends(self, domain: str) -> bool:
+        return await self._aligned(domain, self._policy.aspf if self._policy else None)
+
+    async def _aligned(self, domain: str, mode: dmarc.DMARCAlignment | None) -> bool:
+        domain = domain.lower().rstrip(".")
+        if domain == self.tree.domain:
+            return True
+        if mode is not dmarc.DMARCAlignment.RELAXED:
+            return False
+        organization = self.tree.organization
+        if domain != organization and not domain.endswith(f".{organization}"):
+            return False
+        return (await walk(domain, self._texts)).organization == organization
+
+
+async def _vouched(
+    results: Collection[MethodResult],
+    author: str,
+    taken: Collection[str],
+    aligned: _Alignment,
+) -> bool:
+    """Whether another's judgement proves the author."""
+    for result in results:
+        if result.result != "pass":
+            continue
+        if result.method == "dmarc" and result.domain == author:
+            return True
+        if result.method == "dkim" and "dkim" in taken and await aligned.signs(result.domain):
+            return True
+        if result.method == "spf" and "spf" in taken and await aligned.sends(result.domain):
+            return True
+    return False
+
+
+def _why(evidence: Evidence, tree: Tree) -> str:
+    """What was found instead, for the person who decides: domains and results, nothing of the text."""
+    report = evidence.report
+    said = [
+        f"dkim {each.domain}: {each.outcome}{f' ({each.detail})' if each.detail else ''}"
+        for each in report.signatures
+    ] or ["dkim: none"]
+    if evidence.spf is not None:
+        said.append(f"spf {evidence.spf.domain}: {evidence.spf.spf}")
+    elif evidence.spf_later:
+        said.append("spf: no answer")
+    if report.chain != "none":
+        said.append(f"arc {', '.join(report.sealers)}: {report.chain}".replace(" :", ":"))
+    said += [f"upstream {each.method} {each.domain}: {each.result}" for each in report.upstream]
+    policy = tree.policy
+    wish = policy.p.value if policy is not None else None
+    return "; ".join([*said, f"policy of {tree.domain}: {wish or 'none'}"])[:1000]
+
+
+def _parsed(record: str, domain: str) -> dmarc.Policy | None:
+    try:
+        return dmarc.DMARC().parse_record(record, domain, strict=False)
+    except (dmarc.Error, ValueError):
+        return None
+
+
+def _below(name: str, domain: str) -> str:
+    """The domain one label below `name` on the way down to `domain`."""
+    return ".".join(domain.split(".")[-(name.count(".") + 2) :])
