@@ -40,7 +40,7 @@ class Stored:
     """A committed message: its envelope and a reader over the sealed bytes."""
 
     def __init__(self, envelope, descriptor, key, document_id, size):
-        self.sender, self.recipients, self.peer = envelope
+        self.sender, self.recipients, self.peer, self.helo = envelope
         self.descriptor, self.key, self.document_id, self.size = descriptor, key, document_id, size
 
     @property
@@ -134,7 +134,7 @@ class FakeCore:
                     document_id, key = secrets.token_hex(16), secrets.token_bytes(32)
                     path = self.folder / document_id
                     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                    envelope = (request.sender, request.recipients, request.peer)
+                    envelope = (request.sender, request.recipients, request.peer, request.helo)
                     open_documents[document_id] = (envelope, descriptor, key)
                     self.begun.append(document_id)
                     handed = descriptor

@@ -201,6 +201,19 @@ def test_a_message_is_stored_exactly_as_received_and_only_then_acknowledged(door
     assert stored.sender == SENDER
     assert stored.recipients == [CLIENT]
     assert stored.peer == "127.0.0.1"
+    assert stored.helo == "client.example"
+
+
+def test_the_name_a_peer_gives_itself_reaches_the_core_within_bounds(door):
+    line = door.connect()
+    line.reply()
+    line.ask("HELO " + "a" * 400)
+    line.ask(f"MAIL FROM:<{SENDER}>")
+    line.ask(f"RCPT TO:<{CLIENT}>")
+    line.ask("DATA")
+    line.send(MESSAGE + b".\r\n")
+    assert line.reply().startswith("250 ")
+    assert door.core.stored[0].helo == "a" * 255
 
 
 def test_no_acknowledgement_before_the_core_is_done(door):

@@ -45,20 +45,26 @@ class Intake:
         self._line: Line | None = None
 
     async def recipient(
-        self, peer: str, sender: str, recipient: str, size: int = 0
+        self, peer: str, sender: str, recipient: str, size: int = 0, helo: str = ""
     ) -> RecipientAnswer:
         """Ask whether mail from `sender`, of `size` bytes if announced, may go to `recipient`.
+
+        `helo` is the name that the peer gave itself.
 
         Raises:
             Refusal: the core can't say now. Disconnected, WireError: it is away, or confused.
         """
-        reply, _ = await self.call(MailRecipient(peer, sender, recipient, size), RecipientAnswer)
+        reply, _ = await self.call(
+            MailRecipient(peer, sender, recipient, size, helo), RecipientAnswer
+        )
         assert isinstance(reply, RecipientAnswer)
         return reply
 
-    async def begin(self, peer: str, sender: str, recipients: list[str]) -> Incoming:
+    async def begin(
+        self, peer: str, sender: str, recipients: list[str], helo: str = ""
+    ) -> Incoming:
         """Begin a message for recipients accepted before (raises as `recipient`, and VaultError)."""
-        reply, descriptors = await self.call(BeginMail(peer, sender, recipients), Writable)
+        reply, descriptors = await self.call(BeginMail(peer, sender, recipients, helo), Writable)
         assert isinstance(reply, Writable)
         if len(descriptors) != 1:
             self.close()

@@ -37,7 +37,13 @@ from gateway.doors.smtp.connection import (
     log,
 )
 from gateway.doors.smtp.data_stream import DataStream
-from gateway.doors.smtp.envelope import Envelope, EnvelopeError, parse_mail, parse_recipient
+from gateway.doors.smtp.envelope import (
+    MAX_DOMAIN,
+    Envelope,
+    EnvelopeError,
+    parse_mail,
+    parse_recipient,
+)
 from gateway.doors.smtp.intake import Incoming
 from gateway.errors import GatewayError, Refusal
 from vault.errors import StorageFull, VaultError
@@ -73,6 +79,7 @@ class DoorSession(Conversation):
         self._transaction: _Transaction | None = None
         self._greeted = False
         self._extended = False
+        self._helo_name = ""
 
     @property
     def _idle(self) -> bool:
@@ -110,6 +117,7 @@ class DoorSession(Conversation):
             self._say("501 5.5.4 Expected a host name")
             return
         self._transaction, self._greeted, self._extended = None, True, False
+        self._helo_name = _bounded(argument)
         self._say(f"250 {self._terms.domain}")
 
     async def _ehlo(self, argument: str) -> None:
@@ -117,6 +125,7 @@ class DoorSession(Conversation):
             self._say("501 5.5.4 Expected a host name")
             return
         self._transaction, self._greeted, self._extended = None, True, True
+        self._helo_name = _bounded(argument)
         lines = [
             self._terms.domain,
             f"SIZE {self._terms.limit}",
@@ -155,7 +164,7 @@ class DoorSession(Conversation):
         self._hold_timer()
         try:
             answer = await self._core.recipient(
-                self._peer, envelope.sender, recipient, envelope.size
+                self._peer, envelope.sender, recipient, envelope.size, self._helo_name
             )
         except GatewayError as error:
             self._say(_reply_for(error))
@@ -180,7 +189,10 @@ class DoorSession(Conversation):
         self._hold_timer()
         try:
             incoming = await self._core.begin(
-                self._peer, transaction.envelope.sender, transaction.recipients
+                self._peer,
+                transaction.envelope.sender,
+                transaction.recipients,
+                self._helo_name,
             )
         except (GatewayError, VaultError) as error:
             self._transaction = None
@@ -316,3 +328,8 @@ def _reply_for(error: GatewayError | VaultError) -> str:
         return NO_ROOM
     full = isinstance(error, StorageFull) or (isinstance(error, Refusal) and error.code == "full")
     return FULL if full else NOT_NOW
+
+
+def _bounded(name: str) -> str:
+    """What a peer calls itself, in at most as many octets as a domain has."""
+    return name.encode()[:MAX_DOMAIN].decode("utf-8", "ignore")

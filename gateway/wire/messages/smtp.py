@@ -12,13 +12,15 @@ from gateway.wire.messages.common import Abandon, Commit, Message
 class MailRecipient(Message, frozen=True):
     """Asks whether mail from `sender` (envelope) may go to `recipient` (envelope).
 
-    `size`: bytes the sender announced (RFC 1870), 0 for none.
+    `size`: bytes the sender announced (RFC 1870), 0 for none; `helo`: the name that the peer gave itself
+    with HELO or EHLO, at most 255 octets.
     """
 
     peer: str
     sender: str
     recipient: str
     size: int = 0
+    helo: str = ""
 
 
 class RecipientAnswer(Message, frozen=True):
@@ -35,6 +37,7 @@ class BeginMail(Message, frozen=True):
     peer: str
     sender: str
     recipients: list[str]
+    helo: str = ""
 
 
 SmtpRequest = MailRecipient | BeginMail | Commit | Abandon
