@@ -22,9 +22,10 @@ from gateway.wire.channel import HEADER, REQUEST_DECODERS
 from gateway.wire.messages import (
     Abandon,
     BeginMail,
-    Commit,
+    CommitMail,
     Done,
     MailRecipient,
+    MailStored,
     RecipientAnswer,
     Refused,
     Writable,
@@ -61,6 +62,7 @@ class FakeCore:
         self.abandoned = []
         self.refuse_begin = None  # a Refused to answer BeginMail with
         self.refuse_commit = None
+        self.stored_as = None  # a MailStored to answer CommitMail with
         self.commit_delay = 0.0
         self.floor = 0  # free space that must stay on the disk
         self.descriptor_limit = None  # hand out descriptors that can hold this much
@@ -141,7 +143,7 @@ class FakeCore:
                     if self.descriptor_limit is not None:
                         handed = os.open("/dev/full", os.O_RDWR)
                     _send(connection, Writable(document_id, key, floor=self.floor), handed)
-            case Commit():
+            case CommitMail():
                 envelope, descriptor, key = open_documents.pop(request.document_id)
                 time.sleep(self.commit_delay)
                 if self.refuse_commit is not None:
@@ -164,7 +166,8 @@ class FakeCore:
                     return
                 stored = Stored(envelope, descriptor, key, request.document_id, size)
                 self.stored.append(stored)
-                _send(connection, Done())
+                stored.message_id, stored.content_digest = request.message_id, request.content
+                _send(connection, self.stored_as or MailStored(request.document_id))
             case Abandon():
                 _, descriptor, _ = open_documents.pop(request.document_id)
                 os.close(descriptor)

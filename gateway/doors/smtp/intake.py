@@ -1,7 +1,7 @@
 """The mail door's line to the core: recipients, and messages that are sealed while they arrive.
 
-Promises: `Incoming.commit` returns only after the core said Done, so 250 means durable. Whatever else
-happens to a message (an error, a refusal, the peer or the core gone), nothing of it is kept: it is
+Promises: `Incoming.commit` returns only after the core said that it is stored, so 250 means durable. Whatever
+else happens to a message (an error, a refusal, the peer or the core gone), nothing of it is kept: it is
 abandoned, or the connection that began it is closed, which makes the core drop it.
 
 Leaves out: what the peer is told (`gateway.doors.smtp.session`).
@@ -19,15 +19,17 @@ import os
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gateway.doors.smtp.header import Header
 from gateway.doors.smtp.lines import Line, Lines
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor
 from gateway.wire.messages import (
     Abandon,
     BeginMail,
-    Commit,
+    CommitMail,
     Done,
     MailRecipient,
+    MailStored,
     Message,
     RecipientAnswer,
     Writable,
@@ -121,6 +123,7 @@ class Incoming:
         self._descriptor = descriptor
         self._settled = False
         self._hash = hashlib.sha256()
+        self._header = Header()
         self._floor = Floor(descriptor, begun.floor)
         self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         self.document_id = begun.document_id
@@ -136,16 +139,23 @@ class Incoming:
         self._floor.take(len(data))
         self._writer.write(data)
         self._hash.update(data)
+        self._header.feed(data)
 
-    async def commit(self) -> None:
+    async def commit(self) -> MailStored:
         """COMMIT POINT of the door: on return the message is durable (raises as `Intake`, VaultError)."""
         size = self._writer.finish()
+        content = self._header.content()
+        request = CommitMail(
+            self.document_id, size, self._hash.digest(), content, self._header.message_id
+        )
         try:
-            await self._intake.call(Commit(self.document_id, size, self._hash.digest()), Done)
+            stored, _ = await self._intake.call(request, MailStored)
         except Refusal:
             self._settled = True  # the core has let go of it already
             raise
         self._settled = True
+        assert isinstance(stored, MailStored)
+        return stored
 
     async def abandon(self) -> None:
         """Give the message up now, so that its room and its key are free before the peer has finished."""

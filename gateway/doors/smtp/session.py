@@ -53,7 +53,7 @@ MAX_RECIPIENTS: Final = 50
 NOT_NOW: Final = "451 4.3.0 The message could not be stored; try again later"
 FULL: Final = "452 4.3.1 No room for the message now; try again later"
 # Without the numbers that clients see over SFTP: an envelope proves nobody's identity.
-NO_ROOM: Final = "552 5.2.2 This client's room here is used up; nothing of the message was kept"
+NO_ROOM: Final = "452 4.2.2 This client's room here is used up; nothing of the message was kept"
 TOO_LARGE: Final = "552 5.3.4 The message is larger than this server takes"
 LOOKALIKE: Final = (
     "554 5.6.0 The message has a lone dot between bare line ends; refused as ambiguous"
@@ -237,13 +237,13 @@ class DoorSession(Conversation):
         # 4. COMMIT POINT: on return the message is durable, and only then the peer is told.
         self._hold_timer()
         try:
-            await incoming.commit()
+            stored = await incoming.commit()
         except (GatewayError, VaultError) as error:
             log.warning("message not stored", error=type(error).__name__)
             return _reply_for(error)
         self.progress.acknowledged = True
-        log.info("message received", document=incoming.document_id, size=size)
-        return f"250 2.0.0 Stored as {incoming.document_id}"
+        log.info("message received", document=stored.document_id, size=size, again=stored.again)
+        return f"250 2.0.0 {'Already stored' if stored.again else 'Stored'} as {stored.document_id}"
 
     def _seal(self, incoming: Incoming, text: bytes, size: int, stream: DataStream) -> str:
         """Seal the next bytes; returns "" or the reply that refuses the message."""
@@ -321,8 +321,8 @@ _VERBS: Final[Mapping[str, Callable[[DoorSession, str], Awaitable[None]]]] = {
 def _reply_for(error: GatewayError | VaultError) -> str:
     """The SMTP reply for a failure.
 
-    One on our side makes the sender try again; a quota that is used up is told to whoever sent the message at
-    once, because nothing makes room in the days that a server tries.
+    All of them make the sender's server try again: what is short today, the disk or a quota, a person can
+    give within the days that it tries, and then nothing was lost.
     """
     if isinstance(error, Refusal) and error.code == "quota":
         return NO_ROOM

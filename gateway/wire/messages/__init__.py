@@ -94,13 +94,17 @@ from gateway.wire.messages.sftp import (
     Stat,
 )
 from gateway.wire.messages.smtp import (
+    MESSAGE_ID,
     BeginMail,
+    CommitMail,
     MailRecipient,
+    MailStored,
     RecipientAnswer,
+    SmtpReply,
     SmtpRequest,
 )
 
-Reply = CommonReply | SftpReply | RecipientAnswer | Work | CourierReply | AdminReply
+Reply = CommonReply | SftpReply | SmtpReply | Work | CourierReply | AdminReply
 
 Role = Literal["sftp", "smtp", "inspect", "courier", "admin"]
 
@@ -115,6 +119,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 __all__ = [
     "DETAIL",
     "INVOICE_BY_LINK",
+    "MESSAGE_ID",
     "PATH_BYTES",
     "REQUESTS",
     "SHA256_SIZE",
@@ -135,6 +140,7 @@ __all__ = [
     "ClaimTransfer",
     "Classification",
     "Commit",
+    "CommitMail",
     "Done",
     "Entry",
     "ExchangeSignature",
@@ -147,6 +153,7 @@ __all__ = [
     "Kept",
     "List",
     "MailRecipient",
+    "MailStored",
     "MakeFolder",
     "Message",
     "Mismatch",
