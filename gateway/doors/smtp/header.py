@@ -19,6 +19,7 @@ import hashlib
 import re
 from typing import Final
 
+from gateway.doors.smtp.data_stream import has_bare_line_end
 from gateway.wire.messages import MESSAGE_ID
 
 MOST: Final = 256 * 1024
@@ -106,9 +107,7 @@ def _fields(header: bytes) -> list[tuple[bytes, bytes]] | None:
 
     A bare CR or LF could hide a field in another one's line, so that it went with it.
     """
-    if not header.count(b"\r\n") == header.count(b"\r") == header.count(b"\n"):
-        return None
-    if header and not header.endswith(b"\r\n"):
+    if has_bare_line_end(header) or (header and not header.endswith(b"\r\n")):
         return None
     fields: list[tuple[bytes, bytearray]] = []
     for line in header.split(b"\r\n"):

@@ -55,8 +55,9 @@ FULL: Final = "452 4.3.1 No room for the message now; try again later"
 # Without the numbers that clients see over SFTP: an envelope proves nobody's identity.
 NO_ROOM: Final = "452 4.2.2 This client's room here is used up; nothing of the message was kept"
 TOO_LARGE: Final = "552 5.3.4 The message is larger than this server takes"
-LOOKALIKE: Final = (
-    "554 5.6.0 The message has a lone dot between bare line ends; refused as ambiguous"
+BARE: Final = (
+    "554 5.6.0 The message has line ends that are not CR LF, which servers read in different ways; send it"
+    " with another program, or over SFTP"
 )
 BAD_SEQUENCE: Final = "503 5.5.1 Bad sequence of commands"
 NO_ARGUMENT: Final = "501 5.5.4 No parameter expected"
@@ -251,8 +252,8 @@ class DoorSession(Conversation):
             return TOO_LARGE
         if incoming.room is not None and size > incoming.room:
             return NO_ROOM
-        if stream.lookalike:
-            return LOOKALIKE
+        if stream.bare:
+            return BARE
         try:
             incoming.write(text)
         except VaultError as error:
