@@ -98,6 +98,7 @@ class SmtpSection(_Section, frozen=True):
     max_message_size: Positive = 100 * 1024 * 1024
     max_connections: Positive = 200
     timeout: Seconds = 300.0
+    resend_hours: Annotated[int, Meta(ge=0, le=24 * 30)] = 24
     tls_certificate: str = ""
     tls_key: str = ""
 

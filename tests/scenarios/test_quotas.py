@@ -181,8 +181,8 @@ async def test_mail_is_refused_for_good_and_without_numbers(house):
     from gateway.core.intake import recipients
 
     answer = await recipients.check_recipient(house.wings.intake, ask)
-    assert answer.code == 552
-    assert answer.text.startswith("5.2.2 ")
+    assert answer.code == 452
+    assert answer.text.startswith("4.2.2 ")
     assert not any(number in answer.text for number in ("1000", "1001"))
     answer = await recipients.check_recipient(
         house.wings.intake, MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1000)

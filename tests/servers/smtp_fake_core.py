@@ -22,9 +22,10 @@ from gateway.wire.channel import HEADER, REQUEST_DECODERS
 from gateway.wire.messages import (
     Abandon,
     BeginMail,
-    Commit,
+    CommitMail,
     Done,
     MailRecipient,
+    MailStored,
     RecipientAnswer,
     Refused,
     Writable,
@@ -40,7 +41,7 @@ class Stored:
     """A committed message: its envelope and a reader over the sealed bytes."""
 
     def __init__(self, envelope, descriptor, key, document_id, size):
-        self.sender, self.recipients, self.peer = envelope
+        self.sender, self.recipients, self.peer, self.helo = envelope
         self.descriptor, self.key, self.document_id, self.size = descriptor, key, document_id, size
 
     @property
@@ -61,6 +62,7 @@ class FakeCore:
         self.abandoned = []
         self.refuse_begin = None  # a Refused to answer BeginMail with
         self.refuse_commit = None
+        self.stored_as = None  # a MailStored to answer CommitMail with
         self.commit_delay = 0.0
         self.floor = 0  # free space that must stay on the disk
         self.descriptor_limit = None  # hand out descriptors that can hold this much
@@ -134,14 +136,14 @@ class FakeCore:
                     document_id, key = secrets.token_hex(16), secrets.token_bytes(32)
                     path = self.folder / document_id
                     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                    envelope = (request.sender, request.recipients, request.peer)
+                    envelope = (request.sender, request.recipients, request.peer, request.helo)
                     open_documents[document_id] = (envelope, descriptor, key)
                     self.begun.append(document_id)
                     handed = descriptor
                     if self.descriptor_limit is not None:
                         handed = os.open("/dev/full", os.O_RDWR)
                     _send(connection, Writable(document_id, key, floor=self.floor), handed)
-            case Commit():
+            case CommitMail():
                 envelope, descriptor, key = open_documents.pop(request.document_id)
                 time.sleep(self.commit_delay)
                 if self.refuse_commit is not None:
@@ -164,7 +166,8 @@ class FakeCore:
                     return
                 stored = Stored(envelope, descriptor, key, request.document_id, size)
                 self.stored.append(stored)
-                _send(connection, Done())
+                stored.message_id, stored.content_digest = request.message_id, request.content
+                _send(connection, self.stored_as or MailStored(request.document_id))
             case Abandon():
                 _, descriptor, _ = open_documents.pop(request.document_id)
                 os.close(descriptor)

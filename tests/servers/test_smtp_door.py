@@ -193,14 +193,27 @@ def certificate(tmp_path_factory):
 def test_a_message_is_stored_exactly_as_received_and_only_then_acknowledged(door):
     line = door.connect().until_data()
     text = b".hidden\r\n..\r\n" + bytes(range(1, 256)).replace(b"\r", b"").replace(b"\n", b"")
-    line.send(b"A: b\r\n\r\n..hidden\r\n...\r\n" + text[13:] + b"\r\nlone\nfeed\r\n.\r\n")
+    line.send(b"A: b\r\n\r\n..hidden\r\n...\r\n" + text[13:] + b"\r\n.\r\n")
     reply = line.reply()
     (stored,) = door.core.stored
     assert reply == f"250 2.0.0 Stored as {stored.document_id}"
-    assert stored.content == b"A: b\r\n\r\n" + text + b"\r\nlone\nfeed\r\n"
+    assert stored.content == b"A: b\r\n\r\n" + text + b"\r\n"
     assert stored.sender == SENDER
     assert stored.recipients == [CLIENT]
     assert stored.peer == "127.0.0.1"
+    assert stored.helo == "client.example"
+
+
+def test_the_name_a_peer_gives_itself_reaches_the_core_within_bounds(door):
+    line = door.connect()
+    line.reply()
+    line.ask("HELO " + "a" * 400)
+    line.ask(f"MAIL FROM:<{SENDER}>")
+    line.ask(f"RCPT TO:<{CLIENT}>")
+    line.ask("DATA")
+    line.send(MESSAGE + b".\r\n")
+    assert line.reply().startswith("250 ")
+    assert door.core.stored[0].helo == "a" * 255
 
 
 def test_no_acknowledgement_before_the_core_is_done(door):
@@ -293,6 +306,16 @@ def test_smuggled_commands_are_text_and_the_message_is_refused(door, false_end, 
     assert door.core.stored == []
     assert len(door.core.begun) == 1
     assert door.core.abandoned == door.core.begun
+
+
+@pytest.mark.parametrize("bare", [b"lone\nfeed", b"lone\rreturn", b"\r\r\n"])
+def test_bare_line_ends_are_refused_whatever_stands_around_them(door, bare):
+    """RFC 5321, section 2.3.8: a sender must not; servers that mend them disagree on what was said."""
+    line = door.connect().until_data()
+    line.send(b"Subject: a\r\n\r\n" + bare + b"\r\n.\r\n")
+    assert line.reply().startswith("554 5.6.0 The message has line ends that are not CR LF")
+    assert line.ask("NOOP").startswith("250 ")
+    assert door.core.stored == []
 
 
 def test_pipelined_commands_after_the_end_are_not_lost(door):

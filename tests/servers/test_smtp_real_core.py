@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import signal
 import smtplib
 import socket
 import sys
 import time
+from datetime import UTC, datetime
 from email.message import EmailMessage
+from pathlib import Path
 
 import pytest
 
 from tests.support.core_process import CoreProcess
 from tests.support.sftp import Gateway, free_port
+from tests.support.wire import Door
 
 MIB = 1024 * 1024
 
@@ -111,3 +115,69 @@ def test_a_connection_cut_in_data_leaves_nothing(gateway):
         assert time.monotonic() < deadline + 10, "the cut message is still there"
         time.sleep(0.02)
     assert gateway.received() == []
+
+
+KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
+
+
+@pytest.mark.parametrize(
+    ("step", "phase"),
+    [
+        ("receive.publish", "before"),
+        ("receive.publish", "after"),
+        ("receive.record", "before"),
+        ("receive.record", "after"),
+    ],
+)
+def test_a_core_killed_around_the_commit_and_the_message_sent_again_make_one_document(
+    template, step, phase
+):
+    """The sender hears 451 each time and sends the same again: there is one document, whatever was durable."""
+    with MailGateway(template) as gateway:
+        raw = wire_bytes(gateway.mail(size=1000))
+        gateway.core.stop()
+        gateway.core = CoreProcess(
+            gateway.folder, [sys.executable, str(KILLER), str(gateway.config), step, phase]
+        )
+        with (
+            smtplib.SMTP("127.0.0.1", gateway.port, timeout=60) as client,
+            pytest.raises(smtplib.SMTPDataError) as error,
+        ):
+            client.sendmail("ap@mailer.example", ["mailer@intake.localhost"], raw)
+        assert error.value.smtp_code == 451
+        assert gateway.core.process.wait(30) == -signal.SIGKILL
+        gateway.core.stop()
+        gateway.start_core()
+        durable = gateway.received()
+        assert len(durable) == ((step, phase) == ("receive.record", "after"))
+        with smtplib.SMTP("127.0.0.1", gateway.port, timeout=60) as client:
+            client.ehlo()
+            client.mail("ap@mailer.example")
+            client.rcpt("mailer@intake.localhost")
+            code, said = client.data(raw)
+        assert code == 250
+        assert said.startswith(b"2.0.0 Already stored as" if durable else b"2.0.0 Stored as")
+        assert gateway.received() == [(hashlib.sha256(raw).hexdigest(), len(raw))]
+        (document,) = gateway.admin.call("document.list", client="mailer")
+        assert said.decode().endswith(document["id"])
+        assert len(gateway.stored()) == 1
+
+
+def test_the_id_in_the_answer_is_the_one_that_the_clients_receipt_carries(gateway):
+    gateway.admin.call("client.change", slug="acme", emails=["ap@mailer.example"])
+    raw = wire_bytes(gateway.mail())
+    with smtplib.SMTP("127.0.0.1", gateway.port, timeout=60) as client:
+        client.ehlo()
+        client.mail("ap@mailer.example")
+        client.rcpt("acme@intake.localhost")
+        said = client.data(raw)[1].decode()
+    document = said.rpartition(" ")[2]
+    door = Door(gateway.folder / "run" / "sftp.sock", "acme", gateway.folder / "demo" / "acme")
+    try:
+        day = datetime.now(UTC).strftime("%Y%m%d")
+        receipt = json.loads(door.read(f"/receipts/{day}-{document}.json"))["receipt"]
+    finally:
+        door.close()
+    assert receipt["document"] == document
+    assert receipt["channel"] == "smtp"
+    assert receipt["sha256"] == hashlib.sha256(raw).hexdigest()

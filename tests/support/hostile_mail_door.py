@@ -23,7 +23,7 @@ from gateway.wire.messages import (
     BeginMail,
     Claim,
     ClaimTransfer,
-    Commit,
+    CommitMail,
     OpenRead,
 )
 
@@ -87,7 +87,7 @@ def attempts(connection):
 async def requests(connection):
     """What the core is asked on connections that the broker gives."""
     for document in TARGETS["documents"]:
-        yield f"commit {document}", Commit(document, 0, bytes(32))
+        yield f"commit {document}", CommitMail(document, 0, bytes(32), bytes(32))
         yield f"abandon {document}", Abandon(document)
     yield "mail for somebody", BeginMail("::1", "ap@mailer.example", ["mailer@intake.localhost"])
     yield "a login", AuthenticateKey("officer1", "ssh-ed25519", b"x", b"y")

@@ -54,7 +54,9 @@ def erase(
         same_as=None,
     )
     tx.connection.execute(
-        update(messages).where(messages.c.document_id.in_(ids)).values(message_id_index=None)
+        update(messages)
+        .where(messages.c.document_id.in_(ids))
+        .values(message_id_index=None, content_index=None, same_id_as=None)
     )
     tx.connection.execute(
         insert(tombstones).on_conflict_do_nothing(),

@@ -16,6 +16,7 @@ One module, although it is long: wrapping, moving and the end of groups are one 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -49,6 +50,7 @@ PURPOSE_METADATA: Final = "document-metadata"
 INDEX_NAME: Final = "document-name"
 INDEX_DIGEST: Final = "document-digest"
 INDEX_MESSAGE: Final = "message-id"
+INDEX_CONTENT: Final = "message-content"
 MOVE_PAGE: Final = 5000  # keys re-wrapped in one transaction: about a quarter of a second
 
 # What every document passes through is built once: building a statement costs three times its execution.
@@ -285,6 +287,13 @@ class Custody(OpenKeyrings):
         if not message_id:
             return None
         return blind_index(self._index_key(client_id), INDEX_MESSAGE, message_id)
+
+    def content_index(
+        self, client_id: str, content: bytes, sender: str, recipients: str, submitter: str
+    ) -> bytes:
+        """The blind index of what a message says, who sent it and to which addresses."""
+        value = json.dumps([content.hex(), sender, recipients, submitter])
+        return blind_index(self._index_key(client_id), INDEX_CONTENT, value)
 
     def _index_key(self, client_id: str) -> bytes:
         return self.keyring(client_id).secrets[SECRET_INDEX]

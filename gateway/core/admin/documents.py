@@ -23,7 +23,7 @@ from gateway.core.views.base import Opened
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer, Readable
 from vault.catalogue import queries
-from vault.catalogue.schema import documents
+from vault.catalogue.schema import documents, messages
 from vault.catalogue.states import READABLE, STORED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import IntegrityError, KeyUnavailable
@@ -155,6 +155,9 @@ async def show(context: Context, arguments: OfDocument) -> dict[str, Any]:
             "scans": msgspec.json.decode(row.scans) if row.scans else [],
             "group": row.group_id,
             "same_as": row.same_as,
+            "same_message_id_as": connection.execute(
+                select(messages.c.same_id_as).where(messages.c.document_id == row.id)
+            ).scalar(),
             "destroyed_at": row.destroyed_at,
             "parts": list(
                 connection.execute(

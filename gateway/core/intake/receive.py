@@ -3,7 +3,8 @@
 Promise: what is acknowledged is durable. The order of a commit is
     1. the sealed file is synced and linked into the store, its folder synced (`receive.publish`);
     2. one transaction writes the row, the wrapping and the ledger entry: COMMIT POINT (`receive.record`);
-    3. the spool's own name for the file goes, and only then the door is told.
+    3. the door is told, and the spool's own name for the file goes.
+A message that was stored before (`resends`) gets an entry and no row in step 2, and loses its file in step 3.
 A crash before 2 leaves a spooled file without a row: it was never acknowledged, and `partial.sweep` removes
 it. A crash after 2 leaves a spooled name of a recorded document: `partial.sweep` drops the name.
 
@@ -24,7 +25,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, insert, select
 
 from gateway.core.core import ACTOR_CORE, Core, log
-from gateway.core.intake import quotas
+from gateway.core.intake import quotas, resends
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Mail, Upload
 from gateway.core.steps import step, told
@@ -148,6 +149,14 @@ def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
+    earlier = resends.first(core, tx, upload, now)
+    if earlier is not None:
+        upload.stored_as = earlier
+        core.record(
+            tx, "document.sent-again", earlier, upload.submitter or ACTOR_CORE, now,
+            client=upload.client_id, channel=upload.channel,
+        )  # fmt: skip
+        return
     quotas.require_room(core, tx.connection, upload, size)
     salt = secrets.token_bytes(COMMITMENT_SALT)
     metadata = DocumentMetadata(
@@ -185,7 +194,7 @@ def record(
         insert_row(tx, upload, DocumentState.RECEIVED, now, columns)
     custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
     if upload.mail is not None:
-        _note_message(core, tx, upload, upload.mail, now)
+        _note_message(tx, upload, upload.mail, resends.indexes(core, tx, upload, upload.mail), now)
     core.record(
         tx,
         "document.received",
@@ -204,19 +213,31 @@ _MESSAGE: Final = Prepared(
     insert(messages).values(
         {
             name: bindparam(name)
-            for name in ("document_id", "client_id", "message_id_index", "proof", "proven_at")
+            for name in (
+                "document_id",
+                "client_id",
+                "message_id_index",
+                "content_index",
+                "same_id_as",
+                "proof",
+                "proven_at",
+            )
         }
     )
 )
 
 
-def _note_message(core: Core, tx: Transaction, upload: Upload, mail: Mail, now: datetime) -> None:
+def _note_message(
+    tx: Transaction, upload: Upload, mail: Mail, known: resends.Indexes, now: datetime
+) -> None:
     _MESSAGE.execute(
         tx.connection,
         {
             "document_id": upload.document_id,
             "client_id": upload.client_id,
-            "message_id_index": core.store.custody.message_index(upload.client_id, mail.message_id),
+            "message_id_index": known.message_id,
+            "content_index": known.content,
+            "same_id_as": known.same_id_as,
             "proof": str(mail.proof),
             "proven_at": stamp(now) if mail.proof in PROVEN else None,
         },
@@ -274,7 +295,10 @@ def commit(intake: Intake, upload: Upload, size: int, sha256: bytes) -> Future[N
         record(core, tx, upload, size, sha256, now)
 
     def forget() -> None:
-        forget_spooled(core, upload.document_id)
+        if upload.stored_as:
+            drop_resent(core, upload)
+        else:
+            forget_spooled(core, upload.document_id)
 
     def over(done: Future[None]) -> None:
         error = done.exception()
@@ -342,6 +366,18 @@ def forget_spooled(core: Core, document_id: str) -> None:
         core.store.blobs.settle(document_id)
     except VaultError as error:
         log.error("spooled name stays until the next start", document=document_id, error=str(error))
+
+
+def drop_resent(core: Core, upload: Upload) -> None:
+    """Drop the file of a message that was stored before; if that fails, the next start does it."""
+    try:
+        core.store.blobs.remove(upload.document_id)
+        core.store.blobs.discard(upload.document_id)
+    except VaultError as error:
+        log.error(
+            "file of a resent message stays until the next start",
+            document=upload.document_id, error=str(error),
+        )  # fmt: skip
 
 
 async def discard(core: Core, upload: Upload) -> None:

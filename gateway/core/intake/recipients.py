@@ -44,7 +44,7 @@ REFUSED_AFTER: Final = (
 )
 UNLIMITED: Final = quotas.Quota(0, 0, 0)
 # No numbers: an envelope proves nobody's identity.
-NO_ROOM: Final = "5.2.2 This client's room here is used up; tell your accountant"
+NO_ROOM: Final = "4.2.2 This client's room here is used up; tell your accountant"
 
 
 _NAMED: Final = select(clients).where(
@@ -121,7 +121,7 @@ def _accepted(known: Acquaintance) -> RecipientAnswer:
 def _no_room(refusal: Refusal) -> RecipientAnswer:
     if refusal.code == "full":
         return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
-    return RecipientAnswer(552, NO_ROOM)
+    return RecipientAnswer(452, NO_ROOM)
 
 
 async def _known(intake: Intake, slug: str, tag: str, sender: str) -> Acquaintance | None:
@@ -203,7 +203,7 @@ def _begin(
         channel="smtp",
         name=MESSAGE_NAME,
         sender=request.sender,
-        mail=Mail(),
+        mail=Mail(recipients=tuple(request.recipients)),
         room=allowance.room,
         too_large=allowance.sentence,
         facts={"envelope_recipients": " ".join(request.recipients)[:2000]},

@@ -18,10 +18,18 @@ Channel = Literal["sftp", "smtp", "part"]
 
 @dataclass(frozen=True)
 class Mail:
-    """What is known of a message besides its bytes: `message_id` as it stands in its header, "" for none."""
+    """What is known of a message besides its bytes.
+
+    Args:
+        message_id: as it stands in its header, "" for none.
+        content: SHA-256 of what it says, without the fields that each hop adds; empty for unknown.
+        recipients: the addresses of its envelope.
+    """
 
     message_id: str = ""
     proof: Proof = Proof.NONE
+    content: bytes = b""
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass
@@ -51,6 +59,7 @@ class Upload:
     ahead: bool = False  # given before it was asked for: perhaps nobody writes it
     staged: bool = False  # the sealed file has its place in the store
     mail: Mail | None = None  # it is a message
+    stored_as: str = ""  # it was sent before, as this document, and nothing of it is kept
     said: str = ""  # what the one who sent it is told besides that it is durable
     facts: dict[str, str] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from gateway.core.intake import quotas, receive
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.errors import Refusal
-from gateway.wire.messages import Commit, Done, Message, Writable
+from gateway.wire.messages import Commit, CommitMail, Done, Message, Writable
 
 MAX_OPEN_UPLOADS: Final = 64
 
@@ -100,7 +100,11 @@ class UploadSession(Session):
             raise Refusal("not_found", "upload: expected one begun on this connection, found none")
         return upload
 
-    def _commit(self, request: Commit) -> Future[Answer]:
+    def stored(self, upload: Upload) -> Message:
+        """What a door is told of a document that is durable."""
+        return Done(upload.said)
+
+    def _commit(self, request: Commit | CommitMail) -> Future[Answer]:
         upload = self._upload(request.document_id)
         answer: Future[Answer] = Future()
 
@@ -109,7 +113,7 @@ class UploadSession(Session):
             if error is not None:
                 answer.set_exception(error)
             else:
-                answer.set_result((Done(upload.said), None))
+                answer.set_result((self.stored(upload), None))
 
         receive.commit(self.intake, upload, request.size, request.sha256).add_done_callback(over)
         return answer

@@ -6,18 +6,23 @@ may send to whom (`intake.recipients`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gateway.core.intake import receive, recipients
 from gateway.core.intake.intake import Intake
+from gateway.core.intake.upload import Upload
 from gateway.core.sessions.base import Answer, Answering, UploadSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
+    SHA256_SIZE,
     Abandon,
     BeginMail,
-    Commit,
+    CommitMail,
     Done,
     MailRecipient,
+    MailStored,
+    Message,
     RecipientAnswer,
 )
 
@@ -31,8 +36,8 @@ class SmtpSession(UploadSession):
 
     def handle(self, request: Any) -> Answering:
         match request:
-            case Commit():
-                return self._commit(request)
+            case CommitMail():
+                return self._commit_mail(request)
             case MailRecipient():
                 answer = recipients.recipient_at_hand(self.intake, request)
                 if answer is not None:
@@ -59,6 +64,19 @@ class SmtpSession(UploadSession):
         if client is None:
             raise Refusal("denied", "message: expected recipients accepted before, for one client")
         return client
+
+    def _commit_mail(self, request: CommitMail) -> Answering:
+        upload = self.uploads.get(request.document_id)
+        if upload is not None and upload.mail is not None and len(request.content) == SHA256_SIZE:
+            upload.mail = replace(
+                upload.mail, message_id=request.message_id, content=request.content
+            )
+        return self._commit(request)
+
+    def stored(self, upload: Upload) -> Message:
+        if upload.stored_as:
+            return MailStored(upload.stored_as, again=True)
+        return MailStored(upload.document_id)
 
     async def _handle(self, request: Any) -> Answer:
         match request:

@@ -1,7 +1,7 @@
 """The mail door's line to the core: recipients, and messages that are sealed while they arrive.
 
-Promises: `Incoming.commit` returns only after the core said Done, so 250 means durable. Whatever else
-happens to a message (an error, a refusal, the peer or the core gone), nothing of it is kept: it is
+Promises: `Incoming.commit` returns only after the core said that it is stored, so 250 means durable. Whatever
+else happens to a message (an error, a refusal, the peer or the core gone), nothing of it is kept: it is
 abandoned, or the connection that began it is closed, which makes the core drop it.
 
 Leaves out: what the peer is told (`gateway.doors.smtp.session`).
@@ -19,15 +19,17 @@ import os
 from types import TracebackType
 from typing import Any, Final, Self
 
+from gateway.doors.smtp.header import Header
 from gateway.doors.smtp.lines import Line, Lines
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor
 from gateway.wire.messages import (
     Abandon,
     BeginMail,
-    Commit,
+    CommitMail,
     Done,
     MailRecipient,
+    MailStored,
     Message,
     RecipientAnswer,
     Writable,
@@ -45,20 +47,26 @@ class Intake:
         self._line: Line | None = None
 
     async def recipient(
-        self, peer: str, sender: str, recipient: str, size: int = 0
+        self, peer: str, sender: str, recipient: str, size: int = 0, helo: str = ""
     ) -> RecipientAnswer:
         """Ask whether mail from `sender`, of `size` bytes if announced, may go to `recipient`.
+
+        `helo` is the name that the peer gave itself.
 
         Raises:
             Refusal: the core can't say now. Disconnected, WireError: it is away, or confused.
         """
-        reply, _ = await self.call(MailRecipient(peer, sender, recipient, size), RecipientAnswer)
+        reply, _ = await self.call(
+            MailRecipient(peer, sender, recipient, size, helo), RecipientAnswer
+        )
         assert isinstance(reply, RecipientAnswer)
         return reply
 
-    async def begin(self, peer: str, sender: str, recipients: list[str]) -> Incoming:
+    async def begin(
+        self, peer: str, sender: str, recipients: list[str], helo: str = ""
+    ) -> Incoming:
         """Begin a message for recipients accepted before (raises as `recipient`, and VaultError)."""
-        reply, descriptors = await self.call(BeginMail(peer, sender, recipients), Writable)
+        reply, descriptors = await self.call(BeginMail(peer, sender, recipients, helo), Writable)
         assert isinstance(reply, Writable)
         if len(descriptors) != 1:
             self.close()
@@ -115,6 +123,7 @@ class Incoming:
         self._descriptor = descriptor
         self._settled = False
         self._hash = hashlib.sha256()
+        self._header = Header()
         self._floor = Floor(descriptor, begun.floor)
         self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         self.document_id = begun.document_id
@@ -130,16 +139,23 @@ class Incoming:
         self._floor.take(len(data))
         self._writer.write(data)
         self._hash.update(data)
+        self._header.feed(data)
 
-    async def commit(self) -> None:
+    async def commit(self) -> MailStored:
         """COMMIT POINT of the door: on return the message is durable (raises as `Intake`, VaultError)."""
         size = self._writer.finish()
+        content = self._header.content()
+        request = CommitMail(
+            self.document_id, size, self._hash.digest(), content, self._header.message_id
+        )
         try:
-            await self._intake.call(Commit(self.document_id, size, self._hash.digest()), Done)
+            stored, _ = await self._intake.call(request, MailStored)
         except Refusal:
             self._settled = True  # the core has let go of it already
             raise
         self._settled = True
+        assert isinstance(stored, MailStored)
+        return stored
 
     async def abandon(self) -> None:
         """Give the message up now, so that its room and its key are free before the peer has finished."""

@@ -37,7 +37,13 @@ from gateway.doors.smtp.connection import (
     log,
 )
 from gateway.doors.smtp.data_stream import DataStream
-from gateway.doors.smtp.envelope import Envelope, EnvelopeError, parse_mail, parse_recipient
+from gateway.doors.smtp.envelope import (
+    MAX_DOMAIN,
+    Envelope,
+    EnvelopeError,
+    parse_mail,
+    parse_recipient,
+)
 from gateway.doors.smtp.intake import Incoming
 from gateway.errors import GatewayError, Refusal
 from vault.errors import StorageFull, VaultError
@@ -47,10 +53,11 @@ MAX_RECIPIENTS: Final = 50
 NOT_NOW: Final = "451 4.3.0 The message could not be stored; try again later"
 FULL: Final = "452 4.3.1 No room for the message now; try again later"
 # Without the numbers that clients see over SFTP: an envelope proves nobody's identity.
-NO_ROOM: Final = "552 5.2.2 This client's room here is used up; nothing of the message was kept"
+NO_ROOM: Final = "452 4.2.2 This client's room here is used up; nothing of the message was kept"
 TOO_LARGE: Final = "552 5.3.4 The message is larger than this server takes"
-LOOKALIKE: Final = (
-    "554 5.6.0 The message has a lone dot between bare line ends; refused as ambiguous"
+BARE: Final = (
+    "554 5.6.0 The message has line ends that are not CR LF, which servers read in different ways; send it"
+    " with another program, or over SFTP"
 )
 BAD_SEQUENCE: Final = "503 5.5.1 Bad sequence of commands"
 NO_ARGUMENT: Final = "501 5.5.4 No parameter expected"
@@ -73,6 +80,7 @@ class DoorSession(Conversation):
         self._transaction: _Transaction | None = None
         self._greeted = False
         self._extended = False
+        self._helo_name = ""
 
     @property
     def _idle(self) -> bool:
@@ -110,6 +118,7 @@ class DoorSession(Conversation):
             self._say("501 5.5.4 Expected a host name")
             return
         self._transaction, self._greeted, self._extended = None, True, False
+        self._helo_name = _bounded(argument)
         self._say(f"250 {self._terms.domain}")
 
     async def _ehlo(self, argument: str) -> None:
@@ -117,6 +126,7 @@ class DoorSession(Conversation):
             self._say("501 5.5.4 Expected a host name")
             return
         self._transaction, self._greeted, self._extended = None, True, True
+        self._helo_name = _bounded(argument)
         lines = [
             self._terms.domain,
             f"SIZE {self._terms.limit}",
@@ -155,7 +165,7 @@ class DoorSession(Conversation):
         self._hold_timer()
         try:
             answer = await self._core.recipient(
-                self._peer, envelope.sender, recipient, envelope.size
+                self._peer, envelope.sender, recipient, envelope.size, self._helo_name
             )
         except GatewayError as error:
             self._say(_reply_for(error))
@@ -180,7 +190,10 @@ class DoorSession(Conversation):
         self._hold_timer()
         try:
             incoming = await self._core.begin(
-                self._peer, transaction.envelope.sender, transaction.recipients
+                self._peer,
+                transaction.envelope.sender,
+                transaction.recipients,
+                self._helo_name,
             )
         except (GatewayError, VaultError) as error:
             self._transaction = None
@@ -225,13 +238,13 @@ class DoorSession(Conversation):
         # 4. COMMIT POINT: on return the message is durable, and only then the peer is told.
         self._hold_timer()
         try:
-            await incoming.commit()
+            stored = await incoming.commit()
         except (GatewayError, VaultError) as error:
             log.warning("message not stored", error=type(error).__name__)
             return _reply_for(error)
         self.progress.acknowledged = True
-        log.info("message received", document=incoming.document_id, size=size)
-        return f"250 2.0.0 Stored as {incoming.document_id}"
+        log.info("message received", document=stored.document_id, size=size, again=stored.again)
+        return f"250 2.0.0 {'Already stored' if stored.again else 'Stored'} as {stored.document_id}"
 
     def _seal(self, incoming: Incoming, text: bytes, size: int, stream: DataStream) -> str:
         """Seal the next bytes; returns "" or the reply that refuses the message."""
@@ -239,8 +252,8 @@ class DoorSession(Conversation):
             return TOO_LARGE
         if incoming.room is not None and size > incoming.room:
             return NO_ROOM
-        if stream.lookalike:
-            return LOOKALIKE
+        if stream.bare:
+            return BARE
         try:
             incoming.write(text)
         except VaultError as error:
@@ -309,10 +322,15 @@ _VERBS: Final[Mapping[str, Callable[[DoorSession, str], Awaitable[None]]]] = {
 def _reply_for(error: GatewayError | VaultError) -> str:
     """The SMTP reply for a failure.
 
-    One on our side makes the sender try again; a quota that is used up is told to whoever sent the message at
-    once, because nothing makes room in the days that a server tries.
+    All of them make the sender's server try again: what is short today, the disk or a quota, a person can
+    give within the days that it tries, and then nothing was lost.
     """
     if isinstance(error, Refusal) and error.code == "quota":
         return NO_ROOM
     full = isinstance(error, StorageFull) or (isinstance(error, Refusal) and error.code == "full")
     return FULL if full else NOT_NOW
+
+
+def _bounded(name: str) -> str:
+    """What a peer calls itself, in at most as many octets as a domain has."""
+    return name.encode()[:MAX_DOMAIN].decode("utf-8", "ignore")

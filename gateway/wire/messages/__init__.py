@@ -104,13 +104,17 @@ from gateway.wire.messages.sftp import (
     Stat,
 )
 from gateway.wire.messages.smtp import (
+    MESSAGE_ID,
     BeginMail,
+    CommitMail,
     MailRecipient,
+    MailStored,
     RecipientAnswer,
+    SmtpReply,
     SmtpRequest,
 )
 
-Reply = CommonReply | SftpReply | RecipientAnswer | Work | CourierReply | Question | AdminReply
+Reply = CommonReply | SftpReply | SmtpReply | Work | CourierReply | Question | AdminReply
 
 Role = Literal["sftp", "smtp", "inspect", "courier", "resolver", "admin"]
 
@@ -126,6 +130,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 __all__ = [
     "DETAIL",
     "INVOICE_BY_LINK",
+    "MESSAGE_ID",
     "PATH_BYTES",
     "REQUESTS",
     "SHA256_SIZE",
@@ -147,6 +152,7 @@ __all__ = [
     "ClaimTransfer",
     "Classification",
     "Commit",
+    "CommitMail",
     "Done",
     "Entry",
     "ExchangeSignature",
@@ -160,6 +166,7 @@ __all__ = [
     "List",
     "MailRecipient",
     "MailReport",
+    "MailStored",
     "MakeFolder",
     "Message",
     "MethodResult",

@@ -6,19 +6,28 @@ Leaves out: SMTP itself (`gateway.doors.smtp`).
 
 from __future__ import annotations
 
-from gateway.wire.messages.common import Abandon, Commit, Message
+from typing import Annotated, Final
+
+from msgspec import Meta
+
+from gateway.wire.messages.common import Abandon, Message
+
+MESSAGE_ID: Final = 998
+"""Octets that a Message-ID may have: those of a line (RFC 5322, section 2.1.1)."""
 
 
 class MailRecipient(Message, frozen=True):
     """Asks whether mail from `sender` (envelope) may go to `recipient` (envelope).
 
-    `size`: bytes the sender announced (RFC 1870), 0 for none.
+    `size`: bytes the sender announced (RFC 1870), 0 for none; `helo`: the name that the peer gave itself
+    with HELO or EHLO, at most 255 octets.
     """
 
     peer: str
     sender: str
     recipient: str
     size: int = 0
+    helo: str = ""
 
 
 class RecipientAnswer(Message, frozen=True):
@@ -35,6 +44,29 @@ class BeginMail(Message, frozen=True):
     peer: str
     sender: str
     recipients: list[str]
+    helo: str = ""
 
 
-SmtpRequest = MailRecipient | BeginMail | Commit | Abandon
+class CommitMail(Message, frozen=True):
+    """All bytes are sealed and written. `size` and `sha256` are those of the plaintext.
+
+    `message_id` as it stands in the header, "" for none; `content`: SHA-256 of the message without the
+    fields that each hop adds.
+    """
+
+    document_id: str
+    size: int
+    sha256: bytes
+    content: bytes
+    message_id: Annotated[str, Meta(max_length=MESSAGE_ID)] = ""
+
+
+class MailStored(Message, frozen=True):
+    """The message is durable, as `document_id`; `again`: it was before, and nothing of this copy is kept."""
+
+    document_id: str
+    again: bool = False
+
+
+SmtpRequest = MailRecipient | BeginMail | CommitMail | Abandon
+SmtpReply = RecipientAnswer | MailStored

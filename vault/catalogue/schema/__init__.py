@@ -48,6 +48,7 @@ from vault.catalogue.schema.mail import messages
 from vault.catalogue.schema.people import (
     account_keys,
     accounts,
+    app_passwords,
     clients,
     grants,
     recoveries,
@@ -55,7 +56,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0011"  # of the newest migration
+REVISION: Final = "0012"  # of the newest migration
 
 __all__ = [
     "GROUP",
@@ -65,6 +66,7 @@ __all__ = [
     "access_requests",
     "account_keys",
     "accounts",
+    "app_passwords",
     "approvals",
     "backup_amendments",
     "backup_blobs",

@@ -15,6 +15,11 @@ messages = Table(
     Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
     # Blind, under the client's key; NULL for none, and once the document is destroyed.
     Column("message_id_index", LargeBinary),
+    # The same of what it says, who sent it and to which addresses: by this one that is sent again is known.
+    Column("content_index", LargeBinary),
+    Column(
+        "same_id_as", ID
+    ),  # the first message of the client with its Message-ID and another content
     # What showed that it comes from whom it says (`vault.catalogue.states.Proof`).
     Column("proof", String(16), nullable=False),
     Column("proven_at", TIME),
@@ -24,6 +29,13 @@ messages = Table(
         "message_id_index",
         sqlite_where=text("message_id_index IS NOT NULL"),
         postgresql_where=text("message_id_index IS NOT NULL"),
+    ),
+    Index(
+        "ix_messages_content",
+        "client_id",
+        "content_index",
+        sqlite_where=text("content_index IS NOT NULL"),
+        postgresql_where=text("content_index IS NOT NULL"),
     ),
     Index(
         "ix_messages_waiting",

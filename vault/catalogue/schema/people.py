@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -69,6 +70,22 @@ account_keys = Table(
     # was kept.
     Column("enrolled_by", String(64), nullable=False, server_default=""),
     PrimaryKeyConstraint("account_id", "fingerprint"),
+)
+
+# Passwords of devices that send mail for a client's account; shown once, good for nothing else.
+app_passwords = Table(
+    "app_passwords",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("account_id", ID, ForeignKey("accounts.id"), nullable=False),
+    Column("selector", String(8), nullable=False),  # its beginning, which says which of them it is
+    Column("label", String(64), nullable=False),
+    Column("password_hash", Text, nullable=False),  # argon2id, PHC string
+    Column("created_at", TIME, nullable=False),
+    Column("created_by", String(64), nullable=False),  # an account's id, or "console"
+    Column("last_used_at", TIME),
+    Column("removed_at", TIME),
+    Index("ix_app_passwords_account", "account_id", "selector", unique=True),
 )
 
 # Which clients' documents an accountant (or archivist) may see.

@@ -1,0 +1,118 @@
+"""A message that is sent again, because its sender never heard that it was stored, is one document.
+
+Promises: a mail server that lost the answer and sends the message again hears that it is stored, and as which
+document; nothing is kept twice. A message is never taken for another one that it might not be. Decision and
+row are one transaction: of two copies that arrive at once one is stored, and the other one hears of it.
+
+Leaves out: what a message says without its trace fields (the door digests that while it arrives,
+`gateway.doors.smtp.header`), and the same bytes in documents that are no resend (`receive._same_bytes`).
+
+The rule. A message repeats an earlier one if all of this holds:
+1. They say the same: every header field and the whole body, byte for byte, but for fields that each hop adds
+   (Received and its like). So they have the same Message-ID, too, or both have none.
+2. The same envelope sender sends it to the same recipients, by the same account if any.
+3. The earlier one was received within `smtp.resend_hours`, and is there.
+4. What proves the earlier one's origin is not less: one that failed its proof, or proved nothing, stands for
+   none that the sender has logged in for.
+
+Why not the Message-ID alone: it is the sender's to choose. Broken programs use one twice, and whoever knows
+one could make the gateway swallow the message that it belongs to by sending another one first. So one that
+has only the id in common is stored; `same_id_as` names the first one with it, for people (`document show`).
+Its sender is not told: knowing an id proves nobody's identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from gateway.core.core import Core
+from gateway.core.intake.upload import Mail, Upload
+from vault.catalogue.prepared import Prepared
+from vault.catalogue.schema import documents, messages
+from vault.catalogue.states import PROVEN, STORED, Proof
+from vault.catalogue.store import Transaction
+from vault.errors import KeyUnavailable
+from vault.moments import stamp
+
+
+@dataclass(frozen=True)
+class Indexes:
+    """A message's columns of `messages` that depend on a key, and what is known by them."""
+
+    message_id: bytes | None
+    content: bytes | None
+    same_id_as: str | None = None
+
+
+_SAME_CONTENT: Final = Prepared(
+    select(documents.c.id, messages.c.proof)
+    .select_from(messages.join(documents, documents.c.id == messages.c.document_id))
+    .where(
+        messages.c.client_id == bindparam("client"),
+        messages.c.content_index == bindparam("content"),
+        documents.c.received_at >= bindparam("since"),
+        documents.c.state.in_(STORED),
+    )
+    # An expression, so that the few of this content are found and sorted, whatever index has ids in order.
+    .order_by(documents.c.id.concat(""))
+)
+_SAME_ID: Final = Prepared(
+    select(documents.c.id)
+    .select_from(messages.join(documents, documents.c.id == messages.c.document_id))
+    .where(
+        messages.c.client_id == bindparam("client"),
+        messages.c.message_id_index == bindparam("message"),
+        documents.c.state.in_(STORED),
+    )
+    .order_by(documents.c.id.concat(""))
+    .limit(1)
+)
+
+
+def stands_for(earlier: Proof, mail: Proof) -> bool:
+    """Whether a stored message with that proof may stand for one that comes with `mail` (rule 4)."""
+    if earlier == Proof.FAILED:
+        return False
+    return earlier in PROVEN or mail not in PROVEN
+
+
+def first(core: Core, tx: Transaction, upload: Upload, now: datetime) -> str | None:
+    """The document that an upload repeats, inside its transaction; None: it is stored."""
+    hours = core.config.smtp.resend_hours
+    if upload.mail is None or not upload.mail.content or not hours:
+        return None
+    try:
+        content = _content(core, upload, upload.mail)
+    except KeyUnavailable:
+        return None  # of a client that has ended: it is refused with the words for that
+    since = core.received_time(now) - timedelta(hours=hours)
+    wanted = {"client": upload.client_id, "content": content, "since": stamp(since)}
+    for row in _SAME_CONTENT.all(tx.connection, wanted):
+        if stands_for(Proof(row.proof), upload.mail.proof):
+            return str(row.id)
+    return None
+
+
+def indexes(core: Core, tx: Transaction, upload: Upload, mail: Mail) -> Indexes:
+    """What is written of a message that is stored, so that the next one is known by it."""
+    message = core.store.custody.message_index(upload.client_id, mail.message_id)
+    content = _content(core, upload, mail) if mail.content else None
+    same = None
+    if message is not None:
+        wanted = {"client": upload.client_id, "message": message}
+        same = _SAME_ID.scalar(tx.connection, wanted)
+    return Indexes(message, content, same)
+
+
+def _content(core: Core, upload: Upload, mail: Mail) -> bytes:
+    return core.store.custody.content_index(
+        upload.client_id,
+        mail.content,
+        upload.sender.lower(),
+        " ".join(sorted(address.lower() for address in mail.recipients)),
+        upload.submitter or "",
+    )
