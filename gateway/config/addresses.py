@@ -28,6 +28,7 @@ _ENDPOINT: Final = re.compile(
     r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?/?"
 )
 _PKCS11: Final = "pkcs11:"
+_DNS: Final = 53
 
 
 class SftpAddress(NamedTuple):
@@ -52,6 +53,14 @@ def parse_listen(value: str, subject: str) -> tuple[str, int]:
     if match is None or not 0 <= int(match[3]) <= 65535:
         raise ConfigurationError(f"{subject}: expected host:port, found {value!r}")
     return match[1] or match[2], int(match[3])
+
+
+def server_address(text: str) -> tuple[str, int]:
+    """Address and port of `[resolver] addresses` (raises ConfigurationError)."""
+    bare = text.count(":") != 1 and not text.startswith("[")  # an IPv4 address, or an IPv6 one
+    if bare:
+        text = f"[{text}]:{_DNS}" if ":" in text else f"{text}:{_DNS}"
+    return parse_listen(text, "key resolver.addresses")
 
 
 def parse_sftp(value: str) -> SftpAddress:

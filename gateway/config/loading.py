@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from gateway.config.addresses import parse_listen
+from gateway.config.addresses import parse_listen, server_address
 from gateway.config.sections import Config, File, PlaceSection
 from gateway.errors import ConfigurationError
 
@@ -101,6 +101,7 @@ def _check(config: Config) -> None:
             f"{config.source}: key smtp.tls_certificate: expected it together with smtp.tls_key,"
             " found one of the two"
         )
+    _check_senders(config)
     if config.access.hours > config.access.max_hours:
         raise ConfigurationError(
             f"{config.source}: key access.hours: expected at most access.max_hours"
@@ -110,6 +111,24 @@ def _check(config: Config) -> None:
     _check_places(config.source, "keyring.copies", config.keyring.copies)
     _check_places(config.source, "backup.targets", config.backup.targets)
     _check_places(config.source, "ledger.places", config.ledger.places)
+
+
+def _check_senders(config: Config) -> None:
+    where = f"{config.source}: key"
+    for text in config.senders.upstream:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{where} senders.upstream: expected networks like 192.0.2.25/32, found {text!r}"
+            ) from error
+    if bool(config.senders.upstream) != bool(config.senders.upstream_name):
+        raise ConfigurationError(
+            f"{where} senders.upstream: expected it together with senders.upstream_name, found one of"
+            " the two"
+        )
+    for text in config.resolver.addresses:
+        server_address(text)
 
 
 def _check_login(config: Config) -> None:

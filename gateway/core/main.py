@@ -13,6 +13,7 @@ from gateway.config import Config
 from gateway.core import schedule, steps
 from gateway.core.core import Core, log, utc_now
 from gateway.core.inspection.claims import InspectionQueue
+from gateway.core.inspection.proving import Proving
 from gateway.core.intake import partial
 from gateway.core.keys import groups
 from gateway.core.opening import open_core
@@ -90,9 +91,10 @@ async def _serve(wings: Wings) -> None:
     # 3. Sessions.
     await asyncio.to_thread(wings.logins.load)  # before anyone calls
     inspection = InspectionQueue(wings.intake)
+    proving = Proving(wings.intake, inspection)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake, wings.logins),
-        "smtp": lambda: SmtpSession(wings.intake),
+        "smtp": lambda: SmtpSession(wings.intake, proving),
         "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound),
         "resolver": lambda: ResolverSession(wings.core, wings.intake.questions),
@@ -108,6 +110,7 @@ async def _serve(wings: Wings) -> None:
     # 4. Serve and tick; the first ticks finish destructions that a crash interrupted.
     scheduler = schedule.start(wings, inspection)
     serving = asyncio.create_task(server.serve())
+    judging = asyncio.create_task(proving.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
@@ -122,6 +125,7 @@ async def _serve(wings: Wings) -> None:
         service.notify("STOPPING=1")
         scheduler.shutdown(wait=False)
         watchdog.cancel()
+        judging.cancel()
         with contextlib.suppress(Exception):
             await wings.logins.records.flush(core, core.clock.steady(), last=True)
             await asyncio.to_thread(core.clock.keep, core.now())

@@ -17,6 +17,12 @@ UNJUDGED: Final = "unjudged:"
 """How the reason of a document begins that could not be looked into: it opens once two officers say so."""
 
 
+SENDER_WAITING: Final = "sender:waiting"
+"""The reason of a message that nobody opens before it is known whose it is."""
+SENDER_UNPROVEN: Final = "sender:unproven"
+"""The reason of a message that shows nothing of what its client asks for."""
+
+
 class Sentence(NamedTuple):
     """Why, and what to do."""
 
@@ -213,6 +219,15 @@ _REASONS: Final[dict[str, Sentence]] = {
         "No date was found in it that its time of keeping could be counted from.", _WAIT
     ),
     "implausible-date": Sentence("The date found in it can't be right.", _WAIT),
+    SENDER_WAITING: Sentence(
+        "It is not known yet whether the mail comes from its sender: what the sender's domain publishes could"
+        " not be had.",
+        "Nothing: it is looked at again.",
+    ),
+    SENDER_UNPROVEN: Sentence(
+        "The mail shows nothing that proves its sender.",
+        "Send it through your own mail server, or by SFTP; or ask the firm for an address of your own.",
+    ),
     "invoice-by-link": Sentence(
         "The mail holds a link to an invoice, not the invoice; links are not followed, and they expire.",
         "Download the invoice (PDF, OFD or XML) and send the file.",

@@ -1,6 +1,7 @@
 """Findings about an installation: what is missing or weak, and how to repair it.
 
-Here: what is looked at, one module a room (host, store, keys, places, doors), and their findings in one list.
+Here: what is looked at, one module a room (host, store, keys, places, doors, senders), and
+their findings in one list.
 Not here: printing (`gateway.cli.commands.doctor`); the store's own consistency (`strongroom check`) and the
 ledger's (`strongroom ledger verify`).
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.config import Config
-from gateway.doctor import doors, host, keys, places, store
+from gateway.doctor import doors, host, keys, places, senders, store
 from gateway.doctor.finding import LEVELS, PROBLEM, Finding
 from gateway.errors import GatewayError
 from gateway.wire.messages import AdminAnswer
@@ -52,7 +53,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         lambda: store.store(config),
         lambda: store.free_space(config),
         lambda: store.leases(config),
-        lambda: _inside(config, at_console),
+        lambda: _inside(config, now, at_console),
         lambda: host.core(config),
         lambda: host.antivirus(config, now),
         host.sandbox_layers,
@@ -74,7 +75,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _inside(config: Config, at_console: AtConsole) -> Iterator[Finding]:
+def _inside(config: Config, now: datetime, at_console: AtConsole) -> Iterator[Finding]:
     """The findings that need the core, or the store opened in its place."""
     try:
         with at_console(config) as console:
@@ -84,6 +85,8 @@ def _inside(config: Config, at_console: AtConsole) -> Iterator[Finding]:
             yield from keys.quorum(state)
             yield from store.last_check(state)
             yield from doors.mismatches(state)
+            yield from senders.proofs(config, console.act("client.senders").data)
+            yield from senders.waiting(state, now)
             yield from doors.demonstration_left(config, accounts)
             yield from doors.shut_out(accounts)
             yield from places.copies_behind(console.act("keys.copies").data)

@@ -21,11 +21,10 @@ import dns.rdata
 import dns.rdatatype
 import dns.resolver
 
-from gateway.config.addresses import parse_listen
+from gateway.config.addresses import server_address
 from gateway.resolver.spf import Later, Type
 
 REMEMBERED: Final = 4096
-PORT: Final = 53
 _PAYLOAD: Final = 1232  # bytes: what crosses any network unfragmented (DNS flag day 2020)
 
 
@@ -69,11 +68,3 @@ class Dns:
         if kind == "PTR":
             return [record.target.to_text(omit_final_dot=True) for record in records]
         return [record.address for record in records]
-
-
-def server_address(text: str) -> tuple[str, int]:
-    """Address and port of `[resolver] addresses` (raises ConfigurationError)."""
-    bare = text.count(":") != 1 and not text.startswith("[")  # an IPv4 address, or an IPv6 one
-    if bare:
-        text = f"[{text}]:{PORT}" if ":" in text else f"{text}:{PORT}"
-    return parse_listen(text, "key resolver.addresses")

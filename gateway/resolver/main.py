@@ -19,11 +19,12 @@ from typing import Final
 import structlog
 
 from gateway.config import Config
+from gateway.config.addresses import server_address
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
 from gateway.process import service
 from gateway.process.sandbox import MIB, UNLIMITED, SandboxLimits, enter_sandbox
 from gateway.resolver import spf
-from gateway.resolver.dns import Dns, server_address
+from gateway.resolver.dns import Dns
 from gateway.wire.channel import AsyncChannel
 from gateway.wire.messages import ClaimQuestion, Question, QuestionAnswer
 from gateway.wire.messages.resolver import DOMAIN, TEXT, TEXTS

@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from gateway.core.inspection import claims, queue
 from gateway.core.intake import recipients
+from gateway.core.intake.acquaintances import Acquaintance
 from gateway.wire.messages import BeginMail, Classification, Scan, Verdict
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
@@ -55,7 +56,9 @@ async def test_mail_of_one_sender_does_not_wait_for_that_of_another(house):
         found = []
         for number in range(count):
             begun = await recipients.begin(
-                house.wings.intake, client, BeginMail("p", sender, ["a@b"])
+                house.wings.intake,
+                Acquaintance(client, unlimited=False),
+                BeginMail("p", sender, ["a@b"]),
             )
             found.append(await house.finish(begun, f"{sender}{number}".encode()))
         return found

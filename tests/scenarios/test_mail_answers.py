@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from gateway.core.intake import recipients
+from gateway.core.intake.acquaintances import Acquaintance
 from gateway.wire.messages import BeginMail, MailRecipient
 
 STRANGER = "mallory@elsewhere.example"
@@ -42,7 +43,7 @@ async def ask(house, monkeypatch, recipient, sender=STRANGER):
     monkeypatch.setattr(recipients, "open_profile", look)
     try:
         request = MailRecipient("192.0.2.1", sender, recipient, 1000)
-        answer = await recipients.check_recipient(house.wings.intake, request)
+        answer, _ = await recipients.check_recipient(house.wings.intake, request)
     finally:
         monkeypatch.setattr(recipients, "open_profile", former)
         event.remove(readers, "before_cursor_execute", note)
@@ -84,7 +85,7 @@ async def test_without_any_client_a_stranger_hears_the_same(tmp_path):
     house = House(tmp_path)
     try:
         request = MailRecipient("192.0.2.1", STRANGER, "acme@intake.localhost", 0)
-        answer = await recipients.check_recipient(house.wings.intake, request)
+        answer, _ = await recipients.check_recipient(house.wings.intake, request)
         assert (answer.code, answer.text) == (550, recipients.NOT_TAKEN)
     finally:
         house.close()
@@ -133,7 +134,9 @@ async def test_a_change_between_recipient_and_message_counts_too(house, monkeypa
     )
     await house.act("client.change", slug="acme", quota_bytes=500)
     upload = await recipients.begin(
-        house.wings.intake, client, BeginMail("192.0.2.1", sender, [recipient])
+        house.wings.intake,
+        Acquaintance(client, unlimited=False),
+        BeginMail("192.0.2.1", sender, [recipient]),
     )
     assert upload.room == 500
     upload.close()

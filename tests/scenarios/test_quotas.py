@@ -9,6 +9,7 @@ from sqlalchemy import func, select, text
 
 from gateway.core.disposal import execution
 from gateway.core.intake import partial, quotas, receive
+from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.views.base import split
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, MailRecipient
@@ -172,7 +173,7 @@ async def test_what_the_disk_can_not_take_is_refused_at_open_where_the_size_is_k
     from gateway.core.intake import recipients
 
     ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 501)
-    assert (await recipients.check_recipient(house.wings.intake, ask)).code == 452
+    assert (await recipients.check_recipient(house.wings.intake, ask))[0].code == 452
 
 
 async def test_mail_is_refused_for_good_and_without_numbers(house):
@@ -180,16 +181,18 @@ async def test_mail_is_refused_for_good_and_without_numbers(house):
     ask = MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1001)
     from gateway.core.intake import recipients
 
-    answer = await recipients.check_recipient(house.wings.intake, ask)
+    answer, _ = await recipients.check_recipient(house.wings.intake, ask)
     assert answer.code == 452
     assert answer.text.startswith("4.2.2 ")
     assert not any(number in answer.text for number in ("1000", "1001"))
-    answer = await recipients.check_recipient(
+    answer, _ = await recipients.check_recipient(
         house.wings.intake, MailRecipient("p", "owner@acme.example", "acme@intake.localhost", 1000)
     )
     assert answer.code == 250
     begun = await recipients.begin(
-        house.wings.intake, answer.client, BeginMail("p", "owner@acme.example", ["acme@x"])
+        house.wings.intake,
+        Acquaintance(answer.client, unlimited=False),
+        BeginMail("p", "owner@acme.example", ["acme@x"]),
     )
     assert begun.room == 1000
     assert (await house.refused(house.finish(begun, b"x" * 1001))).code == "quota"

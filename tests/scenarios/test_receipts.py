@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core import reasons
 from gateway.core.intake import temporary
+from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
@@ -166,7 +167,9 @@ async def test_the_same_bytes_are_recognised_across_channels_and_at_a_rename(hou
 
     client = (await house.act("client.show", slug="acme"))["id"]
     begun = await recipients.begin(
-        house.wings.intake, client, BeginMail("p", "owner@acme.example", ["a@b"])
+        house.wings.intake,
+        Acquaintance(client, unlimited=False),
+        BeginMail("p", "owner@acme.example", ["a@b"]),
     )
     first = await house.finish(begun, b"From: a\r\n")
     view = await house.view("acme")

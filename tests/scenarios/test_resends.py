@@ -10,6 +10,7 @@ import os
 import pytest
 from sqlalchemy import select, update
 
+from gateway.core.inspection.proving import Proving
 from gateway.core.intake import resends
 from gateway.core.sessions.smtp import SmtpSession
 from gateway.doors.smtp.header import Header
@@ -31,7 +32,7 @@ class Peer:
     """A mail server's connection, as the door passes it on to the core."""
 
     def __init__(self, house):
-        self.session = SmtpSession(house.wings.intake)
+        self.session = SmtpSession(house.wings.intake, Proving(house.wings.intake, house.queue))
 
     async def begin(self, data, sender=OWNER, recipients=(ACME,)):
         """Everything up to the commit, which is returned."""

@@ -4,6 +4,7 @@
 RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
    │  ├─▶ REVIEW ─▶ FILED
    │  └─▶ QUARANTINED ─▶ FILED (released by two officers) | DESTROYED (after its own period)
+   └────◀── a message whose sender proved nothing, and that two officers take all the same
 PARTIAL ─▶ RECEIVED | EXPIRED
 ```
 
@@ -45,6 +46,7 @@ class Event(StrEnum):
     QUESTION = "question"
     QUARANTINE = "quarantine"
     RELEASE = "release"
+    ADMIT = "admit"
     REJECT = "reject"
     RECLASSIFY = "reclassify"
     ARCHIVE = "archive"
@@ -60,6 +62,7 @@ TRANSITIONS: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
     (DocumentState.REVIEW, Event.RECLASSIFY): DocumentState.FILED,
     (DocumentState.REVIEW, Event.REJECT): DocumentState.QUARANTINED,
     (DocumentState.QUARANTINED, Event.RELEASE): DocumentState.FILED,
+    (DocumentState.QUARANTINED, Event.ADMIT): DocumentState.RECEIVED,
     (DocumentState.QUARANTINED, Event.DESTROY): DocumentState.DESTROYED,
     (DocumentState.FILED, Event.RECLASSIFY): DocumentState.FILED,
     (DocumentState.FILED, Event.ARCHIVE): DocumentState.ARCHIVED,

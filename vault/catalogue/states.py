@@ -110,7 +110,11 @@ class Proof(StrEnum):
     UPSTREAM = "upstream"  # the one configured host that hands mail on says so (RFC 8601)
     WAITING = "waiting"  # not judged yet: the domain's records could not be had
     FAILED = "failed"  # nothing of what its client asks for
+    PERSON = "person"  # two officers took it all the same
 
 
 PROVEN: Final = frozenset({Proof.SUBMISSION, Proof.TAG, Proof.SPF, Proof.DKIM, Proof.UPSTREAM})
 """Whoever sent such a message may be answered."""
+
+UNDECIDED: Final = frozenset({Proof.WAITING, Proof.FAILED})
+"""A message that came with it is not opened until it is judged, and then only if it is proven."""

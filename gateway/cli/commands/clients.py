@@ -60,10 +60,20 @@ _COLUMNS = (
     Column("documents", "DOCUMENTS", right=True),
     Column("id", "ID"),
 )
+_SENDERS = (
+    Column("client", "CLIENT"),
+    Column("entry", "FROM"),
+    Column(
+        "proofs", "TAKES ANY OF", lambda value: ", ".join(value) if isinstance(value, list) else ""
+    ),
+    Column("unproven", "ELSE"),
+)
 _SHOW: Final[dict[str, Callable[[object], str]]] = {
     "created_at": output.moment,
     "unproven": lambda value: str(value) if value else "as configured",
-    "tags": lambda value: ", ".join(each["label"] for each in value) if value else "none",  # type: ignore[attr-defined]
+    "tags": lambda value: (
+        ", ".join(each["label"] for each in value) if isinstance(value, list) else ""
+    ),
     "used_bytes": output.size,
     "quota_bytes": lambda value: output.size(value) if value else "no limit",
     "quota_files": lambda value: output.plain(value) if value else "no limit",
@@ -119,6 +129,12 @@ def add(
 def list_all(ask: Ask) -> Shown:
     """List the clients."""
     return listing(ask(), _COLUMNS, "No clients yet; `strongroom client add` adds one.")
+
+
+@command(group, act="client.senders")
+def list_senders(ask: Ask) -> Shown:
+    """List whom each client takes mail from, and what that has to show."""
+    return listing(ask(), _SENDERS, "No client takes mail from anybody.")
 
 
 @command(group, act="client.show")

@@ -36,6 +36,7 @@ def _show(data: dict[str, Any]) -> None:
             "waiting": _counts(data["waiting"]),
             "in_review": data["documents"].get("REVIEW", 0),
             "disposal_batches": _counts(data["batches"]),
+            "mail_senders": _senders(data["mail"]),
             "holds": data["holds"],
             "access_requests": data["access_requests"],
             "clients": data["clients"],
@@ -58,6 +59,16 @@ def _show(data: dict[str, Any]) -> None:
             "now": output.moment(data["now"]),
         }
     )
+
+
+def _senders(mail: dict[str, Any]) -> str:
+    said = []
+    if mail["waiting"]:
+        since = output.moment(mail["waiting_since"])
+        said.append(f"{mail['waiting']} not judged yet, since {since}")
+    if mail["unproven"]:
+        said.append(f"{mail['unproven']} put aside: they proved nothing")
+    return "; ".join(said) or "all judged"
 
 
 def _catalogue(changed: str | None) -> str:

@@ -15,7 +15,7 @@ from msgspec import Meta
 from sqlalchemy import Connection, exists, func, insert, select, update
 
 from gateway.config.sections import ProofWord
-from gateway.core.admin.context import Context, client_row
+from gateway.core.admin.context import ALL, Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
 from gateway.core.intake import quotas, recipients, senders
 from gateway.core.intake.senders import ClientProfile
@@ -180,6 +180,29 @@ async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]
         }
         for row in rows
     ]
+
+
+@act("client.senders", READERS)
+async def list_senders(context: Context, arguments: Nothing) -> list[dict[str, Any]]:
+    """Whom each open client takes mail from, and what that has to show."""
+    del arguments
+    core = context.core
+    rows = await core.read(
+        lambda connection: connection.execute(
+            select(clients).where(clients.c.state == ClientState.OPEN).order_by(clients.c.slug)
+        ).all()
+    )
+    found = []
+    for row in rows:
+        profile = recipients.open_profile(core, row)
+        unproven = profile.unproven or core.config.senders.unproven
+        for entry in profile.emails:
+            proofs = profile.proofs.get(entry, core.config.senders.proof)
+            found.append(
+                {"client": row.slug, "entry": entry, "proofs": list(proofs), "unproven": unproven}
+            )
+    await context.note_reading("client.senders", ALL, count=len(found))
+    return found
 
 
 @act("client.show", READERS)

@@ -146,6 +146,9 @@ async def show(context: Context, arguments: OfDocument) -> dict[str, Any]:
     def look(connection: Connection) -> dict[str, Any]:
         row = document_row(connection, arguments.document)
         shown = describe(context, row, queries.slugs(connection))
+        message = connection.execute(
+            select(messages.c.same_id_as, messages.c.proof).where(messages.c.document_id == row.id)
+        ).one_or_none()
         shown |= {
             "state_since": row.state_since,
             "confirmed": row.confirmed,
@@ -155,9 +158,8 @@ async def show(context: Context, arguments: OfDocument) -> dict[str, Any]:
             "scans": msgspec.json.decode(row.scans) if row.scans else [],
             "group": row.group_id,
             "same_as": row.same_as,
-            "same_message_id_as": connection.execute(
-                select(messages.c.same_id_as).where(messages.c.document_id == row.id)
-            ).scalar(),
+            "same_message_id_as": None if message is None else message.same_id_as,
+            "proof": None if message is None else message.proof,
             "destroyed_at": row.destroyed_at,
             "parts": list(
                 connection.execute(
@@ -199,6 +201,8 @@ async def release(context: Context, arguments: Release) -> dict[str, Any]:
         arguments.fiscal_year or None,
         permit,
     )
+    if context.queue is not None:
+        context.queue.wake()  # a message that was put aside unopened is inspected now
     return {"id": row.id, "state": state, "waiting": permit.waiting}
 
 

@@ -22,10 +22,11 @@ from gateway.core.intake import quotas
 from gateway.core.login import recovery
 from gateway.core.outbound import keyring_copies, ledger_publication
 from gateway.core.outbound.backup import status as backup_status
+from gateway.core.reasons import SENDER_UNPROVEN
 from gateway.errors import Refusal
 from gateway.wire.messages import AdminAnswer
 from vault.catalogue import ledger, settings
-from vault.catalogue.schema import access_requests, batches, clients, documents, holds
+from vault.catalogue.schema import access_requests, batches, clients, documents, holds, messages
 from vault.catalogue.states import OPEN_BATCHES, AccessState, ClientState, DocumentState
 from vault.check import store as vault_check
 from vault.moments import stamp
@@ -113,6 +114,23 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
     return AdminAnswer(data, 1 if findings else 0)
 
 
+def _mail(connection: Connection) -> dict[str, Any]:
+    """How many messages wait for what proves them, since when, and how many proved nothing."""
+    waiting = connection.execute(
+        select(func.count().label("count"), func.min(documents.c.received_at).label("since"))
+        .select_from(messages.join(documents, documents.c.id == messages.c.document_id))
+        .where(messages.c.due_at.is_not(None))
+    ).one()
+    unproven = connection.execute(
+        select(func.count())
+        .select_from(documents)
+        .where(
+            documents.c.state == DocumentState.QUARANTINED, documents.c.reason == SENDER_UNPROVEN
+        )
+    ).scalar_one()
+    return {"waiting": waiting.count, "waiting_since": waiting.since, "unproven": unproven}
+
+
 @act("status", READERS)
 async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     """How many of what, what waits for whom, and what is behind."""
@@ -156,6 +174,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
                 .select_from(access_requests)
                 .where(access_requests.c.state == AccessState.WAITING)
             ).scalar_one(),
+            "mail": _mail(connection),
             "ledger": {
                 "entries": ledger.size_of(connection),
                 "origin": core.store.origin,

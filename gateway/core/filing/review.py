@@ -15,19 +15,19 @@ from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 
 from gateway.core.core import Core
 from gateway.core.filing import restricted as access
 from gateway.core.filing import retention as filing_retention
-from gateway.core.reasons import UNJUDGED
+from gateway.core.reasons import SENDER_UNPROVEN, UNJUDGED
 from gateway.errors import Refusal
 from retention_rules.facts import Decision
 from retention_rules.periods import fiscal_year_of
 from vault.catalogue import queries
 from vault.catalogue.lifecycle import Event, IllegalTransition, change_state
-from vault.catalogue.schema import documents
-from vault.catalogue.states import DocumentState
+from vault.catalogue.schema import documents, messages
+from vault.catalogue.states import DocumentState, Proof
 from vault.catalogue.store import Transaction
 from vault.moments import stamp
 
@@ -208,6 +208,8 @@ async def release(
 ) -> DocumentState:
     """Officers release a quarantined document, or one that could not be judged.
 
+    A message that was put aside unopened, because its sender proved nothing, is not filed: it is inspected.
+
     Args:
         record_class, fiscal_year: its class; without them those the inspector proposed.
         permit: whether enough officers have signed; if not, it stays as it is.
@@ -216,6 +218,8 @@ async def release(
 
     def work(tx: Transaction) -> DocumentState:
         row = _row(tx, document_id)
+        if row.reason == SENDER_UNPROVEN and row.state == DocumentState.QUARANTINED:
+            return _admit(core, tx, row, actor, now, permit)
         chosen = record_class or row.record_class
         year = fiscal_year or row.fiscal_year
         if year is None and _day(row) is not None:
@@ -241,6 +245,38 @@ async def release(
         return DocumentState.FILED
 
     return await core.write(work)
+
+
+def _admit(
+    core: Core,
+    tx: Transaction,
+    row: Row[Any],
+    actor: str,
+    now: datetime,
+    permit: Callable[[Transaction, Row[Any]], bool],
+) -> DocumentState:
+    """Take a message whose sender proved nothing: nobody has opened it yet, so it is inspected now."""
+    if row.batch_id is not None:
+        raise Refusal(
+            "locked", f"document {row.id}: expected none in a disposal batch, found it in one"
+        )
+    if not permit(tx, row):
+        return DocumentState(row.state)
+    change_state(
+        tx.connection,
+        [row.id],
+        Event.ADMIT,
+        stamp(now),
+        reason="",
+        rule=None,
+        eligible_at=None,
+        next_attempt_at=stamp(now),
+    )
+    tx.connection.execute(
+        update(messages).where(messages.c.document_id == row.id).values(proof=str(Proof.PERSON))
+    )
+    core.record(tx, "document.released", row.id, actor, now, reason=row.reason)
+    return DocumentState.RECEIVED
 
 
 async def reject(core: Core, document_id: str, actor: str) -> DocumentState:

@@ -28,11 +28,13 @@ class Acquaintance:
     Args:
         unlimited: it has no quota of any kind.
         proof: what the envelope shows of the sender.
+        refuse: mail that proves nothing is refused, not kept apart.
     """
 
     client_id: str
     unlimited: bool
     proof: Proof = Proof.NONE
+    refuse: bool = False
 
 
 class Acquaintances:

@@ -38,6 +38,7 @@ class Intake:
         # many as wait at once are committed in one transaction.
         self.committing = ThreadPoolExecutor(COMMITTING, thread_name_prefix="commit")
         self.arrived = asyncio.Event()  # there is something to inspect
+        self.unproven = asyncio.Event()  # there is a message whose sender is to be judged
         self.receiving: dict[
             str, dict[str, Upload]
         ] = {}  # client id → document id → upload under way

@@ -28,6 +28,7 @@ from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.intake import quotas, resends
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Mail, Upload
+from gateway.core.reasons import SENDER_WAITING
 from gateway.core.steps import step, told
 from gateway.errors import Refusal
 from gateway.wire.messages import SHA256_SIZE
@@ -35,7 +36,7 @@ from vault.catalogue.ledger import COMMITMENT_SALT
 from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents, messages
-from vault.catalogue.states import PROVEN, STORED, DocumentState
+from vault.catalogue.states import PROVEN, STORED, UNDECIDED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size
 from vault.crypto.wrapping import new_key
@@ -188,6 +189,9 @@ def record(
         "reason": "",
         "next_attempt_at": stamp(now),
     }
+    if upload.mail is not None and upload.mail.proof in UNDECIDED:
+        # Nobody opens it before it is known whose it is (`inspection.proving`).
+        columns |= {"reason": SENDER_WAITING, "next_attempt_at": None}
     if upload.resumed:
         change_state(tx.connection, [upload.document_id], Event.COMPLETE, stamp(now), **columns)
     else:
@@ -221,6 +225,8 @@ _MESSAGE: Final = Prepared(
                 "same_id_as",
                 "proof",
                 "proven_at",
+                "attempts",
+                "due_at",
             )
         }
     )
@@ -240,6 +246,8 @@ def _note_message(
             "same_id_as": known.same_id_as,
             "proof": str(mail.proof),
             "proven_at": stamp(now) if mail.proof in PROVEN else None,
+            "attempts": 0,
+            "due_at": stamp(now) if mail.proof in UNDECIDED else None,
         },
     )
 
@@ -341,6 +349,8 @@ def _fail(intake: Intake, upload: Upload, error: BaseException, answer: Future[N
 
 def _recorded(intake: Intake, upload: Upload) -> None:
     upload.close()
+    if upload.mail is not None and upload.mail.proof in UNDECIDED:
+        intake.unproven.set()
     intake.acknowledged()
 
 

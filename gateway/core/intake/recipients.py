@@ -79,26 +79,32 @@ def parse_recipient(address: str) -> tuple[str, str, str] | None:
     return slug, tag, domain
 
 
-async def check_recipient(intake: Intake, request: MailRecipient) -> RecipientAnswer:
-    """Decide on a recipient (SMTP replies of RFC 5321 with RFC 3463 codes)."""
+Standing = tuple[Proof, bool]
+"""What an envelope proves, and whether mail is refused that proves nothing."""
+Decided = tuple[RecipientAnswer, Acquaintance | None]
+"""The answer about a recipient (SMTP replies of RFC 5321 with RFC 3463 codes), and what is known of a yes."""
+
+
+async def check_recipient(intake: Intake, request: MailRecipient) -> Decided:
+    """Decide on a recipient."""
     core = intake.core
     parsed = parse_recipient(request.recipient)
     domain = core.config.smtp.domain
     if parsed is None or parsed[2] != domain.lower():
-        return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only")
+        return RecipientAnswer(550, f"5.7.1 This gateway takes mail for {domain} only"), None
     begun = time.monotonic()
     known = await _known(intake, parsed[0], parsed[1], request.sender)
     if known is None:
         await asyncio.sleep(max(0.0, REFUSED_AFTER - (time.monotonic() - begun)))
-        return RecipientAnswer(550, NOT_TAKEN)
+        return RecipientAnswer(550, NOT_TAKEN), None
     try:
         await _admit(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
-        return _no_room(refusal)
+        return _no_room(refusal), None
     return _accepted(known)
 
 
-def recipient_at_hand(intake: Intake, request: MailRecipient) -> RecipientAnswer | None:
+def recipient_at_hand(intake: Intake, request: MailRecipient) -> Decided | None:
     """`check_recipient` where all it takes is remembered; None: it has to be waited for."""
     parsed = parse_recipient(request.recipient)
     if parsed is None or parsed[2] != intake.core.config.smtp.domain.lower():
@@ -110,12 +116,12 @@ def recipient_at_hand(intake: Intake, request: MailRecipient) -> RecipientAnswer
     try:
         allowance = _allowance_at_hand(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
-        return _no_room(refusal)
+        return _no_room(refusal), None
     return None if allowance is None else _accepted(known)
 
 
-def _accepted(known: Acquaintance) -> RecipientAnswer:
-    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=known.client_id)
+def _accepted(known: Acquaintance) -> Decided:
+    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=known.client_id), known
 
 
 def _no_room(refusal: Refusal) -> RecipientAnswer:
@@ -133,15 +139,15 @@ async def _known(intake: Intake, slug: str, tag: str, sender: str) -> Acquaintan
         found = await _client_for(core, slug, tag, sender)
         if found is None:
             return None
-        row, proof = found
-        known = Acquaintance(row.id, quotas.quota_of(core, row) == UNLIMITED, proof)
+        row, (proof, refuse) = found
+        known = Acquaintance(row.id, quotas.quota_of(core, row) == UNLIMITED, proof, refuse)
         intake.acquaintances.note(version, (slug, tag), sender, known)
     return known
 
 
 async def _client_for(
     core: Core, slug: str, tag: str, sender: str
-) -> tuple[Row[Any], Proof] | None:
+) -> tuple[Row[Any], Standing] | None:
     """The open client of that name if it takes mail from `sender`, and what is known of the proof."""
 
     def look(connection: Connection) -> tuple[Row[Any] | None, Row[Any] | None]:
@@ -152,19 +158,22 @@ async def _client_for(
     # Of a name that no client has, another's profile is opened: what it costs is the same.
     row = other if named is None else named
     try:
-        proof = None if row is None else _proof(core, open_profile(core, row), sender, tag)
+        standing = None if row is None else _standing(core, open_profile(core, row), sender, tag)
     except VaultError:
         if named is not None:
             raise
-        proof = None
-    return None if named is None or proof is None else (named, proof)
+        standing = None
+    return None if named is None or standing is None else (named, standing)
 
 
-def _proof(core: Core, profile: ClientProfile, sender: str, tag: str) -> Proof | None:
-    """What is known of the proof of mail from `sender`; None: it is not taken at all."""
+def _standing(core: Core, profile: ClientProfile, sender: str, tag: str) -> Standing | None:
+    """What the envelope of mail from `sender` proves, and whether it is refused if nothing does.
+
+    None: it is not taken at all.
+    """
     proof = senders.shown(profile, sender, tag, core.config.senders.proof)
-    refused = (profile.unproven or core.config.senders.unproven) == "refuse"
-    return None if proof is Proof.FAILED and refused else proof
+    refuse = (profile.unproven or core.config.senders.unproven) == "refuse"
+    return None if proof is None or (refuse and proof is Proof.FAILED) else (proof, refuse)
 
 
 async def _admit(intake: Intake, client_id: str, *, size: int | None = None) -> quotas.Allowance:
@@ -182,29 +191,40 @@ def _allowance_at_hand(
     return None
 
 
-async def begin(intake: Intake, client_id: str, request: BeginMail) -> Upload:
+async def begin(intake: Intake, known: Acquaintance, request: BeginMail) -> Upload:
     """Begin a message for a client (raises Refusal)."""
-    return _begin(intake, client_id, request, await _admit(intake, client_id))
+    return _begin(intake, known, request, await _admit(intake, known.client_id))
 
 
-def begin_now(intake: Intake, client_id: str, request: BeginMail) -> Upload | None:
+def begin_now(intake: Intake, known: Acquaintance, request: BeginMail) -> Upload | None:
     """`begin` where nothing has to be read for it; None: it has to be waited for (raises Refusal)."""
-    allowance = _allowance_at_hand(intake, client_id)
-    return None if allowance is None else _begin(intake, client_id, request, allowance)
+    allowance = _allowance_at_hand(intake, known.client_id)
+    return None if allowance is None else _begin(intake, known, request, allowance)
 
 
 def _begin(
-    intake: Intake, client_id: str, request: BeginMail, allowance: quotas.Allowance
+    intake: Intake, known: Acquaintance, request: BeginMail, allowance: quotas.Allowance
 ) -> Upload:
+    peer, helo = request.peer[:64], request.helo[:255]
     return receive.begin(
         intake,
         intake.core.now(),
-        client_id=client_id,
+        client_id=known.client_id,
         channel="smtp",
         name=MESSAGE_NAME,
         sender=request.sender,
-        mail=Mail(recipients=tuple(request.recipients)),
+        mail=Mail(
+            proof=known.proof,
+            recipients=tuple(request.recipients),
+            peer=peer,
+            helo=helo,
+            refuse=known.refuse,
+        ),
         room=allowance.room,
         too_large=allowance.sentence,
-        facts={"envelope_recipients": " ".join(request.recipients)[:2000]},
+        facts={
+            "envelope_recipients": " ".join(request.recipients)[:2000],
+            "peer": peer,
+            "helo": helo,
+        },
     )

@@ -24,12 +24,17 @@ class Mail:
         message_id: as it stands in its header, "" for none.
         content: SHA-256 of what it says, without the fields that each hop adds; empty for unknown.
         recipients: the addresses of its envelope.
+        peer, helo: the address of the host that sent it, and the name that it gave itself.
+        refuse: it is refused if it proves nothing, not kept apart.
     """
 
     message_id: str = ""
     proof: Proof = Proof.NONE
     content: bytes = b""
     recipients: tuple[str, ...] = ()
+    peer: str = ""
+    helo: str = ""
+    refuse: bool = False
 
 
 @dataclass

@@ -21,6 +21,7 @@ RefusalCode = Literal[
     "invalid",
     "failed",
     "locked",
+    "unproven",
 ]
 
 SHA256_SIZE: Final = 32

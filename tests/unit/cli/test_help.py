@@ -26,6 +26,9 @@ COMMANDS = {
     "client change": SIGNED
     | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
+    "client tag-add": SIGNED | {"--label": "What it is for: a scanner, a supplier. [required]"},
+    "client tag-remove": SIGNED | {"--label": "Which one, as `client show` has it. [required]"},
+    "client senders": RESULT,
     "client list": RESULT,
     "client show": RESULT,
     "client close": SIGNED,

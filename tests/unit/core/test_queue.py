@@ -19,6 +19,7 @@ from gateway.core.inspection.queue import (
     Lane,
     Turns,
 )
+from gateway.core.intake.acquaintances import Acquaintance
 from vault.catalogue.schema import documents
 from vault.crypto.wrapping import blind_number
 
@@ -142,7 +143,10 @@ async def test_a_client_with_thousands_of_senders_takes_part_with_a_few_of_them(
     for number in range(queue.MOST_LANES + 5):
         letter = BeginMail("p", f"s{number}@acme.example", ["a@b"])
         await house.finish(
-            await recipients.begin(house.wings.intake, client, letter), b"%d" % number
+            await recipients.begin(
+                house.wings.intake, Acquaintance(client, unlimited=False), letter
+            ),
+            b"%d" % number,
         )
     await house.upload("/inbox/a.xml", b"x", by="other")
     lanes = await house.core.read(lambda c: queue.waiting(c, house.clock()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Table, text
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, String, Table, text
 
 from vault.catalogue.schema.base import ID, TIME, metadata
 
@@ -23,6 +23,8 @@ messages = Table(
     # What showed that it comes from whom it says (`vault.catalogue.states.Proof`).
     Column("proof", String(16), nullable=False),
     Column("proven_at", TIME),
+    Column("attempts", Integer, nullable=False),  # to find out what proves it
+    Column("due_at", TIME),  # of the next one
     Index(
         "ix_messages_message_id",
         "client_id",
@@ -38,9 +40,9 @@ messages = Table(
         postgresql_where=text("content_index IS NOT NULL"),
     ),
     Index(
-        "ix_messages_waiting",
-        "proof",
-        sqlite_where=text("proof = 'waiting'"),
-        postgresql_where=text("proof = 'waiting'"),
+        "ix_messages_due",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
     ),
 )

@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("message_id_index", sa.LargeBinary()),
         sa.Column("proof", sa.String(16), nullable=False),
         sa.Column("proven_at", sa.String(32)),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.String(32)),
         sa.PrimaryKeyConstraint("document_id", name="pk_messages"),
         sa.ForeignKeyConstraint(["document_id"], ["documents.id"], name="fk_messages_document_id"),
         sa.ForeignKeyConstraint(["client_id"], ["clients.id"], name="fk_messages_client_id"),
@@ -31,15 +33,11 @@ def upgrade() -> None:
         sqlite_where=known,
         postgresql_where=known,
     )
-    waiting = sa.text("proof = 'waiting'")
+    due = sa.text("due_at IS NOT NULL")
     op.create_index(
-        "ix_messages_waiting",
-        "messages",
-        ["proof"],
-        sqlite_where=waiting,
-        postgresql_where=waiting,
+        "ix_messages_due", "messages", ["due_at"], sqlite_where=due, postgresql_where=due
     )
     op.execute(
-        "INSERT INTO messages (document_id, client_id, proof) "
-        "SELECT id, client_id, 'none' FROM documents WHERE channel = 'smtp'"
+        "INSERT INTO messages (document_id, client_id, proof, attempts) "
+        "SELECT id, client_id, 'none', 0 FROM documents WHERE channel = 'smtp'"
     )

@@ -1,0 +1,444 @@
+"""What mail has to show for its sender: each proof, each way to fake one, and a DNS that does not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from gateway.config.sections import SendersSection
+from gateway.core.inspection.proving import Proving
+from gateway.core.questions import Questions
+from gateway.core.sessions.smtp import SmtpSession
+from gateway.errors import Refusal
+from gateway.inspect import prove
+from gateway.inspect.document import Document, Limits
+from gateway.resolver import spf
+from gateway.wire.messages import BeginMail, CommitMail, MailRecipient, QuestionAnswer
+from tests.support.house import ask
+from tests.support.mail_domain import MailDomain, letter
+from vault.catalogue.schema import ledger_entries
+from vault.crypto.sealed import SealedReader, SealedWriter, document_context
+
+ACME = "acme@intake.localhost"
+OWNER = "owner@acme.example"
+PEER = "192.0.2.25"
+
+
+class World:
+    """A house with an inspector that proves, and a DNS; both in this process, each step as the real ones do it."""
+
+    def __init__(self, house):
+        self.house = house
+        self.records: dict[str, list[str]] = {}
+        self.hosts: dict[str, list[str]] = {}
+        self.silent: set[str] = set()
+        house.wings.intake.questions = Questions(patience=5)
+        self.proving = Proving(house.wings.intake, house.queue, chance=lambda: 0.0)
+        self.session = SmtpSession(house.wings.intake, self.proving)
+        self.looks = 0
+
+    def publish(self, *domains: MailDomain) -> None:
+        for domain in domains:
+            self.records |= domain.records
+
+    async def lookup(self, name, kind):
+        name = name.rstrip(".").lower()
+        if name in self.silent:
+            raise spf.Later
+        if kind == "TXT":
+            return self.records.get(name, [])
+        return self.hosts.get(name, []) if kind == "A" else []
+
+    async def _resolve(self):
+        questions = self.house.wings.intake.questions
+        while True:
+            asked = await questions.claim()
+            if asked is None:
+                continue
+            number = asked.question_id
+            try:
+                if asked.kind == "SPF":
+                    result, domain = await spf.check(
+                        asked.address, asked.name, asked.helo, self.lookup
+                    )
+                    answer = QuestionAnswer(
+                        number, later=result == "temperror", spf=result, domain=domain
+                    )
+                else:
+                    answer = QuestionAnswer(number, texts=await self.lookup(asked.name, "TXT"))
+            except spf.Later:
+                answer = QuestionAnswer(number, later=True)
+            questions.answer(answer)
+
+    async def _inspect(self):
+        queue = self.house.queue
+        while True:
+            await asyncio.sleep(0.005)
+            if not queue._looks:
+                continue
+            handed = await queue._next()
+            self.looks += 1
+            work = handed.work
+            with SealedReader(
+                handed.descriptor, work.key, document_context(work.document_id), close_fd=True
+            ) as reader:
+                document = Document(work.document_id, reader, reader.size, "", "smtp")
+                report = prove.prove(document, Limits(), work.proving)
+            handed.look.result.set_result(report)
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        tasks = [asyncio.create_task(each()) for each in (self._resolve, self._inspect)]
+        try:
+            yield self
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def offer(self, sender=OWNER, recipient=ACME, peer=PEER, helo="mail.acme.example"):
+        answer, _ = await ask(self.session, MailRecipient(peer, sender, recipient, helo=helo))
+        return answer
+
+    async def send(self, data, sender=OWNER, recipient=ACME, peer=PEER, helo="mail.acme.example"):
+        """Hand a message in as the door does; its document's id."""
+        answer = await self.offer(sender, recipient, peer, helo)
+        assert answer.code == 250, answer
+        begun, descriptor = await ask(self.session, BeginMail(peer, sender, [recipient], helo))
+        writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
+        writer.write(data)
+        size = writer.finish()
+        os.close(descriptor)
+        stored, _ = await ask(
+            self.session,
+            CommitMail(begun.document_id, size, hashlib.sha256(data).digest(), b"", ""),
+        )
+        return stored.document_id
+
+    async def judge(self):
+        """Judge all that is due, as the core's task does."""
+        while (row := await self.proving._next()) is not None:
+            await self.proving._attend(row)
+
+    async def outcome(self, document):
+        """(state, reason, proof) of a message."""
+        shown = await self.house.act("document.show", document=document)
+        return shown["state"], shown["reason"], shown["proof"]
+
+
+@pytest.fixture
+async def world(house):
+    made = World(house)
+    async with made.running():
+        yield made
+
+
+async def ledger_text(house):
+    rows = await house.core.read(lambda c: c.execute(select(ledger_entries)).all())
+    return str(rows)
+
+
+async def takes(house, *emails, **more):
+    await house.act("client.change", slug="acme", emails=list(emails), **more)
+
+
+ACCEPTED = ("RECEIVED", "", "dkim")
+ASIDE = ("QUARANTINED", "sender:unproven", "failed")
+
+
+async def test_a_signed_message_is_proven_and_only_then_inspected(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(f"The Owner <{OWNER}>")))
+    assert await world.outcome(document) == ("RECEIVED", "sender:waiting", "waiting")
+    assert await world.house.queue._next() is None  # no inspector opens it before
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED
+    assert await world.house.judge() == document
+    shown = await world.house.act("document.show", document=document)
+    assert shown["facts"]["sender_proof"] == "dkim: acme.example"
+
+
+async def test_ed25519_counts_and_a_second_signature_saves_a_broken_first(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    await takes(world.house, f"{OWNER}=dkim")
+    good = acme.signed_ed25519(letter(OWNER))
+    broken = acme.signed(letter(OWNER, body="another\r\n")).partition(b"From:")[0]
+    document = await world.send(broken + good)
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED
+
+
+FORGERIES = {
+    "unsigned": lambda acme, other: letter(OWNER),
+    "signed by another": lambda acme, other: other.signed(letter(OWNER)),
+    "another domain's name, one's own key": lambda acme, other: other.signed(
+        letter(OWNER), domain="acme.example"
+    ),
+    "body changed": lambda acme, other: acme.signed(letter(OWNER)) + b"Pay here instead.\r\n",
+    "subject changed": lambda acme, other: acme.signed(letter(OWNER)).replace(
+        b"Subject: Invoice", b"Subject: Urgent!"
+    ),
+    "a second From on top": lambda acme, other: (
+        b"From: owner@acme.example\r\n" + other.signed(letter("owner@other.example"))
+    ),
+    "a second From inside": lambda acme, other: acme.signed(letter(OWNER)).replace(
+        b"To: acme", b"From: thief@evil.example\r\nTo: acme"
+    ),
+    "two authors": lambda acme, other: acme.signed(letter(f"{OWNER}, thief@evil.example")),
+    "an author in the name": lambda acme, other: other.signed(
+        letter(f'"{OWNER}" <owner@other.example>')
+    ),
+    "only a part of the body is signed": lambda acme, other: acme.signed(
+        letter(OWNER), length=True
+    ),
+    "From behind a bare CR": lambda acme, other: acme.signed(letter(OWNER)).replace(
+        b"Subject: Invoice", b"Subject: Invoice\rFrom: thief@evil.example"
+    ),
+    "a judgement of its own": lambda acme, other: (
+        b"Authentication-Results: mx.house.example; dkim=pass header.d=acme.example;"
+        b" dmarc=pass header.from=acme.example\r\n" + letter(OWNER)
+    ),
+    "no From": lambda acme, other: letter(OWNER).replace(b"From: ", b"X-From: "),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+async def test_a_forgery_is_put_aside_unopened(world, name):
+    acme, other = MailDomain("acme.example"), MailDomain("other.example")
+    world.publish(acme, other)
+    await takes(world.house, f"{OWNER}=dkim,spf", "@other.example=dkim")
+    world.records["acme.example"] = ["v=spf1 -all"]
+    document = await world.send(FORGERIES[name](acme, other))
+    await world.judge()
+    state = await world.outcome(document)
+    if (
+        name == "an author in the name"
+    ):  # it says who it is from, and that is true: From is the other one
+        assert state == ACCEPTED
+        return
+    assert state == ASIDE
+    assert await world.house.queue._next() is None
+    shown = await world.house.act("document.show", document=document)
+    assert shown["facts"]["sender_proof"]
+    assert "evil" not in shown["reason"]
+
+
+async def test_a_key_of_few_bits_proves_nothing(world):
+    acme = MailDomain("acme.example", bits=1024)
+    weak = MailDomain("acme.example", selector="weak", bits=1024)
+    weak.records = {"weak._domainkey.acme.example": weak.records["weak._domainkey.acme.example"]}
+    world.publish(acme, weak)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(OWNER)))
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED  # 1024 bits are enough
+    revoked = MailDomain("acme.example", selector="old")
+    world.publish(revoked)
+    world.records["old._domainkey.acme.example"] = ["v=DKIM1; k=rsa; p="]
+    document = await world.send(revoked.signed(letter(OWNER)))
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+
+
+@pytest.mark.parametrize(
+    ("policy", "signer", "proven"),
+    [
+        ("v=DMARC1; p=reject", "mail.acme.example", True),
+        ("v=DMARC1; p=reject; adkim=s", "mail.acme.example", False),
+        ("v=DMARC1; p=none; psd=y", "mail.acme.example", False),
+        ("", "mail.acme.example", False),  # no policy: only its very own domain
+        ("v=DMARC1; p=reject", "acme.example.evil.example", False),
+        ("v=DMARC1; p=reject", "notacme.example", False),
+    ],
+)
+async def test_alignment_is_as_the_authors_domain_publishes_it(world, policy, signer, proven):
+    world.publish(MailDomain("acme.example", policy=policy), domain := MailDomain(signer))
+    world.records.pop("_dmarc.mail.acme.example", None)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(domain.signed(letter(OWNER)))
+    await world.judge()
+    assert await world.outcome(document) == (ACCEPTED if proven else ASIDE)
+
+
+async def test_spf_proves_the_domain_of_the_envelope_which_has_to_be_that_of_from(world):
+    world.records["acme.example"] = [f"v=spf1 ip4:{PEER} -all"]
+    world.records["other.example"] = [f"v=spf1 ip4:{PEER} -all"]
+    await takes(world.house, f"{OWNER}=spf", "@other.example=spf")
+    right = await world.send(letter(OWNER))
+    elsewhere = await world.send(letter(OWNER, subject="b"), peer="203.0.113.9")
+    foreign = await world.send(letter(OWNER, subject="c"), sender="bounce@other.example")
+    await world.judge()
+    assert await world.outcome(right) == ("RECEIVED", "", "spf")
+    assert await world.outcome(elsewhere) == ASIDE
+    assert await world.outcome(foreign) == ASIDE
+
+
+async def test_a_dns_that_does_not_answer_keeps_mail_waiting_and_loses_nothing(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    world.silent = {"s1._domainkey.acme.example"}
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(OWNER)))
+    await world.judge()
+    assert await world.outcome(document) == ("RECEIVED", "sender:waiting", "waiting")
+    assert await world.house.queue._next() is None
+    assert (await world.house.act("status"))["mail"]["waiting"] == 1
+    world.silent = set()
+    await world.judge()  # not before its time
+    assert (await world.outcome(document))[2] == "waiting"
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED
+
+
+async def test_what_waits_survives_a_restart(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(OWNER)))
+    world.house.restart()
+    again = World(world.house)
+    again.records = world.records
+    async with again.running():
+        await again.judge()
+        assert await again.outcome(document) == ACCEPTED
+
+
+async def test_one_clients_slow_domains_keep_no_other_waiting(world):
+    acme, other = MailDomain("acme.example"), MailDomain("other.example")
+    world.publish(acme, other)
+    await takes(world.house, f"{OWNER}=dkim")
+    await world.house.act("client.change", slug="other", emails=["owner@other.example=dkim"])
+    for number in range(5):
+        await world.send(acme.signed(letter(OWNER, subject=str(number))))
+    theirs = await world.send(
+        other.signed(letter("owner@other.example")),
+        sender="owner@other.example",
+        recipient="other@intake.localhost",
+    )
+    first, second = await world.proving._next(), await world.proving._next()
+    assert first.client_id != second.client_id
+    assert await world.proving._next() is None  # of each client one at a time
+    assert second.document_id == theirs
+
+
+async def test_who_is_refused_hears_of_it_and_nothing_is_kept(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    await takes(world.house, f"{OWNER}=dkim", unproven="refuse")
+    with pytest.raises(Refusal) as refusal:
+        await world.send(letter(OWNER))
+    assert refusal.value.code == "unproven"
+    assert await world.house.act("document.list") == []
+    assert world.house.spooled() == []
+    document = await world.send(acme.signed(letter(OWNER)))
+    assert await world.outcome(document) == ACCEPTED  # judged before it was acknowledged
+
+
+async def test_a_sender_to_be_refused_does_not_wait_for_a_slow_dns(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    world.silent = {"s1._domainkey.acme.example"}
+    await takes(world.house, f"{OWNER}=dkim", unproven="refuse")
+    document = await world.send(acme.signed(letter(OWNER)))
+    assert (await world.outcome(document))[2] == "waiting"
+    world.silent = set()
+    world.records.clear()
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ASIDE  # it was acknowledged: it is kept, apart
+
+
+async def test_a_tag_proves_whoever_knows_it_and_can_be_ended(world):
+    made = await world.house.act("client.tag-add", slug="acme", label="scanner")
+    await takes(world.house, f"{OWNER}=tag", "*=tag", unproven="refuse")
+    document = await world.send(letter(OWNER), recipient=made["address"].upper())
+    assert (await world.outcome(document))[2] == "tag"
+    supplier = await world.send(
+        letter("x@supplier.example"), sender="x@supplier.example", recipient=made["address"]
+    )
+    assert (await world.outcome(supplier))[2] == "tag"
+    wrong = made["address"].replace("+", "+x")
+    assert (await world.offer(recipient=wrong)).code == 550
+    assert (await world.offer()).code == 550
+    assert (await world.offer(sender="x@supplier.example")).code == 550
+    await world.house.act("client.tag-remove", slug="acme", label="scanner")
+    assert (await world.offer(recipient=made["address"])).code == 550
+    shown = await world.house.act("client.show", slug="acme")
+    assert shown["tags"] == []
+
+
+async def test_a_tag_is_in_no_ledger_and_in_no_profile_in_the_clear(world):
+    made = await world.house.act("client.tag-add", slug="acme", label="scanner")
+    token = made["address"].partition("+")[2].partition("@")[0]
+    entries = await ledger_text(world.house)
+    assert token not in str(entries)
+    assert token not in str(await world.house.act("client.show", slug="acme"))
+    with pytest.raises(Refusal):
+        await world.house.act("client.tag-add", slug="acme", label="scanner")
+
+
+async def test_a_listed_sender_without_its_tag_is_kept_apart_where_the_client_wants_that(world):
+    await takes(world.house, f"{OWNER}=tag")
+    document = await world.send(letter(OWNER))
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+    assert world.looks == 0
+
+
+async def test_two_officers_take_a_message_that_proved_nothing_and_it_is_inspected(world):
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(letter(OWNER))
+    await world.judge()
+    await world.house.by_two("document.release", document=document)
+    assert await world.outcome(document) == ("RECEIVED", "", "person")
+    assert await world.house.judge() == document
+
+
+async def test_the_configured_host_is_believed_and_nobody_who_says_to_be_it(world):
+    house = world.house
+    field = (
+        b"Authentication-Results: mx.house.example; dkim=pass (good)\r\n header.d=acme.example;"
+        b" spf=fail smtp.mailfrom=acme.example\r\n"
+    )
+    await takes(house, f"{OWNER}=dkim")
+    believed = SendersSection(upstream=["198.51.100.25/32"], upstream_name="mx.house.example")
+    house.core.config = msgspec.structs.replace(house.core.config, senders=believed)
+    world.proving = Proving(house.wings.intake, house.queue)
+    world.session = SmtpSession(house.wings.intake, world.proving)
+    right = await world.send(field + letter(OWNER), peer="198.51.100.25")
+    liar = await world.send(field + letter(OWNER, subject="b"), peer="198.51.100.26")
+    below = await world.send(
+        field.replace(b"dkim=pass", b"dkim=fail") + field + letter(OWNER, subject="c"),
+        peer="198.51.100.25",
+    )
+    named = await world.send(
+        field.replace(b"mx.house", b"mx.evil") + letter(OWNER, subject="d"), peer="198.51.100.25"
+    )
+    await world.judge()
+    assert await world.outcome(right) == ("RECEIVED", "", "upstream")
+    for forged in (liar, below, named):
+        assert await world.outcome(forged) == ASIDE
+
+
+async def test_an_entry_that_takes_nothing_takes_mail_as_before(world):
+    await takes(world.house, OWNER)
+    document = await world.send(letter(OWNER))
+    assert await world.outcome(document) == ("RECEIVED", "", "none")
+    assert (await world.offer(sender="stranger@evil.example")).code == 550
+
+
+@pytest.mark.parametrize(
+    "entry", ["a@b.example=nonsense", "*", "*=dkim", "a b@x.example", "a@b.example=", "=dkim"]
+)
+async def test_an_entry_that_means_nothing_is_refused(house, entry):
+    assert (await house.refused(takes(house, entry))).code == "invalid"
