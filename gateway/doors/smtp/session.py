@@ -54,7 +54,9 @@ NOT_NOW: Final = "451 4.3.0 The message could not be stored; try again later"
 FULL: Final = "452 4.3.1 No room for the message now; try again later"
 # Without the numbers that clients see over SFTP: an envelope proves nobody's identity.
 NO_ROOM: Final = "452 4.2.2 This client's room here is used up; nothing of the message was kept"
-UNPROVEN: Final = "550 5.7.26 Nothing in this message proves its sender; ask your accountant for another way"
+UNPROVEN: Final = (
+    "550 5.7.26 Nothing in this message proves its sender; ask your accountant for another way"
+)
 TOO_LARGE: Final = "552 5.3.4 The message is larger than this server takes"
 BARE: Final = (
     "554 5.6.0 The message has line ends that are not CR LF, which servers read in different ways; send it"
