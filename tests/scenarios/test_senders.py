@@ -21,7 +21,7 @@ from gateway.inspect.document import Document, Limits
 from gateway.resolver import spf
 from gateway.wire.messages import BeginMail, CommitMail, MailRecipient, QuestionAnswer
 from tests.support.house import ask
-from tests.support.mail_domain import MailDomain, letter
+from tests.support.mail_domain import MailDomain, letter, sealed_by
 from vault.catalogue.schema import ledger_entries
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 
@@ -442,3 +442,58 @@ async def test_an_entry_that_takes_nothing_takes_mail_as_before(world):
 )
 async def test_an_entry_that_means_nothing_is_refused(house, entry):
     assert (await house.refused(takes(house, entry))).code == "invalid"
+
+
+SEALED = {
+    "sealed by one that is believed": (lambda m, a, b: sealed_by(a, m, GOOD), True),
+    "twice": (lambda m, a, b: sealed_by(b, sealed_by(a, m, GOOD), "none", chain="pass"), True),
+    "the first had found nothing": (
+        lambda m, a, b: sealed_by(a, m, "dkim=fail header.d=acme.example"),
+        False,
+    ),
+    "the second says otherwise": (
+        lambda m, a, b: sealed_by(b, sealed_by(a, m, "dkim=none"), GOOD, chain="pass"),
+        False,
+    ),
+    "changed after the seal": (lambda m, a, b: sealed_by(a, m, GOOD) + b"more\r\n", False),
+    "its judgement changed": (
+        lambda m, a, b: sealed_by(a, m, "dkim=fail header.d=acme.example").replace(
+            b"dkim=fail", b"dkim=pass"
+        ),
+        False,
+    ),
+    "a set taken out": (
+        lambda m, a, b: sealed_by(b, sealed_by(a, m, GOOD), GOOD, chain="pass").replace(
+            b"i=1;", b"i=7;"
+        ),
+        False,
+    ),
+    "it says itself that the chain is broken": (
+        lambda m, a, b: sealed_by(b, sealed_by(a, m, GOOD), GOOD, chain="fail"),
+        False,
+    ),
+}
+GOOD = "dkim=pass header.d=acme.example; spf=fail smtp.mailfrom=acme.example"
+
+
+@pytest.mark.parametrize("name", SEALED)
+async def test_seals_of_those_who_changed_mail_on_its_way(world, name):
+    house = world.house
+    first, second = MailDomain("list.example"), MailDomain("relay.example")
+    world.publish(first, second)
+    await takes(house, f"{OWNER}=dkim")
+    believed = SendersSection(arc_sealers=["LIST.example", "relay.example"])
+    house.core.config = msgspec.structs.replace(house.core.config, senders=believed)
+    make, proven = SEALED[name]
+    document = await world.send(make(letter(OWNER), first, second))
+    await world.judge()
+    assert await world.outcome(document) == (("RECEIVED", "", "upstream") if proven else ASIDE)
+
+
+async def test_a_seal_of_a_stranger_says_nothing(world):
+    stranger = MailDomain("stranger.example")
+    world.publish(stranger)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(sealed_by(stranger, letter(OWNER), GOOD))
+    await world.judge()
+    assert await world.outcome(document) == ASIDE

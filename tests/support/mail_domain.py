@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 
 import dkim
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-
-_SMALL = {1024: "rsa1024", 512: "rsa512"}
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 
 class MailDomain:
@@ -33,6 +33,10 @@ class MailDomain:
         }
         if policy:
             self.records[f"_dmarc.{name}"] = [policy]
+
+    def sign(self, data: bytes) -> bytes:
+        """An RSA signature in base64."""
+        return base64.b64encode(self._key.sign(data, padding.PKCS1v15(), hashes.SHA256()))
 
     def signed(
         self,
@@ -83,3 +87,52 @@ def letter(
         f"Date: Sat, 28 Nov 2026 08:00:00 +0000\r\nMessage-ID: <1@{author.rpartition('@')[2].rstrip('>')}>\r\n"
         f"\r\n{body}"
     ).encode()
+
+
+def sealed_by(domain: MailDomain, message: bytes, judgement: str, *, chain: str = "none") -> bytes:
+    """The message with one more ARC set before it (RFC 8617, section 5.1), made without the library that checks it.
+
+    Args:
+        judgement: what the sealer's `ARC-Authentication-Results` says behind its name.
+        chain: the `cv` of the seal.
+    """
+    header, _, body = message.partition(b"\r\n\r\n")
+    fields = [
+        tuple(field.split(b":", 1)) for field in re.sub(rb"\r\n[ \t]+", b" ", header).split(b"\r\n")
+    ]
+    instance = 1 + sum(name.lower() == b"arc-seal" for name, _ in fields)
+    results = f" i={instance}; mx.{domain.name}; {judgement}".encode()
+    content = re.sub(rb"[ \t]+", b" ", body)
+    content = re.sub(rb" (?=\r\n)", b"", content).rstrip(b"\r\n") + b"\r\n"
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    tags = f" i={instance}; a=rsa-sha256; d={domain.name}; s={domain.selector};"
+    signature = f"{tags} c=relaxed/relaxed; h=from:to:subject; bh={digest}; b=".encode()
+    named = {name.lower(): value for name, value in fields}
+    signed = [(name, named[name]) for name in (b"from", b"to", b"subject")]
+    signature += domain.sign(_relaxed([*signed, (b"arc-message-signature", signature)]))
+    seal = f"{tags} cv={chain}; b=".encode()
+    sets = []
+    for number in range(1, instance):
+        for kind in (b"arc-authentication-results", b"arc-message-signature", b"arc-seal"):
+            sets += [
+                (kind, value)
+                for name, value in fields
+                if name.lower() == kind and value.strip().startswith(b"i=%d;" % number)
+            ]
+    ours = [
+        (b"arc-authentication-results", results),
+        (b"arc-message-signature", signature),
+        (b"arc-seal", seal),
+    ]
+    seal += domain.sign(_relaxed([*sets, *ours]))
+    return (
+        b"ARC-Seal:" + seal + b"\r\nARC-Message-Signature:" + signature
+        + b"\r\nARC-Authentication-Results:" + results + b"\r\n" + message
+    )  # fmt: skip
+
+
+def _relaxed(fields: list[tuple[bytes, bytes]]) -> bytes:
+    """Header fields as RFC 6376, section 3.4.2 has them; the last one ends without a line end."""
+    return b"\r\n".join(
+        name.lower() + b":" + re.sub(rb"\s+", b" ", value).strip() for name, value in fields
+    )
