@@ -52,6 +52,7 @@ _COMMANDS: Final = {
     "inspect": ("roles", "inspect"),
     "courier": ("roles", "courier"),
     "resolver": ("roles", "resolver"),
+    "mailbox": ("roles", "mailbox"),
     "client": ("clients", "group"),
     "account": ("accounts", "group"),
     "penalty": ("penalties", "group"),

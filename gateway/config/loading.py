@@ -89,7 +89,7 @@ def _check(config: Config) -> None:
     """Check what the types can't express."""
     for key, value in (("sftp.listen", config.sftp.listen), ("smtp.listen", config.smtp.listen)):
         parse_listen(value, f"{config.source}: key {key}")
-    for role in ("sftp", "smtp", "inspect", "courier", "resolver", "admin"):
+    for role in ("sftp", "smtp", "inspect", "courier", "resolver", "mailbox", "admin"):
         where = str(config.socket(role))
         if len(where.encode()) > SOCKET_PATH_LIMIT:
             raise ConfigurationError(
@@ -129,6 +129,12 @@ def _check_senders(config: Config) -> None:
         )
     for text in config.resolver.addresses:
         server_address(text)
+    names = [section.name for section in config.mailbox]
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"{where} mailbox: expected distinct names, found {names}")
+    for section in config.mailbox:
+        if fault := section.fault():
+            raise ConfigurationError(f"{where} mailbox ({section.name}): {fault}")
 
 
 def _check_login(config: Config) -> None:

@@ -23,6 +23,7 @@ from gateway.config.addresses import (
     is_endpoint,
     is_host_key,
     is_token,
+    parse_listen,
     parse_s3,
     parse_sftp,
 )
@@ -30,6 +31,7 @@ from gateway.errors import ConfigurationError
 
 Positive = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _PLACE_KEYS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     # kind: (keys it needs, keys it may have)
@@ -252,6 +254,43 @@ class PlaceSection(_Section, frozen=True, kw_only=True):
         return None
 
 
+class MailboxSection(_Section, frozen=True, kw_only=True):
+    """`[[mailbox]]`"""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    host: str
+    user: str
+    password: str
+    tls: Literal["implicit", "starttls", "none"] = "implicit"
+    authorities: str = ""
+    folder: str = "INBOX"
+    client: str = ""
+    addresses: dict[str, str] = field(default_factory=dict)
+    senders: Literal["listed", "anyone"] = "listed"
+    authserv_id: str = ""
+    done: Literal["seen", "move", "keep"] = "seen"
+    done_folder: str = ""
+    idle: bool = True
+    poll_seconds: Seconds = 60.0
+    timeout: Seconds = 60.0
+
+    @property
+    def server(self) -> tuple[str, int]:
+        """Host and port (raises ConfigurationError)."""
+        return parse_listen(self.host, f"mailbox {self.name}: key host")
+
+    def fault(self) -> str | None:
+        """What the types can't express: which key is wrong, what was expected and what was found."""
+        host, _ = self.server
+        if self.tls == "none" and host not in _LOOPBACK:
+            return 'key tls: expected "implicit" or "starttls" beyond this machine, found "none"'
+        if bool(self.client) == bool(self.addresses):
+            return "expected either client or addresses, found both or none"
+        if (self.done == "move") != bool(self.done_folder):
+            return 'expected done_folder together with done = "move", found one of the two'
+        return None
+
+
 class KeyringCopy(PlaceSection, frozen=True, kw_only=True):
     """`[[keyring.copies]]`"""
 
@@ -338,6 +377,7 @@ class File(_Section, frozen=True):
     sftp: SftpSection = SftpSection()
     login: LoginSection = field(default_factory=LoginSection)
     smtp: SmtpSection = SmtpSection()
+    mailbox: list[MailboxSection] = field(default_factory=list)
     senders: SendersSection = field(default_factory=SendersSection)
     resolver: ResolverSection = field(default_factory=ResolverSection)
     inspect: InspectSection = InspectSection()

@@ -24,6 +24,7 @@ from gateway.core.sessions.admin import AdminSession
 from gateway.core.sessions.base import Session
 from gateway.core.sessions.courier import CourierSession
 from gateway.core.sessions.inspector import InspectSession
+from gateway.core.sessions.mailbox import MailboxSession
 from gateway.core.sessions.resolver import ResolverSession
 from gateway.core.sessions.sftp import SftpSession
 from gateway.core.sessions.smtp import SmtpSession
@@ -34,7 +35,15 @@ from gateway.wire.messages import Role
 from vault.moments import stamp
 from vault.storage.durable import make_directory
 
-ROLES: Final[tuple[Role, ...]] = ("sftp", "smtp", "inspect", "courier", "resolver", "admin")
+ROLES: Final[tuple[Role, ...]] = (
+    "sftp",
+    "smtp",
+    "inspect",
+    "courier",
+    "resolver",
+    "mailbox",
+    "admin",
+)
 
 
 def run(config: Config, clock: Callable[[], datetime] = utc_now) -> None:
@@ -97,6 +106,7 @@ async def _serve(wings: Wings) -> None:
         "smtp": lambda: SmtpSession(wings.intake, proving),
         "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound),
+        "mailbox": lambda: MailboxSession(wings.intake, proving),
         "resolver": lambda: ResolverSession(wings.core, wings.intake.questions),
         "admin": lambda: AdminSession(wings, inspection),
     }

@@ -48,7 +48,13 @@ FAILED: Final = "This can't be done at the moment; nothing was changed. Please t
 
 # Connections of a role at once: one of its processes that was taken over can't fill the core's memory with
 # unfinished frames. The doors' follow from the connections they may have.
-MOST: Final[dict[Role, int]] = {"inspect": 64, "courier": 16, "resolver": 32, "admin": 64}
+MOST: Final[dict[Role, int]] = {
+    "inspect": 64,
+    "courier": 16,
+    "resolver": 32,
+    "mailbox": 64,
+    "admin": 64,
+}
 _LOG_SECONDS: Final = 60.0
 IN_A_TURN: Final = 16  # requests of one connection that are answered before others are heard
 

@@ -87,6 +87,7 @@ def _inside(config: Config, now: datetime, at_console: AtConsole) -> Iterator[Fi
             yield from doors.mismatches(state)
             yield from senders.proofs(config, console.act("client.senders").data)
             yield from senders.waiting(state, now)
+            yield from senders.mailboxes(state)
             yield from doors.demonstration_left(config, accounts)
             yield from doors.shut_out(accounts)
             yield from places.copies_behind(console.act("keys.copies").data)

@@ -61,6 +61,32 @@ def waiting(state: dict[str, Any], now: datetime) -> Iterator[Finding]:
         )
 
 
+def mailboxes(state: dict[str, Any]) -> Iterator[Finding]:
+    """Mailboxes that can't be looked into, and mail in them that nobody takes."""
+    for each in state["mailboxes"]:
+        if each["fault"]:
+            yield Finding(
+                "problem",
+                f"mailbox {each['name']}",
+                f"since {moment(each['since'])}: {each['fault']}",
+                "see its section [[mailbox]], and restart the mailbox door after a change of its password",
+            )
+        elif state["serving"] and each["heard"] is None:
+            yield Finding(
+                "weak",
+                f"mailbox {each['name']}",
+                "nobody has looked into it since the core began",
+                "see that the mailbox door runs (`strongroom mailbox`, or its unit)",
+            )
+        if each["not_taken"]:
+            yield Finding(
+                "note",
+                f"mailbox {each['name']}",
+                f"{each['not_taken']} messages in it are of nobody whom their client knows, or for no client",
+                "look into the mailbox; `strongroom client senders` lists who is known",
+            )
+
+
 def _some(names: list[str]) -> str:
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} others" if more > 0 else "")

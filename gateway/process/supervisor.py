@@ -32,7 +32,7 @@ STOP_PATIENCE: Final = 20.0
 SHORTEST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
 STEADY: Final = 60.0  # a role up this long starts over with the shortest delay
-WAVES: Final = (("core",), ("inspect", "courier", "resolver"), ("smtp", "sftp"))
+WAVES: Final = (("core",), ("inspect", "courier", "resolver"), ("smtp", "sftp", "mailbox"))
 """The roles in the order they start in, and stop against."""
 
 Say = Callable[[str], None]

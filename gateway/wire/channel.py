@@ -43,6 +43,7 @@ REQUEST_LIMITS: Final[dict[Role, int]] = {
     "inspect": 1024 * 1024,
     "courier": MAX_FRAME,
     "resolver": 256 * 1024,
+    "mailbox": 256 * 1024,
     "admin": MAX_FRAME,
 }
 FRAME_SECONDS: Final = 30.0

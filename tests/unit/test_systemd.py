@@ -84,7 +84,7 @@ def test_systemd_knows_every_setting(unit, tmp_path):
 
 
 def test_there_is_one_unit_for_each_role_of_the_program():
-    roles = {"core", "sftp", "smtp", "inspect", "courier", "resolver"}
+    roles = {"core", "sftp", "smtp", "inspect", "courier", "resolver", "mailbox"}
     assert {path.stem for path in SERVICES} == {f"strongroom-{role}" for role in roles}
     commands = set(typer.main.get_command(app).list_commands(None))
     for unit in SERVICES:
@@ -142,7 +142,7 @@ def test_only_the_core_gets_the_root_key_and_the_store():
 def test_who_needs_no_network_has_none():
     for unit in SERVICES:
         values = settings(unit)
-        outside = unit.stem.removeprefix("strongroom-") in {"sftp", "smtp", "resolver"}
+        outside = unit.stem.removeprefix("strongroom-") in {"sftp", "smtp", "resolver", "mailbox"}
         assert values["PrivateNetwork"] == ([] if outside else ["yes"])
         families = "AF_UNIX AF_INET AF_INET6" if outside else "AF_UNIX"
         assert values["RestrictAddressFamilies"] == [families]

@@ -73,7 +73,7 @@ class Receipt(_Part, frozen=True, kw_only=True):
     size: Annotated[int, Meta(ge=0)]
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     received_at: str
-    channel: Literal["sftp", "smtp", "part"]
+    channel: Literal["sftp", "smtp", "imap", "part"]
     part_of: str | None = None
     same_bytes_as: Same | None = None
     state: str

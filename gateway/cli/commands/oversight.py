@@ -37,6 +37,7 @@ def _show(data: dict[str, Any]) -> None:
             "in_review": data["documents"].get("REVIEW", 0),
             "disposal_batches": _counts(data["batches"]),
             "mail_senders": _senders(data["mail"]),
+            "mailboxes": _mailboxes(data["mailboxes"]),
             "holds": data["holds"],
             "access_requests": data["access_requests"],
             "clients": data["clients"],
@@ -59,6 +60,20 @@ def _show(data: dict[str, Any]) -> None:
             "now": output.moment(data["now"]),
         }
     )
+
+
+def _mailboxes(mailboxes: list[dict[str, Any]]) -> str:
+    said = []
+    for each in mailboxes:
+        if each["heard"] is None:
+            state = "not heard of since the core began"
+        elif each["fault"]:
+            state = f"{each['fault']} (since {output.moment(each['since'])})"
+        else:
+            state = f"looked into {output.moment(each['heard'])}"
+        more = f"; {each['not_taken']} of nobody we know" if each["not_taken"] else ""
+        said.append(f"{each['name']}: {state}{more}")
+    return "; ".join(said) or "none"
 
 
 def _senders(mail: dict[str, Any]) -> str:

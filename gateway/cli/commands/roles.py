@@ -1,4 +1,4 @@
-"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`, `resolver`.
+"""The roles as processes: `run`, `core`, `sftp`, `smtp`, `inspect`, `courier`, `resolver`, `mailbox`.
 
 Promises: a role is imported when it is asked for, so that a door never loads the core, nor the core a
 parser. `STRONGROOM_SUPERVISED` (set by `strongroom run`) ends a role together with its supervisor.
@@ -46,7 +46,8 @@ def run(config: ConfigPath = None) -> None:
             output.say(line)
         output.write_text("")  # through a pipe, too, it should be seen now
 
-    without = () if loaded.resolver.addresses else ("resolver",)
+    used = {"resolver": loaded.resolver.addresses, "mailbox": loaded.mailbox}
+    without = [role for role, wanted in used.items() if not wanted]
     supervisor = Supervisor(loaded.source.absolute(), output.error, without=without)
     raise typer.Exit(supervisor.run(on_ready))
 
@@ -101,5 +102,12 @@ def courier(config: ConfigPath = None) -> None:
 def resolver(config: ConfigPath = None) -> None:
     """Run the resolver: what domains publish about their mail."""
     from gateway.resolver import main
+
+    main.run(_start(config))
+
+
+def mailbox(config: ConfigPath = None) -> None:
+    """Run the mailbox door: fetch mail from mailboxes elsewhere."""
+    from gateway.doors.mailbox import main
 
     main.run(_start(config))

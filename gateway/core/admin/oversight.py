@@ -18,7 +18,7 @@ from gateway.core.admin import account_keys, broken_keyrings, clock, penalties, 
 from gateway.core.admin.context import Context
 from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.inspection import fixity, scanner
-from gateway.core.intake import quotas
+from gateway.core.intake import fetched, quotas
 from gateway.core.login import recovery
 from gateway.core.outbound import keyring_copies, ledger_publication
 from gateway.core.outbound.backup import status as backup_status
@@ -193,6 +193,7 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["ledger"]["places"] = await asyncio.to_thread(ledger_publication.status, core)
     data["penalised"] = penalties.standing(context.wings.logins)
     data["mismatches"] = context.wings.logins.records.mismatches.listed(context.now)
+    data["mailboxes"] = await core.read(lambda c: fetched.standing(context.wings.intake, c))
     data["free_bytes"] = core.store.blobs.free_bytes()
     data["enrolments"] = await account_keys.enrolments(core, context.now)
     data["ledger"]["fault"] = core.store.catalogue.ledger.fault

@@ -43,7 +43,7 @@ from gateway.core.inspection.queue import (
 from gateway.core.inspection.recording import Recording
 from gateway.core.intake import receive
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Upload
+from gateway.core.intake.upload import MAIL, Upload
 from gateway.core.reading import NoReader, NotRead
 from gateway.core.steps import step
 from gateway.core.waiting import wait_for_work
@@ -238,7 +238,9 @@ class InspectionQueue:
             key=key,
             size=row.size,
             name=metadata.name,
-            channel=row.channel,
+            channel="smtp"
+            if row.channel in MAIL
+            else row.channel,  # a message, to whoever opens it
             depth=row.depth,
             attempt=row.attempts,
             clamd=self._clamd_address(),

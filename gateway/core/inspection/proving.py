@@ -66,6 +66,7 @@ class _Message:
     size: int
     sha256: bytes
     descriptor: int
+    upstream: str = ""  # whose judgement is believed besides: the host of its mailbox
 
 
 class Proving:
@@ -172,7 +173,7 @@ class Proving:
             message = _Message(
                 document_id, row.client_id, metadata.sender, facts.get("peer", ""),
                 facts.get("helo", ""), core.store.custody.document_key(row), row.size,
-                metadata.sha256, descriptor,
+                metadata.sha256, descriptor, facts.get("upstream", ""),
             )  # fmt: skip
             return await self._judge(message)
         finally:
@@ -206,7 +207,7 @@ class Proving:
         if not wanted:
             return Judged(Proof.FAILED, f"From takes nothing but {', '.join(sorted(theirs))}")
         # 4. What is published.
-        upstream = self._is_upstream(message.peer)
+        upstream = bool(self._upstream_of(message))
         records, (spf, spf_later) = await asyncio.gather(
             self._records(report.wanted),
             self._spf(message, asked="spf" in wanted and not upstream),
@@ -220,9 +221,7 @@ class Proving:
         return judged
 
     async def _look(self, message: _Message, records: dict[str, list[str]] | None) -> MailReport:
-        upstream = (
-            self._core.config.senders.upstream_name if self._is_upstream(message.peer) else ""
-        )
+        upstream = self._upstream_of(message)
         report = await self._queue.look(
             message.document_id,
             message.key,
@@ -260,14 +259,16 @@ class Proving:
             return None, True
         return answer, False
 
-    def _is_upstream(self, peer: str) -> bool:
-        if not self._core.config.senders.upstream_name:
-            return False
+    def _upstream_of(self, message: _Message) -> str:
+        """The name of the host that handed the message on and is believed; "" for none."""
+        if message.upstream:
+            return message.upstream
         try:
-            address = ipaddress.ip_address(peer)
+            address = ipaddress.ip_address(message.peer)
         except ValueError:
-            return False
-        return any(address in network for network in self._networks)
+            return ""
+        known = any(address in network for network in self._networks)
+        return self._core.config.senders.upstream_name if known else ""
 
     def _record(self, tx: Transaction, document_id: str, judged: Judged) -> None:
         """Write down what was found, inside a transaction, unless it was decided meanwhile."""

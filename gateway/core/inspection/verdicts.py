@@ -27,7 +27,7 @@ from gateway.core.inspection.queue import (
     TIMED_OUT,
 )
 from gateway.core.intake import receive
-from gateway.core.intake.upload import Upload
+from gateway.core.intake.upload import MAIL, Upload
 from gateway.core.reasons import UNJUDGED
 from gateway.errors import Refusal
 from gateway.names import NAME_BYTES, safe_name
@@ -104,7 +104,7 @@ def decide(
         reasons=verdict.classification.reasons,
     )
     more: dict[str, Any] = {}
-    if row.channel == "smtp" and verdict.suggested_name:
+    if row.channel in MAIL and verdict.suggested_name:
         name = safe_name(verdict.suggested_name)
         metadata = msgspec.structs.replace(metadata, name=name)
         more["name_index"] = core.store.custody.name_index(row.client_id, name)

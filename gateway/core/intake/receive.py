@@ -23,11 +23,12 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.intake import quotas, resends
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Mail, Upload
+from gateway.core.intake.upload import Fetched, Mail, Upload
 from gateway.core.reasons import SENDER_WAITING
 from gateway.core.steps import step, told
 from gateway.errors import Refusal
@@ -35,7 +36,7 @@ from gateway.wire.messages import SHA256_SIZE
 from vault.catalogue.ledger import COMMITMENT_SALT
 from vault.catalogue.lifecycle import Event, add, change_state
 from vault.catalogue.prepared import Prepared
-from vault.catalogue.schema import documents, messages
+from vault.catalogue.schema import documents, mailbox_messages, messages
 from vault.catalogue.states import PROVEN, STORED, UNDECIDED, DocumentState
 from vault.catalogue.store import Transaction
 from vault.crypto.sealed import sealed_size
@@ -157,6 +158,8 @@ def record(
             tx, "document.sent-again", earlier, upload.submitter or ACTOR_CORE, now,
             client=upload.client_id, channel=upload.channel,
         )  # fmt: skip
+        if upload.mail is not None and upload.mail.fetched is not None:
+            note_fetched(tx, upload.mail.fetched, earlier, now)
         return
     quotas.require_room(core, tx.connection, upload, size)
     salt = secrets.token_bytes(COMMITMENT_SALT)
@@ -199,6 +202,8 @@ def record(
     custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
     if upload.mail is not None:
         _note_message(tx, upload, upload.mail, resends.indexes(core, tx, upload, upload.mail), now)
+        if upload.mail.fetched is not None:
+            note_fetched(tx, upload.mail.fetched, upload.document_id, now)
     core.record(
         tx,
         "document.received",
@@ -231,6 +236,27 @@ _MESSAGE: Final = Prepared(
         }
     )
 )
+
+
+def note_fetched(
+    tx: Transaction, fetched: Fetched, document_id: str | None, now: datetime, reason: str = ""
+) -> None:
+    """Write down what was decided about a message of a mailbox, inside the transaction that decides it."""
+    decided = {"document_id": document_id, "reason": reason, "decided_at": stamp(now)}
+    tx.connection.execute(
+        upsert(mailbox_messages)
+        .values(
+            mailbox=fetched.mailbox,
+            uidvalidity=fetched.uidvalidity,
+            uid=fetched.uid,
+            **decided,
+        )
+        .on_conflict_do_update(
+            index_elements=["mailbox", "uidvalidity", "uid"],
+            set_=decided,
+            where=mailbox_messages.c.document_id.is_(None),  # what is stored stays stored
+        )
+    )
 
 
 def _note_message(

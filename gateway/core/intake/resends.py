@@ -83,14 +83,16 @@ def stands_for(earlier: Proof, mail: Proof) -> bool:
 def first(core: Core, tx: Transaction, upload: Upload, now: datetime) -> str | None:
     """The document that an upload repeats, inside its transaction; None: it is stored."""
     hours = core.config.smtp.resend_hours
-    if upload.mail is None or not upload.mail.content or not hours:
+    if upload.mail is None or not upload.mail.content or not (hours or upload.mail.fetched):
         return None
     try:
         content = _content(core, upload, upload.mail)
     except KeyUnavailable:
         return None  # of a client that has ended: it is refused with the words for that
-    since = core.received_time(now) - timedelta(hours=hours)
-    wanted = {"client": upload.client_id, "content": content, "since": stamp(since)}
+    since = stamp(core.received_time(now) - timedelta(hours=hours))
+    if upload.mail.fetched is not None:
+        since = ""  # a mailbox may offer all it has ever had anew, under other numbers
+    wanted = {"client": upload.client_id, "content": content, "since": since}
     for row in _SAME_CONTENT.all(tx.connection, wanted):
         if stands_for(Proof(row.proof), upload.mail.proof):
             return str(row.id)

@@ -9,11 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from vault.catalogue.states import Proof
 
-Channel = Literal["sftp", "smtp", "part"]
+Channel = Literal["sftp", "smtp", "imap", "part"]
+MAIL: Final[frozenset[Channel]] = frozenset({"smtp", "imap"})
+"""The channels over which a document is a message."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A message's number in the mailbox it was fetched from (RFC 3501, section 2.3.1.1)."""
+
+    mailbox: str
+    uidvalidity: int
+    uid: int
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,8 @@ class Mail:
         content: SHA-256 of what it says, without the fields that each hop adds; empty for unknown.
         recipients: the addresses of its envelope.
         peer, helo: the address of the host that sent it, and the name that it gave itself.
+        upstream: the name under which the judgement of the mailbox's host is believed, or "".
+        fetched: where it was fetched from, if it was.
         refuse: it is refused if it proves nothing, not kept apart.
     """
 
@@ -35,6 +48,8 @@ class Mail:
     peer: str = ""
     helo: str = ""
     refuse: bool = False
+    upstream: str = ""
+    fetched: Fetched | None = None
 
 
 @dataclass

@@ -65,6 +65,13 @@ from gateway.wire.messages.inspector import (
     Verdict,
     Work,
 )
+from gateway.wire.messages.mailbox import (
+    BeginFetched,
+    MailboxReport,
+    MailboxRequest,
+    NewMessages,
+    WhichAreNew,
+)
 from gateway.wire.messages.resolver import (
     ClaimQuestion,
     Question,
@@ -114,9 +121,11 @@ from gateway.wire.messages.smtp import (
     SmtpRequest,
 )
 
-Reply = CommonReply | SftpReply | SmtpReply | Work | CourierReply | Question | AdminReply
+Reply = (
+    CommonReply | SftpReply | SmtpReply | Work | CourierReply | Question | NewMessages | AdminReply
+)
 
-Role = Literal["sftp", "smtp", "inspect", "courier", "resolver", "admin"]
+Role = Literal["sftp", "smtp", "inspect", "courier", "resolver", "mailbox", "admin"]
 
 REQUESTS: Final[dict[Role, Any]] = {
     "sftp": SftpRequest,
@@ -124,6 +133,7 @@ REQUESTS: Final[dict[Role, Any]] = {
     "inspect": InspectRequest,
     "courier": CourierRequest,
     "resolver": ResolverRequest,
+    "mailbox": MailboxRequest,
     "admin": AdminRequest,
 }
 
@@ -142,6 +152,7 @@ __all__ = [
     "AuthenticateKey",
     "AuthenticatePassword",
     "AuthenticationResult",
+    "BeginFetched",
     "BeginMail",
     "BeginPart",
     "BeginUpload",
@@ -167,10 +178,12 @@ __all__ = [
     "MailRecipient",
     "MailReport",
     "MailStored",
+    "MailboxReport",
     "MakeFolder",
     "Message",
     "MethodResult",
     "Mismatch",
+    "NewMessages",
     "NoWork",
     "OpenRead",
     "Page",
@@ -197,6 +210,7 @@ __all__ = [
     "TransferReport",
     "TransferVerb",
     "Verdict",
+    "WhichAreNew",
     "Work",
     "Writable",
 ]

@@ -20,14 +20,15 @@ COMMANDS = {
     "inspect": ANY,
     "courier": ANY,
     "resolver": ANY,
+    "mailbox": ANY,
     "client add": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--unproven"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client change": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--unproven"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
-    "client tag-add": SIGNED | {"--label": "What it is for: a scanner, a supplier. [required]"},
-    "client tag-remove": SIGNED | {"--label": "Which one, as `client show` has it. [required]"},
+    "client tag-add": SIGNED | {"--label"},
+    "client tag-remove": SIGNED | {"--label"},
     "client senders": RESULT,
     "client list": RESULT,
     "client show": RESULT,

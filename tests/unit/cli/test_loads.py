@@ -30,6 +30,7 @@ PRINTING = {"fpdf", "fontTools", "pyhanko"}
         ("smtp", "gateway.doors.smtp.main", CORE | PARSERS | PRINTING | {"paramiko"}),
         ("core", "gateway.core.main", PARSERS | PRINTING | {"paramiko", "aiosmtpd", "alembic"}),
         ("inspect", "gateway.inspect.pool", CORE | PRINTING | {"paramiko", "aiosmtpd"}),
+        ("mailbox", "gateway.doors.mailbox.main", CORE | PARSERS | PRINTING | {"paramiko"}),
         ("resolver", "gateway.resolver.main", CORE | PARSERS | PRINTING | {"paramiko"}),
         ("courier", "gateway.courier.main", CORE | PARSERS | PRINTING | {"paramiko", "obstore"}),
         ("status", "gateway.cli.commands.oversight", CORE | PARSERS | PRINTING | {"paramiko"}),

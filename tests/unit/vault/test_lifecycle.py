@@ -25,7 +25,7 @@ ALLOWED = {
     "PARTIAL": {"complete": "RECEIVED", "expire": "EXPIRED"},
     "RECEIVED": {"file": "FILED", "question": "REVIEW", "quarantine": "QUARANTINED"},
     "REVIEW": {"reclassify": "FILED", "reject": "QUARANTINED"},
-    "QUARANTINED": {"release": "FILED", "destroy": "DESTROYED"},
+    "QUARANTINED": {"release": "FILED", "admit": "RECEIVED", "destroy": "DESTROYED"},
     "FILED": {"reclassify": "FILED", "archive": "ARCHIVED", "destroy": "DESTROYED"},
     "ARCHIVED": {"reclassify": "ARCHIVED", "destroy": "DESTROYED"},
     "DESTROYED": {},

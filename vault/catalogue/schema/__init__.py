@@ -44,7 +44,7 @@ from vault.catalogue.schema.ledger import (
     ledger_nodes,
 )
 from vault.catalogue.schema.logins import login_lanes, login_sources
-from vault.catalogue.schema.mail import messages
+from vault.catalogue.schema.mail import mailbox_messages, messages
 from vault.catalogue.schema.people import (
     account_keys,
     accounts,
@@ -56,7 +56,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0012"  # of the newest migration
+REVISION: Final = "0015"  # of the newest migration
 
 __all__ = [
     "GROUP",
@@ -90,6 +90,7 @@ __all__ = [
     "ledger_nodes",
     "login_lanes",
     "login_sources",
+    "mailbox_messages",
     "messages",
     "metadata",
     "recoveries",

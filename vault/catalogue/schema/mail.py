@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, String, Table, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    text,
+)
 
 from vault.catalogue.schema.base import ID, TIME, metadata
 
@@ -45,4 +55,17 @@ messages = Table(
         sqlite_where=text("due_at IS NOT NULL"),
         postgresql_where=text("due_at IS NOT NULL"),
     ),
+)
+
+# One row for each message of a mailbox that was decided about, by the mailbox's own numbers (RFC 3501,
+# section 2.3.1.1): the document it is, or why nobody took it.
+mailbox_messages = Table(
+    "mailbox_messages",
+    metadata,
+    Column("mailbox", String(64), primary_key=True),
+    Column("uidvalidity", BigInteger, primary_key=True),
+    Column("uid", BigInteger, primary_key=True),
+    Column("document_id", ID, ForeignKey("documents.id")),
+    Column("reason", String(32), nullable=False),
+    Column("decided_at", TIME, nullable=False),
 )
