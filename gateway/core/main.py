@@ -91,7 +91,7 @@ async def _serve(wings: Wings) -> None:
     inspection = InspectionQueue(wings.intake)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake, wings.logins),
-        "smtp": lambda: SmtpSession(wings.intake),
+        "smtp": lambda: SmtpSession(wings.intake, wings.logins),
         "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound),
         "admin": lambda: AdminSession(wings, inspection),

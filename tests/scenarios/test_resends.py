@@ -31,7 +31,7 @@ class Peer:
     """A mail server's connection, as the door passes it on to the core."""
 
     def __init__(self, house):
-        self.session = SmtpSession(house.wings.intake)
+        self.session = SmtpSession(house.wings.intake, house.wings.logins)
 
     async def begin(self, data, sender=OWNER, recipients=(ACME,)):
         """Everything up to the commit, which is returned."""

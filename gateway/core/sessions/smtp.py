@@ -1,7 +1,11 @@
-"""A connection of the mail door: recipients, then messages for those accepted.
+"""A connection of the mail door: recipients, then messages for those accepted; or an account that logs in.
 
-Promises: a message is taken only for one client, by recipients accepted on this connection. Leaves out: who
-may send to whom (`intake.recipients`).
+Promises: a message is taken only for one client, by recipients accepted on this connection. Once an account
+has logged in all mail on the connection is that account's, to the end of the connection: a door can't hand
+in another's under its name, nor take the name off again. What was accepted before counts no more then. When
+the account's rights change the connection ends, as its SFTP sessions do.
+
+Leaves out: who may send to whom (`intake.recipients`, `intake.submission`).
 """
 
 from __future__ import annotations
@@ -9,14 +13,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gateway.core.intake import receive, recipients
+from gateway.core.intake import receive, recipients, submission
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
+from gateway.core.login.accounts import Account
+from gateway.core.login.logins import Logins
+from gateway.core.login.submission import Submission
 from gateway.core.sessions.base import Answer, Answering, UploadSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
     SHA256_SIZE,
     Abandon,
+    AuthenticateSubmission,
     BeginMail,
     CommitMail,
     Done,
@@ -24,25 +32,29 @@ from gateway.wire.messages import (
     MailStored,
     Message,
     RecipientAnswer,
+    SubmissionLogin,
 )
 
 
 class SmtpSession(UploadSession):
-    """A connection of the mail door: recipients, then messages for those accepted."""
+    """A connection of the mail door."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, logins: Logins) -> None:
         super().__init__(intake)
         self._accepted: dict[tuple[str, str], str] = {}
+        self._logins = logins
+        self._login: Submission | None = None
+        self._account: Account | None = None
 
     def handle(self, request: Any) -> Answering:
         match request:
             case CommitMail():
                 return self._commit_mail(request)
-            case MailRecipient():
+            case MailRecipient() if self._account is None:
                 answer = recipients.recipient_at_hand(self.intake, request)
                 if answer is not None:
                     return self._note(request, answer), None
-            case BeginMail():
+            case BeginMail() if self._account is None:
                 client = self._client_of(request)
                 self._check_room()
                 upload = recipients.begin_now(self.intake, client, request)
@@ -81,15 +93,39 @@ class SmtpSession(UploadSession):
     async def _handle(self, request: Any) -> Answer:
         match request:
             case MailRecipient():
-                return self._note(
-                    request, await recipients.check_recipient(self.intake, request)
-                ), None
+                if self._account is None:
+                    answer = await recipients.check_recipient(self.intake, request)
+                else:
+                    answer = await submission.check_recipient(self.intake, self._account, request)
+                return self._note(request, answer), None
             case BeginMail():
                 client = self._client_of(request)
-                return self._writable(await recipients.begin(self.intake, client, request))
+                if self._account is None:
+                    return self._writable(await recipients.begin(self.intake, client, request))
+                self._check_room()
+                return self._writable(await submission.begin(self.intake, self._account, request))
+            case AuthenticateSubmission():
+                return await self._authenticate(request), None
             case Abandon():
                 await receive.discard(self.core, self._upload(request.document_id))
                 return Done(), None
         raise WireError(
             f"smtp: expected a request of the mail door, found {type(request).__name__}"
         )
+
+    async def _authenticate(self, request: AuthenticateSubmission) -> SubmissionLogin:
+        if self.uploads:
+            raise WireError("smtp: expected a login before a message, found it within one")
+        if self._login is None:
+            self._login = Submission(self._logins)
+        account = await self._login.attempt(request, self.hang_up)
+        if account is None:
+            return SubmissionLogin(granted=False)
+        self._account = account
+        self._accepted.clear()
+        return SubmissionLogin(granted=True)
+
+    async def close(self) -> None:
+        if self._login is not None:
+            self._login.leave()
+        await super().close()

@@ -27,18 +27,22 @@ import math
 import ssl
 from abc import abstractmethod
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.admission import Connections, Progress, origin_of
+from gateway.doors.smtp.certificate import Certificate
 from gateway.doors.smtp.intake import Intake
 from gateway.doors.smtp.lines import Lines
+from gateway.doors.smtp.rates import Rates
 
 READ: Final = 256 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
 MAX_ENVELOPE_COMMAND: Final = MAX_COMMAND + 36  # SIZE adds 26 (RFC 1870), SMTPUTF8 10 (RFC 6531)
+MAX_LINE: Final = 12_288  # octets that are held of a line: those of a login, RFC 4954, section 4
 MAX_COMMANDS: Final = 1000
 MAX_ERRORS: Final = 10
 HANDSHAKE_SECONDS: Final = 30.0
@@ -46,6 +50,19 @@ LINGER: Final = 10.0  # seconds a closed connection may take to read its last re
 DISPLACED_LINGER: Final = 1.0  # the same of one that was displaced: its place is another's already
 
 log = structlog.get_logger("smtp")
+
+
+class Entrance(Enum):
+    """Where a connection came in."""
+
+    MAIL = "smtp.listen"  # from any mail server
+    SUBMISSION = "smtp.submission_listen"  # from who logs in, after STARTTLS (RFC 6409)
+    SUBMISSIONS = "smtp.submissions_listen"  # the same, in TLS from the first byte (RFC 8314)
+
+    @property
+    def submission(self) -> bool:
+        """Whether nothing is taken there before a login."""
+        return self is not Entrance.MAIL
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,13 @@ class Terms:
     timeout: float
     lines: Lines
     connections: Connections
-    tls: ssl.SSLContext | None
+    rates: Rates
+    certificate: Certificate
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For a connection that begins TLS now; None: there is no certificate."""
+        return self.certificate.context
 
 
 class HangUp(Exception):
@@ -71,10 +94,11 @@ class HangUp(Exception):
 class Conversation(SMTP):
     """One connection: reads command lines, hands them to `_obey`, sends replies."""
 
-    def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
         # Not SMTP's constructor: for each connection it looks through all members of the class, twice, for
         # hooks and AUTH mechanisms, which there are none of here.
         self._terms = terms
+        self._entrance = entrance
         self.loop = loop
         self.transport: asyncio.Transport | None = None
         self.progress = Progress(loop.time())
@@ -91,6 +115,7 @@ class Conversation(SMTP):
         self._pending = bytearray()  # taken, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
+        self._commands = 0
         self._secured = False
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -100,6 +125,14 @@ class Conversation(SMTP):
     @abstractmethod
     def _idle(self) -> bool:
         """Whether no transaction is under way."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """The connection ends: let go of what is unfinished."""
+
+    @abstractmethod
+    def _patience(self, now: float) -> float:
+        """Seconds that the next command may take."""
 
     @abstractmethod
     async def _obey(self, line: bytes) -> None:
@@ -115,9 +148,12 @@ class Conversation(SMTP):
         self._peer = str(address[0])
         refusal = self._terms.connections.admit(self, origin_of(address), self.loop.time())
         if refusal:
-            self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}")
+            self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}; try again in a few minutes")
             return
         self._admitted = True
+        if self._entrance is Entrance.SUBMISSIONS:
+            # What comes now is a handshake: the first reader of it has to be TLS.
+            self.transport.pause_reading()
         self._task = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
@@ -198,6 +234,10 @@ class Conversation(SMTP):
     async def _handle_client(self) -> None:
         last = ""
         try:
+            if self._entrance is Entrance.SUBMISSIONS:
+                context = self._terms.tls
+                assert context is not None  # the configuration asks for one
+                await self._start_tls(context)
             self._say(f"220 {self._terms.domain} ESMTP")
             await self._converse()
         except HangUp as end:
@@ -208,17 +248,19 @@ class Conversation(SMTP):
             log.error("unforeseen failure", error=type(error).__name__)
             last = "421 4.3.0 Internal error"
         finally:
-            # An unfinished message or call has closed the line already.
+            # An unfinished message or call closes the line.
+            self._drop()
             self._core.give_back()
             self._farewell(last)
 
     async def _converse(self) -> None:
-        for _ in range(MAX_COMMANDS):
+        while self._commands < MAX_COMMANDS:
             line = await self._read_command()
+            self._commands += 1
             await self._obey(line)
             if self._errors >= MAX_ERRORS:
                 log.warning("connection ended", why="too many errors")
-                raise HangUp("421 4.7.0 Too many errors")
+                raise HangUp("421 4.7.0 Too many commands that are not understood; connect again")
             if self._terms.connections.closing and self._idle:
                 raise HangUp(f"421 4.3.2 {self._terms.domain} closing")
         log.warning("connection ended", why="too many commands")
@@ -266,11 +308,12 @@ class Conversation(SMTP):
 
     async def _read_command(self) -> bytes:
         """One line with its end; of one that is too long for any command, the last piece."""
-        deadline = self.loop.time() + self._terms.timeout
+        now = self.loop.time()
+        deadline = now + self._patience(now)
         while (end := self._pending.find(b"\n")) < 0:
-            if len(self._pending) > MAX_ENVELOPE_COMMAND:
+            if len(self._pending) > MAX_LINE:
                 # Only that it was too long has to be remembered.
-                del self._pending[:-MAX_ENVELOPE_COMMAND]
+                del self._pending[:-MAX_LINE]
             self._pending += await self._receive(deadline - self.loop.time())
         line = bytes(self._pending[: end + 1])
         del self._pending[: end + 1]

@@ -94,7 +94,9 @@ from gateway.wire.messages.sftp import (
     Stat,
 )
 from gateway.wire.messages.smtp import (
+    CREDENTIAL,
     MESSAGE_ID,
+    AuthenticateSubmission,
     BeginMail,
     CommitMail,
     MailRecipient,
@@ -102,6 +104,7 @@ from gateway.wire.messages.smtp import (
     RecipientAnswer,
     SmtpReply,
     SmtpRequest,
+    SubmissionLogin,
 )
 
 Reply = CommonReply | SftpReply | SmtpReply | Work | CourierReply | AdminReply
@@ -117,6 +120,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 }
 
 __all__ = [
+    "CREDENTIAL",
     "DETAIL",
     "INVOICE_BY_LINK",
     "MESSAGE_ID",
@@ -130,6 +134,7 @@ __all__ = [
     "AuthenticateCode",
     "AuthenticateKey",
     "AuthenticatePassword",
+    "AuthenticateSubmission",
     "AuthenticationResult",
     "BeginMail",
     "BeginPart",
@@ -175,6 +180,7 @@ __all__ = [
     "SignExchange",
     "Space",
     "Stat",
+    "SubmissionLogin",
     "Transfer",
     "TransferReport",
     "TransferVerb",
