@@ -26,9 +26,10 @@ import asyncio
 import math
 import ssl
 from abc import abstractmethod
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
@@ -151,9 +152,6 @@ class Conversation(SMTP):
             self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}; try again in a few minutes")
             return
         self._admitted = True
-        if self._entrance is Entrance.SUBMISSIONS:
-            # What comes now is a handshake: the first reader of it has to be TLS.
-            self.transport.pause_reading()
         self._task = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
@@ -237,7 +235,8 @@ class Conversation(SMTP):
             if self._entrance is Entrance.SUBMISSIONS:
                 context = self._terms.tls
                 assert context is not None  # the configuration asks for one
-                await self._start_tls(context)
+                # Its first bytes may have come already, and are a handshake's.
+                await self._start_tls(context, b"".join(self._arrived))
             self._say(f"220 {self._terms.domain} ESMTP")
             await self._converse()
         except HangUp as end:
@@ -342,8 +341,11 @@ class Conversation(SMTP):
         self.progress.held = True
         self._deadline = math.inf
 
-    async def _start_tls(self, context: ssl.SSLContext) -> None:
+    async def _start_tls(self, context: ssl.SSLContext, early: bytes = b"") -> None:
         """Change to TLS after everything said was sent.
+
+        Args:
+            early: what has come of the handshake, where nothing was said in clear before it.
 
         Raises:
             HangUp, ssl.SSLError, ConnectionError: there was no handshake, and the connection is gone.
@@ -360,10 +362,18 @@ class Conversation(SMTP):
         self._arrived.clear()
         self._arrived_size = 0
         self._paused = False  # `start_tls` resumes reading
+        starting = self.loop.start_tls(
+            transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+        )
         try:
-            secured = await self.loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            if early:
+                begun = _Begun(starting)
+                # After what it has scheduled: from here on its protocol is the one that reads.
+                reader = cast("asyncio.BufferedProtocol", transport.get_protocol())
+                self.loop.call_soon(_hand_over, early, reader)
+                secured = await begun
+            else:
+                secured = await starting
         except BaseException:
             # After a failed handshake asyncio does not call `connection_lost`.
             self._terms.connections.release(self)
@@ -377,3 +387,35 @@ class Conversation(SMTP):
 def _wake(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
+
+
+class _Begun:
+    """A coroutine that has run to its first wait already."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, asyncio.Transport | None]) -> None:
+        self._coroutine = coroutine
+        self._waits_for = coroutine.send(None)
+
+    def __await__(self) -> Generator[Any, Any, asyncio.Transport | None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                try:
+                    given = yield waits_for
+                except BaseException as error:  # noqa: BLE001  it is the coroutine's: cancelled, say
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(given)
+            except StopIteration as end:
+                result: asyncio.Transport | None = end.value
+                return result
+
+
+def _hand_over(data: bytes, reader: asyncio.BufferedProtocol) -> None:
+    """Give a protocol what came before it was there."""
+    while data:
+        room = memoryview(reader.get_buffer(len(data)))
+        taken = min(len(room), len(data))
+        room[:taken] = data[:taken]
+        reader.buffer_updated(taken)
+        data = data[taken:]

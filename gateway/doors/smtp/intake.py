@@ -121,6 +121,10 @@ class Intake:
         except Refusal:
             answered = True
             raise
+        except Disconnected as error:
+            if self._bound and not isinstance(error, LoginEnded):
+                raise LoginEnded(str(error)) from error
+            raise
         except TimeoutError as error:
             raise Disconnected(f"core: no reply within {CORE_PATIENCE:.0f} s") from error
         finally:
