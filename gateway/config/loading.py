@@ -87,8 +87,15 @@ def _sentence(path: Path, data: dict[str, Any], message: str) -> str:
 
 def _check(config: Config) -> None:
     """Check what the types can't express."""
-    for key, value in (("sftp.listen", config.sftp.listen), ("smtp.listen", config.smtp.listen)):
-        parse_listen(value, f"{config.source}: key {key}")
+    smtp = config.smtp
+    for key, value in (
+        ("sftp.listen", config.sftp.listen),
+        ("smtp.listen", smtp.listen),
+        ("smtp.submission_listen", smtp.submission_listen),
+        ("smtp.submissions_listen", smtp.submissions_listen),
+    ):
+        if value or key in {"sftp.listen", "smtp.listen"}:
+            parse_listen(value, f"{config.source}: key {key}")
     for role in ("sftp", "smtp", "inspect", "courier", "resolver", "mailbox", "admin"):
         where = str(config.socket(role))
         if len(where.encode()) > SOCKET_PATH_LIMIT:
@@ -102,6 +109,13 @@ def _check(config: Config) -> None:
             " found one of the two"
         )
     _check_senders(config)
+    for key in ("submission_listen", "submissions_listen"):
+        if getattr(smtp, key) and not smtp.tls_certificate:
+            raise ConfigurationError(
+                f"{config.source}: key smtp.{key}: expected it together with smtp.tls_certificate, because a"
+                " password is taken over TLS only, found none"
+            )
+    _check_networks(f"{config.source}: key smtp.rate_exempt", smtp.rate_exempt)
     if config.access.hours > config.access.max_hours:
         raise ConfigurationError(
             f"{config.source}: key access.hours: expected at most access.max_hours"
@@ -145,12 +159,16 @@ def _check_login(config: Config) -> None:
         raise ConfigurationError(
             f"{where}.time_zone: expected a name like Europe/Berlin, found {config.login.time_zone!r}"
         ) from error
-    for text in config.login.exempt:
+    _check_networks(f"{where}.exempt", config.login.exempt)
+
+
+def _check_networks(where: str, texts: Sequence[str]) -> None:
+    for text in texts:
         try:
             ipaddress.ip_network(text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{where}.exempt: expected networks like 192.0.2.0/24, found {text!r}"
+                f"{where}: expected networks like 192.0.2.0/24, found {text!r}"
             ) from error
 
 

@@ -99,6 +99,11 @@ class SmtpSection(_Section, frozen=True):
     domain: str = "intake.localhost"
     max_message_size: Positive = 100 * 1024 * 1024
     max_connections: Positive = 200
+    submission_listen: str = ""
+    submissions_listen: str = ""
+    messages_per_minute: Annotated[int, Meta(ge=0)] = 600
+    bytes_per_hour: Annotated[int, Meta(ge=0)] = 20 * 1024**3
+    rate_exempt: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1"])
     timeout: Seconds = 300.0
     resend_hours: Annotated[int, Meta(ge=0, le=24 * 30)] = 24
     tls_certificate: str = ""
@@ -376,7 +381,7 @@ class File(_Section, frozen=True):
     sockets: SocketsSection = SocketsSection()
     sftp: SftpSection = SftpSection()
     login: LoginSection = field(default_factory=LoginSection)
-    smtp: SmtpSection = SmtpSection()
+    smtp: SmtpSection = field(default_factory=SmtpSection)
     mailbox: list[MailboxSection] = field(default_factory=list)
     senders: SendersSection = field(default_factory=SendersSection)
     resolver: ResolverSection = field(default_factory=ResolverSection)

@@ -103,7 +103,7 @@ async def _serve(wings: Wings) -> None:
     proving = Proving(wings.intake, inspection)
     factories: dict[Role, Callable[[], Session]] = {
         "sftp": lambda: SftpSession(wings.intake, wings.logins),
-        "smtp": lambda: SmtpSession(wings.intake, proving),
+        "smtp": lambda: SmtpSession(wings.intake, proving, wings.logins),
         "inspect": lambda: InspectSession(wings.intake, inspection),
         "courier": lambda: CourierSession(wings.outbound),
         "mailbox": lambda: MailboxSession(wings.intake, proving),

@@ -32,7 +32,8 @@ class Peer:
     """A mail server's connection, as the door passes it on to the core."""
 
     def __init__(self, house):
-        self.session = SmtpSession(house.wings.intake, Proving(house.wings.intake, house.queue))
+        proving = Proving(house.wings.intake, house.queue)
+        self.session = SmtpSession(house.wings.intake, proving, house.wings.logins)
 
     async def begin(self, data, sender=OWNER, recipients=(ACME,)):
         """Everything up to the commit, which is returned."""

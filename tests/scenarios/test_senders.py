@@ -40,7 +40,7 @@ class World:
         self.silent: set[str] = set()
         house.wings.intake.questions = Questions(patience=5)
         self.proving = Proving(house.wings.intake, house.queue, chance=lambda: 0.0)
-        self.session = SmtpSession(house.wings.intake, self.proving)
+        self.session = SmtpSession(house.wings.intake, self.proving, house.wings.logins)
         self.looks = 0
 
     def publish(self, *domains: MailDomain) -> None:
@@ -414,7 +414,7 @@ async def test_the_configured_host_is_believed_and_nobody_who_says_to_be_it(worl
     believed = SendersSection(upstream=["198.51.100.25/32"], upstream_name="mx.house.example")
     house.core.config = msgspec.structs.replace(house.core.config, senders=believed)
     world.proving = Proving(house.wings.intake, house.queue)
-    world.session = SmtpSession(house.wings.intake, world.proving)
+    world.session = SmtpSession(house.wings.intake, world.proving, house.wings.logins)
     right = await world.send(field + letter(OWNER), peer="198.51.100.25")
     liar = await world.send(field + letter(OWNER, subject="b"), peer="198.51.100.26")
     below = await world.send(

@@ -646,7 +646,7 @@ def test_the_seventeenth_connection_of_a_source_is_refused_and_room_comes_back(d
         (b"EXPN staff\r\n", "502 5.5.1"),
         (b"VRFY yunhe\r\n", "252 2.5.0"),
         (b"VRFY nobody\r\n", "252 2.5.0"),
-        (b"BDAT 10 LAST\r\n", "500 5.5.1"),
+        (b"BDAT 10 LAST\r\n0123456789", "503 5.5.1"),
         (b"STARTTLS\r\n", "502 5.5.1"),
         (b"DATA\r\n", "503 5.5.1"),
         (b"RCPT TO:<a@b.example>\r\n", "503 5.5.1"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gateway.cli.commands import recovery
+from gateway.cli.commands import app_passwords, recovery
 from gateway.cli.support import enrolment, output, signing
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
 from gateway.cli.support.options import REQUIRED, SigningKey, flag, new_group, option
@@ -239,3 +239,4 @@ def _new_password() -> str:
 
 
 recovery.add_to(group)
+group.add_typer(app_passwords.group, name="app-password")

@@ -15,6 +15,7 @@ _NOUNS: Final = (
     "access",
     "account_keys",
     "accounts",
+    "app_passwords",
     "attestations",
     "backups",
     "clients",

@@ -25,9 +25,11 @@ from sqlalchemy import Row
 from gateway.core.login import accounts as identity
 from gateway.core.login import host_keys, limits, passwords, ssh_keys
 from gateway.core.login.accounts import Account, Proof
+from gateway.core.login.attempts import weigh
 from gateway.core.login.key_exchange import Exchanges
 from gateway.core.login.logins import Logins
 from gateway.core.login.ssh_keys import HostKeyPair
+from gateway.core.login.throttle import Ruling
 from gateway.errors import WireError
 from gateway.process.sources import source_of
 from gateway.wire.messages import (
@@ -114,40 +116,38 @@ class Login:
         row, _ = await self._look()
         if isinstance(request, AuthenticateKey):
             return await self._key(request, row)
-        begun = time.monotonic()
+        password = isinstance(request, AuthenticatePassword)
+        stored: str | None = None
+        if password and row is not None and self._takes_password(row):
+            stored = row.password_hash
         now = self._core.now()
-        steady = self._core.clock.steady()
-        records = self._logins.records
-        who = row.id if row is not None else records.penalties.unknown_user(request.user)
-        ruling = records.penalties.attempt(self.peer, who, steady)
-        right: bool | None = False
-        if ruling.looked_at:
+
+        async def look(ruling: Ruling) -> bool | None:
             if isinstance(request, AuthenticatePassword):
-                stored = (
-                    row.password_hash if row is not None and self._takes_password(row) else None
-                )
-                right = await self._logins.passwords.check(
+                return await self._logins.passwords.check(
                     lambda: passwords.check_password(stored, request.password),
                     source=source_of(self.peer),
                     trusted=ruling.trusted,
                     failures=ruling.failures,
                 )
-                if right:
-                    self.proof.key, self.proof.password_hash = None, stored
-            elif row is not None and self.proof.first_factor is not None:
-                right = await self._code(row, request.code, now)
-        if right is not False:
-            records.penalties.give_back(self.peer, who, ruling)
-        if right:
+            if row is not None and self.proof.first_factor is not None:
+                return await self._code(row, request.code, now)
+            return False
+
+        wait = await weigh(
+            self._logins,
+            peer=self.peer,
+            user=request.user,
+            row=row,
+            kind="password" if password else "code",
+            look=look,
+        )
+        if wait is None:
+            if password:
+                self.proof.key, self.proof.password_hash = None, stored
             return await self._proven(row)
         self._noted = True
-        if right is None:  # too many wait: nobody looked at it
-            records.failed(self.peer, row.id if row is not None else None, "busy")
-            return await self._failed(ruling.delay - (time.monotonic() - begun))
-        count = records.penalties.wrong(self.peer, who, steady)
-        why = "password" if isinstance(request, AuthenticatePassword) else "code"
-        records.failed(self.peer, row.id if row is not None else None, why, count)
-        return await self._failed(ruling.delay - (time.monotonic() - begun))
+        return await self._failed(wait)
 
     def close(self, farewell: Farewell | None) -> None:
         """The connection ended: what it cost its source, if it never logged in."""

@@ -48,7 +48,19 @@ class Logins:
         """The SSH host keys of the store's house."""
         return HostKeys(self.core)
 
+    def enter(self, account_id: str, hang_up: Callable[[], None]) -> None:
+        """Count a session among the live ones of its account."""
+        self.live.setdefault(account_id, set()).add(hang_up)
+
+    def leave(self, account_id: str, hang_up: Callable[[], None]) -> None:
+        """Take it off again; harmless for one that is not there."""
+        live = self.live.get(account_id)
+        if live is not None:
+            live.discard(hang_up)
+            if not live:
+                del self.live[account_id]
+
     def end_sessions(self, account_id: str) -> None:
-        """End the live SFTP sessions of an account: its rights have changed."""
+        """End the live sessions of an account, over SFTP and for mail: its rights have changed."""
         for hang_up in tuple(self.live.get(account_id, ())):
             hang_up()

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.core.intake import fetched, receive
 from gateway.core.sessions.base import Answer, Answering
-from gateway.core.sessions.smtp import SmtpSession
+from gateway.core.sessions.mail import MailSession
 from gateway.errors import WireError
 from gateway.wire.messages import (
     Abandon,
@@ -22,7 +22,7 @@ from gateway.wire.messages import (
 )
 
 
-class MailboxSession(SmtpSession):
+class MailboxSession(MailSession):
     """A connection of the mailbox door."""
 
     def handle(self, request: Any) -> Answering:

@@ -268,7 +268,7 @@ class SftpSession(UploadSession):
             return why
 
         self._account_id = account.id
-        self._logins.live.setdefault(account.id, set()).add(self.hang_up)
+        self._logins.enter(account.id, self.hang_up)
         why = await self.core.write(work)
         if why is not None:
             self._leave()
@@ -281,8 +281,4 @@ class SftpSession(UploadSession):
 
     def _leave(self) -> None:
         """Take this session off the live ones of its account."""
-        live = self._logins.live.get(self._account_id)
-        if live is not None:
-            live.discard(self.hang_up)
-            if not live:
-                del self._logins.live[self._account_id]
+        self._logins.leave(self._account_id, self.hang_up)

@@ -1,56 +1,62 @@
-"""A connection of the mail door: recipients, then messages for those accepted.
+"""A connection of the mail door: recipients, then messages for those accepted; or an account that logs in.
 
-Promises: a message is taken only for one client, by recipients accepted on this connection. Leaves out: who
-may send to whom (`intake.recipients`).
+Promises: a message is taken only for one client, by recipients accepted on this connection. Once an account
+has logged in all mail on the connection is that account's, to the end of the connection: a door can't hand
+in another's under its name, nor take the name off again. What was accepted before counts no more then. When
+the account's rights change the connection ends, as its SFTP sessions do.
+
+Leaves out: who may send to whom (`intake.recipients`, `intake.submission`).
 """
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import replace
 from typing import Any, Final
 
 from gateway.core.inspection.proving import Proving
-from gateway.core.intake import receive, recipients
+from gateway.core.intake import receive, recipients, submission
 from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.upload import Mail, Upload
-from gateway.core.sessions.base import Answer, Answering, UploadSession
+from gateway.core.login.accounts import Account
+from gateway.core.login.logins import Logins
+from gateway.core.login.submission import Submission
+from gateway.core.sessions.base import Answer, Answering
+from gateway.core.sessions.mail import MailSession
 from gateway.errors import Refusal, WireError
 from gateway.wire.messages import (
-    SHA256_SIZE,
     Abandon,
+    AuthenticateSubmission,
     BeginMail,
     CommitMail,
     Done,
     MailRecipient,
-    MailStored,
-    Message,
     RecipientAnswer,
+    SubmissionLogin,
 )
 from vault.catalogue.states import Proof
 
-_WORTH: Final = (Proof.TAG, Proof.NONE, Proof.WAITING, Proof.FAILED)
+_WORTH: Final = (Proof.SUBMISSION, Proof.TAG, Proof.NONE, Proof.WAITING, Proof.FAILED)
 """What an envelope can prove, the most first."""
 
 
-class SmtpSession(UploadSession):
-    """A connection of the mail door: recipients, then messages for those accepted."""
+class SmtpSession(MailSession):
+    """A connection of the mail door."""
 
-    def __init__(self, intake: Intake, proving: Proving) -> None:
-        super().__init__(intake)
-        self._proving = proving
+    def __init__(self, intake: Intake, proving: Proving, logins: Logins) -> None:
+        super().__init__(intake, proving)
         self._accepted: dict[tuple[str, str], Acquaintance] = {}
+        self._logins = logins
+        self._login: Submission | None = None
+        self._account: Account | None = None
 
     def handle(self, request: Any) -> Answering:
         match request:
             case CommitMail():
                 return self._commit_mail(request)
-            case MailRecipient():
+            case MailRecipient() if self._account is None:
                 decided = recipients.recipient_at_hand(self.intake, request)
                 if decided is not None:
                     return self._note(request, decided), None
-            case BeginMail():
+            case BeginMail() if self._account is None:
                 known = self._known(request)
                 self._check_room()
                 upload = recipients.begin_now(self.intake, known, request)
@@ -77,49 +83,42 @@ class SmtpSession(UploadSession):
         # One address with a secret part proves the message, whatever others it goes to.
         return min(known, key=lambda each: _WORTH.index(each.proof))
 
-    def _commit_mail(self, request: CommitMail) -> Answering:
-        upload = self.uploads.get(request.document_id)
-        if upload is not None and upload.mail is not None:
-            if len(request.content) == SHA256_SIZE:
-                upload.mail = replace(
-                    upload.mail, message_id=request.message_id, content=request.content
-                )
-            if upload.mail.refuse and upload.mail.proof is Proof.WAITING:
-                return self._judge_first(request, upload, upload.mail)
-        return self._commit(request)
-
-    async def _judge_first(self, request: CommitMail, upload: Upload, mail: Mail) -> Answer:
-        """Refuse what proves nothing while its sender is there to hear of it; keep what takes longer.
-
-        Raises:
-            Refusal("unproven"): nothing of it is kept.
-        """
-        judged = await self._proving.judge_upload(upload, request.size, request.sha256)
-        if judged is not None and judged.proof is Proof.FAILED:
-            await receive.discard(self.core, self._upload(request.document_id))
-            raise Refusal("unproven", "This message shows nothing that proves its sender.")
-        if judged is not None:
-            upload.mail = replace(mail, proof=judged.proof)
-            upload.facts["sender_proof"] = judged.said
-        return await asyncio.wrap_future(self._commit(request))
-
-    def stored(self, upload: Upload) -> Message:
-        if upload.stored_as:
-            return MailStored(upload.stored_as, again=True)
-        return MailStored(upload.document_id)
-
     async def _handle(self, request: Any) -> Answer:
         match request:
             case MailRecipient():
-                return self._note(
-                    request, await recipients.check_recipient(self.intake, request)
-                ), None
+                if self._account is None:
+                    answer = await recipients.check_recipient(self.intake, request)
+                else:
+                    answer = await submission.check_recipient(self.intake, self._account, request)
+                return self._note(request, answer), None
             case BeginMail():
                 known = self._known(request)
-                return self._writable(await recipients.begin(self.intake, known, request))
+                if self._account is None:
+                    return self._writable(await recipients.begin(self.intake, known, request))
+                self._check_room()
+                return self._writable(await submission.begin(self.intake, self._account, request))
+            case AuthenticateSubmission():
+                return await self._authenticate(request), None
             case Abandon():
                 await receive.discard(self.core, self._upload(request.document_id))
                 return Done(), None
         raise WireError(
             f"smtp: expected a request of the mail door, found {type(request).__name__}"
         )
+
+    async def _authenticate(self, request: AuthenticateSubmission) -> SubmissionLogin:
+        if self.uploads:
+            raise WireError("smtp: expected a login before a message, found it within one")
+        if self._login is None:
+            self._login = Submission(self._logins)
+        account = await self._login.attempt(request, self.hang_up)
+        if account is None:
+            return SubmissionLogin(granted=False)
+        self._account = account
+        self._accepted.clear()
+        return SubmissionLogin(granted=True)
+
+    async def close(self) -> None:
+        if self._login is not None:
+            self._login.leave()
+        await super().close()

@@ -42,6 +42,7 @@ GOING_DOWN: Final = "the service is going down"
 FULL: Final = "too many connections"
 FULL_NETWORK: Final = "too many connections from one network"
 FULL_SOURCE: Final = "too many connections from one source"
+RATE: Final = "a message above the rate of its source"
 DISPLACED: Final = "displaced by a newer one"
 
 log = structlog.get_logger("smtp")
@@ -209,12 +210,18 @@ class Connections:
         if not self._guests:
             self._drained.set()
 
+    def refuse(self, why: str, now: float) -> None:
+        """Count something refused besides a connection, to be said with the rest."""
+        self._refused[why] += 1
+        self.complain(now)
+
     def complain(self, now: float) -> None:
         """Say who was refused or displaced, at most once in `COMPLAINT` seconds."""
         if not self._refused or now - self._complained < COMPLAINT:
             return
         for why, count in self._refused.items():
-            log.warning("connections refused", why=why, count=count)
+            what = "messages refused" if why == RATE else "connections refused"
+            log.warning(what, why=why, count=count)
         self._refused.clear()
         self._complained = now
 

@@ -26,19 +26,24 @@ import asyncio
 import math
 import ssl
 from abc import abstractmethod
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
-from typing import Final, cast
+from enum import Enum
+from typing import Any, Final, cast
 
 import structlog
 from aiosmtpd.smtp import SMTP
 
 from gateway.doors.smtp.admission import Connections, Progress, origin_of
+from gateway.doors.smtp.certificate import Certificate
 from gateway.doors.smtp.intake import Intake
 from gateway.doors.smtp.lines import Lines
+from gateway.doors.smtp.rates import Rates
 
 READ: Final = 256 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
 MAX_ENVELOPE_COMMAND: Final = MAX_COMMAND + 36  # SIZE adds 26 (RFC 1870), SMTPUTF8 10 (RFC 6531)
+MAX_LINE: Final = 12_288  # octets that are held of a line: those of a login, RFC 4954, section 4
 MAX_COMMANDS: Final = 1000
 MAX_ERRORS: Final = 10
 HANDSHAKE_SECONDS: Final = 30.0
@@ -46,6 +51,19 @@ LINGER: Final = 10.0  # seconds a closed connection may take to read its last re
 DISPLACED_LINGER: Final = 1.0  # the same of one that was displaced: its place is another's already
 
 log = structlog.get_logger("smtp")
+
+
+class Entrance(Enum):
+    """Where a connection came in."""
+
+    MAIL = "smtp.listen"  # from any mail server
+    SUBMISSION = "smtp.submission_listen"  # from who logs in, after STARTTLS (RFC 6409)
+    SUBMISSIONS = "smtp.submissions_listen"  # the same, in TLS from the first byte (RFC 8314)
+
+    @property
+    def submission(self) -> bool:
+        """Whether nothing is taken there before a login."""
+        return self is not Entrance.MAIL
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,13 @@ class Terms:
     timeout: float
     lines: Lines
     connections: Connections
-    tls: ssl.SSLContext | None
+    rates: Rates
+    certificate: Certificate
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """For a connection that begins TLS now; None: there is no certificate."""
+        return self.certificate.context
 
 
 class HangUp(Exception):
@@ -71,10 +95,11 @@ class HangUp(Exception):
 class Conversation(SMTP):
     """One connection: reads command lines, hands them to `_obey`, sends replies."""
 
-    def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, terms: Terms, loop: asyncio.AbstractEventLoop, entrance: Entrance) -> None:
         # Not SMTP's constructor: for each connection it looks through all members of the class, twice, for
         # hooks and AUTH mechanisms, which there are none of here.
         self._terms = terms
+        self._entrance = entrance
         self.loop = loop
         self.transport: asyncio.Transport | None = None
         self.progress = Progress(loop.time())
@@ -91,6 +116,7 @@ class Conversation(SMTP):
         self._pending = bytearray()  # taken, not yet looked at
         self._replies = bytearray()  # said, not yet sent
         self._errors = 0
+        self._commands = 0
         self._secured = False
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
@@ -100,6 +126,14 @@ class Conversation(SMTP):
     @abstractmethod
     def _idle(self) -> bool:
         """Whether no transaction is under way."""
+
+    @abstractmethod
+    def _drop(self) -> None:
+        """The connection ends: let go of what is unfinished."""
+
+    @abstractmethod
+    def _patience(self, now: float) -> float:
+        """Seconds that the next command may take."""
 
     @abstractmethod
     async def _obey(self, line: bytes) -> None:
@@ -115,7 +149,7 @@ class Conversation(SMTP):
         self._peer = str(address[0])
         refusal = self._terms.connections.admit(self, origin_of(address), self.loop.time())
         if refusal:
-            self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}")
+            self._farewell(f"421 4.3.2 {self._terms.domain} {refusal}; try again in a few minutes")
             return
         self._admitted = True
         self._task = self.loop.create_task(self._handle_client())
@@ -198,6 +232,11 @@ class Conversation(SMTP):
     async def _handle_client(self) -> None:
         last = ""
         try:
+            if self._entrance is Entrance.SUBMISSIONS:
+                context = self._terms.tls
+                assert context is not None  # the configuration asks for one
+                # Its first bytes may have come already, and are a handshake's.
+                await self._start_tls(context, b"".join(self._arrived))
             self._say(f"220 {self._terms.domain} ESMTP")
             await self._converse()
         except HangUp as end:
@@ -208,17 +247,19 @@ class Conversation(SMTP):
             log.error("unforeseen failure", error=type(error).__name__)
             last = "421 4.3.0 Internal error"
         finally:
-            # An unfinished message or call has closed the line already.
+            # An unfinished message or call closes the line.
+            self._drop()
             self._core.give_back()
             self._farewell(last)
 
     async def _converse(self) -> None:
-        for _ in range(MAX_COMMANDS):
+        while self._commands < MAX_COMMANDS:
             line = await self._read_command()
+            self._commands += 1
             await self._obey(line)
             if self._errors >= MAX_ERRORS:
                 log.warning("connection ended", why="too many errors")
-                raise HangUp("421 4.7.0 Too many errors")
+                raise HangUp("421 4.7.0 Too many commands that are not understood; connect again")
             if self._terms.connections.closing and self._idle:
                 raise HangUp(f"421 4.3.2 {self._terms.domain} closing")
         log.warning("connection ended", why="too many commands")
@@ -266,11 +307,12 @@ class Conversation(SMTP):
 
     async def _read_command(self) -> bytes:
         """One line with its end; of one that is too long for any command, the last piece."""
-        deadline = self.loop.time() + self._terms.timeout
+        now = self.loop.time()
+        deadline = now + self._patience(now)
         while (end := self._pending.find(b"\n")) < 0:
-            if len(self._pending) > MAX_ENVELOPE_COMMAND:
+            if len(self._pending) > MAX_LINE:
                 # Only that it was too long has to be remembered.
-                del self._pending[:-MAX_ENVELOPE_COMMAND]
+                del self._pending[:-MAX_LINE]
             self._pending += await self._receive(deadline - self.loop.time())
         line = bytes(self._pending[: end + 1])
         del self._pending[: end + 1]
@@ -299,8 +341,11 @@ class Conversation(SMTP):
         self.progress.held = True
         self._deadline = math.inf
 
-    async def _start_tls(self, context: ssl.SSLContext) -> None:
+    async def _start_tls(self, context: ssl.SSLContext, early: bytes = b"") -> None:
         """Change to TLS after everything said was sent.
+
+        Args:
+            early: what has come of the handshake, where nothing was said in clear before it.
 
         Raises:
             HangUp, ssl.SSLError, ConnectionError: there was no handshake, and the connection is gone.
@@ -317,10 +362,18 @@ class Conversation(SMTP):
         self._arrived.clear()
         self._arrived_size = 0
         self._paused = False  # `start_tls` resumes reading
+        starting = self.loop.start_tls(
+            transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
+        )
         try:
-            secured = await self.loop.start_tls(
-                transport, self, context, server_side=True, ssl_handshake_timeout=HANDSHAKE_SECONDS
-            )
+            if early:
+                begun = _Begun(starting)
+                # After what it has scheduled: from here on its protocol is the one that reads.
+                reader = cast("asyncio.BufferedProtocol", transport.get_protocol())
+                self.loop.call_soon(_hand_over, early, reader)
+                secured = await begun
+            else:
+                secured = await starting
         except BaseException:
             # After a failed handshake asyncio does not call `connection_lost`.
             self._terms.connections.release(self)
@@ -334,3 +387,35 @@ class Conversation(SMTP):
 def _wake(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
+
+
+class _Begun:
+    """A coroutine that has run to its first wait already."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, asyncio.Transport | None]) -> None:
+        self._coroutine = coroutine
+        self._waits_for = coroutine.send(None)
+
+    def __await__(self) -> Generator[Any, Any, asyncio.Transport | None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                try:
+                    given = yield waits_for
+                except BaseException as error:  # noqa: BLE001  it is the coroutine's: cancelled, say
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(given)
+            except StopIteration as end:
+                result: asyncio.Transport | None = end.value
+                return result
+
+
+def _hand_over(data: bytes, reader: asyncio.BufferedProtocol) -> None:
+    """Give a protocol what came before it was there."""
+    while data:
+        room = memoryview(reader.get_buffer(len(data)))
+        taken = min(len(room), len(data))
+        room[:taken] = data[:taken]
+        reader.buffer_updated(taken)
+        data = data[taken:]

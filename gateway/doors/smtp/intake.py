@@ -8,6 +8,7 @@ Leaves out: what the peer is told (`gateway.doors.smtp.session`).
 
 Rules: a line to the core is borrowed at the first recipient (`lines`) and given back at the end. A call that
 did not end with a reply leaves a line on which replies and requests no longer match: it is closed at once.
+One on which somebody tried to log in is closed at the end, and never another's.
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from gateway.doors.smtp.header import Header
 from gateway.doors.smtp.lines import Line, Lines
@@ -25,6 +25,7 @@ from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor
 from gateway.wire.messages import (
     Abandon,
+    AuthenticateSubmission,
     BeginMail,
     CommitMail,
     Done,
@@ -32,11 +33,16 @@ from gateway.wire.messages import (
     MailStored,
     Message,
     RecipientAnswer,
+    SubmissionLogin,
     Writable,
 )
 from vault.crypto.sealed import SealedWriter, document_context
 
 CORE_PATIENCE: Final = 120.0  # seconds a reply may take: a commit syncs a file to a slow disk
+
+
+class LoginEnded(Disconnected):
+    """The account that had logged in here is so no longer."""
 
 
 class Intake:
@@ -45,6 +51,10 @@ class Intake:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self._line: Line | None = None
+        self._named = (
+            False  # somebody gave a name and password on the line: it is nobody else's any more
+        )
+        self._bound = False  # and is logged in on it
 
     async def recipient(
         self, peer: str, sender: str, recipient: str, size: int = 0, helo: str = ""
@@ -61,6 +71,19 @@ class Intake:
         )
         assert isinstance(reply, RecipientAnswer)
         return reply
+
+    async def authenticate(self, peer: str, user: str, password: str) -> bool:
+        """Log in for handing in mail; then the line is this connection's, and dies with it.
+
+        Raises:
+            Refusal, Disconnected, WireError: nobody looked at it, or the login ended meanwhile.
+        """
+        self._named = True
+        request = AuthenticateSubmission(peer, user, password)
+        reply, _ = await self.call(request, SubmissionLogin)
+        assert isinstance(reply, SubmissionLogin)
+        self._bound = reply.granted
+        return reply.granted
 
     async def begin(
         self, peer: str, sender: str, recipients: list[str], helo: str = ""
@@ -84,6 +107,9 @@ class Intake:
         try:
             async with asyncio.timeout(CORE_PATIENCE):
                 if self._line is None:
+                    if self._bound:
+                        # Another line would not know who is logged in here.
+                        raise LoginEnded("core: the line on which somebody logged in has ended")
                     self._line = await self._lines.borrow()
                 self._line.requests += 1
                 reply, descriptors = await self._line.channel.call(request)
@@ -95,6 +121,10 @@ class Intake:
         except Refusal:
             answered = True
             raise
+        except Disconnected as error:
+            if self._bound and not isinstance(error, LoginEnded):
+                raise LoginEnded(str(error)) from error
+            raise
         except TimeoutError as error:
             raise Disconnected(f"core: no reply within {CORE_PATIENCE:.0f} s") from error
         finally:
@@ -104,6 +134,8 @@ class Intake:
 
     def give_back(self) -> None:
         """The peer is gone, and nothing is under way: another may have the line."""
+        if self._named:
+            self.close()
         if self._line is not None:
             self._lines.give_back(self._line)
             self._line = None
@@ -116,7 +148,7 @@ class Intake:
 
 
 class Incoming:
-    """A message being received. Leaving its `with` block without `commit` keeps nothing of it."""
+    """A message being received. Closing it without `commit` keeps nothing of it."""
 
     def __init__(self, intake: Intake, begun: Writable, descriptor: int) -> None:
         self._intake = intake
@@ -166,16 +198,11 @@ class Incoming:
         with contextlib.suppress(GatewayError):
             await self._intake.call(Abandon(self.document_id), Done)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        os.close(self._descriptor)
+    def close(self) -> None:
+        """Let go of it. What was neither committed nor given up is dropped with the line."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
         if not self._settled:
             self._settled = True
             self._intake.close()

@@ -4,7 +4,7 @@ Promises: a port in use is said with the key that names it; SIGTERM stops accept
 running transactions finish for `STOP_PATIENCE` seconds. One event loop serves all connections (uvloop if
 it is installed); the door holds no key but those of the messages it is receiving. Before it reads a byte of
 an unknown sender it enters its sandbox for good (`sandbox`); the core is reached through a helper outside it
-(`broker`).
+(`broker`). A renewed certificate is taken while it serves (`certificate`).
 
 Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md), DKIM, SPF and DMARC.
 """
@@ -12,11 +12,13 @@ Leaves out: ports below 1024 (a capability or a socket redirect, docs/operate.md
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
+import os
 import signal
 import socket
-import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -24,16 +26,20 @@ import structlog
 from gateway.config import Config
 from gateway.doors.smtp.admission import COMPLAINT, Connections
 from gateway.doors.smtp.broker import READY, STOPPING, WELL, Broker, start
-from gateway.doors.smtp.connection import Terms
+from gateway.doors.smtp.certificate import Certificate, CertificateError, Files
+from gateway.doors.smtp.connection import Entrance, Terms
 from gateway.doors.smtp.lines import Lines
+from gateway.doors.smtp.rates import Rates
 from gateway.doors.smtp.sandbox import restrict_process
 from gateway.doors.smtp.session import DoorSession
-from gateway.errors import ConfigurationError, Disconnected
+from gateway.errors import Disconnected
 from gateway.process import service
 from gateway.process.listen import listen_tcp
 from gateway.process.sandbox import forgo_rings
+from gateway.process.sources import parse_networks
 
 STOP_PATIENCE: Final = 10.0
+RENEW_SECONDS: Final = 60.0  # between two looks at the certificate's files
 
 log = structlog.get_logger("smtp")
 
@@ -50,35 +56,25 @@ def run(config: Config) -> None:
     service.forbid_core_dumps()
     # aiosmtpd logs whole commands, with addresses.
     logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
-    context = tls_context(config)
-    listener = listen_tcp(config.smtp.listen, "smtp.listen")
-    broker = start(config.socket("smtp"))
+    files = Files.of(config)
+    certificate = Certificate.load(files)
+    listeners = {
+        entrance: listen_tcp(address, entrance.value) for entrance, address in _entrances(config)
+    }
+    broker = start(config.socket("smtp"), files)
     # Never closed: closing may take sockets that the sandbox denies (uvloop), and the process ends now.
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    runner.run(_serve(config, listener, context, broker))
+    runner.run(_serve(config, listeners, certificate, broker))
 
 
-def tls_context(config: Config) -> ssl.SSLContext | None:
-    """The TLS side of STARTTLS, or None without a certificate.
-
-    TLS 1.2 at least (RFC 8996); no client certificate is asked for.
-
-    Raises:
-        ConfigurationError: certificate or key can't be read, or they do not fit each other.
-    """
-    if not config.smtp.tls_certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    certificate = config.resolve(config.smtp.tls_certificate)
-    try:
-        context.load_cert_chain(certificate, config.resolve(config.smtp.tls_key))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"smtp.tls_certificate: expected a certificate chain at {certificate} and its key,"
-            f" found {error.strerror or type(error).__name__}"
-        ) from error
-    return context
+def _entrances(config: Config) -> list[tuple[Entrance, str]]:
+    smtp = config.smtp
+    found = [
+        (Entrance.MAIL, smtp.listen),
+        (Entrance.SUBMISSION, smtp.submission_listen),
+        (Entrance.SUBMISSIONS, smtp.submissions_listen),
+    ]
+    return [(entrance, address) for entrance, address in found if address]
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -93,13 +89,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    config: Config, listener: socket.socket, tls: ssl.SSLContext | None, broker: Broker
+    config: Config,
+    listeners: Mapping[Entrance, socket.socket],
+    certificate: Certificate,
+    broker: Broker,
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_report)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    look = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, look.set)
     connections = Connections(config.smtp.max_connections)
     terms = Terms(
         domain=config.smtp.domain,
@@ -107,9 +108,19 @@ async def _serve(
         timeout=config.smtp.timeout,
         lines=Lines(broker.connect),
         connections=connections,
-        tls=tls,
+        rates=Rates(
+            config.smtp.messages_per_minute,
+            config.smtp.bytes_per_hour,
+            parse_networks(config.smtp.rate_exempt),
+        ),
+        certificate=certificate,
     )
-    server = await loop.create_server(lambda: DoorSession(terms, loop), sock=listener)
+    servers = [
+        await loop.create_server(
+            functools.partial(DoorSession, terms, loop, entrance), sock=listener
+        )
+        for entrance, listener in listeners.items()
+    ]
     report = restrict_process(config)  # from here on unknown senders are read from
     if report.missing:
         log.warning("the kernel lacks fences for the mail door", missing=report.missing)
@@ -118,13 +129,17 @@ async def _serve(
         *ends,
         asyncio.create_task(_watchdog(broker)),
         asyncio.create_task(_complain(connections)),
+        asyncio.create_task(_renew(certificate, broker, look)),
     ]
     broker.notify(READY)
-    log.info("mail door listens", address=config.smtp.listen, tls=tls is not None)
+    for entrance, address in _entrances(config):
+        tls = certificate.context is not None
+        log.info("mail door listens", address=address, key=entrance.value, tls=tls)
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     broker.notify(STOPPING)
     log.info("mail door stops", connections=len(connections))
-    server.close()
+    for server in servers:
+        server.close()
     await connections.close(STOP_PATIENCE)
     for task in rest:
         task.cancel()
@@ -139,6 +154,31 @@ async def _watchdog(broker: Broker) -> None:
     while interval is not None:
         broker.notify(WELL)
         await asyncio.sleep(interval)
+
+
+async def _renew(certificate: Certificate, broker: Broker, look: asyncio.Event) -> None:
+    """Take a renewed certificate: looked for now and then, and at once on SIGHUP."""
+    while certificate.context is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_SECONDS):
+                await look.wait()
+        look.clear()
+        try:
+            found = await broker.renewed()
+        except Disconnected as error:
+            log.error("certificate not renewed: the old one stays", why=str(error))
+            continue
+        if found is None:
+            continue
+        try:
+            certificate.renew(*found)
+        except CertificateError as error:
+            log.error("certificate not renewed: the old one stays", why=str(error))
+        else:
+            log.info("certificate renewed")
+        finally:
+            for descriptor in found:
+                os.close(descriptor)
 
 
 async def _complain(connections: Connections) -> None:

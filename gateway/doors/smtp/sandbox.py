@@ -11,8 +11,8 @@ in it sees the plaintext of every message that arrives from then on, until the d
 nothing that was stored before. What the core lets a mail door do is the core's to say.
 
 Rules: entered when the listener, the certificate of STARTTLS and the broker exist, and before a byte of an
-unknown sender is read. Everything is imported by then, because nothing can be afterwards; a new certificate
-is read by a restart.
+unknown sender is read. Everything is imported by then, because nothing can be afterwards; a renewed
+certificate comes from the broker, in memory.
 """
 
 from __future__ import annotations

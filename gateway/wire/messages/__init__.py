@@ -111,7 +111,9 @@ from gateway.wire.messages.sftp import (
     Stat,
 )
 from gateway.wire.messages.smtp import (
+    CREDENTIAL,
     MESSAGE_ID,
+    AuthenticateSubmission,
     BeginMail,
     CommitMail,
     MailRecipient,
@@ -119,6 +121,7 @@ from gateway.wire.messages.smtp import (
     RecipientAnswer,
     SmtpReply,
     SmtpRequest,
+    SubmissionLogin,
 )
 
 Reply = (
@@ -138,6 +141,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 }
 
 __all__ = [
+    "CREDENTIAL",
     "DETAIL",
     "INVOICE_BY_LINK",
     "MESSAGE_ID",
@@ -151,6 +155,7 @@ __all__ = [
     "AuthenticateCode",
     "AuthenticateKey",
     "AuthenticatePassword",
+    "AuthenticateSubmission",
     "AuthenticationResult",
     "BeginFetched",
     "BeginMail",
@@ -206,6 +211,7 @@ __all__ = [
     "Signature",
     "Space",
     "Stat",
+    "SubmissionLogin",
     "Transfer",
     "TransferReport",
     "TransferVerb",

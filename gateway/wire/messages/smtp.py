@@ -1,6 +1,7 @@
 """What the mail door may ask, and what it is answered.
 
-Promises: whether a recipient is taken; a message begun for recipients that were.
+Promises: whether a recipient is taken; a message begun for recipients that were; a login for those who hand
+in mail themselves.
 Leaves out: SMTP itself (`gateway.doors.smtp`).
 """
 
@@ -14,6 +15,8 @@ from gateway.wire.messages.common import Abandon, Message
 
 MESSAGE_ID: Final = 998
 """Octets that a Message-ID may have: those of a line (RFC 5322, section 2.1.1)."""
+CREDENTIAL: Final = 1024
+"""Characters that a name or a password may have."""
 
 
 class MailRecipient(Message, frozen=True):
@@ -47,6 +50,24 @@ class BeginMail(Message, frozen=True):
     helo: str = ""
 
 
+class AuthenticateSubmission(Message, frozen=True):
+    """Logs the connection in for handing in mail, once: from then on all mail on it is that account's.
+
+    Args:
+        password: the account's, or one of its app passwords.
+    """
+
+    peer: str
+    user: Annotated[str, Meta(max_length=CREDENTIAL)]
+    password: Annotated[str, Meta(max_length=CREDENTIAL)]
+
+
+class SubmissionLogin(Message, frozen=True):
+    """Whether it is logged in; the same for an unknown account and for a wrong password."""
+
+    granted: bool
+
+
 class CommitMail(Message, frozen=True):
     """All bytes are sealed and written. `size` and `sha256` are those of the plaintext.
 
@@ -68,5 +89,5 @@ class MailStored(Message, frozen=True):
     again: bool = False
 
 
-SmtpRequest = MailRecipient | BeginMail | CommitMail | Abandon
-SmtpReply = RecipientAnswer | MailStored
+SmtpRequest = MailRecipient | AuthenticateSubmission | BeginMail | CommitMail | Abandon
+SmtpReply = RecipientAnswer | SubmissionLogin | MailStored

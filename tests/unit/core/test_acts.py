@@ -20,7 +20,7 @@ def roles(text: str) -> set[str]:
 
 def test_every_act_stands_in_the_table_with_those_who_may_do_it():
     listed = {
-        act.replace(" ", ".", 1): roles(who) for act, who in ROW.findall(TABLE.read_text("utf-8"))
+        act.replace(" ", "."): roles(who) for act, who in ROW.findall(TABLE.read_text("utf-8"))
     }
     assert listed == {name: set(act.roles) for name, act in ACTS.items()}
 

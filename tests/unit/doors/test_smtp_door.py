@@ -20,9 +20,11 @@ from gateway.doors.smtp.admission import (
     origin_of,
     source_of,
 )
+from gateway.doors.smtp.certificate import Certificate
 from gateway.doors.smtp.connection import READ, Conversation, Terms
 from gateway.doors.smtp.lines import IDLE as IDLE_LINES
 from gateway.doors.smtp.lines import MAX_REQUESTS, Lines
+from gateway.doors.smtp.rates import Rates
 from gateway.doors.smtp.session import DoorSession
 
 # Every way in from the network or a timer: what is not overridden would reach a stream never made.
@@ -69,8 +71,8 @@ async def served(**terms):
     unforeseen: list[dict] = []
     loop.set_exception_handler(lambda _loop, context: unforeseen.append(context))
     facts = {
-        "domain": "x", "limit": 1000, "timeout": 5.0, "tls": None, "connections": Connections(5),
-        "lines": Lines(asyncio.Event().wait),
+        "domain": "x", "limit": 1000, "timeout": 5.0, "certificate": Certificate(None),
+        "connections": Connections(5), "rates": Rates(0, 0, ()), "lines": Lines(asyncio.Event().wait),
     }  # fmt: skip
 
     def made() -> DoorSession:
