@@ -159,6 +159,16 @@ _FINDINGS: Final[dict[str, Sentence]] = {
         "The archive holds archives in archives, too deep to be opened.",
         "Send the files themselves.",
     ),
+    "archive.library_missing": Sentence(
+        "It is an archive of a kind that the firm's machine can't open at present.",
+        "Send the files in it by themselves, or in a zip archive; or wait: a person at the firm looks at it.",
+    ),
+    "archive.several_volumes": Sentence(
+        "It is one of several files that are one archive together.",
+        "Send the files in it by themselves, or in an archive of one file.",
+    ),
+    "archive.over_limit": _TOO_LARGE,
+    "archive.malformed": _DAMAGED,
     "archive.unsupported_method": Sentence(
         "The archive is compressed in a way that is not opened here.",
         "Pack it as an ordinary zip archive, or send the files themselves.",

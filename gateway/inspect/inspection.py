@@ -28,15 +28,16 @@ from gateway.inspect.document import (
     error_code,
     graver,
 )
-from gateway.inspect.formats import litter, zip_layout
+from gateway.inspect.formats import archive_stream, litter, zip_layout
 from gateway.inspect.parts import NAME as UNPACK
 from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
-from gateway.inspect.unpack import mail, tnef
-from gateway.wire.messages import DETAIL, Classification, Scan, Verdict
+from gateway.inspect.unpack import archives, mail, tnef
+from gateway.wire.messages import DETAIL, IGNORED, Classification, Scan, Verdict
 from vault.errors import VaultError
 
 MAX_FACTS: Final = 24
+_ARCHIVES: Final = archive_stream.OPENED | {archive_stream.ZIP}
 
 T = TypeVar("T")
 
@@ -57,6 +58,7 @@ class _Findings:
     embedded: list[tuple[str, bytes]] = field(default_factory=list)
     package: zip_layout.Archive | None = None
     words: str = ""  # of a message
+    ignored: list[str] = field(default_factory=list)
 
     def trouble(self, reason: str) -> None:
         """Note why the inside could not be judged; the gravest reason stays."""
@@ -152,6 +154,7 @@ def inspect(
         facts=dict(list(found.facts.items())[:MAX_FACTS]),
         parts=found.parts,
         suggested_name=found.suggested_name,
+        ignored=found.ignored[:IGNORED],
     )
 
 
@@ -230,7 +233,9 @@ def _scan_format(document: Document, limits: Limits, rules: yara.RuleSet, found:
             # A page is a program that runs in the reader's browser: a person decides.
             examination.mark("html.page")
         found.take(examination)
-    elif found.kind == "opaque" and found.media_type != media.TNEF:
+    elif found.media_type in archive_stream.OPENED and not archive_stream.available():
+        found.scans.append(Scan("format", "suspect", "archive.library_missing"))
+    elif found.kind == "opaque" and found.media_type not in {media.TNEF, *archive_stream.OPENED}:
         # Nobody here can look inside: other archives, disk images, sound, unknown formats.
         found.scans.append(Scan("format", "suspect", f"format.not_opened: {found.media_type}"))
 
@@ -255,9 +260,12 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
         unpacked = zip_layout.unpack_zip(found.package, document, limits, parts)
+    elif found.media_type in archive_stream.OPENED and archive_stream.available():
+        unpacked = archives.unpack(document, found.media_type, limits, parts)
     else:
         return
     found.parts = unpacked.parts
+    found.ignored = unpacked.ignored
     found.facts.update(unpacked.facts)
     found.words = "\n".join((unpacked.facts.get("subject", ""), unpacked.text))
     found.take(unpacked.result)
@@ -270,7 +278,7 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: text.Reading | None = None
     if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
         reading = text.Reading(text.normalise(found.words, limits), parts=len(found.parts))
-    elif found.media_type == "application/zip" and found.parts and not found.unreadable:
+    elif found.media_type in _ARCHIVES and found.parts and not found.unreadable:
         # What is in it are documents of their own, and the archive what they came in, as a mail is.
         found.classification = Classification("correspondence", 0.95, None, ["container:archive"])
         return

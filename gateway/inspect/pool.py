@@ -30,6 +30,7 @@ import structlog
 from gateway.config import InspectSection
 from gateway.inspect.classify import classify, media
 from gateway.inspect.document import MIB
+from gateway.inspect.formats import archive_stream
 from gateway.inspect.rehearsal import rehearse
 from gateway.inspect.scan import pdf
 from gateway.inspect.scan.yara import RuleSet
@@ -126,6 +127,7 @@ def _preload() -> None:
     del email, zipfile, lxml, msoffcrypto, olefile, pikepdf, pypdfium2, python_calamine
     del olevba, rtfobj
     media.preload()
+    archive_stream.preload()
     classify.preload()
     pdf.limit_library()
 

@@ -52,6 +52,7 @@ from gateway.wire.messages.courier import (
 )
 from gateway.wire.messages.inspector import (
     DETAIL,
+    IGNORED,
     INVOICE_BY_LINK,
     BeginPart,
     Claim,
@@ -114,6 +115,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 
 __all__ = [
     "DETAIL",
+    "IGNORED",
     "INVOICE_BY_LINK",
     "PATH_BYTES",
     "REQUESTS",

@@ -17,6 +17,7 @@ from gateway.wire.messages.common import Abandon, Commit, Message, PathBytes
 PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
 FACT: Final = 4096
 DETAIL: Final = 400
+IGNORED: Final = 200
 CODE: Final = r"^[a-z0-9_.-]*\Z"
 MEDIA_TYPE: Final = (
     r"^[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,62}\Z"
@@ -97,7 +98,8 @@ class Verdict(Message, frozen=True):
     `unreadable`: why the inside could not be judged by reading ("encrypted", "over_limit",
     "malformed", "ambiguous"), or "". `facts` (invoice number, amounts, subject, sender …) are
     personal: the core seals them under the document's key. `parts` are the ids of the parts committed
-    on this connection, `suggested_name` a file name for what arrived without one (a message).
+    on this connection, `suggested_name` a file name for what arrived without one (a message). `ignored` is
+    what was found inside and became no part, each as "rule: name"; personal, as `facts` are.
     """
 
     document_id: Annotated[str, Meta(max_length=64)]
@@ -115,6 +117,9 @@ class Verdict(Message, frozen=True):
         default_factory=list
     )
     suggested_name: Annotated[str, Meta(max_length=PART_NAME)] = ""
+    ignored: Annotated[list[Annotated[str, Meta(max_length=DETAIL)]], Meta(max_length=IGNORED)] = (
+        field(default_factory=list)
+    )
 
 
 InspectRequest = Claim | BeginPart | Commit | Abandon | Verdict

@@ -53,6 +53,7 @@ class FakeCore:
         self.abandoned = []
         self.answer_parts = True
         self.refuse_parts = False
+        self.keep_parts = True
         self.errors = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -128,7 +129,7 @@ class FakeCore:
                         content = reader.read()
                     assert len(content) == request.size
                     assert hashlib.sha256(content).digest() == request.sha256
-                    self.parts[request.document_id] = (name, content)
+                    self.parts[request.document_id] = (name, content if self.keep_parts else b"")
                     reply = Done()
                 elif isinstance(request, Abandon):
                     self.abandoned.append(begun.pop(request.document_id)[0])

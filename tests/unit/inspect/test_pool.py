@@ -10,10 +10,12 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
 
+import libarchive
 import pikepdf
 import pytest
 
@@ -133,6 +135,58 @@ def test_what_is_attached_to_a_winmail_dat_and_to_a_pdf_becomes_sealed_parts(cor
     parts = [[core.parts[part] for part in verdict.parts] for verdict in verdicts]
     assert sorted(parts) == [[("a.txt", NOTE)], [("b.txt", NOTE)]]
     assert all(set(outcomes(each).values()) <= {"clean", "skipped"} for each in verdicts)
+
+
+def tarred(members, mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def seven_zip(name, content):
+    pieces = []
+    with libarchive.custom_writer(
+        lambda data: pieces.append(bytes(data)) or len(data), "7zip"
+    ) as out:
+        out.add_file_from_memory(name, len(content), content)
+    return b"".join(pieces)
+
+
+def test_archives_that_the_systems_library_opens_are_opened_in_the_sandbox(core, monkeypatch):
+    monkeypatch.setenv(
+        "LC_ALL", "C"
+    )  # names in 7z are UTF-16, which the process must have room for
+    core.offer("tar", tarred([("x/发票.txt", NOTE)], "w:xz"), name="a.tar.xz")
+    core.offer("7z", seven_zip("x/对账单.txt", NOTE), name="b.7z")
+    with pool_running(core.path, workers=1):
+        verdicts = [core.verdicts.get(timeout=30) for _ in range(2)]
+    assert sorted(core.parts.values()) == sorted([("发票.txt", NOTE), ("对账单.txt", NOTE)])
+    assert {verdict.unreadable for verdict in verdicts} == {""}
+
+
+def test_an_archive_of_200_megabytes_in_5000_members_stays_within_the_memory_of_a_worker(core):
+    core.keep_parts = False
+    filling = os.urandom(40_000)
+    members = [(f"{n}.bin", n.to_bytes(4, "big") + filling) for n in range(5000)]
+    core.offer("large", tarred(members, "w"), name="large.tar")
+    with pool_running(core.path, workers=1, max_parts=5000, memory_limit=256 * 1024 * 1024):
+        verdict = core.verdicts.get(timeout=120)
+    assert verdict.unreadable == ""
+    assert len(verdict.parts) == 5000
+
+
+def test_an_archive_that_upsets_a_worker_costs_that_worker_only(core):
+    core.answer_parts = False
+    core.offer("hangs", tarred([("a", NOTE)], "w"), name="a.tar")
+    with pool_running(core.path, workers=1, wall_seconds=1.0):
+        assert core.lost.get(timeout=30) == "hangs"
+        core.answer_parts = True
+        core.offer("next", tarred([("a", NOTE)], "w"), name="a.tar")
+        assert core.verdicts.get(timeout=30).document_id == "next"
 
 
 def test_a_part_that_turns_out_damaged_is_abandoned_and_the_others_kept(core):
