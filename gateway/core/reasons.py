@@ -17,6 +17,10 @@ UNJUDGED: Final = "unjudged:"
 """How the reason of a document begins that could not be looked into: it opens once two officers say so."""
 
 
+LOCKED: Final = "locked"
+"""What follows `UNJUDGED` where a password would open it: `unjudged:locked:pdf`."""
+
+
 class Sentence(NamedTuple):
     """Why, and what to do."""
 
@@ -38,7 +42,8 @@ _NOT_OPENED: Final = Sentence(
 )
 _LOCKED: Final = Sentence(
     "It is protected by a password and could not be checked.",
-    "Tell the firm the password, or send a copy without one.",
+    "Give your accountant the password by telephone or in person, never by mail: it is then kept for your"
+    " files. Or send a copy without one.",
 )
 _TOO_LARGE: Final = Sentence("It is too large inside to be checked by the machine.", _WAIT)
 _DAMAGED: Final = Sentence(
@@ -62,6 +67,10 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "office.encrypted": _LOCKED,
     "pdf.encrypted": _LOCKED,
     "archive.encrypted": _LOCKED,
+    "archive.no_password_helps": Sentence(
+        "It is an archive protected by a password, of a kind that is not opened here even with it.",
+        "Send it without a password, or pack the files in a zip archive with the same one.",
+    ),
     "mail.encrypted": Sentence(
         "The mail is encrypted and could not be read.",
         "Send its attachments by SFTP, or unencrypted.",
@@ -212,6 +221,7 @@ _REASONS: Final[dict[str, Sentence]] = {
         "The stored bytes are not those that arrived.", "Send it again. The firm has been told."
     ),
     "encrypted": _LOCKED,
+    LOCKED: _LOCKED,
     "over_limit": _TOO_LARGE,
     "limit": _TOO_LARGE,
     "malformed": _DAMAGED,

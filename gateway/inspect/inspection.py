@@ -11,12 +11,14 @@ are personal and go into `facts` only, bounded in length.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import msgspec
 
+from gateway.inspect import unlock
 from gateway.inspect.classify import classify, media, text
 from gateway.inspect.document import (
     READ_SIZE,
@@ -30,6 +32,7 @@ from gateway.inspect.document import (
 )
 from gateway.inspect.formats import archive_stream, litter, zip_layout
 from gateway.inspect.parts import NAME as UNPACK
+from gateway.inspect.parts import Budget, Unpacked, take_out
 from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
 from gateway.inspect.unpack import archives, mail, tnef
@@ -59,6 +62,8 @@ class _Findings:
     package: zip_layout.Archive | None = None
     words: str = ""  # of a message
     ignored: list[str] = field(default_factory=list)
+    unlocked: unlock.Unlocked | None = None
+    locked: bool = False  # a scanner of its format needed a password
 
     def trouble(self, reason: str) -> None:
         """Note why the inside could not be judged; the gravest reason stays."""
@@ -68,6 +73,7 @@ class _Findings:
         """Add a scanner's examination."""
         self.scans.append(examination.scan())
         self.trouble(examination.unreadable)
+        self.locked = self.locked or examination.unreadable == "encrypted"
 
 
 def inspect(
@@ -77,6 +83,8 @@ def inspect(
     *,
     rules: yara.RuleSet,
     clamd: ClamdStream | None,
+    passwords: Sequence[str] = (),
+    only_locked: bool = False,
 ) -> Verdict:
     """Inspect a document.
 
@@ -84,18 +92,27 @@ def inspect(
         parts: takes what is found inside.
         rules: compiled pattern rules.
         clamd: an opened stream to the antivirus daemon, or None when none is configured.
+        passwords: tried if it is locked.
+        only_locked: what is not locked in it was taken out before.
 
     Returns:
         The verdict. If the sealed file itself can't be read it holds no digest, and says so.
     """
-    # 1. Read everything once: the digest, and the antivirus at the same time.
+    found = _Findings()
+
+    # 1. Read everything once: the digest, and the antivirus at the same time. Of what was locked it is shown
+    #    the inside: what is wrong in there, only there can it see.
+    found.unlocked = _contained(
+        found, "unlock", lambda: unlock.open_locked(document, passwords, limits)
+    )
     try:
-        size, sha256 = _read_all(document, clamd)
+        size, sha256 = _read_all(document, None if found.unlocked else clamd)
     except (VaultError, OSError) as error:
         return unreadable_file(document.document_id, error)
     if clamd is not None:
+        if found.unlocked:
+            _contained(found, "unlock", lambda: _feed_inside(document, limits, found, clamd))
         clamd.end()
-    found = _Findings()
 
     # 2. What it is. The antivirus is scanning meanwhile.
     kind = _contained(found, "type", lambda: media.detect(document))
@@ -120,10 +137,14 @@ def inspect(
         found.classification = Classification(litter.RECORD_CLASS, 0.99, None, ["name:system file"])
     else:
         # 4. Active content of its format.
-        _contained(found, "format", lambda: _scan_format(document, limits, rules, found))
+        _contained(found, "format", lambda: _scan_inside(document, limits, rules, found))
         _contained(found, "tail", lambda: _scan_tail(document, found))
         # 5. What is inside.
-        _contained(found, UNPACK, lambda: _unpack(document, limits, parts, found))
+        _contained(
+            found,
+            UNPACK,
+            lambda: _unpack(document, limits, parts, found, passwords, only_locked=only_locked),
+        )
         # 6. What it says.
         _contained(found, "reader", lambda: _read(document, limits, found))
 
@@ -155,6 +176,8 @@ def inspect(
         parts=found.parts,
         suggested_name=found.suggested_name,
         ignored=found.ignored[:IGNORED],
+        lock=unlock.lock_of(found.kind, found.media_type) if found.locked else "",
+        opened_with=found.unlocked.which if found.unlocked else -1,
     )
 
 
@@ -184,6 +207,16 @@ def _read_all(document: Document, clamd: ClamdStream | None) -> tuple[int, bytes
     return size, digest.digest()
 
 
+def _feed_inside(document: Document, limits: Limits, found: _Findings, clamd: ClamdStream) -> None:
+    assert found.unlocked is not None
+    if found.unlocked.plain is None:
+        unlock.feed_members(document, found.unlocked, limits, clamd.feed)
+    else:
+        view = memoryview(found.unlocked.plain)
+        for start in range(0, len(view), READ_SIZE):
+            clamd.feed(bytes(view[start : start + READ_SIZE]))
+
+
 def _contained(found: _Findings, scanner: str, step: Callable[[], T]) -> T | None:
     """Run a step; whatever it raises becomes that scanner's outcome, never clean."""
     try:
@@ -200,6 +233,21 @@ def _contained(found: _Findings, scanner: str, step: Callable[[], T]) -> T | Non
 
 
 # ── 4: active content ────────────────────────────────────────────────────────────────────────────
+
+
+def _scan_inside(document: Document, limits: Limits, rules: yara.RuleSet, found: _Findings) -> None:
+    """Scan a document, or, if it was locked, what was inside: that acts for whoever opens it."""
+    if found.unlocked is None or found.unlocked.plain is None:
+        _scan_format(document, limits, rules, found)
+        return
+    plain = found.unlocked.plain
+    inner = Document(document.document_id, io.BytesIO(plain), len(plain), document.name, "part")
+    seen = _Findings()
+    seen.kind, seen.media_type = media.detect(inner)
+    seen.take(yara.scan(inner, rules))
+    _scan_format(inner, limits, rules, seen)
+    found.scans += seen.scans
+    found.trouble(seen.unreadable)
 
 
 def _scan_format(document: Document, limits: Limits, rules: yara.RuleSet, found: _Findings) -> None:
@@ -249,8 +297,20 @@ def _scan_tail(document: Document, found: _Findings) -> None:
 # ── 5: parts ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Findings) -> None:
-    if found.kind == "mail":
+def _unpack(
+    document: Document,
+    limits: Limits,
+    parts: PartSink,
+    found: _Findings,
+    passwords: Sequence[str],
+    *,
+    only_locked: bool,
+) -> None:
+    if found.unlocked is not None:
+        unpacked = _take_unlocked(
+            document, limits, parts, found.unlocked, passwords, only_locked=only_locked
+        )
+    elif found.kind == "mail":
         unpacked = mail.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
             found.suggested_name = unpacked.suggested_name
@@ -271,11 +331,45 @@ def _unpack(document: Document, limits: Limits, parts: PartSink, found: _Finding
     found.take(unpacked.result)
 
 
+def _take_unlocked(
+    document: Document,
+    limits: Limits,
+    parts: PartSink,
+    unlocked: unlock.Unlocked,
+    passwords: Sequence[str],
+    *,
+    only_locked: bool,
+) -> Unpacked:
+    """What was locked becomes a part: the plain file, or an archive's members."""
+    if unlocked.plain is None:
+        return archives.unpack(
+            document,
+            archive_stream.ZIP,
+            limits,
+            parts,
+            [unlocked.password, *passwords],
+            only_locked=only_locked,
+        )
+    unpacked = Unpacked()
+    if document.depth >= limits.max_depth:
+        unpacked.trouble("over_limit", "locked.too_deep")
+        return unpacked
+    take_out(unpacked, parts, Budget(limits), document.name, unlocked.plain, "locked")
+    return unpacked
+
+
 # ── 6: reading and classification ────────────────────────────────────────────────────────────────
 
 
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: text.Reading | None = None
+    if found.unlocked is not None:
+        if found.parts and not found.unreadable:
+            # What it says, its part says; it is what that came in, as a mail is.
+            found.classification = Classification(
+                "correspondence", 0.95, None, ["container:locked"]
+            )
+        return
     if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
         reading = text.Reading(text.normalise(found.words, limits), parts=len(found.parts))
     elif found.media_type in _ARCHIVES and found.parts and not found.unreadable:

@@ -2,7 +2,7 @@
 
 ```
 RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
-   │  ├─▶ REVIEW ─▶ FILED
+   │  ├─▶ REVIEW ─▶ FILED, or RECEIVED once more to be opened with a password
    │  └─▶ QUARANTINED ─▶ FILED (released by two officers) | DESTROYED (after its own period)
 PARTIAL ─▶ RECEIVED | EXPIRED
 ```
@@ -47,6 +47,7 @@ class Event(StrEnum):
     RELEASE = "release"
     REJECT = "reject"
     RECLASSIFY = "reclassify"
+    UNLOCK = "unlock"
     ARCHIVE = "archive"
     DESTROY = "destroy"
 
@@ -58,6 +59,7 @@ TRANSITIONS: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
     (DocumentState.RECEIVED, Event.QUESTION): DocumentState.REVIEW,
     (DocumentState.RECEIVED, Event.QUARANTINE): DocumentState.QUARANTINED,
     (DocumentState.REVIEW, Event.RECLASSIFY): DocumentState.FILED,
+    (DocumentState.REVIEW, Event.UNLOCK): DocumentState.RECEIVED,
     (DocumentState.REVIEW, Event.REJECT): DocumentState.QUARANTINED,
     (DocumentState.QUARANTINED, Event.RELEASE): DocumentState.FILED,
     (DocumentState.QUARANTINED, Event.DESTROY): DocumentState.DESTROYED,

@@ -28,6 +28,7 @@ _NOUNS: Final = (
     "keys",
     "ledger",
     "oversight",
+    "passwords",
     "penalties",
     "recovery",
     "retention",

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.inspect.document import MIB, Document, Limits, PartSink, Unreadable, error_code
 from gateway.inspect.formats import litter, rar_headers
-from gateway.inspect.formats.archive_stream import RAR, ArchiveStream, Member
+from gateway.inspect.formats.archive_stream import RAR, ZIP, ArchiveStream, Member
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import decode_name, safe_name
 
@@ -36,12 +36,15 @@ def unpack(
     limits: Limits,
     sink: PartSink,
     passwords: Sequence[str] = (),
+    *,
+    only_locked: bool = False,
 ) -> Unpacked:
     """Take an archive apart.
 
     Args:
         media_type: what it is by its magic (`archive_stream.OPENED`).
         passwords: for the encrypted members of a zip.
+        only_locked: leave out the others, which were taken out before.
     """
     unpacked = Unpacked()
     budget = Budget(limits)
@@ -51,7 +54,7 @@ def unpack(
         if headers.volume:
             unpacked.trouble("malformed", "archive.several_volumes")
         if headers.encrypted:
-            unpacked.trouble("encrypted", "archive.encrypted")
+            unpacked.trouble("encrypted", "archive.no_password_helps")
             return unpacked
     try:
         with ArchiveStream(document, media_type, passwords) as stream:
@@ -61,11 +64,13 @@ def unpack(
                 if document.depth >= limits.max_depth:
                     unpacked.trouble("over_limit", "archive.too_deep")
                     return unpacked
+                if only_locked and not member.encrypted:
+                    continue
                 _take(member, stream, document, unpacked, sink, budget, ratio)
     except Unreadable as error:
         unpacked.trouble(
             error.reason,
-            "archive.encrypted" if error.reason == "encrypted" else f"archive.{error.reason}",
+            _locked(media_type) if error.reason == "encrypted" else f"archive.{error.reason}",
         )
     except Exception as error:  # noqa: BLE001  what was committed before must be reported
         unpacked.result.fail(error_code("archive", error))
@@ -92,7 +97,7 @@ def _take(
         )
         return
     if member.encrypted and not stream.unlocks:
-        unpacked.trouble("encrypted", "archive.encrypted")
+        unpacked.trouble("encrypted", "archive.no_password_helps")
         return
     if _escapes(member.name):
         unpacked.result.mark("archive.escaping_name")
@@ -106,6 +111,10 @@ def _take(
             return
         content = itertools.chain([head], rest or ())
     unpacked.parts.append(sink.add(name, content, raw))
+
+
+def _locked(media_type: str) -> str:
+    return "archive.encrypted" if media_type == ZIP else "archive.no_password_helps"
 
 
 def _name(member: Member, document: Document) -> tuple[str, bytes]:

@@ -34,7 +34,9 @@ class Work(Message, frozen=True):
     `mode` "fixity": only read everything and report size and digest. `depth` is 0 for what was
     received, one more for each container it came out of. `clamd` is the scanner's address
     (`unix:/path` or `tcp:host:port`) or "" for none. `thorough`: it may take all the processor time there is;
-    else only as much as ordinary documents take, so that nobody waits behind one that is not.
+    else only as much as ordinary documents take, so that nobody waits behind one that is not. `passwords` are
+    tried where it is locked; only for one that turned out to be. `only_locked`: what is not locked in it was
+    taken out before.
     """
 
     mode: Literal["inspect", "fixity"]
@@ -47,6 +49,8 @@ class Work(Message, frozen=True):
     attempt: int
     clamd: str
     thorough: bool = True
+    passwords: list[str] = field(default_factory=list)
+    only_locked: bool = False
 
 
 class BeginPart(Message, frozen=True):
@@ -57,6 +61,10 @@ class BeginPart(Message, frozen=True):
 
     name: Annotated[str, Meta(max_length=PART_NAME)]
     name_bytes: PathBytes = b""
+
+
+Lock = Literal["", "pdf", "office", "zip", "archive"]
+"""What kind of lock keeps a document shut that a password would open; "archive": 7z and rar."""
 
 
 class Scan(Struct, frozen=True):
@@ -100,6 +108,7 @@ class Verdict(Message, frozen=True):
     personal: the core seals them under the document's key. `parts` are the ids of the parts committed
     on this connection, `suggested_name` a file name for what arrived without one (a message). `ignored` is
     what was found inside and became no part, each as "rule: name"; personal, as `facts` are.
+    `lock` says what is still locked; `opened_with` which of the passwords handed out opened it, from 0.
     """
 
     document_id: Annotated[str, Meta(max_length=64)]
@@ -120,6 +129,8 @@ class Verdict(Message, frozen=True):
     ignored: Annotated[list[Annotated[str, Meta(max_length=DETAIL)]], Meta(max_length=IGNORED)] = (
         field(default_factory=list)
     )
+    lock: Lock = ""
+    opened_with: Annotated[int, Meta(ge=-1)] = -1
 
 
 InspectRequest = Claim | BeginPart | Commit | Abandon | Verdict

@@ -28,6 +28,9 @@ COMMANDS = {
     "client list": RESULT,
     "client show": RESULT,
     "client close": SIGNED,
+    "client password add": SIGNED | {"--label"},
+    "client password list": SIGNED,
+    "client password remove": SIGNED,
     "account add": RESULT
     | {"--role", "--client", "--key", "--password", "--totp", "--as", "--signing-key"}
     | {"--expires", "--network", "--hours"},
@@ -54,6 +57,7 @@ COMMANDS = {
     "document release": SIGNED | {"--class", "--year"},
     "document reject": SIGNED,
     "document reclassify": SIGNED | {"--class", "--year"},
+    "document unlock": SIGNED | {"--deposit", "--deposited", "--label"},
     "document restore": SIGNED | {"--from"},
     "document export": SIGNED | {"--output"},
     "hold place": SIGNED | {"--document", "--client", "--reason"},

@@ -74,12 +74,14 @@ class FakeCore:
         clamd="",
         mode="inspect",
         damage=None,
+        passwords=(),
     ):
         descriptor, key = seal(document_id, data)
         if damage is not None:
             byte = os.pread(descriptor, 1, damage)
             os.pwrite(descriptor, bytes([byte[0] ^ 1]), damage)
         work = Work(mode, document_id, key, len(data), name, channel, depth, attempt, clamd)
+        work = msgspec.structs.replace(work, passwords=list(passwords))
         self.work.put((work, descriptor))
 
     def close(self):

@@ -168,6 +168,22 @@ def test_archives_that_the_systems_library_opens_are_opened_in_the_sandbox(core,
     assert {verdict.unreadable for verdict in verdicts} == {""}
 
 
+def test_what_is_locked_is_opened_in_the_sandbox_with_the_passwords_handed_over(core):
+    made, locked = pikepdf.new(), io.BytesIO()
+    made.add_blank_page()
+    made.save(locked, encryption=pikepdf.Encryption(owner="o", user="u", R=6))
+    core.offer("pdf", locked.getvalue(), name="a.pdf", passwords=["wrong", "u"])
+    core.offer("again", locked.getvalue(), name="a.pdf", passwords=["wrong"])
+    with pool_running(core.path, workers=1):
+        opened, shut = core.verdicts.get(timeout=30), core.verdicts.get(timeout=30)
+    assert (opened.opened_with, opened.lock, opened.unreadable) == (1, "", "")
+    assert (shut.opened_with, shut.lock, shut.unreadable) == (-1, "pdf", "encrypted")
+    ((name, content),) = core.parts.values()
+    assert name == "a.pdf"
+    with pikepdf.open(io.BytesIO(content)) as plain:
+        assert not plain.is_encrypted
+
+
 def test_an_archive_of_200_megabytes_in_5000_members_stays_within_the_memory_of_a_worker(core):
     core.keep_parts = False
     filling = os.urandom(40_000)

@@ -35,7 +35,7 @@ from vault.catalogue.schema.disposal import (
     tombstones,
 )
 from vault.catalogue.schema.intake import access_requests, documents, folders, usage
-from vault.catalogue.schema.keys import groups, rotations, wrappings
+from vault.catalogue.schema.keys import deposited_passwords, groups, rotations, wrappings
 from vault.catalogue.schema.ledger import (
     checkpoint_places,
     checkpoints,
@@ -55,7 +55,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0011"  # of the newest migration
+REVISION: Final = "0013"  # of the newest migration
 
 __all__ = [
     "GROUP",
@@ -76,6 +76,7 @@ __all__ = [
     "clients",
     "copy_places",
     "copy_states",
+    "deposited_passwords",
     "documents",
     "errands",
     "fixity_runs",
