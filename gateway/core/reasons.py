@@ -87,10 +87,6 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf.remote_target": _ACTIVE,
     "pdf.outside_reference": _ACTIVE,
     "pdf.thread_target": _ACTIVE,
-    "office.outlook_message": Sentence(
-        "It is a message saved by Outlook, which is not opened here.",
-        "Forward the message itself, or send its attachments.",
-    ),
     "office.outlook_attachment": Sentence(
         "It is an attachment saved by Outlook in a form of its own.",
         "Send the attached file itself.",
@@ -152,6 +148,15 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf": Sentence("It is damaged, or unusual inside.", _AS_PDF),
     "format.empty": Sentence("The file is empty.", "Send it again, whole."),
     "format.not_opened": _NOT_OPENED,
+    "outlook.too": _TOO_LARGE,
+    "outlook.attached_by_reference": Sentence(
+        "The message saved by Outlook names a file instead of holding it.",
+        "Send the file itself.",
+    ),
+    "outlook": Sentence(
+        "The message saved by Outlook is damaged, or not all of it can be taken out.",
+        "Forward the message itself, or send its attachments.",
+    ),
     "tnef.too": _TOO_LARGE,
     "tnef.attached_by_reference": Sentence(
         "The message made by Outlook (winmail.dat) names a file instead of holding it.",

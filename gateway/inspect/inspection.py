@@ -35,7 +35,7 @@ from gateway.inspect.parts import NAME as UNPACK
 from gateway.inspect.parts import Budget, Unpacked, take_out
 from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
-from gateway.inspect.unpack import archives, mail, tnef
+from gateway.inspect.unpack import archives, mail, outlook, tnef
 from gateway.wire.messages import DETAIL, IGNORED, Classification, Scan, Verdict
 from vault.errors import VaultError
 
@@ -270,6 +270,8 @@ def _scan_format(document: Document, limits: Limits, rules: yara.RuleSet, found:
             )
     elif found.kind == "compound":
         found.take(office.scan_compound(document, limits))
+        if outlook.is_message(document, limits):
+            found.media_type = outlook.MEDIA_TYPE
     elif found.kind == "xml":
         found.take(xml.scan(document, limits))
         found.take(office.scan_text(document, limits))
@@ -316,6 +318,8 @@ def _unpack(
             found.suggested_name = unpacked.suggested_name
     elif found.embedded:
         unpacked = pdf_attachments.take_out(found.embedded, document, limits, parts)
+    elif found.media_type == outlook.MEDIA_TYPE:
+        unpacked = outlook.unpack(document, limits, parts)
     elif found.media_type == media.TNEF:
         unpacked = tnef.unpack(document, limits, parts)
     elif found.package is not None and found.media_type == "application/zip":
@@ -370,7 +374,8 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
                 "correspondence", 0.95, None, ["container:locked"]
             )
         return
-    if found.kind == "mail" or (found.media_type == media.TNEF and not found.unreadable):
+    message = found.media_type in {media.TNEF, outlook.MEDIA_TYPE} and not found.unreadable
+    if found.kind == "mail" or message:
         reading = text.Reading(text.normalise(found.words, limits), parts=len(found.parts))
     elif found.media_type in _ARCHIVES and found.parts and not found.unreadable:
         # What is in it are documents of their own, and the archive what they came in, as a mail is.

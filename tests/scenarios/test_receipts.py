@@ -100,7 +100,7 @@ async def test_no_other_note_of_the_ledger_passes_for_a_receipt(house):
 
 VERDICTS = [
     ({"scans": [Scan("yara", "found", "eicar")]}, "refused", "harmful", "clean copy"),
-    ({"unreadable": "encrypted"}, "review", "password", "Tell the firm"),
+    ({"unreadable": "encrypted"}, "review", "password", "by telephone"),
     ({"unreadable": "malformed"}, "review", "damaged", "anew"),
     ({"scans": [Scan("yara", "clean"), Scan("office", "suspect", "office.macros")]},
      "review", "acts by itself", "PDF"),

@@ -3,7 +3,8 @@
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
 bytes and depth hold over one message; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: archives (`formats.zip_layout`), TNEF (`tnef`), and Outlook files and S/MIME (a person looks).
+Leaves out: archives (`archives`, `formats.zip_layout`), TNEF (`tnef`), Outlook files (`outlook`), and S/MIME
+(a person looks).
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
@@ -421,8 +422,13 @@ def _body_text(part: Message, room: int) -> str:
     except (LookupError, ValueError):
         text = data[: room * 4].decode("latin-1")
     if part.get_content_type() == "text/html":
-        text = _TAG.sub(letters.in_place_of, text)
+        text = markup_text(text)
     return text[:room] + "\n"
+
+
+def markup_text(markup: str) -> str:
+    """What an HTML text says, links in their places."""
+    return _TAG.sub(letters.in_place_of, markup)
 
 
 def header_text(value: object, length: int = FACT_LENGTH) -> str:
