@@ -35,11 +35,13 @@ from gateway.inspect.parts import NAME as UNPACK
 from gateway.inspect.parts import Budget, Unpacked, take_out
 from gateway.inspect.scan import office, pdf, pdf_attachments, xml, yara
 from gateway.inspect.scan.clamd import ENCRYPTED, ClamdStream
-from gateway.inspect.unpack import archives, mail, outlook, tnef
-from gateway.wire.messages import DETAIL, IGNORED, Classification, Scan, Verdict
+from gateway.inspect.unpack import archives, mail, outlook, own_words, tnef
+from gateway.names import safe_name
+from gateway.wire.messages import DETAIL, IGNORED, INVOICE_BY_LINK, Classification, Scan, Verdict
 from vault.errors import VaultError
 
 MAX_FACTS: Final = 24
+_LINKS: Final = 2000  # characters of the links that are shown
 _ARCHIVES: Final = archive_stream.OPENED | {archive_stream.ZIP}
 
 T = TypeVar("T")
@@ -62,6 +64,8 @@ class _Findings:
     package: zip_layout.Archive | None = None
     words: str = ""  # of a message
     ignored: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    own_text: str = ""  # of a message, without its subject
     unlocked: unlock.Unlocked | None = None
     locked: bool = False  # a scanner of its format needed a password
 
@@ -145,8 +149,9 @@ def inspect(
             UNPACK,
             lambda: _unpack(document, limits, parts, found, passwords, only_locked=only_locked),
         )
-        # 6. What it says.
+        # 6. What it says, and whether that is a document, too.
         _contained(found, "reader", lambda: _read(document, limits, found))
+        _contained(found, UNPACK, lambda: _take_words(document, limits, parts, found))
 
     # 7. The antivirus' answer, and the sum.
     if clamd is None:
@@ -328,9 +333,11 @@ def _unpack(
         unpacked = archives.unpack(document, found.media_type, limits, parts)
     else:
         return
-    found.parts = unpacked.parts
+    found.parts = list(unpacked.parts)
+    found.links = unpacked.links
     found.ignored = unpacked.ignored
     found.facts.update(unpacked.facts)
+    found.own_text = unpacked.text
     found.words = "\n".join((unpacked.facts.get("subject", ""), unpacked.text))
     found.take(unpacked.result)
 
@@ -397,3 +404,16 @@ def _read(document: Document, limits: Limits, found: _Findings) -> None:
         return
     found.classification, facts = classify.classify(reading, found.media_type)
     found.facts.update(facts)
+    if INVOICE_BY_LINK in found.classification.reasons:
+        found.facts["links"] = "\n".join(found.links)[:_LINKS]
+
+
+def _take_words(document: Document, limits: Limits, parts: PartSink, found: _Findings) -> None:
+    """Make a document of what a message says itself, if that is one."""
+    message = found.kind == "mail" or found.media_type == outlook.MEDIA_TYPE
+    if not message or document.depth >= limits.max_depth or len(found.parts) >= limits.max_parts:
+        return
+    words = own_words.own_words(found.own_text)
+    if own_words.are_a_document(words, limits.body_text, limits):
+        subject = found.facts.get("subject", "").replace("/", "-")[:60].strip() or "message"
+        found.parts.append(parts.add(safe_name(f"{subject}.txt"), [words.encode()]))

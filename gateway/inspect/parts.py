@@ -28,8 +28,8 @@ _IGNORED_LENGTH: Final = 300
 class Unpacked:
     """What taking a container apart gave.
 
-    `text` is a message's own words; `facts` its headers, bounded in length; `ignored` what a rule keeps from
-    becoming a document.
+    `text` is a message's own words; `facts` its headers, bounded in length; `links` where it
+    leads to; `ignored` what a rule keeps from becoming a document.
     """
 
     result: Examination = field(default_factory=lambda: Examination(NAME))
@@ -37,6 +37,7 @@ class Unpacked:
     text: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     suggested_name: str = ""
+    links: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
     def ignore(self, name: str, rule: str) -> None:

@@ -43,6 +43,7 @@ Message = email.message.Message
 FACT_LENGTH: Final = 500
 _INLINE_IMAGE: Final = 256 * KIB
 _MAX_MIME_PARTS: Final = 5000
+_MAX_LINKS: Final = 20
 _ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"})
 _CODED: Final = frozenset({"base64", "quoted-printable"})
 _HEADER_LIMIT: Final = 8192  # bytes of a folded field that says how a part is to be read
@@ -140,12 +141,14 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
     for index, part in enumerate(found):
         try:
             if isinstance(part, Message) and _is_body(part):
-                text = _body_text(part, room)
+                text = _body_text(part, room, unpacked)
                 room -= len(text)
                 unpacked.text += text
                 if _ENCODED.search(text):
                     unpacked.trouble("ambiguous", "mail.encoded_in_text")
-            elif isinstance(part, bytes) or not _is_decoration(part):
+            elif not isinstance(part, bytes) and (rule := _decoration(part)):
+                unpacked.ignore(_shown_name(part), rule)
+            else:
                 if document.depth >= limits.max_depth:
                     unpacked.trouble("over_limit", "mail.too_deep")
                     break
@@ -210,7 +213,8 @@ def _leaves(message: Message, unpacked: Unpacked) -> Iterator[Message]:
         payload = part.get_payload()
         kind = part.get_content_type()
         if kind == "message/delivery-status" and _is_status(payload):
-            continue  # fields for mail programs, no document
+            unpacked.ignore("delivery-status", "delivery-status")  # fields for mail programs
+            continue
         if not isinstance(payload, list) or kind.startswith("message/"):
             yield part
         else:
@@ -284,8 +288,8 @@ def _is_body(part: Message) -> bool:
     )
 
 
-def _is_decoration(part: Message) -> bool:
-    """Small pictures that an HTML text shows (logos), and signatures, are not documents.
+def _decoration(part: Message) -> str:
+    """The rule by which a part is no document: small pictures that a text shows (logos), and signatures.
 
     The message as received keeps them, and the scanners saw them in it. What is of another kind than it says
     is neither.
@@ -293,13 +297,22 @@ def _is_decoration(part: Message) -> bool:
     kind = part.get_content_type()
     begins = _SIGNATURES.get(kind) or _PICTURES.get(kind)
     if begins is None or opens_as_program(header_text(_raw_filename(part), 1000)):
-        return False
+        return ""
     if not _content(part).lstrip(b"\r\n").startswith(begins):
-        return False
-    return kind in _SIGNATURES or (
+        return ""
+    if kind in _SIGNATURES:
+        return "signature"
+    shown = (
         _disposition(part) != "attachment"
         and part.get("Content-ID") is not None
         and len(str(part.get_payload())) < _INLINE_IMAGE
+    )
+    return "picture-in-text" if shown else ""
+
+
+def _shown_name(part: Message) -> str:
+    return safe_name(
+        header_text(_raw_filename(part), 200), part.get_content_type().replace("/", "-")
     )
 
 
@@ -412,7 +425,7 @@ def _transfer_decoded(data: bytes, coding: str, unpacked: Unpacked) -> bytes:
     return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
 
 
-def _body_text(part: Message, room: int) -> str:
+def _body_text(part: Message, room: int, unpacked: Unpacked) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes) or room <= 0:
         return ""
@@ -421,6 +434,7 @@ def _body_text(part: Message, room: int) -> str:
         text = data[: room * 4].decode(charset, "replace")
     except (LookupError, ValueError):
         text = data[: room * 4].decode("latin-1")
+    unpacked.links += letters.targets(text)[: _MAX_LINKS - len(unpacked.links)]
     if part.get_content_type() == "text/html":
         text = markup_text(text)
     return text[:room] + "\n"
