@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import binascii
 import email
-import email.header
 import email.message
 import email.policy
 import email.utils
@@ -36,6 +35,7 @@ from gateway.inspect.document import (
     error_code,
 )
 from gateway.inspect.parts import Budget, Unpacked
+from gateway.inspect.unpack import header_words
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
@@ -330,10 +330,7 @@ def _disposition(part: Message) -> str:
 
 
 def _raw_filename(part: Message) -> str:
-    try:
-        return part.get_filename("") or ""
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return "attachment"
+    return header_words.file_name(part)
 
 
 def _name_bytes(part: Message) -> bytes:
@@ -379,7 +376,7 @@ def _attachment(part: Message | bytes, index: int, unpacked: Unpacked) -> tuple[
         name = header_text(inner.get("Subject"), 120) or "message"
         return safe_name(f"{name.replace('/', '-')}.eml", "part"), inner.as_bytes(policy=_flat())
     name = header_text(_raw_filename(part), 1000)
-    fallback = f"attachment-{index + 1}"
+    fallback = f"attachment-{index + 1}{header_words.suffix_of(kind)}"
     return safe_name(name, fallback), _decoded(part, unpacked)
 
 
@@ -451,10 +448,7 @@ def header_text(value: object, length: int = FACT_LENGTH) -> str:
         return ""
     text = str(value)[: length * 8]
     text = decode_name(text.encode("utf-8", "surrogateescape"))  # 8-bit headers without RFC 2047
-    try:
-        text = str(email.header.make_header(email.header.decode_header(text)))
-    except (ValueError, LookupError, TypeError, email.errors.HeaderParseError):
-        text = text.encode("ascii", "replace").decode("ascii")
+    text = header_words.decode_words(text)
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = re.sub(r"[\s\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+", " ", text)
     return text.strip()[:length]
