@@ -116,6 +116,7 @@ def _preload() -> None:
     import email.message
     import zipfile
 
+    import fast_mail_parser
     import lxml.etree
     import msoffcrypto
     import olefile
@@ -124,7 +125,17 @@ def _preload() -> None:
     import python_calamine
     from oletools import olevba, rtfobj
 
-    del email, zipfile, lxml, msoffcrypto, olefile, pikepdf, pypdfium2, python_calamine
+    del (
+        email,
+        zipfile,
+        fast_mail_parser,
+        lxml,
+        msoffcrypto,
+        olefile,
+        pikepdf,
+        pypdfium2,
+        python_calamine,
+    )
     del olevba, rtfobj
     media.preload()
     archive_stream.preload()

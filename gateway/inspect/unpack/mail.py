@@ -35,7 +35,7 @@ from gateway.inspect.document import (
     error_code,
 )
 from gateway.inspect.parts import Budget, Unpacked
-from gateway.inspect.unpack import header_words
+from gateway.inspect.unpack import header_words, second_reading
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
@@ -135,6 +135,7 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         unpacked.result.unreadable = "malformed"
         return unpacked
     _read_headers(message, unpacked)
+    _compare(raw, leaves, unpacked)
     budget = Budget(limits)
     room = limits.max_text
     found: list[Message | bytes] = [*leaves, *others]
@@ -163,6 +164,16 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         except Exception as error:  # noqa: BLE001  what was committed before must be reported
             unpacked.result.fail(error_code("mail.part", error))
     return unpacked
+
+
+def _compare(raw: bytes, leaves: list[Message], unpacked: Unpacked) -> None:
+    """Hold what was found against another parser's reading."""
+    ours = []
+    for part in leaves:
+        kind = part.get_content_type()
+        content = _content(part) if second_reading.is_compared(kind) else b""
+        ours.append((kind, second_reading.digest(content)))
+    second_reading.compare(raw, ours, unpacked)
 
 
 def _has_long_header(raw: bytes) -> bool:
