@@ -161,7 +161,8 @@ class Locked:
         }
 
     def _to_try(self, connection: Connection, row: Row[Any]) -> list[str]:
-        found = [("", self._given[row.id])] if row.id in self._given else []
+        given = self._given.get(row.id)
+        found: list[tuple[str, str]] = []
         for each in connection.execute(
             select(deposited_passwords)
             .where(deposited_passwords.c.client_id == row.client_id)
@@ -175,7 +176,12 @@ class Locked:
             except (IntegrityError, KeyUnavailable):
                 continue  # `strongroom check` says what is wrong with it
             found.append((each.id, opened.password))
-        found = found[: self._core.config.inspect.max_passwords]
+        if given is not None:
+            # First of all; as the deposited one that it may be.
+            known = next((record for record, password in found if password == given), "")
+            others = [each for each in found if each[1] != given]
+            found = [(known, given), *others]
+        found = found[: max(1, self._core.config.inspect.max_passwords)]
         self._handed[row.id] = [record for record, _ in found]
         return [password for _, password in found]
 

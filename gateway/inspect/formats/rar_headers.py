@@ -1,7 +1,8 @@
 """What the headers of a RAR say of it as a whole: that it is one of several volumes, or has encrypted files.
 
 Promises: a walk over headers, bounded in number, that reads no data. libarchive reads a first volume as if it
-were all, and knows no sign of encryption in RAR 5. Leaves out: everything else (`archive_stream`).
+were all, knows no sign of encryption in RAR 5, and ends its process over some damaged headers: what is
+damaged by its own checksums is not handed on. Leaves out: everything else (`archive_stream`).
 
 Source: RAR 5.0 archive format (rarlab.com/technote.htm); technote.txt of RAR 4 for its main header.
 """
@@ -9,6 +10,7 @@ Source: RAR 5.0 archive format (rarlab.com/technote.htm); technote.txt of RAR 4 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,14 +32,16 @@ _RECORD_ENCRYPTION: Final = 1
 
 @dataclass(slots=True)
 class RarHeaders:
-    """`volume`: it is one of several files; `encrypted`: files, or names, need a password."""
+    """`volume`: it is one of several files. `encrypted`: files, or names, need a password. `damaged`: a
+    checksum or a length is not right, so that nothing else should read it."""
 
     volume: bool = False
     encrypted: bool = False
+    damaged: bool = False
 
 
 def look(document: Document) -> RarHeaders:
-    """Walk over the headers; where they are damaged it ends, and libarchive will say so."""
+    """Walk over the headers, to where they end or are damaged."""
     found = RarHeaders()
     head = document.head(64)
     if head.startswith(_RAR4):
@@ -60,10 +64,11 @@ def _header(document: Document, at: int, found: RarHeaders) -> int | None:
     head = read_exactly(document.source, 16)
     try:
         size, begin = _number(head, 4)
-        if not 0 < size <= _MAX_HEADER:
-            return None
         document.source.seek(at + begin)
-        body = read_exactly(document.source, size)
+        body = read_exactly(document.source, min(size, _MAX_HEADER))
+        if not size or len(body) < size or zlib.crc32(head[4:begin] + body) != _crc(head):
+            found.damaged = True
+            return None
         kind, position = _number(body, 0)
         flags, position = _number(body, position)
         extra = data = 0
@@ -82,9 +87,15 @@ def _header(document: Document, at: int, found: RarHeaders) -> int | None:
         elif kind == _END:
             return None
     except IndexError:
+        found.damaged = True
         return None
     following = at + begin + size + data
     return following if following < document.size else None
+
+
+def _crc(head: bytes) -> int:
+    value: int = struct.unpack_from("<I", head)[0]
+    return value
 
 
 def _has_record(extra: bytes, wanted: int) -> bool:

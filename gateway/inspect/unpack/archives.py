@@ -53,6 +53,9 @@ def unpack(
         headers = rar_headers.look(document)
         if headers.volume:
             unpacked.trouble("malformed", "archive.several_volumes")
+        if headers.damaged:
+            unpacked.trouble("malformed", "archive.malformed")
+            return unpacked
         if headers.encrypted:
             unpacked.trouble("encrypted", "archive.no_password_helps")
             return unpacked
