@@ -180,10 +180,17 @@ def inspect(
         facts=dict(list(found.facts.items())[:MAX_FACTS]),
         parts=found.parts,
         suggested_name=found.suggested_name,
-        ignored=found.ignored[:IGNORED],
+        ignored=_bounded(found.ignored),
         lock=unlock.lock_of(found.kind, found.media_type) if found.locked else "",
         opened_with=found.unlocked.which if found.unlocked else -1,
     )
+
+
+def _bounded(ignored: list[str]) -> list[str]:
+    """What became no document, as much of it as a verdict names; the last says how many others there were."""
+    if len(ignored) <= IGNORED:
+        return ignored
+    return [*ignored[: IGNORED - 1], f"more: {len(ignored) - IGNORED + 1} others"]
 
 
 def measure(document: Document) -> Verdict:

@@ -199,7 +199,7 @@ class Locked:
             return False
 
         def any_deposited(connection: Connection) -> bool:
-            return bool(
+            return self._core.config.inspect.max_passwords > 0 and bool(
                 connection.execute(
                     select(exists().where(deposited_passwords.c.client_id == row.client_id))
                 ).scalar()

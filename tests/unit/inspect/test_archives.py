@@ -8,6 +8,7 @@ import io
 import lzma
 import os
 import tarfile
+import zipfile
 
 import libarchive
 import pytest
@@ -210,6 +211,14 @@ def test_system_files_in_it_are_passed_over_and_named_with_their_rule():
     assert verdict.ignored == ["system-file: .DS_Store"]
 
 
+def test_of_very_many_system_files_the_number_is_said():
+    litter = [(f"{n}/.DS_Store", b"\0\0\0\1Bud1" + bytes(8)) for n in range(300)]
+    verdict, parts = inspect(tar(("a.txt", NOTE), *litter))
+    assert parts.names == ["a.txt"]
+    assert len(verdict.ignored) == 200
+    assert verdict.ignored[-1] == "more: 101 others"
+
+
 def test_an_archive_of_nothing_is_for_a_person():
     assert inspect(tar())[0].classification.record_class != "correspondence"
 
@@ -272,6 +281,43 @@ def test_archives_of_other_programs_open(name, members):
     verdict, parts = inspect((RAR / name).read_bytes())
     assert parts.names == members
     assert not verdict.unreadable
+
+
+@rars
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        path
+        for pattern in ("*.tar", "*.tbz", "*.txz", "*.tgz")
+        for path in (CORPUS / "archives").rglob(pattern)
+    ),
+    ids=lambda path: path.name,
+)
+def test_every_file_that_pythons_tarfile_finds_is_found(path):
+    data = path.read_bytes()
+    verdict, parts = inspect(data, path.name)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            theirs = [archive.extractfile(each).read() for each in archive if each.isreg()]
+    except (tarfile.TarError, OverflowError):
+        assert verdict.unreadable or "not_opened" in codes(verdict)
+        return
+    ours = [content for _, content in parts.taken]
+    assert sorted(ours) == sorted(theirs) or verdict.unreadable or "not_opened" in codes(verdict)
+
+
+@rars
+@pytest.mark.parametrize(
+    "path", sorted((CORPUS / "archives").rglob("*.zip*")), ids=lambda path: path.name
+)
+def test_every_file_that_pythons_zipfile_finds_is_found(path):
+    data = path.read_bytes()
+    verdict, parts = inspect(data, path.name)
+    if verdict.unreadable:
+        return
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        theirs = [archive.read(each) for each in archive.infolist() if not each.is_dir()]
+    assert sorted(content for _, content in parts.taken) == sorted(theirs)
 
 
 def test_a_reader_that_fails_is_not_taken_for_the_end_of_the_archive():
