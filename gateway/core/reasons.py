@@ -68,7 +68,7 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf.encrypted": _LOCKED,
     "archive.encrypted": _LOCKED,
     "archive.no_password_helps": Sentence(
-        "It is an archive protected by a password, of a kind that is not opened here even with it.",
+        "It is an archive protected by a password, of a kind (rar) that is not opened here even with it.",
         "Send it without a password, or pack the files in a zip archive with the same one.",
     ),
     "mail.encrypted": Sentence(

@@ -362,7 +362,7 @@ def _take_unlocked(
     if unlocked.plain is None:
         return archives.unpack(
             document,
-            archive_stream.ZIP,
+            unlock.MEDIA_TYPES[unlocked.kind],
             limits,
             parts,
             [unlocked.password, *passwords],

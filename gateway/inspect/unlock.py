@@ -1,10 +1,10 @@
-"""Locked files opened with passwords that their sender deposited: PDF, Office, zip.
+"""Locked files opened with passwords that their sender deposited: PDF, Office, zip, 7z.
 
 Promises: passwords are tried one after the other, as many as were handed over; the original is not changed.
-What comes out of a PDF or an Office file is one plain file, held in memory; a zip's members are read as
-streams by libarchive (traditional encryption and AES), under the limits of any archive.
-Leaves out: 7z and rar, which libarchive can't decrypt; mails (S/MIME, OpenPGP), where no password helps;
-which passwords there are (`gateway.core.inspection.locked`).
+What comes out of a PDF or an Office file is one plain file, held in memory; an archive's members are read as
+streams (zip by libarchive, 7z by `formats.seven_zip`), under the limits of any archive.
+Leaves out: rar, which nothing here decrypts; mails (S/MIME, OpenPGP), where no password helps; which
+passwords there are (`gateway.core.inspection.locked`).
 
 Rules: a password is in no message, no code, no file. Excel opens what is locked with one password of its own
 without asking (write protection), so that one is always tried.
@@ -14,29 +14,30 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, cast
 
 from gateway.inspect.document import Document, Limits, Unreadable
-from gateway.inspect.formats import archive_stream, zip_layout
-from gateway.inspect.formats.archive_stream import ArchiveStream
+from gateway.inspect.formats import archive_stream, seven_zip, zip_layout
 from gateway.inspect.scan import office, pdf
+from gateway.inspect.unpack import archives
 from gateway.wire.messages import Lock
-
-OPENED: Final[frozenset[Lock]] = frozenset({"pdf", "office", "zip"})
-"""Kinds that a password opens here."""
 
 BUILT_IN: Final = "VelvetSweatshop"  # [MS-OFFCRYPTO] 2.3.5; Excel tries it before it asks
 NONE_GIVEN: Final = -1
+MEDIA_TYPES: Final[dict[Lock, str]] = {
+    "zip": archive_stream.ZIP,
+    "7z": archive_stream.SEVEN_ZIP,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Unlocked:
     """An opened file. `which`: the password's place among those handed over, -1 for the built-in one.
 
-    `plain` is the whole file without its lock; None for a zip, whose members are read with `password`.
+    `plain` is the whole file without its lock; None for an archive, whose members are read with `password`.
     """
 
     kind: Lock
@@ -59,8 +60,8 @@ def open_locked(document: Document, passwords: Sequence[str], limits: Limits) ->
         return None
     elif pdf.looks_like_pdf(head):
         kind, tried = "pdf", _pdf
-    elif head.startswith(b"PK"):
-        return _open_zip(document, passwords, limits)
+    elif head.startswith((b"PK", seven_zip.MAGIC)):
+        return _open_archive(document, head, passwords, limits)
     else:
         return None
     if document.size > limits.max_whole_bytes:
@@ -73,29 +74,33 @@ def open_locked(document: Document, passwords: Sequence[str], limits: Limits) ->
     return None
 
 
-def _open_zip(document: Document, passwords: Sequence[str], limits: Limits) -> Unlocked | None:
-    """The password that opens the first encrypted member, read whole: one in 256 passes the short check."""
-    if not archive_stream.available():
-        return None
-    opened = zip_layout.open_zip(document, limits, max_members=office.MAX_MEMBERS)
-    if not opened.encrypted:
-        return None
+def _open_archive(
+    document: Document, head: bytes, passwords: Sequence[str], limits: Limits
+) -> Unlocked | None:
+    """The password that opens the first encrypted member, read whole: a zip's own check passes one in 256."""
+    kind: Lock = "7z" if head.startswith(seven_zip.MAGIC) else "zip"
+    if kind == "zip":
+        if not archive_stream.available():
+            return None
+        if not zip_layout.open_zip(document, limits, max_members=office.MAX_MEMBERS).encrypted:
+            return None
     for which, password in enumerate(passwords):
         try:
-            with ArchiveStream(document, archive_stream.ZIP, [password]) as stream:
+            with archives.opened(document, MEDIA_TYPES[kind], [password]) as stream:
                 for member in stream:
                     if member.encrypted and member.kind == "file":
-                        _read_through(stream, limits)
-                        return Unlocked("zip", which, password)
+                        _read_through(stream.chunks(), limits)
+                        return Unlocked(kind, which, password)
+                return None  # nothing in it is locked
         except Unreadable as error:
             if error.reason == "over_limit":
-                raise
+                return Unlocked(kind, which, password)  # taking it apart will say so
     return None
 
 
-def _read_through(stream: ArchiveStream, limits: Limits) -> None:
+def _read_through(chunks: Iterator[bytes], limits: Limits) -> None:
     room = limits.max_expand_bytes
-    for chunk in stream.chunks():
+    for chunk in chunks:
         room -= len(chunk)
         if room < 0:
             raise Unreadable("over_limit", "parts: expected fewer bytes expanded, found more")
@@ -186,7 +191,7 @@ def feed_members(
     """Hand on a zip of the same members without encryption (raises Unreadable)."""
     room = limits.max_expand_bytes
     with (
-        ArchiveStream(document, archive_stream.ZIP, [unlocked.password]) as stream,
+        archives.opened(document, MEDIA_TYPES[unlocked.kind], [unlocked.password]) as stream,
         zipfile.ZipFile(cast("io.BytesIO", ZipFeed(feed)), "w") as out,
     ):
         for number, member in enumerate(stream):
@@ -208,4 +213,6 @@ def lock_of(kind: str, media_type: str) -> Lock:
         return "office"
     if media_type == archive_stream.ZIP:
         return "zip"
+    if media_type == archive_stream.SEVEN_ZIP:
+        return "7z"
     return "archive" if media_type in archive_stream.OPENED else ""

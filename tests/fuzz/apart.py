@@ -77,8 +77,10 @@ def run(kind, data):
                 unlocked = unlock.open_locked(document, PASSWORDS, LIMITS)
             except Unreadable:
                 return
-            if unlocked is not None and unlocked.kind == "zip":
-                archives.unpack(document, archive_stream.ZIP, LIMITS, sink, [unlocked.password])
+            if unlocked is not None and unlocked.kind in unlock.MEDIA_TYPES:
+                archives.unpack(
+                    document, unlock.MEDIA_TYPES[unlocked.kind], LIMITS, sink, [unlocked.password]
+                )
         case _:
             archives.unpack(document, kind, LIMITS, sink)
     assert sink.parts <= LIMITS.max_parts, "more parts than allowed"

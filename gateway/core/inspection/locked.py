@@ -40,7 +40,7 @@ from vault.moments import stamp
 
 LOCKED: Final = "locked"
 """The reason of a document that waits for its second turn."""
-OPENABLE: Final[frozenset[Lock]] = frozenset({"pdf", "office", "zip"})
+OPENABLE: Final[frozenset[Lock]] = frozenset({"pdf", "office", "zip", "7z"})
 MOST: Final = 100  # passwords of one client
 LONGEST: Final = 200  # characters of a password, and of a label
 WAITING: Final = tuple(f"{UNJUDGED}{WHY_LOCKED}:{lock}" for lock in sorted(OPENABLE))
@@ -237,7 +237,7 @@ def try_again(core: Core, tx: Transaction, row: Row[Any], actor: str, now: datet
     if row.state != DocumentState.REVIEW or row.reason not in WAITING:
         raise Refusal(
             "invalid",
-            f"document {row.id}: expected a locked PDF, Office file or zip in review,"
+            f"document {row.id}: expected a locked PDF, Office file, zip or 7z in review,"
             f" found it {row.state}{f' ({row.reason})' if row.reason else ''}",
         )
     change_state(

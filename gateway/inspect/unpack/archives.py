@@ -18,7 +18,14 @@ from typing import Final
 
 from gateway.inspect.document import MIB, Document, Limits, PartSink, Unreadable, error_code
 from gateway.inspect.formats import litter, rar_headers
-from gateway.inspect.formats.archive_stream import RAR, ZIP, ArchiveStream, Member
+from gateway.inspect.formats.archive_stream import (
+    RAR,
+    SEVEN_ZIP,
+    ZIP,
+    ArchiveStream,
+    Member,
+)
+from gateway.inspect.formats.seven_zip import SevenZipStream
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import decode_name, safe_name
 
@@ -43,7 +50,7 @@ def unpack(
 
     Args:
         media_type: what it is by its magic (`archive_stream.OPENED`).
-        passwords: for the encrypted members of a zip.
+        passwords: for the encrypted members of a zip, or one that opens a 7z.
         only_locked: leave out the others, which were taken out before.
     """
     unpacked = Unpacked()
@@ -60,7 +67,7 @@ def unpack(
             unpacked.trouble("encrypted", "archive.no_password_helps")
             return unpacked
     try:
-        with ArchiveStream(document, media_type, passwords) as stream:
+        with opened(document, media_type, passwords) as stream:
             for count, member in enumerate(stream):
                 if count >= _MAX_ENTRIES:
                     raise Unreadable("over_limit", "archive: expected fewer entries, found more")
@@ -69,7 +76,7 @@ def unpack(
                     return unpacked
                 if only_locked and not member.encrypted:
                     continue
-                _take(member, stream, document, unpacked, sink, budget, ratio)
+                _take(member, stream, media_type, document, unpacked, sink, budget, ratio)
     except Unreadable as error:
         unpacked.trouble(
             error.reason,
@@ -82,9 +89,23 @@ def unpack(
     return unpacked
 
 
+def opened(
+    document: Document, media_type: str, passwords: Sequence[str]
+) -> ArchiveStream | SevenZipStream:
+    """An archive as a stream of members (raises Unreadable).
+
+    Args:
+        passwords: for a 7z one that is known to open it; for a zip several may be needed.
+    """
+    if media_type == SEVEN_ZIP and passwords:
+        return SevenZipStream(document, passwords[0])
+    return ArchiveStream(document, media_type, passwords)
+
+
 def _take(
     member: Member,
-    stream: ArchiveStream,
+    stream: ArchiveStream | SevenZipStream,
+    media_type: str,
     document: Document,
     unpacked: Unpacked,
     sink: PartSink,
@@ -100,7 +121,7 @@ def _take(
         )
         return
     if member.encrypted and not stream.unlocks:
-        unpacked.trouble("encrypted", "archive.no_password_helps")
+        unpacked.trouble("encrypted", _locked(media_type))
         return
     if _escapes(member.name):
         unpacked.result.mark("archive.escaping_name")
@@ -117,7 +138,7 @@ def _take(
 
 
 def _locked(media_type: str) -> str:
-    return "archive.encrypted" if media_type == ZIP else "archive.no_password_helps"
+    return "archive.encrypted" if media_type in {ZIP, SEVEN_ZIP} else "archive.no_password_helps"
 
 
 def _name(member: Member, document: Document) -> tuple[str, bytes]:

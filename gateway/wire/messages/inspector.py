@@ -63,8 +63,8 @@ class BeginPart(Message, frozen=True):
     name_bytes: PathBytes = b""
 
 
-Lock = Literal["", "pdf", "office", "zip", "archive"]
-"""What kind of lock keeps a document shut that a password would open; "archive": 7z and rar."""
+Lock = Literal["", "pdf", "office", "zip", "7z", "archive"]
+"""What kind of lock keeps a document shut that has a password; "archive": a rar, which none opens here."""
 
 
 class Scan(Struct, frozen=True):
