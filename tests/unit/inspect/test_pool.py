@@ -24,7 +24,9 @@ from gateway.errors import ConfigurationError
 from gateway.inspect import pool
 from gateway.inspect.scan.yara import RuleSet
 from gateway.process import priority
+from tests.scenarios.test_locked import locked_zip
 from tests.unit.inspect import fake_core as fake
+from tests.unit.inspect.test_seven_zip import sample
 
 ROOT = Path(__file__).resolve().parents[3]
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -182,6 +184,17 @@ def test_what_is_locked_is_opened_in_the_sandbox_with_the_passwords_handed_over(
     assert name == "a.pdf"
     with pikepdf.open(io.BytesIO(content)) as plain:
         assert not plain.is_encrypted
+
+
+def test_locked_archives_are_opened_in_the_sandbox(core):
+    core.offer("7z", sample("lzma2-names"), name="a.7z", passwords=["wrong", "abc123"])
+    core.offer("zip", locked_zip(("b.txt", NOTE)), name="b.zip", passwords=["abc123"])
+    with pool_running(core.path, workers=1):
+        verdicts = [core.verdicts.get(timeout=30) for _ in range(2)]
+    assert [(each.lock, each.unreadable) for each in verdicts] == [("", "")] * 2
+    assert sorted(each.opened_with for each in verdicts) == [0, 1]
+    names = sorted(name for name, _ in core.parts.values())
+    assert names == ["b.txt", "b.txt", "empty.txt", "发票.txt"]
 
 
 def test_an_archive_of_200_megabytes_in_5000_members_stays_within_the_memory_of_a_worker(core):
