@@ -150,6 +150,8 @@ class InspectSection(_Section, frozen=True):
     )
     max_depth: Positive = 4
     max_expanded_size: Positive = 2 * 1024**3
+    body_text: Literal["auto", "always", "never"] = "auto"
+    max_passwords: Annotated[int, Meta(ge=0, le=100)] = 16
     yara_rules: str = ""
 
 

@@ -21,6 +21,8 @@ SENDER_WAITING: Final = "sender:waiting"
 """The reason of a message that nobody opens before it is known whose it is."""
 SENDER_UNPROVEN: Final = "sender:unproven"
 """The reason of a message that shows nothing of what its client asks for."""
+LOCKED: Final = "locked"
+"""What follows `UNJUDGED` where a password would open it: `unjudged:locked:pdf`."""
 
 
 class Sentence(NamedTuple):
@@ -44,7 +46,8 @@ _NOT_OPENED: Final = Sentence(
 )
 _LOCKED: Final = Sentence(
     "It is protected by a password and could not be checked.",
-    "Tell the firm the password, or send a copy without one.",
+    "Give your accountant the password by telephone or in person, never by mail: it is then kept for your"
+    " files. Or send a copy without one.",
 )
 _TOO_LARGE: Final = Sentence("It is too large inside to be checked by the machine.", _WAIT)
 _DAMAGED: Final = Sentence(
@@ -68,6 +71,10 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "office.encrypted": _LOCKED,
     "pdf.encrypted": _LOCKED,
     "archive.encrypted": _LOCKED,
+    "archive.no_password_helps": Sentence(
+        "It is an archive protected by a password, of a kind (rar) that is not opened here even with it.",
+        "Send it without a password, or pack the files in a zip archive with the same one.",
+    ),
     "mail.encrypted": Sentence(
         "The mail is encrypted and could not be read.",
         "Send its attachments by SFTP, or unencrypted.",
@@ -84,10 +91,6 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf.remote_target": _ACTIVE,
     "pdf.outside_reference": _ACTIVE,
     "pdf.thread_target": _ACTIVE,
-    "office.outlook_message": Sentence(
-        "It is a message saved by Outlook, which is not opened here.",
-        "Forward the message itself, or send its attachments.",
-    ),
     "office.outlook_attachment": Sentence(
         "It is an attachment saved by Outlook in a form of its own.",
         "Send the attached file itself.",
@@ -149,6 +152,15 @@ _FINDINGS: Final[dict[str, Sentence]] = {
     "pdf": Sentence("It is damaged, or unusual inside.", _AS_PDF),
     "format.empty": Sentence("The file is empty.", "Send it again, whole."),
     "format.not_opened": _NOT_OPENED,
+    "outlook.too": _TOO_LARGE,
+    "outlook.attached_by_reference": Sentence(
+        "The message saved by Outlook names a file instead of holding it.",
+        "Send the file itself.",
+    ),
+    "outlook": Sentence(
+        "The message saved by Outlook is damaged, or not all of it can be taken out.",
+        "Forward the message itself, or send its attachments.",
+    ),
     "tnef.too": _TOO_LARGE,
     "tnef.attached_by_reference": Sentence(
         "The message made by Outlook (winmail.dat) names a file instead of holding it.",
@@ -165,6 +177,16 @@ _FINDINGS: Final[dict[str, Sentence]] = {
         "The archive holds archives in archives, too deep to be opened.",
         "Send the files themselves.",
     ),
+    "archive.library_missing": Sentence(
+        "It is an archive of a kind that the firm's machine can't open at present.",
+        "Send the files in it by themselves, or in a zip archive; or wait: a person at the firm looks at it.",
+    ),
+    "archive.several_volumes": Sentence(
+        "It is one of several files that are one archive together.",
+        "Send the files in it by themselves, or in an archive of one file.",
+    ),
+    "archive.over_limit": _TOO_LARGE,
+    "archive.malformed": _DAMAGED,
     "archive.unsupported_method": Sentence(
         "The archive is compressed in a way that is not opened here.",
         "Pack it as an ordinary zip archive, or send the files themselves.",
@@ -208,6 +230,7 @@ _REASONS: Final[dict[str, Sentence]] = {
         "The stored bytes are not those that arrived.", "Send it again. The firm has been told."
     ),
     "encrypted": _LOCKED,
+    LOCKED: _LOCKED,
     "over_limit": _TOO_LARGE,
     "limit": _TOO_LARGE,
     "malformed": _DAMAGED,

@@ -58,6 +58,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         lambda: host.antivirus(config, now),
         host.sandbox_layers,
         host.versions,
+        host.archives,
         lambda: doors.mail_in_the_clear(config),
         lambda: doors.factors(config),
         lambda: places.keyring_copies(config),

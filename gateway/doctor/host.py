@@ -130,6 +130,19 @@ def versions() -> Iterator[Finding]:
         )
 
 
+def archives() -> Iterator[Finding]:
+    from gateway.inspect.formats import archive_stream
+
+    if not archive_stream.available():
+        yield Finding(
+            "weak",
+            "archives",
+            f"{archive_stream.LIBRARY} is not there, or too old: 7z, rar, tar and gz, and zips with a"
+            " password, are not opened and wait for a person",
+            "apt install libarchive13 (libarchive13t64 from Debian 13 and Ubuntu 24.04 on)",
+        )
+
+
 def swap(swaps: Path, blocks: Path) -> Iterator[Finding]:
     for line in swaps.read_text("utf-8").splitlines()[1:]:
         device = Path(line.split()[0])

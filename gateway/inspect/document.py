@@ -49,6 +49,7 @@ class Limits:
         max_pages: pages of a PDF that are read for classification.
         max_sections: pages, sheets or slides that are each looked at for what is sensitive; a document with
             more of them is never sure.
+        body_text: whether a message's own words become a document (`unpack.own_words`).
     """
 
     max_expand_bytes: int = _CONFIGURED.max_expanded_size
@@ -58,11 +59,17 @@ class Limits:
     max_text: int = 100_000
     max_pages: int = 4
     max_sections: int = 200
+    body_text: Literal["auto", "always", "never"] = "auto"
 
     @classmethod
     def of(cls, section: InspectSection) -> Limits:
         """The limits with what is configured of them."""
-        return cls(section.max_expanded_size, section.max_parts, section.max_depth)
+        return cls(
+            section.max_expanded_size,
+            section.max_parts,
+            section.max_depth,
+            body_text=section.body_text,
+        )
 
 
 @dataclass(frozen=True, slots=True)

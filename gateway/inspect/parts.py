@@ -21,13 +21,15 @@ from gateway.inspect.document import (
 )
 
 NAME: Final = "unpack"
+_IGNORED_LENGTH: Final = 300
 
 
 @dataclass(slots=True)
 class Unpacked:
     """What taking a container apart gave.
 
-    `text` is a message's own words; `facts` its headers, bounded in length.
+    `text` is a message's own words; `facts` its headers, bounded in length; `links` where it
+    leads to; `ignored` what a rule keeps from becoming a document.
     """
 
     result: Examination = field(default_factory=lambda: Examination(NAME))
@@ -35,6 +37,12 @@ class Unpacked:
     text: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     suggested_name: str = ""
+    links: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def ignore(self, name: str, rule: str) -> None:
+        """Note what is there and becomes no document, with the rule that says so ("rule: name")."""
+        self.ignored.append(f"{rule}: {name}"[:_IGNORED_LENGTH])
 
     def trouble(self, reason: Reason, code: str) -> None:
         """Note why something could not be judged; the gravest reason stays."""

@@ -30,6 +30,7 @@ import structlog
 from gateway.config import InspectSection
 from gateway.inspect.classify import classify, media
 from gateway.inspect.document import MIB
+from gateway.inspect.formats import archive_stream
 from gateway.inspect.rehearsal import rehearse
 from gateway.inspect.scan import pdf
 from gateway.inspect.scan.yara import RuleSet
@@ -115,6 +116,7 @@ def _preload() -> None:
     import email.message
     import zipfile
 
+    import fast_mail_parser
     import lxml.etree
     import msoffcrypto
     import olefile
@@ -123,9 +125,20 @@ def _preload() -> None:
     import python_calamine
     from oletools import olevba, rtfobj
 
-    del email, zipfile, lxml, msoffcrypto, olefile, pikepdf, pypdfium2, python_calamine
+    del (
+        email,
+        zipfile,
+        fast_mail_parser,
+        lxml,
+        msoffcrypto,
+        olefile,
+        pikepdf,
+        pypdfium2,
+        python_calamine,
+    )
     del olevba, rtfobj
     media.preload()
+    archive_stream.preload()
     classify.preload()
     pdf.limit_library()
 

@@ -187,7 +187,13 @@ def _verdict(
     if work.mode == "fixity":
         return inspection.measure(document)
     return inspection.inspect(
-        document, Limits.of(section), WireParts(channel), rules=rules, clamd=clamd
+        document,
+        Limits.of(section),
+        WireParts(channel),
+        rules=rules,
+        clamd=clamd,
+        passwords=work.passwords,
+        only_locked=work.only_locked,
     )
 
 

@@ -13,6 +13,7 @@ from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.reasons import UNJUDGED
 from gateway.core.views.base import split
 from gateway.wire.messages import Classification, Scan
+from tests.support.inspecting import inspect
 from vault.certificate.receipt import ReceiptError, json_schema, verify_receipt
 from vault.ledger.note import verify_note
 
@@ -55,6 +56,45 @@ async def test_listings_tell_the_size_that_a_receipt_then_has(house):
     for entry in page.entries:
         data = await house.read(f"/receipts/{entry.name}", "acme")
         assert len(data) == entry.size == (await view.stat(("receipts", entry.name))).size
+
+
+MIXED = (
+    b"From: owner@acme.example\r\nTo: b@example.org\r\nSubject: papers\r\nMIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/mixed; boundary="B"\r\n\r\n--B\r\nContent-Type: text/html\r\n\r\n<p>Hello</p>\r\n'
+    b"--B\r\nContent-Type: text/plain\r\nContent-Disposition: attachment; filename=note.txt\r\n\r\n"
+    b"Strongroom demonstration note\r\nDate: 2026-01-31\r\n"
+    b"--B\r\nContent-Type: text/csv\r\nContent-Disposition: attachment; filename=odd.csv\r\n\r\na,b\r\n1,2\r\n"
+    b"--B\r\nContent-Type: image/gif\r\nContent-ID: <logo>\r\nContent-Disposition: inline; filename=logo.gif\r\n"
+    b"Content-Transfer-Encoding: base64\r\n\r\nR0lGODlhAQABAAAAACw=\r\n--B--\r\n"
+)
+
+
+async def test_a_receipt_of_a_message_lists_what_became_of_every_part(house):
+    message = await house.upload("/inbox/papers.eml", MIXED)
+    await inspect(house)
+    stated = verified(house, await receipt(house, message))
+    assert [(each["name"], each["outcome"]) for each in stated["parts"]] == [
+        ("note.txt", "pending"),
+        ("odd.csv", "pending"),
+        ("logo.gif", "ignored"),
+    ]
+    assert stated["parts"][2]["rule"] == "picture-in-text"
+    for _ in range(2):
+        await inspect(house)
+    stated = verified(house, await receipt(house, message))
+    assert [each["outcome"] for each in stated["parts"]] == ["filed", "review", "ignored"]
+    jsonschema.validate(json.loads(await receipt(house, message)), json.loads(json_schema()))
+    text = verified(house, await receipt(house, message, "txt"))
+    assert text["part_3"] == "ignored by rule: picture-in-text, logo.gif"
+    assert stated["parts"][0]["document"] in text["part_1"]
+    view = await house.view("acme")
+    for entry in (await view.entries(("receipts",), "")).entries:
+        assert len(await house.read(f"/receipts/{entry.name}", "acme")) == entry.size
+
+
+async def test_a_receipt_of_what_holds_nothing_has_no_list(house):
+    document = await house.filed("a.xml")
+    assert "parts" not in verified(house, await receipt(house, document))
 
 
 async def test_a_json_receipt_follows_its_published_schema(house):
@@ -101,7 +141,7 @@ async def test_no_other_note_of_the_ledger_passes_for_a_receipt(house):
 
 VERDICTS = [
     ({"scans": [Scan("yara", "found", "eicar")]}, "refused", "harmful", "clean copy"),
-    ({"unreadable": "encrypted"}, "review", "password", "Tell the firm"),
+    ({"unreadable": "encrypted"}, "review", "password", "by telephone"),
     ({"unreadable": "malformed"}, "review", "damaged", "anew"),
     ({"scans": [Scan("yara", "clean"), Scan("office", "suspect", "office.macros")]},
      "review", "acts by itself", "PDF"),

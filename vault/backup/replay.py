@@ -32,6 +32,7 @@ from vault.backup import format as backup_format
 from vault.backup import readable
 from vault.backup.amendments import Closing, Head, Line, Tombstone, Wrapping
 from vault.catalogue import ledger_keys, queries
+from vault.catalogue.client_end import forget_client
 from vault.catalogue.ledger_keys import LedgerKey
 from vault.catalogue.lifecycle import Event, change_state
 from vault.catalogue.schema import (
@@ -227,12 +228,7 @@ class Replay:
         self.destroyed += 1
 
     def _close(self, tx: Transaction, line: Closing) -> None:
-        closed = tx.connection.execute(
-            update(clients)
-            .where(clients.c.id == line.client, clients.c.state != ClientState.CLOSED)
-            .values(state=ClientState.CLOSED, profile=b"")
-        )
-        if closed.rowcount:
+        if forget_client(tx.connection, line.client):
             self._record(tx, "client.closed", line.client, replayed=True)
             # A batch that was to end it has been carried out, with documents in it or without.
             self._batches.update(

@@ -2,7 +2,7 @@
 
 ```
 RECEIVED ─▶ FILED ─▶ ARCHIVED ─▶ DESTROYED
-   │  ├─▶ REVIEW ─▶ FILED
+   │  ├─▶ REVIEW ─▶ FILED, or RECEIVED once more to be opened with a password
    │  └─▶ QUARANTINED ─▶ FILED (released by two officers) | DESTROYED (after its own period)
    └────◀── a message whose sender proved nothing, and that two officers take all the same
 PARTIAL ─▶ RECEIVED | EXPIRED
@@ -49,6 +49,7 @@ class Event(StrEnum):
     ADMIT = "admit"
     REJECT = "reject"
     RECLASSIFY = "reclassify"
+    UNLOCK = "unlock"
     ARCHIVE = "archive"
     DESTROY = "destroy"
 
@@ -60,6 +61,7 @@ TRANSITIONS: Final[dict[tuple[DocumentState, Event], DocumentState]] = {
     (DocumentState.RECEIVED, Event.QUESTION): DocumentState.REVIEW,
     (DocumentState.RECEIVED, Event.QUARANTINE): DocumentState.QUARANTINED,
     (DocumentState.REVIEW, Event.RECLASSIFY): DocumentState.FILED,
+    (DocumentState.REVIEW, Event.UNLOCK): DocumentState.RECEIVED,
     (DocumentState.REVIEW, Event.REJECT): DocumentState.QUARANTINED,
     (DocumentState.QUARANTINED, Event.RELEASE): DocumentState.FILED,
     (DocumentState.QUARANTINED, Event.ADMIT): DocumentState.RECEIVED,

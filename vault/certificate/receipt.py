@@ -27,12 +27,16 @@ from vault.ledger.note import NoteError, sign_note, verify_note
 
 FORMAT: Final = "strongroom-receipt-v1"
 TITLE: Final = "Strongroom receipt"
-MAX_RECEIPT: Final = 64 * 1024
-"""Bytes of the longest receipt that is read: a name, a path and a dozen short facts."""
+MAX_RECEIPT: Final = 128 * 1024
+"""Bytes of the longest receipt that is read: a dozen short facts, and names of up to `MAX_PARTS` parts."""
+
+MAX_PARTS: Final = 100
+"""Parts that a receipt lists."""
 
 _SIGNATURE_TEXT: Final = 92  # base64 of a key id (4 bytes) and an Ed25519 signature (64)
 
 Verdict = Literal["pending", "accepted", "review", "refused"]
+Outcome = Literal["pending", "filed", "review", "quarantined", "destroyed", "ignored"]
 Kept = Literal["undecided", "until", "permanently"]
 
 
@@ -58,12 +62,22 @@ class Same(_Part, frozen=True, kw_only=True):
     received_at: str
 
 
+class Inside(_Part, frozen=True, kw_only=True):
+    """What was found inside. `outcome` "ignored": no document, by `rule`; else `document` is its id."""
+
+    name: str
+    outcome: Outcome
+    document: str | None = None
+    rule: str = ""
+
+
 class Receipt(_Part, frozen=True, kw_only=True):
     """The facts. Times are ISO 8601 in UTC, sizes are bytes, `sha256` is hex.
 
     `channel`: how it came; "part": out of the document `part_of`. `verdict`: "pending" while it is checked,
     "review" while a person is to look at it; "refused" with `reason_code`, `reason` and `what_to_do`. `kept`
-    "until" goes with `kept_until`, before which it is not destroyed.
+    "until" goes with `kept_until`, before which it is not destroyed. `parts` is there if something was found
+    inside, at most `MAX_PARTS` of it; `parts_more` counts the others.
     """
 
     format: Literal["strongroom-receipt-v1"] = FORMAT
@@ -87,6 +101,9 @@ class Receipt(_Part, frozen=True, kw_only=True):
     fiscal_year: int | None = None
     kept: Kept = "undecided"
     kept_until: str | None = None
+    # Left out where there are none: receipts from before there were any stay what was signed.
+    parts: list[Inside] | msgspec.UnsetType = msgspec.UNSET
+    parts_more: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class _File(_Part, frozen=True, kw_only=True):
@@ -136,6 +153,12 @@ def lines(receipt: Receipt) -> str:
         rows.append("kept: permanently")
     elif receipt.record_class:
         rows.append(f"kept until: {receipt.kept_until or 'not set'}")
+    for number, each in enumerate(receipt.parts or (), 1):
+        where = f", document {each.document}" if each.document else ""
+        rule = f" by rule: {each.rule}" if each.rule else ""
+        rows.append(f"part {number}: {each.outcome}{rule}{where}, {each.name}")
+    if receipt.parts_more:
+        rows.append(f"parts not listed: {receipt.parts_more}")
     # Names come from outside: nothing in one may end a line of what is signed.
     return "".join(" ".join(row.splitlines()) + "\n" for row in rows)
 

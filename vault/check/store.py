@@ -26,6 +26,7 @@ from vault.catalogue.schema import (
     batches,
     certificates,
     clients,
+    deposited_passwords,
     documents,
     groups,
     tombstones,
@@ -36,7 +37,7 @@ from vault.certificate.verify import verify_certificate
 from vault.check import ledger as ledger_check
 from vault.crypto.sealed import sealed_size
 from vault.errors import IntegrityError, VaultError
-from vault.keys import copies
+from vault.keys import copies, deposited
 from vault.keys.open_keyrings import HOUSE
 from vault.store import Store
 
@@ -165,7 +166,9 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
         findings.append(
             Finding(f"document {document_id}", f"expected DESTROYED, found {state}", TELL)
         )
-    # 6. Certificates.
+    # 6. Passwords that clients deposited.
+    findings.extend(store.catalogue.read(lambda c: list(_passwords(store, c, broken))))
+    # 7. Certificates.
     for row in store.catalogue.read(
         lambda c: c.execute(select(certificates.c.id, certificates.c.document)).all()
     ):
@@ -175,6 +178,22 @@ def _rows_and_files(store: Store, report: Report, findings: list[Finding]) -> No
             failed = next(step for step in verified.steps if not step.passed)
             findings.append(
                 Finding(f"certificate {row.id}", f"{failed.name}: {failed.detail}", TELL)
+            )
+
+
+def _passwords(store: Store, connection: Connection, broken: Container[str]) -> Iterator[Finding]:
+    """Deposited passwords that do not open with their client's keyring."""
+    for row in connection.execute(select(deposited_passwords)):
+        if row.client_id in broken:
+            continue
+        try:
+            deposited.open_deposited(store.custody, row)
+        except VaultError as error:
+            slug = queries.slug_of(connection, row.client_id)
+            yield Finding(
+                f"password {row.id}",
+                str(error),
+                f"`strongroom client password remove {slug} {row.id}`, and deposit it again",
             )
 
 

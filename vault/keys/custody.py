@@ -80,7 +80,7 @@ class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `salt` is the salt of its commitments in the ledger; `path` the name as sent, below the inbox. `findings`
     are what inspection had to say against it, `reasons` why it was taken for its class: codes, whole, where
-    the row has one, cut short.
+    the row has one, cut short. `ignored` is what was found inside and became no document ("rule: name").
     """
 
     name: str
@@ -91,6 +91,7 @@ class DocumentMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: dict[str, str] = msgspec.field(default_factory=dict)
     findings: list[str] = msgspec.field(default_factory=list)
     reasons: list[str] = msgspec.field(default_factory=list)
+    ignored: list[str] = msgspec.field(default_factory=list)
 
     @property
     def commitment(self) -> str:

@@ -1,4 +1,4 @@
-"""`strongroom client`: add, list, show, change, close."""
+"""`strongroom client`: add, list, show, change, close; passwords for the locked files a client sends."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ import typer
 
 from gateway.cli.support import output
 from gateway.cli.support.command import Ask, Shown, command, listing, record, sentence
-from gateway.cli.support.options import REQUIRED, new_group, option
+from gateway.cli.support.options import REQUIRED, argument, new_group, option
 from gateway.cli.support.output import Column
+from gateway.cli.support.secrets import secret_line
 
 group = new_group("Clients: whose documents they are.")
+
+passwords = new_group("Passwords for locked files that a client sends.")
+group.add_typer(passwords, name="password")
+tags = new_group("Addresses with a secret part, for senders that can show nothing else.")
+group.add_typer(tags, name="tag")
 
 Slug = Annotated[str, typer.Argument(metavar="SLUG", help="The client's short name.")]
 
@@ -49,6 +55,14 @@ Unproven = Annotated[
         help="What becomes of mail that shows nothing of what its entry takes; default: as configured.",
     ),
 ]
+_PASSWORD_COLUMNS = (
+    Column("id", "ID"),
+    Column("label", "LABEL"),
+    Column("used", "OPENED", right=True),
+    Column("used_at", "LAST", output.moment),
+    Column("added_at", "ADDED", output.moment),
+    Column("added_by", "BY"),
+)
 _DEFAULT: Final = "default"
 _AMOUNT: Final = re.compile(r"(\d{1,18})(?:([KMGT])(?:i?B)?)?", re.IGNORECASE)
 
@@ -201,8 +215,8 @@ def _amount(name: str, text: str) -> int | str:
     return int(match[1]) * int(1024**power)
 
 
-@command(group, act="client.tag-add", signed=True)
-def tag_add(
+@command(tags, "add", act="client.tag-add", signed=True)
+def add_tag(
     ask: Ask,
     slug: Slug,
     label: str = option("--label", "What it is for: a scanner, a supplier.", REQUIRED),
@@ -212,14 +226,42 @@ def tag_add(
     return sentence(data, f"{data['address']}\nKeep it where it is used: it is not shown again.")
 
 
-@command(group, act="client.tag-remove", signed=True)
-def tag_remove(
+@command(tags, "remove", act="client.tag-remove", signed=True)
+def remove_tag(
     ask: Ask,
     slug: Slug,
     label: str = option("--label", "Which one, as `client show` has it.", REQUIRED),
 ) -> Shown:
     """End an address with a secret part."""
     return sentence(ask(slug=slug, label=label), f"Tag {label} of {slug} ended.")
+
+
+@command(passwords, "add", act="password.add", signed=True)
+def add_password(
+    ask: Ask,
+    slug: Slug,
+    label: str = option("--label", "What it is for (kept sealed)."),
+) -> Shown:
+    """Deposit a password for files the client sends (asked for, or a line of input)."""
+    data = ask(slug=slug, label=label, password=secret_line("Password of the files: "))
+    return sentence(data, f"Password {data['id']} deposited for client {slug}.")
+
+
+@command(passwords, "list", act="password.list", signed=True)
+def list_passwords(ask: Ask, slug: Slug) -> Shown:
+    """List a client's deposited passwords: what each opened, never what it is."""
+    return listing(ask(slug=slug), _PASSWORD_COLUMNS, "No passwords are deposited.")
+
+
+@command(passwords, "remove", act="password.remove", signed=True)
+def remove_password(
+    ask: Ask,
+    slug: Slug,
+    password: str = argument("ID", "The password's id, from the list."),
+) -> Shown:
+    """Forget a deposited password."""
+    data = ask(slug=slug, id=password)
+    return sentence(data, f"Password {data['id']} of client {slug} is forgotten.")
 
 
 @command(group, act="client.close", signed=True)

@@ -21,7 +21,8 @@ from gateway.cli.support.command import Ask, Shown, command, listing, record, se
 from gateway.cli.support.connection import Console
 from gateway.cli.support.options import REQUIRED, argument, flag, new_group, option
 from gateway.cli.support.output import Column
-from gateway.errors import GatewayError, WireError
+from gateway.cli.support.secrets import secret_line
+from gateway.errors import ConfigurationError, GatewayError, WireError
 from vault.crypto.sealed import SealedReader, document_context
 
 group = new_group("Documents: what was received and what became of it.")
@@ -139,6 +140,34 @@ def _state(data: dict[str, Any]) -> Shown:
         if data.get("waiting")
         else f"Document {data['id']} is now {data['state']}.",
     )
+
+
+@command(group, act="document.unlock", signed=True)
+def unlock(
+    ask: Ask,
+    document: Document,
+    deposited: bool = flag("--deposited", "Ask for none; try what the client deposited."),
+    deposit: bool = flag("--deposit", "Deposit the password for the client's other files."),
+    label: str = option("--label", "What a deposited password is for (kept sealed)."),
+) -> Shown:
+    """Try a password (asked for, or a line of input) on a locked document in review.
+
+    What was locked in it becomes a document of its own. Exit code 1 if it stays locked.
+    """
+    given = "" if deposited else secret_line("Password of the document: ")
+    if not deposited and not given:
+        raise ConfigurationError("password: expected one, found an empty line")
+    data = ask(document=document, password=given, deposit=deposit, label=label)
+    if data["waiting"]:
+        text = f"Document {data['id']} is being tried; `strongroom document show` will say."
+    elif data["unlocked"]:
+        text = (
+            f"Document {data['id']} was opened and is now {data['state']}; parts: {data['parts']}."
+        )
+    else:
+        text = f"Document {data['id']} stays locked: the password does not open it."
+    shown = sentence(data, text)
+    return Shown(shown.data, shown.show, 0 if data["unlocked"] or data["waiting"] else 1)
 
 
 @command(group, act="document.restore", signed=True, carries=True)

@@ -29,6 +29,7 @@ _NOUNS: Final = (
     "keys",
     "ledger",
     "oversight",
+    "passwords",
     "penalties",
     "recovery",
     "retention",

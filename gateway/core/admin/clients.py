@@ -24,6 +24,7 @@ from gateway.errors import Refusal
 from retention_rules.errors import RetentionError
 from retention_rules.periods import check_year_end
 from vault.catalogue import queries
+from vault.catalogue.client_end import forget_client
 from vault.catalogue.schema import clients, documents, holds
 from vault.catalogue.states import STORED, ClientState
 from vault.catalogue.store import Transaction
@@ -405,11 +406,7 @@ async def close(context: Context, arguments: OfClient) -> dict[str, Any]:
                 f"client {row.slug}: expected no stored documents and no hold,"
                 f" found {left} documents{' and a hold' if held else ''}; dispose of them first",
             )
-        tx.connection.execute(
-            update(clients)
-            .where(clients.c.id == row.id)
-            .values(state=ClientState.CLOSED, profile=b"")
-        )
+        forget_client(tx.connection, row.id)
         core.record(tx, "client.closed", row.id, context.actor, context.now)
         return str(row.id)
 

@@ -179,6 +179,7 @@ async def show(context: Context, arguments: OfDocument) -> dict[str, Any]:
             "facts": metadata.facts,
             "findings": metadata.findings,
             "reasons": metadata.reasons,
+            "ignored": metadata.ignored,
         }
 
     shown = await context.core.read(look)

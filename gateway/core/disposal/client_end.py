@@ -15,6 +15,7 @@ from gateway.core.core import Core
 from gateway.core.disposal.batch import Batch
 from gateway.core.login.logins import Logins
 from gateway.errors import Refusal
+from vault.catalogue.client_end import forget_client
 from vault.catalogue.schema import accounts, clients, documents
 from vault.catalogue.states import GONE, ClientState
 from vault.catalogue.store import Transaction
@@ -57,13 +58,9 @@ async def end_sessions(logins: Logins, client_id: str) -> None:
 
 def close(core: Core, tx: Transaction, batch: Batch, now: datetime) -> None:
     """Remove a client's keyring, name, addresses and indexes, inside a transaction."""
-    closed = tx.connection.execute(
-        update(clients)
-        .where(clients.c.id == batch.client_id, clients.c.state != ClientState.CLOSED)
-        .values(state=ClientState.CLOSED, profile=b"")
-    )
+    closed = forget_client(tx.connection, batch.client_id)
     core.store.custody.end(tx.connection, batch.client_id, now)
-    if closed.rowcount:
+    if closed:
         executor = str(batch.executor)
         core.record(tx, "client.closed", batch.client_id, executor, now, batch=batch.id)
         core.record(tx, "keyring.ended", batch.client_id, executor, now)

@@ -28,7 +28,8 @@ from sqlalchemy import Connection, Row, bindparam, select
 from gateway.core import backoff
 from gateway.core.core import log
 from gateway.core.inspection import verdicts
-from gateway.core.inspection.judgement import judge
+from gateway.core.inspection.judgement import Judgement, judge
+from gateway.core.inspection.locked import LOCKED, Locked
 from gateway.core.inspection.pace import Pace
 from gateway.core.inspection.queue import (
     FIXITY_PATIENCE,
@@ -52,6 +53,7 @@ from gateway.names import as_sent, safe_name
 from gateway.wire.messages import MailReport, Proving, Verdict, Work
 from vault.catalogue.schema import documents
 from vault.catalogue.states import DocumentState
+from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 from vault.keys.custody import DocumentMetadata
 from vault.moments import stamp
@@ -126,6 +128,7 @@ class InspectionQueue:
         self._pace = Pace(intake)
         self._busy: dict[str, InHand] = {}
         self._turns = Turns()
+        self.locked = Locked(self._core)
         self._asking = 0  # connections that wait for a document
         self._fixity: list[Fixity] = []
         self._looks: list[Look] = []
@@ -174,11 +177,14 @@ class InspectionQueue:
             row.client_id, row.lane, row.reason == TIMED_OUT, fixity is not None
         )
         descriptor: int | None = None
+        more: dict[str, Any] = {}
         try:
             if fixity is None:
                 # The rows were read before this one was marked: a verdict may have come in between. What is
                 # read now is true as long as it is marked, since nobody else takes or judges it.
-                fresh, descriptor = await core.read(lambda c: self._look_again(c, marked, now))
+                fresh, descriptor, more = await core.read(
+                    lambda c: self._look_again(c, marked, now)
+                )
                 if fresh is None:
                     self._busy.pop(marked, None)
                     self._intake.arrived.set()  # there may be others
@@ -193,7 +199,7 @@ class InspectionQueue:
                 descriptor = await asyncio.to_thread(core.store.blobs.open, marked)
             else:
                 descriptor = _read_only(fixity.descriptor)
-            return self._hand_out(row, descriptor, fixity)
+            return self._hand_out(row, descriptor, fixity, more)
         except VaultError as error:
             _close(descriptor)
             if fixity is not None:
@@ -226,7 +232,9 @@ class InspectionQueue:
         )
         return Handed(work, _read_only(look.descriptor), look=look)
 
-    def _hand_out(self, row: Row[Any], descriptor: int, fixity: Fixity | None) -> Handed:
+    def _hand_out(
+        self, row: Row[Any], descriptor: int, fixity: Fixity | None, more: dict[str, Any]
+    ) -> Handed:
         """Hand a document out: the one place where a worker gets one (raises VaultError)."""
         with step("inspect.claim"):
             metadata = self._core.store.custody.open_metadata(row)
@@ -244,21 +252,25 @@ class InspectionQueue:
             depth=row.depth,
             attempt=row.attempts,
             clamd=self._clamd_address(),
-            thorough=row.reason == TIMED_OUT or fixity is not None,
+            thorough=row.reason in {TIMED_OUT, LOCKED} or fixity is not None,
+            **more,
         )
         return Handed(work, descriptor, Claimed(row, metadata, mode), fixity)
 
     def _look_again(
         self, connection: Connection, document_id: str, now: datetime
-    ) -> tuple[Row[Any] | None, int | None]:
+    ) -> tuple[Row[Any] | None, int | None, dict[str, Any]]:
         """A document's row if it is still due, and its sealed file unless someone may still write into it.
+
+        With them what a locked document's second turn needs.
 
         One visit to a thread for what every claim needs (raises VaultError).
         """
         row = connection.execute(_DUE, {"document": document_id, "now": stamp(now)}).one_or_none()
         if row is None or self._core.store.blobs.is_being_written(document_id):
-            return row, None
-        return row, self._core.store.blobs.open(document_id)
+            return row, None, {}
+        more = {} if row.reason != LOCKED else self.locked.for_worker(connection, row)
+        return row, self._core.store.blobs.open(document_id), more
 
     async def _put_off(self, row: Row[Any]) -> None:
         """Postpone a document whose sealed file can still be changed; others do not wait for it."""
@@ -368,18 +380,28 @@ class InspectionQueue:
                 await self.drop_parts(claimed)
                 await self._postpone(row, judgement.reason, for_ever=judgement.retry_for_ever)
                 return
+            if verdict.lock and await self.locked.keep_for_second_turn(row, verdict, judgement):
+                await self.drop_parts(claimed)
+                self._intake.arrived.set()
+                return
             with step("inspect.decide"):
                 await self._recording.record(
-                    lambda tx: verdicts.decide(
-                        self._core, tx, row.id, claimed.parts, verdict, judgement, self._core.now()
-                    )
+                    lambda tx: self._decide(tx, claimed, verdict, judgement)
                 )
+            self.locked.forget(row.id)
             for upload, _size, _digest in claimed.parts.values():
                 await receive.settle(self._core, upload)
             claimed.parts.clear()
             self._intake.arrived.set()
         finally:
             self.put_back(row.id)
+
+    def _decide(
+        self, tx: Transaction, claimed: Claimed, verdict: Verdict, judgement: Judgement
+    ) -> None:
+        core, now = self._core, self._core.now()
+        verdicts.decide(core, tx, claimed.row.id, claimed.parts, verdict, judgement, now)
+        self.locked.note_use(tx, claimed.row, verdict, now)
 
     def put_back(self, document_id: str) -> None:
         """Give a document back: no worker has it any more."""

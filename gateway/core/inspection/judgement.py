@@ -22,7 +22,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from gateway.core.filing.review import EARLIEST_YEAR
-from gateway.core.reasons import UNJUDGED
+from gateway.core.reasons import LOCKED, UNJUDGED
 from gateway.wire.messages import INVOICE_BY_LINK, Classification, Scan, Verdict
 from retention_rules.periods import fiscal_year_of
 from vault.catalogue.lifecycle import Event
@@ -75,6 +75,8 @@ def judge(verdict: Verdict, around: Circumstances) -> Judgement:
     missing = _missing(verdict.scans, around)
     if missing is not None:
         return missing
+    if verdict.unreadable == "encrypted" and verdict.lock:
+        return Judgement(Event.QUESTION, f"{UNJUDGED}{LOCKED}:{verdict.lock}")
     if verdict.unreadable:
         return Judgement(Event.QUESTION, UNJUDGED + code_text(verdict.unreadable))
     for scan in verdict.scans:

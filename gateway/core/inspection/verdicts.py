@@ -102,6 +102,7 @@ def decide(
         facts={**metadata.facts, **facts},
         findings=_findings(verdict),
         reasons=verdict.classification.reasons,
+        ignored=verdict.ignored,
     )
     more: dict[str, Any] = {}
     if row.channel in MAIL and verdict.suggested_name:

@@ -8,17 +8,28 @@ states the document's present state; two readings of an unchanged document give 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal, cast
 
+import msgspec
 from sqlalchemy import Row
 
 from gateway.core import reasons
 from gateway.core.core import Core
 from gateway.core.filing import retention as filing_retention
 from gateway.core.reasons import UNJUDGED
-from vault.catalogue.states import DocumentState
+from vault.catalogue.states import STORED, DocumentState
 from vault.certificate import receipt
-from vault.certificate.receipt import Kept, Receipt, Same, Title, Verdict
+from vault.certificate.receipt import (
+    MAX_PARTS,
+    Inside,
+    Kept,
+    Outcome,
+    Receipt,
+    Same,
+    Title,
+    Verdict,
+)
 from vault.keys.custody import DocumentMetadata
 
 Kind = Literal["txt", "json"]
@@ -33,6 +44,15 @@ _VERDICTS: Final[dict[DocumentState, Verdict]] = {
     DocumentState.ARCHIVED: "accepted",
 }
 
+_OUTCOMES: Final[dict[DocumentState, Outcome]] = {
+    DocumentState.RECEIVED: "pending",
+    DocumentState.REVIEW: "review",
+    DocumentState.QUARANTINED: "quarantined",
+    DocumentState.FILED: "filed",
+    DocumentState.ARCHIVED: "filed",
+}
+_PART_NAME: Final = 120  # characters
+
 
 def file_name(row: Row[Any], kind: Kind) -> str:
     """The name of a document's receipt: day of receipt and id."""
@@ -46,14 +66,28 @@ def document_of(name: str) -> tuple[str, Kind] | None:
 
 
 def facts(
-    core: Core, row: Row[Any], metadata: DocumentMetadata, client: str, same: Same | None
+    core: Core,
+    row: Row[Any],
+    metadata: DocumentMetadata,
+    client: str,
+    same: Same | None,
+    parts: Sequence[Row[Any]] = (),
 ) -> Receipt:
     """The facts of a receipt.
 
     Args:
         client: its slug.
         same: the document whose bytes it repeats.
+        parts: the rows of what was found inside it.
     """
+    inside = [
+        *(_part(core, each) for each in parts[:MAX_PARTS]),
+        *(
+            Inside(name=name[:_PART_NAME], outcome="ignored", rule=rule)
+            for rule, _, name in (each.partition(": ") for each in metadata.ignored)
+        ),
+    ]
+    more = len(parts) + len(metadata.ignored) - MAX_PARTS
     state = DocumentState(row.state)
     judged = state in {DocumentState.REVIEW, DocumentState.QUARANTINED}
     why, what = reasons.sentences(row.reason if judged else "", metadata.findings)
@@ -80,7 +114,17 @@ def facts(
         fiscal_year=row.fiscal_year if filed else None,
         kept=_kept(row) if filed else "undecided",
         kept_until=row.eligible_at if filed else None,
+        parts=inside[:MAX_PARTS] or msgspec.UNSET,
+        parts_more=more if more > 0 else msgspec.UNSET,
     )
+
+
+def _part(core: Core, row: Row[Any]) -> Inside:
+    state = DocumentState(row.state)
+    name = ""
+    if state in STORED:
+        name = core.store.custody.open_metadata(row).name[:_PART_NAME]
+    return Inside(name=name, outcome=_OUTCOMES.get(state, "destroyed"), document=row.id)
 
 
 def _kept(row: Row[Any]) -> Kept:

@@ -93,6 +93,16 @@ class Receipts:
                 )
             )
         }
+        inside: dict[str, list[Row[Any]]] = {}
+        for part in connection.execute(
+            select(documents)
+            .where(
+                documents.c.client_id == self.client_id,
+                documents.c.parent_id.in_([row.id for row in rows]),
+            )
+            .order_by(documents.c.id)
+        ):
+            inside.setdefault(part.parent_id, []).append(part)
         return [
             receipts.facts(
                 self.core,
@@ -100,6 +110,7 @@ class Receipts:
                 self.core.store.custody.open_metadata(row),
                 slug,
                 same.get(row.same_as),
+                inside.get(row.id, ()),
             )
             for row in rows
         ]

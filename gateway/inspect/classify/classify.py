@@ -45,7 +45,9 @@ _SUM: Final = re.compile(r"\d{1,3}(?:[.,' ]?\d{3}){0,4}[.,]\d\d(?!\d)")
 _AMOUNT: Final = re.compile(r"\d[.,]\d")
 _PERIOD: Final = re.compile(r"[\d年月份度第季\s:.()/-]+")
 FACT_LENGTH: Final = 500
-_MESSAGES: Final = frozenset({"message/rfc822", "application/ms-tnef"})
+_MESSAGES: Final = frozenset(
+    {"message/rfc822", "application/ms-tnef", "application/vnd.ms-outlook"}
+)
 
 
 @dataclass(slots=True)

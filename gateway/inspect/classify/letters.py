@@ -9,6 +9,7 @@ invoice (数电票, 20 digits) beside a link says as much.
 
 from __future__ import annotations
 
+import html
 import re
 from itertools import islice
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 _MARK: Final = " [link] "  # what stands in the words of a message for the target of a link
 _TARGET: Final = re.compile(r"<(?:a|area)\s[^>]*?href\s*=\s*[\"']?\s*https?:", re.IGNORECASE)
 _LINK: Final = re.compile(r"\[link\]|https?://", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"https?://[^\s<>\"'\x00-\x1f\x7f]{1,1000}", re.IGNORECASE)
 _INVOICE: Final = re.compile(
     r"发\s?票|数电票|\b(?:e-?)?invoices?\b|\b(?:e-)?rechnung(?:en)?\b|\b(?:e-)?factures?\b|\bfatture?a?\b",
     re.IGNORECASE,
@@ -33,6 +35,12 @@ _LOOKS: Final = 200
 def in_place_of(tag: re.Match[str]) -> str:
     """A space for a tag of a message in HTML, and a mark for one that leads elsewhere."""
     return _MARK if _TARGET.match(tag[0]) else " "
+
+
+def targets(text: str) -> list[str]:
+    """Where a text or its markup leads, as addresses to be read and not to be followed; each once."""
+    found = (html.unescape(match[0]) for match in islice(_ADDRESS.finditer(text), _LOOKS))
+    return list(dict.fromkeys(found))
 
 
 def offers_invoice_by_link(text: str) -> bool:

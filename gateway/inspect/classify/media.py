@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.inspect.document import Document
+from gateway.inspect.formats import archive_stream
 from gateway.inspect.scan import office, pdf, xml
 from gateway.names import opens_as_program
 
@@ -55,15 +56,31 @@ def preload() -> None:
 
 
 TNEF: Final = "application/ms-tnef"
-# Containers other than zip, by the magic they begin with; only TNEF is opened. It goes before
-# anything found further in: a stored PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
+# Containers other than zip, by the magic they begin with. It goes before anything found further in: a stored
+# PDF within the first KiB makes no PDF of a winmail.dat or a RAR.
 _CONTAINERS: Final = (
     (b"\x78\x9f\x3e\x22", TNEF),
-    (b"Rar!\x1a\x07", "application/vnd.rar"),
-    (b"7z\xbc\xaf\x27\x1c", "application/x-7z-compressed"),
-    (b"\x1f\x8b", "application/gzip"),
+    (b"Rar!\x1a\x07", archive_stream.RAR),
+    (b"7z\xbc\xaf\x27\x1c", archive_stream.SEVEN_ZIP),
+    (b"\x1f\x8b", archive_stream.GZIP),
+    (b"\xfd7zXZ\0", archive_stream.XZ),
     (b"MSCF\0\0\0\0", "application/vnd.ms-cab-compressed"),
 )
+
+
+_BZIP2: Final = re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)")
+_TAR_BLOCK: Final = 512
+_TAR_SUM: Final = slice(148, 156)  # POSIX.1-1988, ustar: the checksum of a header, in octal
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a file begins with a header of tar: by its checksum, which all its dialects have."""
+    block = head[:_TAR_BLOCK]
+    stated = block[_TAR_SUM].strip(b" \0")
+    if len(block) < _TAR_BLOCK or not re.fullmatch(rb"[0-7]{1,7}", stated) or not block[0]:
+        return False
+    counted = sum(block) - sum(block[_TAR_SUM]) + 8 * ord(" ")
+    return counted == int(stated, 8)
 
 
 def detect(document: Document) -> tuple[Kind, str]:
@@ -73,6 +90,10 @@ def detect(document: Document) -> tuple[Kind, str]:
     for magic, media_type in _CONTAINERS:
         if head.startswith(magic) and not received:
             return "opaque", media_type
+    if _BZIP2.match(head) and not received:
+        return "opaque", archive_stream.BZIP2
+    if _is_tar(head) and not received:
+        return "opaque", archive_stream.TAR
     certain = "mail" if received else _certain(document, head)
     if certain == "pdf":
         return certain, "application/pdf" if b"%PDF-" in head[:1024] else "application/vnd.fdf"

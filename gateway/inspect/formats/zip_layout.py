@@ -274,6 +274,7 @@ def unpack_zip(opened: Archive, document: Document, limits: Limits, sink: PartSi
                 content = [b"".join(content)]
                 if litter.is_litter(name, content[0]):
                     left.append(name)
+                    unpacked.ignore(name, "system-file")
                     continue
             unpacked.parts.append(sink.add(name, content, raw))
         except Unreadable as error:

@@ -288,6 +288,7 @@ def _check_encryption(data: bytes, ole: Any, result: Examination) -> None:
 def _check_streams(ole: Any, result: Examination) -> None:
     if str(ole.root.clsid).upper() == _INSTALLER_CLSID:
         result.mark("office.installer_package", found=True)
+    message = ole.exists("__properties_version1.0")  # it is taken apart (`unpack.outlook`)
     for path in ole.listdir(streams=True, storages=True):
         lower = [part.lower() for part in path]
         last = lower[-1]
@@ -297,9 +298,7 @@ def _check_streams(ole: Any, result: Examination) -> None:
             result.mark("office.embedded_object")
         if re.fullmatch(r"mbd[0-9a-f]{8}", lower[0]) or (last == "\x01ole" and len(path) > 1):
             result.mark("office.embedded_object")
-        if last == "__properties_version1.0" and len(path) == 1:
-            result.mark("office.outlook_message")  # its attachments are not opened here
-        if last.startswith("__attach_version1.0"):
+        if last.startswith("__attach_version1.0") and not message:
             result.mark("office.outlook_attachment")
 
 

@@ -115,6 +115,8 @@ def take_out(
     unpacked = Unpacked()
     budget = Budget(limits)
     own = next((index for index, (_, content) in enumerate(attached) if is_invoice(content)), -1)
+    if own >= 0:
+        unpacked.ignore(safe_name(attached[own][0], "invoice.xml"), "read-with-its-pdf")
     others = [each for index, each in enumerate(attached) if index != own]
     for index, (name, content) in enumerate(others):
         if document.depth >= limits.max_depth:

@@ -3,7 +3,8 @@
 Promises: every part goes to the `PartSink` as bytes, whole, or not at all; the limits on number,
 bytes and depth hold over one message; what mail readers could understand differently is
 "ambiguous" and said so (the class of CVE-2024-28054), though its parts are taken out all the same.
-Leaves out: archives (`formats.zip_layout`), TNEF (`tnef`), and Outlook files and S/MIME (a person looks).
+Leaves out: archives (`archives`, `formats.zip_layout`), TNEF (`tnef`), Outlook files (`outlook`), and S/MIME
+(a person looks).
 
 Rules: names inside are data, cut down to one harmless segment. A message is read with the standard
 library's oldest policy (compat32), which keeps what it does not understand instead of raising.
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import binascii
 import email
-import email.header
 import email.message
 import email.policy
 import email.utils
@@ -35,6 +35,7 @@ from gateway.inspect.document import (
     error_code,
 )
 from gateway.inspect.parts import Budget, Unpacked
+from gateway.inspect.unpack import header_words, second_reading
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
@@ -42,6 +43,7 @@ Message = email.message.Message
 FACT_LENGTH: Final = 500
 _INLINE_IMAGE: Final = 256 * KIB
 _MAX_MIME_PARTS: Final = 5000
+_MAX_LINKS: Final = 20
 _ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"})
 _CODED: Final = frozenset({"base64", "quoted-printable"})
 _HEADER_LIMIT: Final = 8192  # bytes of a folded field that says how a part is to be read
@@ -133,18 +135,21 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         unpacked.result.unreadable = "malformed"
         return unpacked
     _read_headers(message, unpacked)
+    _compare(raw, leaves, unpacked)
     budget = Budget(limits)
     room = limits.max_text
     found: list[Message | bytes] = [*leaves, *others]
     for index, part in enumerate(found):
         try:
             if isinstance(part, Message) and _is_body(part):
-                text = _body_text(part, room)
+                text = _body_text(part, room, unpacked)
                 room -= len(text)
                 unpacked.text += text
                 if _ENCODED.search(text):
                     unpacked.trouble("ambiguous", "mail.encoded_in_text")
-            elif isinstance(part, bytes) or not _is_decoration(part):
+            elif not isinstance(part, bytes) and (rule := _decoration(part)):
+                unpacked.ignore(_shown_name(part), rule)
+            else:
                 if document.depth >= limits.max_depth:
                     unpacked.trouble("over_limit", "mail.too_deep")
                     break
@@ -159,6 +164,16 @@ def unpack_mail(document: Document, limits: Limits, sink: PartSink) -> Unpacked:
         except Exception as error:  # noqa: BLE001  what was committed before must be reported
             unpacked.result.fail(error_code("mail.part", error))
     return unpacked
+
+
+def _compare(raw: bytes, leaves: list[Message], unpacked: Unpacked) -> None:
+    """Hold what was found against another parser's reading."""
+    ours = []
+    for part in leaves:
+        kind = part.get_content_type()
+        content = _content(part) if second_reading.is_compared(kind) else b""
+        ours.append((kind, second_reading.digest(content)))
+    second_reading.compare(raw, ours, unpacked)
 
 
 def _has_long_header(raw: bytes) -> bool:
@@ -209,7 +224,8 @@ def _leaves(message: Message, unpacked: Unpacked) -> Iterator[Message]:
         payload = part.get_payload()
         kind = part.get_content_type()
         if kind == "message/delivery-status" and _is_status(payload):
-            continue  # fields for mail programs, no document
+            unpacked.ignore("delivery-status", "delivery-status")  # fields for mail programs
+            continue
         if not isinstance(payload, list) or kind.startswith("message/"):
             yield part
         else:
@@ -283,8 +299,8 @@ def _is_body(part: Message) -> bool:
     )
 
 
-def _is_decoration(part: Message) -> bool:
-    """Small pictures that an HTML text shows (logos), and signatures, are not documents.
+def _decoration(part: Message) -> str:
+    """The rule by which a part is no document: small pictures that a text shows (logos), and signatures.
 
     The message as received keeps them, and the scanners saw them in it. What is of another kind than it says
     is neither.
@@ -292,13 +308,22 @@ def _is_decoration(part: Message) -> bool:
     kind = part.get_content_type()
     begins = _SIGNATURES.get(kind) or _PICTURES.get(kind)
     if begins is None or opens_as_program(header_text(_raw_filename(part), 1000)):
-        return False
+        return ""
     if not _content(part).lstrip(b"\r\n").startswith(begins):
-        return False
-    return kind in _SIGNATURES or (
+        return ""
+    if kind in _SIGNATURES:
+        return "signature"
+    shown = (
         _disposition(part) != "attachment"
         and part.get("Content-ID") is not None
         and len(str(part.get_payload())) < _INLINE_IMAGE
+    )
+    return "picture-in-text" if shown else ""
+
+
+def _shown_name(part: Message) -> str:
+    return safe_name(
+        header_text(_raw_filename(part), 200), part.get_content_type().replace("/", "-")
     )
 
 
@@ -316,10 +341,7 @@ def _disposition(part: Message) -> str:
 
 
 def _raw_filename(part: Message) -> str:
-    try:
-        return part.get_filename("") or ""
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return "attachment"
+    return header_words.file_name(part)
 
 
 def _name_bytes(part: Message) -> bytes:
@@ -365,7 +387,7 @@ def _attachment(part: Message | bytes, index: int, unpacked: Unpacked) -> tuple[
         name = header_text(inner.get("Subject"), 120) or "message"
         return safe_name(f"{name.replace('/', '-')}.eml", "part"), inner.as_bytes(policy=_flat())
     name = header_text(_raw_filename(part), 1000)
-    fallback = f"attachment-{index + 1}"
+    fallback = f"attachment-{index + 1}{header_words.suffix_of(kind)}"
     return safe_name(name, fallback), _decoded(part, unpacked)
 
 
@@ -411,7 +433,7 @@ def _transfer_decoded(data: bytes, coding: str, unpacked: Unpacked) -> bytes:
     return binascii.a2b_base64(whole + b"=" * (-len(whole) % 4))
 
 
-def _body_text(part: Message, room: int) -> str:
+def _body_text(part: Message, room: int, unpacked: Unpacked) -> str:
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes) or room <= 0:
         return ""
@@ -420,9 +442,15 @@ def _body_text(part: Message, room: int) -> str:
         text = data[: room * 4].decode(charset, "replace")
     except (LookupError, ValueError):
         text = data[: room * 4].decode("latin-1")
+    unpacked.links += letters.targets(text)[: _MAX_LINKS - len(unpacked.links)]
     if part.get_content_type() == "text/html":
-        text = _TAG.sub(letters.in_place_of, text)
+        text = markup_text(text)
     return text[:room] + "\n"
+
+
+def markup_text(markup: str) -> str:
+    """What an HTML text says, links in their places."""
+    return _TAG.sub(letters.in_place_of, markup)
 
 
 def header_text(value: object, length: int = FACT_LENGTH) -> str:
@@ -431,10 +459,7 @@ def header_text(value: object, length: int = FACT_LENGTH) -> str:
         return ""
     text = str(value)[: length * 8]
     text = decode_name(text.encode("utf-8", "surrogateescape"))  # 8-bit headers without RFC 2047
-    try:
-        text = str(email.header.make_header(email.header.decode_header(text)))
-    except (ValueError, LookupError, TypeError, email.errors.HeaderParseError):
-        text = text.encode("ascii", "replace").decode("ascii")
+    text = header_words.decode_words(text)
     text = text.encode("utf-8", "replace").decode("utf-8")
     text = re.sub(r"[\s\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+", " ", text)
     return text.strip()[:length]

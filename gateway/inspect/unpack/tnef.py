@@ -12,14 +12,13 @@ Sources: [MS-OXTNEF] 2.1 (structure), 2.1.3.3 (identifiers), 2.1.3.4 (MAPI prope
 
 from __future__ import annotations
 
-import codecs
-import contextlib
 import struct
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.inspect import parts
 from gateway.inspect.document import Document, Limits, PartSink
+from gateway.inspect.formats.code_pages import codec
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.names import safe_name
 
@@ -142,7 +141,7 @@ def _read(data: bytes, stream: _Stream) -> None:
         if level == 2:
             _take(identifier, value, stream)
         elif identifier == _CODE_PAGE and length >= 4:
-            stream.coding = _coding(struct.unpack_from("<I", value)[0])
+            stream.coding = codec(struct.unpack_from("<I", value)[0])
     raise _Damaged
 
 
@@ -163,13 +162,6 @@ def _take(identifier: int, value: bytes, stream: _Stream) -> None:
         attachment.data = value
     elif identifier == _PROPERTIES:
         _take_properties(value, attachment, stream)
-
-
-def _coding(page: int) -> str:
-    for name in (f"cp{page}", {65001: "utf-8", 54936: "gb18030", 936: "gbk"}.get(page, "cp1252")):
-        with contextlib.suppress(LookupError):
-            return codecs.lookup(name).name
-    return "cp1252"
 
 
 def _decoded(value: bytes, coding: str) -> str:

@@ -52,11 +52,13 @@ from gateway.wire.messages.courier import (
 )
 from gateway.wire.messages.inspector import (
     DETAIL,
+    IGNORED,
     INVOICE_BY_LINK,
     BeginPart,
     Claim,
     Classification,
     InspectRequest,
+    Lock,
     MailReport,
     MethodResult,
     Proving,
@@ -143,6 +145,7 @@ REQUESTS: Final[dict[Role, Any]] = {
 __all__ = [
     "CREDENTIAL",
     "DETAIL",
+    "IGNORED",
     "INVOICE_BY_LINK",
     "MESSAGE_ID",
     "PATH_BYTES",
@@ -180,6 +183,7 @@ __all__ = [
     "Keep",
     "Kept",
     "List",
+    "Lock",
     "MailRecipient",
     "MailReport",
     "MailStored",

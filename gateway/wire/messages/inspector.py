@@ -17,6 +17,7 @@ from gateway.wire.messages.common import Abandon, Commit, Message, PathBytes
 PART_NAME: Final = 4096  # characters; `safe_name` makes 255 bytes of it
 FACT: Final = 4096
 DETAIL: Final = 400
+IGNORED: Final = 200
 CODE: Final = r"^[a-z0-9_.-]*\Z"
 DomainName = Annotated[str, Meta(max_length=253)]
 MEDIA_TYPE: Final = (
@@ -46,7 +47,9 @@ class Work(Message, frozen=True):
     show for its sender; answered with a `MailReport`. `depth` is 0 for what was received, one more for each
     container it came out of. `clamd` is the scanner's address
     (`unix:/path` or `tcp:host:port`) or "" for none. `thorough`: it may take all the processor time there is;
-    else only as much as ordinary documents take, so that nobody waits behind one that is not.
+    else only as much as ordinary documents take, so that nobody waits behind one that is not. `passwords` are
+    tried where it is locked; only for one that turned out to be. `only_locked`: what is not locked in it was
+    taken out before.
     """
 
     mode: Literal["inspect", "fixity", "prove"]
@@ -60,6 +63,8 @@ class Work(Message, frozen=True):
     clamd: str
     thorough: bool = True
     proving: Proving | None = None
+    passwords: list[str] = field(default_factory=list)
+    only_locked: bool = False
 
 
 class BeginPart(Message, frozen=True):
@@ -70,6 +75,10 @@ class BeginPart(Message, frozen=True):
 
     name: Annotated[str, Meta(max_length=PART_NAME)]
     name_bytes: PathBytes = b""
+
+
+Lock = Literal["", "pdf", "office", "zip", "7z", "archive"]
+"""What kind of lock keeps a document shut that has a password; "archive": a rar, which none opens here."""
 
 
 class Scan(Struct, frozen=True):
@@ -111,7 +120,9 @@ class Verdict(Message, frozen=True):
     `unreadable`: why the inside could not be judged by reading ("encrypted", "over_limit",
     "malformed", "ambiguous"), or "". `facts` (invoice number, amounts, subject, sender …) are
     personal: the core seals them under the document's key. `parts` are the ids of the parts committed
-    on this connection, `suggested_name` a file name for what arrived without one (a message).
+    on this connection, `suggested_name` a file name for what arrived without one (a message). `ignored` is
+    what was found inside and became no part, each as "rule: name"; personal, as `facts` are.
+    `lock` says what is still locked; `opened_with` which of the passwords handed out opened it, from 0.
     """
 
     document_id: Annotated[str, Meta(max_length=64)]
@@ -129,6 +140,11 @@ class Verdict(Message, frozen=True):
         default_factory=list
     )
     suggested_name: Annotated[str, Meta(max_length=PART_NAME)] = ""
+    ignored: Annotated[list[Annotated[str, Meta(max_length=DETAIL)]], Meta(max_length=IGNORED)] = (
+        field(default_factory=list)
+    )
+    lock: Lock = ""
+    opened_with: Annotated[int, Meta(ge=-1)] = -1
 
 
 class Signature(Struct, frozen=True):

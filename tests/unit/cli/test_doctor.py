@@ -17,6 +17,7 @@ from gateway.cli.commands import doctor
 from gateway.config import load
 from gateway.core.clock import SETTING_MARK, Mark
 from gateway.doctor import host
+from gateway.inspect.formats import archive_stream
 from tests.servers.gateway_process import installation
 from tests.unit.cli.here import Program
 from vault.catalogue.schema import settings
@@ -311,6 +312,14 @@ def test_swap_that_is_not_encrypted_is_weak(
         folder.mkdir(parents=True)
         (folder / "uuid").write_text(uuid + "\n")
     assert bool(list(host.swap(swaps, tmp_path / "block"))) == weak
+
+
+def test_without_the_systems_archive_library_the_package_is_named(monkeypatch) -> None:
+    assert list(host.archives()) == []
+    monkeypatch.setattr(archive_stream, "_library", lambda: None)
+    (finding,) = host.archives()
+    assert finding.level == "weak"
+    assert "apt install libarchive13" in finding.mend
 
 
 def test_no_swap_is_nothing_to_say(tmp_path: Path) -> None:

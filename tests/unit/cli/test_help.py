@@ -27,12 +27,15 @@ COMMANDS = {
     "client change": SIGNED
     | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--unproven"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
-    "client tag-add": SIGNED | {"--label"},
-    "client tag-remove": SIGNED | {"--label"},
+    "client tag add": SIGNED | {"--label"},
+    "client tag remove": SIGNED | {"--label"},
     "client senders": RESULT,
     "client list": RESULT,
     "client show": RESULT,
     "client close": SIGNED,
+    "client password add": SIGNED | {"--label"},
+    "client password list": SIGNED,
+    "client password remove": SIGNED,
     "account add": RESULT
     | {"--role", "--client", "--key", "--password", "--totp", "--as", "--signing-key"}
     | {"--expires", "--network", "--hours"},
@@ -62,6 +65,7 @@ COMMANDS = {
     "document release": SIGNED | {"--class", "--year"},
     "document reject": SIGNED,
     "document reclassify": SIGNED | {"--class", "--year"},
+    "document unlock": SIGNED | {"--deposit", "--deposited", "--label"},
     "document restore": SIGNED | {"--from"},
     "document export": SIGNED | {"--output"},
     "hold place": SIGNED | {"--document", "--client", "--reason"},

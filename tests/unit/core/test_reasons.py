@@ -42,7 +42,7 @@ def test_each_finding_of_the_inspectors_is_told_in_words(code):
         ("html.page", "web page", "real workbook"),
         ("office.macros", "acts by itself", "as a PDF"),
         ("pdf.header_not_first, pdf.javascript", "acts by itself", "as a PDF"),
-        ("archive.encrypted", "password", "Tell the firm"),
+        ("archive.encrypted", "password", "by telephone"),
     ],
 )
 def test_who_sent_an_archive_is_not_told_of_macros(findings, why, what):

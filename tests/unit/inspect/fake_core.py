@@ -53,6 +53,7 @@ class FakeCore:
         self.abandoned = []
         self.answer_parts = True
         self.refuse_parts = False
+        self.keep_parts = True
         self.errors = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
@@ -73,12 +74,14 @@ class FakeCore:
         clamd="",
         mode="inspect",
         damage=None,
+        passwords=(),
     ):
         descriptor, key = seal(document_id, data)
         if damage is not None:
             byte = os.pread(descriptor, 1, damage)
             os.pwrite(descriptor, bytes([byte[0] ^ 1]), damage)
         work = Work(mode, document_id, key, len(data), name, channel, depth, attempt, clamd)
+        work = msgspec.structs.replace(work, passwords=list(passwords))
         self.work.put((work, descriptor))
 
     def close(self):
@@ -128,7 +131,7 @@ class FakeCore:
                         content = reader.read()
                     assert len(content) == request.size
                     assert hashlib.sha256(content).digest() == request.sha256
-                    self.parts[request.document_id] = (name, content)
+                    self.parts[request.document_id] = (name, content if self.keep_parts else b"")
                     reply = Done()
                 elif isinstance(request, Abandon):
                     self.abandoned.append(begun.pop(request.document_id)[0])

@@ -171,9 +171,9 @@ def test_a_style_sheet_of_another_place_or_of_an_unknown_document_is_suspect(dat
     [
         (b"\xef\xbb\xbf" + pdf(), "a.pdf", ["pdf.header_not_first"]),
         (b"\r\n\r\n" + pdf(), "a.pdf", ["pdf.header_not_first"]),
-        (b"7z\xbc\xaf\x27\x1c" + bytes(50), "a.7z", ["format.not_opened: application/x-7z-compressed"]),
-        (b"\x1f\x8b\x08" + bytes(50), "a.tgz", ["format.not_opened: application/gzip"]),
-        (b"Rar!\x1a\x07\x01\0" + bytes(50), "a.rar", ["format.not_opened: application/vnd.rar"]),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(50), "a.7z", ["archive.empty"]),
+        (b"\x1f\x8b\x08" + bytes(50), "a.tgz", ["archive.malformed"]),
+        (b"Rar!\x1a\x07\x01\0" + bytes(50), "a.rar", ["archive.malformed"]),
         (b"<html><table><tr><td>1</td></tr></table></html>", "a.xls", ["html.named_as_office, html.page"]),
         (b"<html><p>1</p></html>", "a.html", ["html.page"]),
     ],

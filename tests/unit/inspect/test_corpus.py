@@ -114,7 +114,10 @@ def test_office_files_with_a_password_are_reported_as_encrypted(family):
     wrong = [
         item["path"]
         for item in inspected(family)["results"]
-        if item["expectation"] == "encrypted" and "encrypted" not in item["unreadable"]
+        if item["expectation"] == "encrypted"
+        and "encrypted" not in item["unreadable"]
+        and "-standardpassword."
+        not in item["path"]  # Excel opens these without asking, and so do we
     ]
     assert not wrong
 

@@ -353,7 +353,7 @@ def test_ordinary_names_are_not(name, rules):
     ],
 )
 def test_what_nobody_here_can_open_is_never_clean(data, rules):
-    assert outcomes(inspect(data, rules))["format"] == "suspect"
+    assert "suspect" in {outcomes(inspect(data, rules)).get(name) for name in ("format", "unpack")}
 
 
 @pytest.mark.parametrize(

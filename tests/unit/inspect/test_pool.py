@@ -10,10 +10,12 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
 from pathlib import Path
 
+import libarchive
 import pikepdf
 import pytest
 
@@ -22,7 +24,9 @@ from gateway.errors import ConfigurationError
 from gateway.inspect import pool
 from gateway.inspect.scan.yara import RuleSet
 from gateway.process import priority
+from tests.scenarios.test_locked import locked_zip
 from tests.unit.inspect import fake_core as fake
+from tests.unit.inspect.test_seven_zip import sample
 
 ROOT = Path(__file__).resolve().parents[3]
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD" + b"-ANTIVIRUS-TEST-FILE!$H+H*"
@@ -133,6 +137,85 @@ def test_what_is_attached_to_a_winmail_dat_and_to_a_pdf_becomes_sealed_parts(cor
     parts = [[core.parts[part] for part in verdict.parts] for verdict in verdicts]
     assert sorted(parts) == [[("a.txt", NOTE)], [("b.txt", NOTE)]]
     assert all(set(outcomes(each).values()) <= {"clean", "skipped"} for each in verdicts)
+
+
+def tarred(members, mode):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def seven_zip(name, content):
+    pieces = []
+    with libarchive.custom_writer(
+        lambda data: pieces.append(bytes(data)) or len(data), "7zip"
+    ) as out:
+        out.add_file_from_memory(name, len(content), content)
+    return b"".join(pieces)
+
+
+def test_archives_that_the_systems_library_opens_are_opened_in_the_sandbox(core, monkeypatch):
+    monkeypatch.setenv(
+        "LC_ALL", "C"
+    )  # names in 7z are UTF-16, which the process must have room for
+    core.offer("tar", tarred([("x/发票.txt", NOTE)], "w:xz"), name="a.tar.xz")
+    core.offer("7z", seven_zip("x/对账单.txt", NOTE), name="b.7z")
+    with pool_running(core.path, workers=1):
+        verdicts = [core.verdicts.get(timeout=30) for _ in range(2)]
+    assert sorted(core.parts.values()) == sorted([("发票.txt", NOTE), ("对账单.txt", NOTE)])
+    assert {verdict.unreadable for verdict in verdicts} == {""}
+
+
+def test_what_is_locked_is_opened_in_the_sandbox_with_the_passwords_handed_over(core):
+    made, locked = pikepdf.new(), io.BytesIO()
+    made.add_blank_page()
+    made.save(locked, encryption=pikepdf.Encryption(owner="o", user="u", R=6))
+    core.offer("pdf", locked.getvalue(), name="a.pdf", passwords=["wrong", "u"])
+    core.offer("again", locked.getvalue(), name="a.pdf", passwords=["wrong"])
+    with pool_running(core.path, workers=1):
+        opened, shut = core.verdicts.get(timeout=30), core.verdicts.get(timeout=30)
+    assert (opened.opened_with, opened.lock, opened.unreadable) == (1, "", "")
+    assert (shut.opened_with, shut.lock, shut.unreadable) == (-1, "pdf", "encrypted")
+    ((name, content),) = core.parts.values()
+    assert name == "a.pdf"
+    with pikepdf.open(io.BytesIO(content)) as plain:
+        assert not plain.is_encrypted
+
+
+def test_locked_archives_are_opened_in_the_sandbox(core):
+    core.offer("7z", sample("lzma2-names"), name="a.7z", passwords=["wrong", "abc123"])
+    core.offer("zip", locked_zip(("b.txt", NOTE)), name="b.zip", passwords=["abc123"])
+    with pool_running(core.path, workers=1):
+        verdicts = [core.verdicts.get(timeout=30) for _ in range(2)]
+    assert [(each.lock, each.unreadable) for each in verdicts] == [("", "")] * 2
+    assert sorted(each.opened_with for each in verdicts) == [0, 1]
+    names = sorted(name for name, _ in core.parts.values())
+    assert names == ["b.txt", "b.txt", "empty.txt", "发票.txt"]
+
+
+def test_an_archive_of_200_megabytes_in_5000_members_stays_within_the_memory_of_a_worker(core):
+    core.keep_parts = False
+    filling = os.urandom(40_000)
+    members = [(f"{n}.bin", n.to_bytes(4, "big") + filling) for n in range(5000)]
+    core.offer("large", tarred(members, "w"), name="large.tar")
+    with pool_running(core.path, workers=1, max_parts=5000, memory_limit=256 * 1024 * 1024):
+        verdict = core.verdicts.get(timeout=120)
+    assert verdict.unreadable == ""
+    assert len(verdict.parts) == 5000
+
+
+def test_an_archive_that_upsets_a_worker_costs_that_worker_only(core):
+    core.answer_parts = False
+    core.offer("hangs", tarred([("a", NOTE)], "w"), name="a.tar")
+    with pool_running(core.path, workers=1, wall_seconds=1.0):
+        assert core.lost.get(timeout=30) == "hangs"
+        core.answer_parts = True
+        core.offer("next", tarred([("a", NOTE)], "w"), name="a.tar")
+        assert core.verdicts.get(timeout=30).document_id == "next"
 
 
 def test_a_part_that_turns_out_damaged_is_abandoned_and_the_others_kept(core):

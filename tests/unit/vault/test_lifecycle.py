@@ -24,7 +24,7 @@ S, E = DocumentState, Event
 ALLOWED = {
     "PARTIAL": {"complete": "RECEIVED", "expire": "EXPIRED"},
     "RECEIVED": {"file": "FILED", "question": "REVIEW", "quarantine": "QUARANTINED"},
-    "REVIEW": {"reclassify": "FILED", "reject": "QUARANTINED"},
+    "REVIEW": {"reclassify": "FILED", "reject": "QUARANTINED", "unlock": "RECEIVED"},
     "QUARANTINED": {"release": "FILED", "admit": "RECEIVED", "destroy": "DESTROYED"},
     "FILED": {"reclassify": "FILED", "archive": "ARCHIVED", "destroy": "DESTROYED"},
     "ARCHIVED": {"reclassify": "ARCHIVED", "destroy": "DESTROYED"},

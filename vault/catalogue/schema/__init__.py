@@ -35,7 +35,7 @@ from vault.catalogue.schema.disposal import (
     tombstones,
 )
 from vault.catalogue.schema.intake import access_requests, documents, folders, usage
-from vault.catalogue.schema.keys import groups, rotations, wrappings
+from vault.catalogue.schema.keys import deposited_passwords, groups, rotations, wrappings
 from vault.catalogue.schema.ledger import (
     checkpoint_places,
     checkpoints,
@@ -78,6 +78,7 @@ __all__ = [
     "clients",
     "copy_places",
     "copy_states",
+    "deposited_passwords",
     "documents",
     "errands",
     "fixity_runs",

@@ -1,8 +1,17 @@
-"""Tables of key groups, the documents' keys wrapped by them, and rotations."""
+"""Tables of key groups, the documents' keys wrapped by them, rotations, and passwords of locked files."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, Integer, PrimaryKeyConstraint, String, Table
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+)
 
 from vault.catalogue.schema.base import GROUP, ID, TIME, metadata
 
@@ -46,4 +55,19 @@ rotations = Table(
     Column("finished_at", TIME),
     Column("moved", Integer, nullable=False),  # keys re-wrapped
     Index("ix_rotations_state", "state"),
+)
+
+# Passwords that clients deposited for locked files that they send.
+deposited_passwords = Table(
+    "deposited_passwords",
+    metadata,
+    Column("id", ID, primary_key=True),
+    Column("client_id", ID, ForeignKey("clients.id"), nullable=False),
+    # Label and password, sealed under the client's "profile" key.
+    Column("sealed", LargeBinary, nullable=False),
+    Column("added_at", TIME, nullable=False),
+    Column("added_by", String(64), nullable=False),
+    Column("used", Integer, nullable=False),  # documents that it opened
+    Column("used_at", TIME),
+    Index("ix_deposited_passwords_client", "client_id"),
 )
