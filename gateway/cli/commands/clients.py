@@ -75,6 +75,11 @@ def add(
     email: list[str] | None = option(
         "--email", "An address, or @domain, that may send; repeatable.", None
     ),
+    notice_to: str = option(
+        "--notice-to",
+        "Where receipts go for what it sends by SFTP.",
+        metavar="ADDRESS",
+    ),
     language: Literal["zh", "en", "both"] = option("--language", "Of what it is sent.", "both"),
     custody_role: Literal["working_copy", "record_copy"] = option(
         "--custody-role", "Whether the house keeps the client's own record copy.", "working_copy"
@@ -94,6 +99,7 @@ def add(
         entity_type=entity_type,
         custody_role=custody_role,
         emails=list(email or []),
+        notice_to=notice_to,
         language=language,
         **{name: value for name, value in quotas.items() if value != _DEFAULT},
     )
@@ -120,6 +126,11 @@ def change(
     email: list[str] | None = option(
         "--email", "An address, or @domain, that may send; all of them anew; repeatable.", None
     ),
+    notice_to: str = option(
+        "--notice-to",
+        "Where receipts go for what it sends by SFTP; `none`: nowhere any more.",
+        metavar="ADDRESS",
+    ),
     language: str = option("--language", "Of what it is sent: zh, en, both."),
     fiscal_year_end: str = option(
         "--fiscal-year-end",
@@ -141,10 +152,12 @@ def change(
         "fiscal_year_end": fiscal_year_end,
         "jurisdiction": jurisdiction,
     }
-    changed = {
+    changed: dict[str, object] = {
         **_quotas(quota_bytes, quota_files, quota_file_size),
         **{name: value for name, value in given.items() if value},
     }
+    if notice_to:
+        changed["notice_to"] = "" if notice_to == "none" else notice_to
     return record(ask(slug=slug, **changed), show=_SHOW)
 
 

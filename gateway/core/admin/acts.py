@@ -27,6 +27,7 @@ _NOUNS: Final = (
     "holds",
     "keys",
     "ledger",
+    "notices",
     "oversight",
     "penalties",
     "recovery",

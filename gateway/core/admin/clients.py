@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, exists, func, insert, select, update
 
+from gateway.config.addresses import is_mail_address
 from gateway.core.admin.context import Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
 from gateway.core.intake import quotas, recipients
@@ -39,6 +40,8 @@ Amount = Annotated[int, Meta(ge=0, le=MOST)]
 class Add(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `client.add`. `emails`: addresses or `@domain` that may send.
 
+    `notice_to`: where receipts go for what it sends by SFTP; empty: nowhere.
+
     `quota_…`: bytes in all, documents, bytes of one document; None: as configured, 0: no limit.
     """
 
@@ -49,6 +52,7 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     entity_type: str = "enterprise"
     custody_role: str = "working_copy"
     emails: list[str] = []
+    notice_to: str = ""
     language: str = "both"
     quota_bytes: Amount | None = None
     quota_files: Amount | None = None
@@ -61,6 +65,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     slug: str
     name: str | msgspec.UnsetType = msgspec.UNSET
     emails: list[str] | msgspec.UnsetType = msgspec.UNSET
+    notice_to: str | msgspec.UnsetType = msgspec.UNSET
     language: Literal["zh", "en", "both"] | msgspec.UnsetType = msgspec.UNSET
     fiscal_year_end: str | msgspec.UnsetType = msgspec.UNSET
     jurisdiction: str | msgspec.UnsetType = msgspec.UNSET
@@ -81,8 +86,11 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             f"custody role: expected working_copy or record_copy, found {arguments.custody_role!r}",
         )
     _check_emails(arguments.emails)
+    _check_notice_to(arguments.notice_to)
     client_id = new_id(context.now)
-    profile = recipients.ClientProfile(arguments.name, arguments.emails, arguments.language)
+    profile = recipients.ClientProfile(
+        arguments.name, arguments.emails, arguments.language, arguments.notice_to
+    )
 
     def work(tx: Transaction) -> None:
         taken = tx.connection.execute(
@@ -142,6 +150,11 @@ def _check_jurisdiction(context: Context, jurisdiction: str) -> None:
 def _check_emails(emails: list[str]) -> None:
     if not all(_EMAIL.fullmatch(email) for email in emails):
         raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
+
+
+def _check_notice_to(address: str) -> None:
+    if address and not is_mail_address(address):
+        raise Refusal("invalid", "notice to: expected an address like name@example.com")
 
 
 @act("client.list", READERS)
@@ -204,7 +217,12 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
     }
     if row.state == ClientState.OPEN:
         profile = recipients.open_profile(context.core, row)
-        shown |= {"name": profile.name, "emails": profile.emails, "language": profile.language}
+        shown |= {
+            "name": profile.name,
+            "emails": profile.emails,
+            "language": profile.language,
+            "notice_to": profile.notice_to,
+        }
     return shown
 
 
@@ -228,7 +246,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
     }
     profiled = {
         name: value
-        for name in ("name", "emails", "language")
+        for name in ("name", "emails", "language", "notice_to")
         if (value := getattr(arguments, name)) is not msgspec.UNSET
     }
     if not (given or dated or profiled):
@@ -240,6 +258,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
     if "jurisdiction" in dated:
         _check_jurisdiction(context, dated["jurisdiction"])
     _check_emails(profiled.get("emails", []))
+    _check_notice_to(profiled.get("notice_to", ""))
 
     def work(tx: Transaction) -> None:
         row = client_row(tx.connection, arguments.slug)

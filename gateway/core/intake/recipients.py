@@ -55,11 +55,15 @@ _ANY: Final = (
 
 
 class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is personal about a client, sealed under its keyring. `emails`: addresses or `@domain`."""
+    """What is personal about a client, sealed under its keyring. `emails`: addresses or `@domain`.
+
+    `notice_to`: where receipts go for what it sends by SFTP; "": nowhere.
+    """
 
     name: str
     emails: list[str] = msgspec.field(default_factory=list)
     language: str = "zh"
+    notice_to: str = ""
 
 
 def seal_profile(core: Core, client_id: str, profile: ClientProfile) -> bytes:

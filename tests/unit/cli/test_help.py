@@ -20,22 +20,24 @@ COMMANDS = {
     "inspect": ANY,
     "courier": ANY,
     "client add": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--notice-to"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client change": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language"}
+    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--notice-to"}
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client list": RESULT,
     "client show": RESULT,
     "client close": SIGNED,
     "account add": RESULT
     | {"--role", "--client", "--key", "--password", "--totp", "--as", "--signing-key"}
-    | {"--expires", "--network", "--hours"},
-    "account change": SIGNED | {"--expires", "--network", "--hours"},
+    | {"--expires", "--network", "--hours", "--email"},
+    "account change": SIGNED | {"--expires", "--network", "--hours", "--email"},
     "account totp": SIGNED,
     "account password": SIGNED | {"--remove"},
     "clock show": RESULT,
     "clock confirm": SIGNED | {"--reason"},
+    "notice list": RESULT | {"--state", "--limit"},
+    "notice test": SIGNED | {"--account"},
     "penalty list": RESULT,
     "penalty lift": SIGNED,
     "account list": RESULT,

@@ -45,6 +45,7 @@ from vault.catalogue.schema.ledger import (
 )
 from vault.catalogue.schema.logins import login_lanes, login_sources
 from vault.catalogue.schema.mail import messages
+from vault.catalogue.schema.notices import conditions, notice_documents, notices
 from vault.catalogue.schema.people import (
     account_keys,
     accounts,
@@ -55,7 +56,7 @@ from vault.catalogue.schema.people import (
 )
 from vault.catalogue.schema.store import fixity_runs, settings
 
-REVISION: Final = "0011"  # of the newest migration
+REVISION: Final = "0014"  # of the newest migration
 
 __all__ = [
     "GROUP",
@@ -74,6 +75,7 @@ __all__ = [
     "checkpoint_places",
     "checkpoints",
     "clients",
+    "conditions",
     "copy_places",
     "copy_states",
     "documents",
@@ -90,6 +92,8 @@ __all__ = [
     "login_sources",
     "messages",
     "metadata",
+    "notice_documents",
+    "notices",
     "recoveries",
     "rotations",
     "sanitisations",

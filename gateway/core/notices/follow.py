@@ -1,0 +1,296 @@
+"""Following the ledger: what it has since the last look becomes notices that wait.
+
+Promises: every entry is looked at once, in the ledger's order, and what follows from it is durable together
+with how far it was followed: a crash repeats nothing and leaves out nothing. A receipt waits for its mail's
+inspection, or gathers what a client sends by SFTP; a notice by mail gathers what concerns one person, and is
+sent at most once in `DIGEST` for a topic, or once in `URGENT` where it can't wait. A webhook is called for
+each entry by itself.
+
+Leaves out: what a notice says (`composing`), and sending it (`kind`). What happened before anything was
+configured is not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from gateway.core.core import Core
+from gateway.core.intake import recipients
+from gateway.core.notices.notices import RELAY, Notices
+from gateway.core.notices.topics import RECEIPT, TOPICS
+from gateway.core.steps import step
+from vault.catalogue import ledger, queries, settings
+from vault.catalogue.ledger import LedgerEntry
+from vault.catalogue.schema import accounts, grants, notice_documents, notices
+from vault.catalogue.states import AccountState, ClientState, DocumentState
+from vault.catalogue.store import Transaction
+from vault.errors import VaultError
+from vault.ids import new_id
+from vault.moments import stamp
+
+DIGEST: Final = timedelta(days=1)
+URGENT: Final = timedelta(hours=1)
+PAGE: Final = 500  # entries of one look
+UNSAVED: Final = (
+    5000  # entries without anything to tell after which the position is kept all the same
+)
+SETTING: Final = "notices.position"
+_decode: Final = msgspec.json.Decoder(LedgerEntry).decode
+_HARMFUL: Final = ("found:", "integrity:")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an entry of the ledger is to make known."""
+
+    entry: LedgerEntry
+    topic: str
+    urgent: bool
+    client_id: str | None = None
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look found."""
+
+    position: int
+    sent: list[
+        tuple[LedgerEntry, Row[Any]]
+    ]  # documents that were received, whose senders may be answered
+    told: list[Told]
+    mailable: frozenset[str]  # clients that get receipts for what they send by SFTP
+
+
+def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
+    """The topic of an entry and whether it can't wait; None: nobody has to be told."""
+    facts = entry.facts
+    match entry.kind:
+        case "document.inspected" if facts.get("outcome") == DocumentState.REVIEW:
+            return "review", False
+        case "document.inspected" if facts.get("outcome") == DocumentState.QUARANTINED:
+            return "quarantine", str(facts.get("reason", "")).startswith(_HARMFUL)
+        case "disposal.proposed":
+            return "disposal", False
+        case "access.requested":
+            return "access", False
+        case "store.fixity" | "store.checked" if facts.get("findings"):
+            return "check", True
+        case "store.changed-at-rest" | "ledger.place-contradicts":
+            return "check", True
+        case "condition.began":
+            return str(facts["topic"]), bool(facts["urgent"])
+    return None
+
+
+async def follow(wing: Notices) -> None:
+    """Look at what the ledger has since the last time, until there is no more."""
+    core = wing.core
+    while wing.position != core.store.catalogue.ledger.size:
+        if wing.position is None:
+            wing.position = await core.read(_begin)
+            continue
+        start = wing.position
+        look = await core.read(lambda c, at=start: _look(wing, c, at))  # type: ignore[misc]
+        saved = int(await core.read(lambda c: settings.value(c, SETTING)) or 0)
+        if look.sent or look.told or look.position - saved >= UNSAVED or not saved:
+            now = core.now()
+            with step("notice.note"):
+                await core.write(
+                    lambda tx, what=look, at=now: _note(wing, tx, what, at),  # type: ignore[misc]
+                    background=True,
+                )
+        wing.position = look.position
+
+
+async def rest(wing: Notices) -> None:
+    """Nothing is configured: forget how far the ledger was followed, so that later nothing old is told."""
+    if await wing.core.read(lambda c: settings.value(c, SETTING)) is not None:
+        await wing.core.write(lambda tx: settings.drop(tx.connection, SETTING), background=True)
+
+
+def _begin(connection: Connection) -> int:
+    """Where to go on; without a position, at the end."""
+    saved = settings.value(connection, SETTING)
+    size = ledger.size_of(connection)
+    return min(int(saved), size) if saved is not None else size
+
+
+def _look(wing: Notices, connection: Connection, start: int) -> _Look:
+    stop = min(ledger.size_of(connection), start + PAGE)
+    core = wing.core
+    received: list[LedgerEntry] = []
+    found: list[tuple[LedgerEntry, str, bool]] = []
+    for data in ledger.entries(connection, start, stop):
+        entry = _decode(data)
+        if entry.kind == "document.received":
+            if entry.facts.get("channel") in {"smtp", "sftp"} and not entry.facts.get("parent"):
+                received.append(entry)
+        elif (topic := topic_of(entry)) is not None:
+            found.append((entry, *topic))
+    about = [each.subject for each in received] + [
+        entry.subject for entry, topic, _ in found if topic in {"review", "quarantine"}
+    ]
+    rows = queries.documents_of(connection, about)
+    senders = {rows[each.subject].client_id for each in received if each.subject in rows}
+    mailable = frozenset(_with_notice_address(core, connection, senders))
+    relay = bool(core.config.relay.address)
+    return _Look(
+        stop,
+        [
+            (entry, row)
+            for entry in received
+            if relay
+            and (row := rows.get(entry.subject)) is not None
+            and (row.channel == "smtp" or row.client_id in mailable)
+        ],
+        [
+            Told(entry, topic, urgent, rows[entry.subject].client_id)
+            if entry.subject in rows
+            else Told(entry, topic, urgent)
+            for entry, topic, urgent in found
+        ],
+        mailable,
+    )
+
+
+def _with_notice_address(core: Core, connection: Connection, ids: set[str]) -> list[str]:
+    found = []
+    for client_id in sorted(ids):
+        client = queries.client(connection, client_id)
+        try:
+            if client.state == ClientState.OPEN and recipients.open_profile(core, client).notice_to:
+                found.append(client_id)
+        except VaultError:
+            continue  # its keyring does not open: `check` and `status` say so
+    return found
+
+
+def _note(wing: Notices, tx: Transaction, look: _Look, now: datetime) -> None:
+    """COMMIT POINT of a look: what it found, and how far it came."""
+    core = wing.core
+    for entry, row in look.sent:
+        _receipt(core, tx, entry, row, now)
+    for told in look.told:
+        for webhook in core.config.webhook:
+            add(tx, webhook.target, told.topic, now, now, urgent=told.urgent, entry=told.entry.seq)
+    if core.config.relay.address:
+        for told in look.told:
+            for account_id in concerned(tx.connection, told.topic, told.client_id):
+                _digest(core, tx, account_id, told, now)
+    settings.put(tx.connection, SETTING, str(look.position))
+
+
+def add(tx: Transaction, target: str, kind: str, now: datetime, due: datetime, **more: Any) -> int:
+    """Note something that is to be said from a moment on; returns its number."""
+    values = {"urgent": False, "events": 1, "outcome": "", "failure": "", **more}
+    done = tx.connection.execute(
+        insert(notices),
+        {
+            "id": new_id(now),
+            "target": target,
+            "kind": kind,
+            "created_at": stamp(now),
+            "attempts": 0,
+            "next_attempt_at": stamp(due),
+            **values,
+        },
+    )
+    key = done.inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def attach(tx: Transaction, number: int, ids: Sequence[str], *, told: bool = False) -> None:
+    """Let a receipt speak of these documents, too."""
+    if ids:
+        tx.connection.execute(
+            insert(notice_documents),
+            [{"number": number, "document_id": each, "told": told} for each in ids],
+        )
+
+
+def _receipt(core: Core, tx: Transaction, entry: LedgerEntry, row: Row[Any], now: datetime) -> None:
+    """Of a mail a receipt of its own; what comes by SFTP goes to the one that gathers."""
+    number = None
+    if row.channel == "sftp":
+        number = tx.connection.execute(
+            select(notices.c.number).where(
+                notices.c.kind == RECEIPT,
+                notices.c.client_id == row.client_id,
+                notices.c.message_id.is_(None),
+                notices.c.delivered_at.is_(None),
+                notices.c.entry.is_not(None),  # it gathers; what follows up on one does not
+                notices.c.attempts == 0,
+                notices.c.next_attempt_at > stamp(now),  # it is not on its way
+            )
+        ).scalar()
+    if number is None:
+        gather = timedelta(minutes=core.config.relay.digest_minutes)
+        number = add(
+            tx,
+            RELAY,
+            RECEIPT,
+            now,
+            now if row.channel == "smtp" else now + gather,
+            client_id=row.client_id,
+            message_id=row.id if row.channel == "smtp" else None,
+            entry=entry.seq,
+        )
+    attach(tx, number, [row.id])
+
+
+def concerned(connection: Connection, topic: str, client_id: str | None) -> list[str]:
+    """The accounts with an address that a topic concerns, by their role."""
+
+    def of(*roles: str) -> Any:
+        return (
+            select(accounts.c.id)
+            .where(
+                accounts.c.state == AccountState.ACTIVE,
+                accounts.c.email.is_not(None),
+                accounts.c.role.in_(roles),
+            )
+            .order_by(accounts.c.id)
+        )
+
+    if topic == "review":
+        seen = of("accountant").where(
+            accounts.c.id.in_(select(grants.c.account_id).where(grants.c.client_id == client_id))
+        )
+        return list(connection.execute(seen).scalars()) or list(
+            connection.execute(of("officer")).scalars()
+        )
+    return list(connection.execute(of(*TOPICS[topic].roles)).scalars())
+
+
+def _digest(core: Core, tx: Transaction, account_id: str, told: Told, now: datetime) -> None:
+    """Put an entry to the notice that gathers for this person and topic, or begin one."""
+    mine = (notices.c.account_id == account_id, notices.c.kind == told.topic)
+    waiting = tx.connection.execute(
+        select(notices).where(*mine, notices.c.delivered_at.is_(None))
+    ).first()
+    last = tx.connection.execute(
+        select(func.max(notices.c.delivered_at)).where(
+            *mine, notices.c.outcome == "sent", *([notices.c.urgent] if told.urgent else [])
+        )
+    ).scalar()
+    pause = URGENT if told.urgent else DIGEST
+    gather = timedelta(0) if told.urgent else timedelta(minutes=core.config.relay.digest_minutes)
+    due = now + gather
+    if last is not None:
+        due = max(due, datetime.fromisoformat(last) + pause)
+    if waiting is None:
+        add(tx, RELAY, told.topic, now, due, account_id=account_id, urgent=told.urgent)
+        return
+    values: dict[str, Any] = {"events": waiting.events + 1}
+    if told.urgent and not waiting.urgent:
+        values["urgent"] = True
+        if not waiting.attempts:
+            values["next_attempt_at"] = min(waiting.next_attempt_at, stamp(due))
+    tx.connection.execute(update(notices).where(notices.c.number == waiting.number).values(values))
