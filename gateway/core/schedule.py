@@ -140,11 +140,6 @@ async def watch_conditions(wings: Wings) -> None:
     await conditions.watch(wings.notices)
 
 
-async def forget_position(wings: Wings) -> None:
-    """Nothing is said by itself: later, when something is, nothing old will be."""
-    await follow.rest(wings.notices)
-
-
 async def follow_up(wings: Wings) -> None:
     """Certify anew where a claim has risen."""
     await certificates.follow_up(wings.disposal)
@@ -249,8 +244,6 @@ def start(wings: Wings, queue: InspectionQueue) -> AsyncIOScheduler:
     if said:
         add(note_notices, NOTICE_SECONDS)
         add(watch_conditions, CONDITION_SECONDS)
-    else:
-        add(forget_position, CONDITION_SECONDS, at_once=True)
     if config.backup.targets:
         add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(

@@ -13,6 +13,8 @@ from gateway.wire.messages import Classification, Scan
 from tests.support.house import replaced
 from tests.support.mail_sink import MailSink, html_of, text_of
 from tests.support.notices import judge_with_parts, mail, outcomes, rows, tick, told_house
+from vault.backup.format import SETTING_RESTORED
+from vault.catalogue import settings
 from vault.catalogue.states import Proof
 
 INVOICE = Classification("invoice", 0.95, "2025-03-01")
@@ -213,7 +215,7 @@ async def test_what_a_client_sends_by_sftp_is_one_digest_and_only_if_it_wants_on
     assert answer["In-Reply-To"] is None
     assert answer["Auto-Submitted"] == "auto-generated"
     assert answer["Subject"] == (
-        "回执:3 份文件,2 份已接收,1 份未接收 / Receipt: 3 received, 2 accepted, 1 refused"
+        "回执：3 份文件，2 份已接收，1 份未接收 / Receipt: 3 received, 2 accepted, 1 refused"
     )
     assert "未接收" in text_of(answer)
     assert "NOT accepted" in text_of(answer)
@@ -360,7 +362,7 @@ async def test_reviews_are_told_once_a_day_to_the_accountants_of_the_client(hous
     await tick(house, minutes=16)
     assert sink.recipients == ["accountant@firm.example"]
     (first,) = sink.mails
-    assert "5 in review" in first["Subject"]
+    assert "in review, to be classified: 5" in first["Subject"]
     assert "strongroom document list --state REVIEW" in text_of(first)
     await house.upload("/inbox/6.bin", b"6")
     await house.judge()
@@ -385,7 +387,7 @@ async def test_an_attack_is_told_at_once_and_many_of_them_in_one(house, sink):
     await house.judge(scans=VIRUS)
     await tick(house)
     assert sorted(sink.recipients) == ["officer1@firm.example", "officer2@firm.example"]
-    assert sink.mails[0]["Subject"].startswith("紧急:")
+    assert sink.mails[0]["Subject"].startswith("紧急：")
     for number in range(20):
         await house.upload(f"/inbox/{number}.bin", bytes([number, 1]))
         await house.judge(scans=VIRUS)
@@ -393,7 +395,7 @@ async def test_an_attack_is_told_at_once_and_many_of_them_in_one(house, sink):
     assert len(sink.mails) == 2
     await tick(house, minutes=60)
     assert len(sink.mails) == 4
-    assert "21 in quarantine" in sink.mails[-1]["Subject"]
+    assert "in quarantine: 21" in sink.mails[-1]["Subject"]
 
 
 async def test_a_matter_that_is_settled_is_told_no_more(house, sink):
@@ -449,7 +451,7 @@ async def test_what_happened_before_anything_was_configured_is_not_told(tmp_path
     house = await told_house(tmp_path / "late", None)
     await house.act("client.change", slug="acme", notice_to="books@acme.example")
     await house.filed("a.pdf")
-    await follow.rest(house.wings.notices)
+    await follow.prepare(house.wings.notices)
     house.close()
     for key, value in sink.section().items():
         house.config = replaced(house.config, f"relay.{key}", value)
@@ -458,6 +460,26 @@ async def test_what_happened_before_anything_was_configured_is_not_told(tmp_path
     await tick(house, minutes=20)
     assert (sink.mails, rows(house)) == ([], [])
     await house.end()
+
+
+async def test_what_waited_in_a_backup_is_not_sent_again_from_a_restored_store(house, sink):
+    sink.sender = "451 4.3.2 Not now"
+    await answered(house)
+    assert outcomes(house) == ["waiting"]
+    size = house.core.store.catalogue.ledger.size
+    house.core.store.catalogue.write(
+        lambda tx: (
+            settings.put(tx.connection, SETTING_RESTORED, str(size)),
+            house.core.record(tx, "store.restored", "store", "core", house.clock()),
+        )
+    )
+    house.restart()
+    await follow.prepare(house.wings.notices)
+    sink.sender = ""
+    await tick(house, minutes=60)
+    assert (sink.mails, outcomes(house)) == ([], ["moot"])
+    await answered(house)
+    assert len(sink.mails) == 1
 
 
 def test_every_sentence_a_client_is_told_is_there_in_chinese():

@@ -29,7 +29,7 @@ from gateway.core.notices.mail import Row as Item
 from gateway.core.notices.phrases import in_chinese
 from gateway.core.notices.receipts import Digest, Line
 from gateway.core.notices.topics import RECEIPT, TEST, TOPICS
-from gateway.core.notices.words import LANGUAGES, WORDS, Language
+from gateway.core.notices.words import LANGUAGES, WORDS, Language, Words
 from gateway.readable import size as readable_size
 from gateway.wire.messages import Letter
 from vault.catalogue import ledger, queries
@@ -219,7 +219,7 @@ def _receipt_subject(language: Language, stated: Digest) -> str:
     }
     if language == "zh":
         rest = "".join(
-            f",{counts[verdict]} 份{words.verdicts[verdict]}"
+            f"，{counts[verdict]} 份{words.verdicts[verdict]}"
             for verdict in ("refused", "review", "pending")
             if counts[verdict]
         )
@@ -261,8 +261,8 @@ def _item(core: Core, language: Language, number: int, line: Line) -> Item:
     below = []
     if line.title is not None:
         title = line.title.zh if language == "zh" else line.title.en
-        year = f", {words.year.format(year=line.fiscal_year)}" if line.fiscal_year else ""
-        below.append(title + (year.replace(", ", ",") if language == "zh" else year))
+        year = words.year.format(year=line.fiscal_year) if line.fiscal_year else ""
+        below.append(words.comma.join(filter(None, (title, year))))
     why, to_do = line.why
     if language == "zh":
         why, to_do = in_chinese(why), in_chinese(to_do)
@@ -271,8 +271,10 @@ def _item(core: Core, language: Language, number: int, line: Line) -> Item:
     if to_do:
         below.append(words.what_to_do + to_do)
     at = moment(core, line.received_at)
-    below.append(f"{words.received.format(at=at)}, {words.reference} {line.id}")
-    heading = f"{what} ({words.kinds[line.kind]}, {readable_size(line.size)})"
+    below.append(f"{words.received.format(at=at)}{words.comma}{words.reference} {line.id}")
+    heading = words.heading.format(
+        what=what, kind=words.kinds[line.kind], size=readable_size(line.size)
+    )
     return Item(heading, words.verdicts[line.verdict], _TONES[line.verdict], tuple(below))
 
 
@@ -303,20 +305,23 @@ def _notice(core: Core, connection: Connection, row: Row[Any], now: datetime) ->
         if not count:
             raise Ended("moot", "the matter is settled")
         sections = [_notice_section(core, each, row, count, about) for each in languages]
-        subject = " / ".join(
-            (WORDS[each].urgent if row.urgent else "")
-            + WORDS[each].topics[row.kind].format(count=count)
-            for each in languages
-        )
+        subject = " / ".join(_headline(WORDS[each], row, count) for each in languages)
     mail = Mail(row.id, identity.open_email(core, account), subject, sections, urgent=row.urgent)
     return Composed(_letter(core, mail, now))
+
+
+def _headline(words: Words, row: Row[Any], count: int) -> str:
+    if not row.urgent:
+        return words.topics[row.kind].format(count=count)
+    said = words.topics.get(f"{row.kind}-urgent", words.topics[row.kind])
+    return words.urgent + said.format(count=count)
 
 
 def _notice_section(
     core: Core, language: Language, row: Row[Any], count: int, about: Sequence[dict[str, Any]]
 ) -> Section:
     words = WORDS[language]
-    first = (words.urgent if row.urgent else "") + words.topics[row.kind].format(count=count)
+    first = _headline(words, row, count)
     return Section(
         language,
         (first + ("。" if language == "zh" else "."), words.run),

@@ -24,6 +24,7 @@ from gateway.core.core import Core
 from gateway.core.intake import recipients
 from gateway.core.notices.notices import RELAY, Notices
 from gateway.core.notices.topics import RECEIPT, TOPICS
+from gateway.core.outbound.backup import status as backup_status
 from gateway.core.steps import step
 from vault.catalogue import ledger, queries, settings
 from vault.catalogue.ledger import LedgerEntry
@@ -91,14 +92,13 @@ def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
 async def follow(wing: Notices) -> None:
     """Look at what the ledger has since the last time, until there is no more."""
     core = wing.core
-    while wing.position != core.store.catalogue.ledger.size:
-        if wing.position is None:
-            wing.position = await core.read(_begin)
-            continue
+    if wing.position is None:
+        await prepare(wing)
+    while wing.position is not None and wing.position != core.store.catalogue.ledger.size:
         start = wing.position
         look = await core.read(lambda c, at=start: _look(wing, c, at))  # type: ignore[misc]
         saved = int(await core.read(lambda c: settings.value(c, SETTING)) or 0)
-        if look.sent or look.told or look.position - saved >= UNSAVED or not saved:
+        if look.sent or look.told or look.position - saved >= UNSAVED:
             now = core.now()
             with step("notice.note"):
                 await core.write(
@@ -108,10 +108,37 @@ async def follow(wing: Notices) -> None:
         wing.position = look.position
 
 
-async def rest(wing: Notices) -> None:
-    """Nothing is configured: forget how far the ledger was followed, so that later nothing old is told."""
-    if await wing.core.read(lambda c: settings.value(c, SETTING)) is not None:
-        await wing.core.write(lambda tx: settings.drop(tx.connection, SETTING), background=True)
+async def prepare(wing: Notices) -> None:
+    """Before anybody is served: where to go on from, or, where nothing is configured, from nowhere.
+
+    What comes from now on is told; what came while nothing was configured never is. In a store that was
+    restored, what waited when its backup was made has been sent since, or is out of date: it ends.
+    """
+    core = wing.core
+    now = core.now()
+    saved, restored = await core.read(
+        lambda c: (settings.value(c, SETTING), backup_status.restored_at_size(c))
+    )
+    if saved is not None and restored is not None and int(saved) <= restored:
+        await core.write(lambda tx: _forget(tx, now))
+        saved = None
+    if not wing.targets:
+        if saved is not None:
+            await core.write(lambda tx: settings.drop(tx.connection, SETTING))
+        return
+    wing.position = await core.read(_begin)
+    if saved is None:
+        at = str(wing.position)
+        await core.write(lambda tx: settings.put(tx.connection, SETTING, at))
+
+
+def _forget(tx: Transaction, now: datetime) -> None:
+    settings.drop(tx.connection, SETTING)
+    tx.connection.execute(
+        update(notices)
+        .where(notices.c.delivered_at.is_(None))
+        .values(delivered_at=stamp(now), outcome="moot", failure="the store was restored")
+    )
 
 
 def _begin(connection: Connection) -> int:

@@ -1,0 +1,183 @@
+"""Receipts and notices of a running gateway: killed at every step of the way, nothing is lost, and what may come
+twice has one id; and the commands that show and test them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from gateway.core.steps import NOTICE_STEPS
+from gateway.install import create
+from tests.servers.gateway_process import Installation
+from tests.support.core_process import CoreProcess
+from tests.support.hook_sink import HookSink
+from tests.support.mail_sink import MailSink, text_of
+from tests.support.wire import Admin, Door, inspect_one, until
+
+KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
+NOTE = b"Strongroom demonstration note\n\nDate: 2026-11-20\nThis note may be discarded.\n"
+
+
+@pytest.fixture(scope="module")
+def made_once():
+    home = Path(tempfile.mkdtemp(prefix="sr-t-", dir="/tmp"))
+    create.create(home / "i", datetime.now(UTC), demo=True)
+    yield home / "i"
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def home():
+    folder = Path(tempfile.mkdtemp(prefix="sr-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def relay(home):
+    with MailSink(home / "relay") as sink:
+        yield sink
+
+
+@pytest.fixture
+def folder(made_once, home, relay):
+    """An installation that sends receipts at once."""
+    place = home / "i"
+    shutil.copytree(made_once, place, symlinks=True)
+    with (place / "config.toml").open("a") as config:
+        config.write(relay.toml(digest_minutes=0))
+    return place
+
+
+def admin_of(folder: Path) -> Admin:
+    return Admin(folder / "run" / "admin.sock", folder / "demo")
+
+
+def courier(folder: Path) -> CoreProcess:
+    return CoreProcess(
+        folder,
+        [sys.executable, "-m", "gateway.cli", "courier", "-c", str(folder / "config.toml")],
+    )
+
+
+def send(folder: Path) -> None:
+    """Have the client ask for receipts, and send a document that is accepted."""
+    admin_of(folder).call("client.change", slug="acme", notice_to="books@acme.example")
+    door = Door(folder / "run" / "sftp.sock", "acme", folder / "demo" / "acme")
+    door.upload("/inbox/note.txt", NOTE)
+    door.close()
+    inspect_one(folder / "run" / "inspect.sock")
+
+
+def states(folder: Path) -> list[str]:
+    return [each["state"] for each in admin_of(folder).call("notice.list")]
+
+
+def kill(process: CoreProcess) -> None:
+    process.process.kill()
+    process.process.wait(30)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("step", list(NOTICE_STEPS))
+def test_a_core_killed_at_any_step_sends_it_once_while_the_courier_lives(
+    folder, relay, step, phase
+):
+    config = str(folder / "config.toml")
+    victim = CoreProcess(folder, [sys.executable, str(KILLER), config, step, phase])
+    with victim, courier(folder):
+        send(folder)
+        assert victim.process.wait(60) == -signal.SIGKILL, victim.log()
+        with CoreProcess(folder):
+            until(lambda: states(folder) == ["sent"], 60)
+            assert admin_of(folder).call("ledger.verify")["findings"] == []
+            assert [each["To"] for each in relay.mails] == ["books@acme.example"]
+
+
+def test_a_courier_killed_before_the_answer_sends_it_again_under_the_same_id(folder, relay):
+    relay.data = "hang"
+    with CoreProcess(folder):
+        victim = courier(folder)
+        send(folder)
+        assert relay.got.wait(60)
+        kill(victim)
+        relay.data = ""
+        with courier(folder):
+            until(lambda: states(folder) == ["sent"], 60)
+        victim.stop()
+    first, second = relay.mails
+    assert first["Message-ID"] == second["Message-ID"]
+
+
+def test_both_killed_after_the_relay_took_it_send_it_again_under_the_same_id(folder, relay):
+    """What the protocol can't tell: it is taken, and nobody has heard of it."""
+    config = str(folder / "config.toml")
+    victim = CoreProcess(folder, [sys.executable, str(KILLER), config, "notice.send", "after"])
+    carrier = courier(folder)
+    send(folder)
+    assert victim.process.wait(60) == -signal.SIGKILL, victim.log()
+    kill(carrier)
+    with CoreProcess(folder), courier(folder):
+        until(lambda: states(folder) == ["sent"], 60)
+    for process in (victim, carrier):
+        process.stop()
+    assert len(relay.mails) == 2
+    assert len({each["Message-ID"] for each in relay.mails}) == 1
+
+
+def test_no_message_lies_on_the_disk_while_it_waits(folder, relay):
+    relay.data = "hang"
+    with CoreProcess(folder), courier(folder):
+        send(folder)
+        assert relay.got.wait(60)
+        (message_id,) = [str(each["Message-ID"]).strip("<>") for each in relay.mails]
+        for path in (folder / "vault").rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                assert message_id.encode() not in content, path
+                assert b"books@acme.example" not in content, path
+        relay.data = ""
+
+
+def test_the_command_line_lists_and_tests_notices(folder, relay):
+    made = Installation(folder, 0, 0)
+    with HookSink(folder / "hook") as hook:
+        with (folder / "config.toml").open("a") as config:
+            config.write(
+                f'\n[[webhook]]\nname = "duty"\nurl = "{hook.url}"\nsecret = "{hook.secret}"\n'
+            )
+        at_rest = made.cli("notice", "test", "relay", "--account", "accountant")
+        assert at_rest.returncode == 1
+        assert "running gateway" in at_rest.stderr
+        with CoreProcess(folder), courier(folder):
+            without = made.cli("notice", "test", "relay", "--account", "accountant")
+            assert without.returncode == 1
+            assert "--email" in without.stderr
+            changed = made.cli("account", "change", "accountant", "--email", "acc@firm.example")
+            assert changed.returncode == 0, changed.stderr
+            sent = made.cli("notice", "test", "relay", "--account", "accountant")
+            assert (sent.returncode, sent.stdout) == (0, "Sent: relay has taken it.\n")
+            assert "the relay works" in text_of(relay.mails[0])
+            called = made.cli("notice", "test", "webhook:duty")
+            assert (called.returncode, hook.wrong) == (0, [])
+            assert hook.events[0]["type"] == "notice.test"
+            relay.rcpt = "550 5.7.1 Not from here"
+            refused = made.cli("notice", "test", "relay", "--account", "accountant")
+            assert refused.returncode == 1
+            assert "550 5.7.1 Not from here" in refused.stdout
+            listed = made.json("notice", "list")
+            assert [each["state"] for each in listed] == ["refused", "sent", "sent"]
+            assert [each["to"] for each in listed] == ["accountant", "webhook:duty", "accountant"]
+            assert "firm.example" not in made.cli("notice", "list").stdout
+            assert made.json("notice", "list", "--state", "refused")[0]["id"] == listed[0]["id"]
+            unknown = made.cli("notice", "test", "webhook:other")
+            assert "relay, webhook:duty" in unknown.stderr
+            assert "1 FAILED" in made.cli("status").stdout
+            assert "Not from here" in made.cli("doctor").stdout
