@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import re
 
+import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from gateway.core.notices import follow, phrases
 from gateway.core.notices.receipts import is_machine
@@ -66,6 +75,7 @@ async def test_a_mail_is_answered_once_when_all_of_it_was_judged(house, sink):
     assert answer["From"].addresses[0].addr_spec == "receipts@gateway.example"
     assert answer["Subject"] == "Receipt: 3 received, 2 accepted, 1 held"
     text = text_of(answer)
+    assert "Client: acme" in text
     assert text.count("accepted") >= 2
     assert "Print" in text or "Save it" in text
     assert "fiscal year 2025" in text
@@ -329,6 +339,48 @@ async def test_a_wrong_password_is_the_relays_failure_and_ends_nothing(tmp_path,
     await tick(house, minutes=1)
     assert "535" not in rows(house)[0].failure  # others could read it: it is not used
     await house.end()
+
+
+async def test_mail_is_signed_for_the_domain_of_the_configuration(tmp_path, sink):
+    key = rsa.generate_private_key(65537, 2048)
+    pem = tmp_path / "dkim.pem"
+    pem.touch(mode=0o600)
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    )
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    record = b"v=DKIM1; k=rsa; p=" + base64.b64encode(public)
+    asked = []
+
+    def dns(name, timeout=5):
+        del timeout
+        asked.append(name)
+        return record
+
+    house = await told_house(
+        tmp_path / "signed",
+        sink,
+        dkim_key=str(pem),
+        dkim_selector="s2026",
+        dkim_domain="gateway.example",
+    )
+    await answered(house)
+    (raw,) = sink.raw
+    assert dkim.verify(raw, dnsfunc=dns)
+    assert asked == [b"s2026._domainkey.gateway.example."]
+    assert not dkim.verify(raw.replace(b"Receipt", b"receipt"), dnsfunc=dns)
+    pem.write_bytes(b"no key")
+    await answered(house)
+    assert "sign" in rows(house)[-1].failure
+    await house.end()
+
+
+async def test_a_relay_with_tls_from_the_first_byte(tmp_path):
+    with MailSink(tmp_path / "implicit", implicit=True) as sink:
+        house = await told_house(tmp_path / "house", sink, tls="implicit")
+        await answered(house)
+        assert (outcomes(house), sink.sessions) == (["sent"], [(True, True)])
+        await house.end()
 
 
 async def test_a_connection_cut_before_the_answer_is_tried_again_under_the_same_id(house, sink):

@@ -68,7 +68,8 @@ def certificate(
 class MailSink:
     """The relay; `mails` are parsed, `raw` are bytes, `recipients` the envelopes' of both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, implicit: bool = False) -> None:
+        """`implicit`: TLS from the first byte instead of STARTTLS."""
         self.folder = folder
         self.rcpt = self.data = self.sender = ""
         self.mails: list[EmailMessage] = []
@@ -87,10 +88,11 @@ class MailSink:
             self,
             hostname="127.0.0.1",
             port=free_ports(1)[0],
-            tls_context=context,
-            require_starttls=True,
+            ssl_context=context if implicit else None,
+            tls_context=None if implicit else context,
+            require_starttls=not implicit,
             auth_required=True,
-            auth_require_tls=True,
+            auth_require_tls=not implicit,
             authenticator=self._authenticate,
         )
 
@@ -145,7 +147,8 @@ class MailSink:
         self.raw.append(envelope.content)
         self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
         self.recipients.extend(envelope.rcpt_tos)
-        self.sessions.append((session.ssl is not None, bool(session.authenticated)))
+        secure = server.transport.get_extra_info("sslcontext") is not None
+        self.sessions.append((secure, bool(session.authenticated)))
         self.got.set()
         if self.data == "hang":
             await asyncio.sleep(600)

@@ -56,7 +56,8 @@ from vault.errors import VaultError
 from vault.keys.secret_names import SECRET_INDEX
 from vault.moments import stamp
 
-LOOK_AGAIN: Final = timedelta(seconds=30)  # while a document is being inspected
+LOOK_AGAIN: Final = timedelta(seconds=30)  # while a document is being inspected; later less often
+RARELY: Final = timedelta(minutes=10)
 CAPPED: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 INDEX_RECIPIENT: Final = "notice-recipient"
@@ -154,7 +155,7 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
     patience = timedelta(minutes=core.config.relay.inspection_minutes)
     patient = now - datetime.fromisoformat(row.created_at) < patience
     if waits_for and (patient or any(told[each] for each in waits_for)):
-        raise Postponed("", now + LOOK_AGAIN)
+        raise Postponed("", _look_again(row, now))
     index = blind_index(
         core.store.custody.keyring(row.client_id).secrets[SECRET_INDEX],
         INDEX_RECIPIENT,
@@ -166,7 +167,7 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
         row.id,
         recipient,
         " / ".join(_receipt_subject(language, stated) for language in languages),
-        [_receipt_section(core, language, stated) for language in languages],
+        [_receipt_section(core, language, client.slug, stated) for language in languages],
         answers,
     )
     return Composed(_letter(core, mail, now), {each: each in waits_for for each in told}, index)
@@ -185,14 +186,19 @@ def _sender(
         raise Ended("moot", "what it was about is gone")
     proof = receipts.proof_of(connection, message.id)
     if proof == Proof.WAITING or message.state == DocumentState.RECEIVED:
-        raise Postponed(
-            "", now + LOOK_AGAIN
-        )  # who wrote it, and whether a program did, is not known
+        # Who wrote it, and whether a program did, is not known yet.
+        raise Postponed("", _look_again(row, now))
     metadata = core.store.custody.open_metadata(message)
     why = receipts.why_not(core.config, profile, proof, metadata)
     if why is not None:
         raise Ended("withheld", why)
     return metadata.sender, metadata.facts.get("message_id", "")
+
+
+def _look_again(row: Row[Any], now: datetime) -> datetime:
+    """When to look again at what is being inspected: the longer it has taken, the less often."""
+    age = now - datetime.fromisoformat(row.created_at)
+    return now + min(max(LOOK_AGAIN, age / 4), RARELY)
 
 
 def _expect_below_cap(core: Core, connection: Connection, index: bytes, now: datetime) -> None:
@@ -232,7 +238,7 @@ def _receipt_subject(language: Language, stated: Digest) -> str:
     return words.receipt_subject.format(received=total, accepted=counts["accepted"], rest=rest)
 
 
-def _receipt_section(core: Core, language: Language, stated: Digest) -> Section:
+def _receipt_section(core: Core, language: Language, slug: str, stated: Digest) -> Section:
     words = WORDS[language]
     verdicts = {each.verdict for each in stated.lines}
     opening = words.receipt_all_in
@@ -245,7 +251,7 @@ def _receipt_section(core: Core, language: Language, stated: Digest) -> Section:
         closing.insert(0, words.more.format(count=stated.left_out))
     return Section(
         language,
-        (opening,),
+        (opening, words.client.format(slug=slug)),
         tuple(_item(core, language, number, line) for number, line in enumerate(stated.lines, 1)),
         closing=tuple(closing),
     )

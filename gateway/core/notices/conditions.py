@@ -35,6 +35,9 @@ LATE: Final = timedelta(days=7)  # after the day on which the job should have re
 SETTING_CHECK: Final = "check.last"
 SHOWN: Final = 20
 
+NO_COPY: Final = "every copy of the keyrings"
+URGENT: Final = frozenset({("check", "store"), ("copies", NO_COPY)})
+
 Condition = tuple[str, str]  # topic and subject
 
 
@@ -95,7 +98,7 @@ async def watch(wing: Notices) -> None:
                 ACTOR_CORE,
                 now,
                 topic=topic,
-                urgent=topic == "check",
+                urgent=(topic, subject) in URGENT,
             )
         for topic, subject in ended:
             tx.connection.execute(
@@ -121,9 +124,12 @@ def _behind(core: Core) -> Iterator[Condition]:
     for target in backup_status.status(core)["targets"]:
         if target["overdue"] or target["failure"] or target["amendments_behind"]:
             yield "backup", target["name"]
-    for copy in keyring_copies.overdue(core):
-        if copy["failure"]:
-            yield "copies", copy["target"]
+    behind = {copy["target"] for copy in keyring_copies.overdue(core) if copy["failure"]}
+    for name in sorted(behind):
+        yield "copies", name
+    registered = {copy.name for copy in core.config.keyring.copies}
+    if registered and registered <= behind:
+        yield "copies", NO_COPY  # if this disk dies now, nothing opens any more
     for place in ledger_publication.status(core):
         if place["behind_since"] or place["alarmed_at"]:
             yield "copies", f"ledger at {place['name']}"

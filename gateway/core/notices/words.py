@@ -21,6 +21,7 @@ class Words(NamedTuple):
 
     # Receipts: subjects and first lines, by how it stands.
     receipt_subject: str
+    client: str
     receipt_all_in: str
     receipt_some: str
     receipt_pending: str
@@ -50,6 +51,7 @@ class Words(NamedTuple):
 WORDS: Final[dict[Language, Words]] = {
     "zh": Words(
         receipt_subject="回执：{received} 份文件，{accepted} 份已接收{rest}",
+        client="客户：{slug}",
         receipt_all_in="您发送的文件已全部接收，无需其他操作。",
         receipt_some="您发送的文件已收到，其中有文件未被接收或需要事务所人员处理，详见下方。",
         receipt_pending="您发送的文件已收到，部分仍在检查；检查结束后会再通知您。",
@@ -94,6 +96,7 @@ WORDS: Final[dict[Language, Words]] = {
     ),
     "en": Words(
         receipt_subject="Receipt: {received} received, {accepted} accepted{rest}",
+        client="Client: {slug}",
         receipt_all_in="Everything you sent was accepted. There is nothing for you to do.",
         receipt_some=(
             "What you sent has arrived. Some of it was not accepted, or a person at the firm has to look at"
