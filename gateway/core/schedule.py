@@ -85,7 +85,7 @@ async def housekeeping(wings: Wings) -> None:
     core = wings.core
     now = core.now()
     await partial.expire_due(wings.intake, now)
-    await core.write(lambda tx: notices_kind.prune(tx, now), background=True)
+    await core.write(lambda tx: notices_kind.prune(core, tx, now), background=True)
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody

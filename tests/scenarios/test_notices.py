@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from gateway.core.notices import follow, phrases
+from gateway.core.notices import follow, phrases, receipts
+from gateway.core.notices.kind import prune
 from gateway.core.notices.receipts import is_machine
 from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
 from gateway.wire.messages import Classification, Scan
@@ -383,6 +384,50 @@ async def test_a_relay_with_tls_from_the_first_byte(tmp_path):
         await house.end()
 
 
+async def test_without_tls_a_relay_gets_nothing_unless_it_is_on_this_machine_and_meant(tmp_path):
+    with MailSink(tmp_path / "plain", plain=True) as sink:
+        stripped = await told_house(tmp_path / "stripped", sink)  # someone took STARTTLS out
+        await answered(stripped)
+        assert (outcomes(stripped), sink.mails) == (["waiting"], [])
+        await stripped.end()
+        meant = await told_house(tmp_path / "meant", sink, tls="none", user="", credentials="")
+        await answered(meant)
+        assert (outcomes(meant), len(sink.mails)) == (["sent"], 1)
+        await meant.end()
+
+
+async def test_what_waits_for_a_webhook_that_is_no_more_ends(house, sink):
+    house.core.store.catalogue.write(
+        lambda tx: follow.add(tx, "webhook:old", "review", house.clock(), house.clock(), entry=0)
+    )
+    (shown,) = [
+        each
+        for each in (await house.act("status"))["notices"]["targets"]
+        if each["target"] == "webhook:old"
+    ]
+    assert (shown["configured"], shown["waiting"]) == (False, 1)
+    for days, state in ((9, "waiting"), (2, "given-up")):
+        house.clock.advance(days=days)
+        now = house.clock()
+        house.core.store.catalogue.write(lambda tx, at=now: prune(house.core, tx, at))
+        assert outcomes(house) == [state]
+    house.clock.advance(days=91)
+    house.core.store.catalogue.write(lambda tx: prune(house.core, tx, house.clock()))
+    assert rows(house) == []
+
+
+async def test_a_receipt_lists_so_many_and_counts_all(house, sink, monkeypatch):
+    monkeypatch.setattr(receipts, "MOST", 2)
+    await mail(house)
+    await judge_with_parts(house, "a", "b", "c")
+    for _ in range(3):
+        await house.judge(classification=INVOICE)
+    await tick(house)
+    (answer,) = sink.mails
+    assert answer["Subject"] == "Receipt: 3 received, 3 accepted"
+    assert "Not listed here: 1 more" in text_of(answer)
+
+
 async def test_a_connection_cut_before_the_answer_is_tried_again_under_the_same_id(house, sink):
     sink.data = "drop"
     await answered(house)
@@ -474,6 +519,19 @@ async def test_a_batch_that_waits_is_told_to_officers(house, sink):
     await tick(house, minutes=20)
     assert sink.recipients == ["officer1@firm.example"]
     assert "strongroom disposal list" in text_of(sink.mails[0])
+
+
+async def test_a_batch_that_an_officer_has_signed_waits_for_others(house, sink):
+    await with_addresses(house, "officer1", "officer2")
+    await house.upload("/inbox/a.txt", b"a")
+    await house.judge(classification=Classification("demonstration-note", 0.95, None))
+    house.clock.advance(days=2)
+    house.restart()
+    (batch,) = await house.act("disposal.propose")
+    await tick(house)
+    await house.approve(batch["id"], "officer1")
+    await tick(house, minutes=20)
+    assert sink.recipients == ["officer2@firm.example"]
 
 
 async def test_a_disabled_account_is_told_nothing(house, sink):

@@ -68,8 +68,8 @@ def certificate(
 class MailSink:
     """The relay; `mails` are parsed, `raw` are bytes, `recipients` the envelopes' of both."""
 
-    def __init__(self, folder: Path, *, implicit: bool = False) -> None:
-        """`implicit`: TLS from the first byte instead of STARTTLS."""
+    def __init__(self, folder: Path, *, implicit: bool = False, plain: bool = False) -> None:
+        """`implicit`: TLS from the first byte instead of STARTTLS; `plain`: none at all."""
         self.folder = folder
         self.rcpt = self.data = self.sender = ""
         self.mails: list[EmailMessage] = []
@@ -89,10 +89,10 @@ class MailSink:
             hostname="127.0.0.1",
             port=free_ports(1)[0],
             ssl_context=context if implicit else None,
-            tls_context=None if implicit else context,
-            require_starttls=not implicit,
-            auth_required=True,
-            auth_require_tls=not implicit,
+            tls_context=None if implicit or plain else context,
+            require_starttls=not (implicit or plain),
+            auth_required=not plain,
+            auth_require_tls=not (implicit or plain),
             authenticator=self._authenticate,
         )
 

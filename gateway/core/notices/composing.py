@@ -37,6 +37,7 @@ from vault.catalogue.ledger import LedgerEntry
 from vault.catalogue.schema import (
     access_requests,
     accounts,
+    approvals,
     batches,
     documents,
     grants,
@@ -51,6 +52,7 @@ from vault.catalogue.states import (
     DocumentState,
     Proof,
 )
+from vault.certificate.receipt import Verdict
 from vault.crypto.wrapping import blind_index
 from vault.errors import VaultError
 from vault.keys.secret_names import SECRET_INDEX
@@ -219,10 +221,7 @@ def _expect_below_cap(core: Core, connection: Connection, index: bytes, now: dat
 
 def _receipt_subject(language: Language, stated: Digest) -> str:
     words = WORDS[language]
-    counts = {
-        verdict: sum(1 for each in stated.lines if each.verdict == verdict)
-        for verdict in words.verdicts
-    }
+    counts = stated.counts
     if language == "zh":
         rest = "".join(
             f"，{counts[verdict]} 份{words.verdicts[verdict]}"
@@ -230,17 +229,21 @@ def _receipt_subject(language: Language, stated: Digest) -> str:
             if counts[verdict]
         )
     else:
-        short = {"refused": "refused", "review": "held", "pending": "being inspected"}
+        short: dict[Verdict, str] = {
+            "refused": "refused",
+            "review": "held",
+            "pending": "being inspected",
+        }
         rest = "".join(
             f", {counts[verdict]} {name}" for verdict, name in short.items() if counts[verdict]
         )
-    total = len(stated.lines) + stated.left_out
+    total = sum(counts.values())
     return words.receipt_subject.format(received=total, accepted=counts["accepted"], rest=rest)
 
 
 def _receipt_section(core: Core, language: Language, slug: str, stated: Digest) -> Section:
     words = WORDS[language]
-    verdicts = {each.verdict for each in stated.lines}
+    verdicts = set(stated.counts)
     opening = words.receipt_all_in
     if "pending" in verdicts:
         opening = words.receipt_pending
@@ -360,7 +363,10 @@ def _matter(
                 where.append(documents.c.client_id.in_(mine))
             return count(documents, *where), []
         case "disposal":
-            return count(batches, batches.c.state == BatchState.PROPOSED), []
+            # Those that wait for this one: what it has signed waits for others.
+            mine = select(approvals.c.batch_id).where(approvals.c.account_id == account.id)
+            waits = (batches.c.state == BatchState.PROPOSED, batches.c.id.not_in(mine))
+            return count(batches, *waits), []
         case "access":
             return count(access_requests, access_requests.c.state == AccessState.WAITING), []
         case "check":

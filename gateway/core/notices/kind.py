@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, select, update
 
-from gateway.core.core import ACTOR_CORE, log
+from gateway.core.core import ACTOR_CORE, Core, log
 from gateway.core.notices import composing
 from gateway.core.notices.composing import Composed, Ended, Postponed
 from gateway.core.notices.follow import add, attach
@@ -179,8 +179,21 @@ class Messages(OfTable):
             log.error(self.complaint, place=place, detail=str(error))
 
 
-def prune(tx: Transaction, now: datetime) -> None:
-    """Forget what has been over for long."""
+def prune(core: Core, tx: Transaction, now: datetime) -> None:
+    """Forget what has been over for long; give up what nothing carries any more.
+
+    That is, what waits for a target that is not in the configuration: others are given up when they fail.
+    """
+    done = tx.connection.execute(
+        update(notices)
+        .where(
+            notices.c.delivered_at.is_(None),
+            notices.c.created_at < stamp(now - 2 * GIVE_UP),
+        )
+        .values(delivered_at=stamp(now), outcome="given-up")
+    )
+    if done.rowcount:
+        core.record(tx, "notices.given-up", "store", ACTOR_CORE, now, count=done.rowcount)
     old = select(notices.c.number).where(
         notices.c.delivered_at.is_not(None), notices.c.delivered_at < stamp(now - KEEP)
     )

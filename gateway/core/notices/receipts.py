@@ -12,6 +12,7 @@ Leaves out: the words (`words`) and the form (`mail`).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -68,10 +69,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Digest:
-    """What one receipt states: `sent` are the ids it was asked for that are there; `pending` those not
-    judged."""
+    """What one receipt states.
+
+    `sent` are the ids it was asked for that are there, `pending` those of them not judged; `counts` has all
+    of it by verdict, also what the lines leave out.
+    """
 
     lines: tuple[Line, ...]
+    counts: Counter[Verdict]
     sent: tuple[str, ...]
     pending: tuple[str, ...]
     left_out: int = 0
@@ -80,6 +85,7 @@ class Digest:
 def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
     """What became of documents and their parts; those that are gone are left out."""
     lines: list[Line] = []
+    counts: Counter[Verdict] = Counter()
     pending = []
     sent = []
     left_out = 0
@@ -93,13 +99,15 @@ def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
         parents = {each.parent_id for each in tree}
         for each in tree:
             container = each.id in parents
-            if container and _VERDICTS.get(DocumentState(each.state)) == "accepted":
+            verdict = _VERDICTS.get(DocumentState(each.state), "pending")
+            if container and verdict == "accepted":
                 continue  # what was in it speaks for itself
+            counts[verdict] += 1
             if len(lines) < MOST:
                 lines.append(_line(core, each, container=container))
             else:
                 left_out += 1
-    return Digest(tuple(lines), tuple(sent), tuple(pending), left_out)
+    return Digest(tuple(lines), counts, tuple(sent), tuple(pending), left_out)
 
 
 def _tree(connection: Connection, row: Row[Any]) -> Iterator[Row[Any]]:
