@@ -6,20 +6,28 @@ from __future__ import annotations
 
 import shutil
 import signal
+import smtplib
 import sys
 import tempfile
+from contextlib import closing
 from datetime import UTC, datetime
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from gateway.config import load
 from gateway.core.steps import NOTICE_STEPS
 from gateway.install import create
-from tests.servers.gateway_process import Installation
+from tests.servers.gateway_process import Installation, installation, running
 from tests.support.core_process import CoreProcess
 from tests.support.hook_sink import HookSink
 from tests.support.mail_sink import MailSink, text_of
 from tests.support.wire import Admin, Door, inspect_one, until
+from vault.catalogue.schema import messages
+from vault.keys.root import load_root_key
+from vault.store import Store
 
 KILLER = Path(__file__).parents[1] / "support" / "killing_core.py"
 NOTE = b"Strongroom demonstration note\n\nDate: 2026-11-20\nThis note may be discarded.\n"
@@ -181,3 +189,67 @@ def test_the_command_line_lists_and_tests_notices(folder, relay):
             assert "relay, webhook:duty" in unknown.stderr
             assert "1 FAILED" in made.cli("status").stdout
             assert "Not from here" in made.cli("doctor").stdout
+
+
+@pytest.fixture
+def gateway_with_relay(relay):
+    with installation(lambda text: text + relay.toml(digest_minutes=0)) as made:
+        yield made
+
+
+def mail_in(made: Installation, *headers: tuple[str, str]) -> None:
+    """Send a mail with a note attached, through the door."""
+    message = EmailMessage()
+    message["From"], message["To"] = "Owner <owner@mailer.example>", "mailer@intake.localhost"
+    message["Subject"], message["Message-ID"] = "Notes 12,345.67", "<note-1@mailer.example>"
+    for name, value in headers:
+        message[name] = value
+    message.set_content("See attachment.\n")
+    message.add_attachment(NOTE, maintype="text", subtype="plain", filename="note of may.txt")
+    with smtplib.SMTP("127.0.0.1", made.smtp_port, timeout=60) as client:
+        client.send_message(message, "owner@mailer.example", "mailer@intake.localhost")
+
+
+def prove(made: Installation) -> None:
+    """Between two runs: what has come was signed by its domain."""
+    config = load(made.config)
+    root = load_root_key(config.root_key)
+    with closing(Store.open(config.store_path, root, [])) as store:
+        store.catalogue.write(
+            lambda tx: tx.connection.execute(update(messages).values(proof="dkim"))
+        )
+
+
+def test_a_mail_is_answered_from_door_to_relay(gateway_with_relay, relay):
+    made = gateway_with_relay
+    with running(made, "core", "smtp"):
+        made.admin.call(
+            "client.add", slug="mailer", name="Mailer", emails=["@mailer.example"], language="both"
+        )
+        mail_in(made)
+        mail_in(made, ("Auto-Submitted", "auto-replied"))
+        mail_in(made, ("List-Id", "<list.mailer.example>"))
+    prove(made)
+    with running(made, "core", "inspect", "courier"):
+        until(
+            lambda: (
+                sorted(each["state"] for each in made.admin.call("notice.list"))
+                == ["sent", "withheld", "withheld"]
+            ),
+            100,
+        )
+        withheld = made.admin.call("notice.list", state="withheld")
+        assert {each["failure"].partition("(")[2] for each in withheld} == {
+            "auto-submitted)",
+            "list-id)",
+        }
+    (answer,) = relay.mails
+    assert relay.recipients == ["owner@mailer.example"]
+    assert answer["In-Reply-To"] == "<note-1@mailer.example>"
+    assert answer["Subject"].startswith(
+        "回执：1 份文件，1 份已接收 / Receipt: 1 received, 1 accepted"
+    )
+    said = text_of(answer)
+    assert "已接收" in said
+    assert "note of may" not in said
+    assert "12,345" not in said + str(answer["Subject"])
