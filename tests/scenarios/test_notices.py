@@ -469,6 +469,26 @@ async def test_reviews_are_told_once_a_day_to_the_accountants_of_the_client(hous
     assert len(sink.mails) == 2
 
 
+async def test_a_relay_that_fails_and_comes_back_makes_no_digest_come_early(house, sink):
+    await with_addresses(house, "accountant")
+    for minutes in (0, 16):
+        await house.upload(f"/inbox/{minutes}.bin", bytes([minutes]))
+        await house.judge()
+        await tick(house)
+        await tick(house, minutes=16)
+    assert len(sink.mails) == 1
+    assert outcomes(house) == ["sent", "waiting"]  # until tomorrow
+    due = rows(house)[1].next_attempt_at
+    sink.sender = "421 4.3.2 Closing down"
+    await answered(house)
+    assert outcomes(house) == ["sent", "waiting", "waiting"]
+    assert (rows(house)[1].next_attempt_at, rows(house)[1].attempts) == (due, 0)
+    sink.sender = ""
+    await tick(house, minutes=60)
+    assert outcomes(house) == ["sent", "waiting", "sent"]
+    assert (rows(house)[1].next_attempt_at, rows(house)[1].attempts) == (due, 0)
+
+
 async def test_officers_hear_of_reviews_that_no_accountant_hears_of(house, sink):
     await with_addresses(house, "stranger", "officer1")
     await house.upload("/inbox/a.bin", b"a")

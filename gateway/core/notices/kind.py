@@ -29,7 +29,7 @@ from gateway.core.outbound.transfers import Refused
 from gateway.core.steps import step
 from vault.catalogue.schema import notice_documents, notices
 from vault.catalogue.store import Transaction
-from vault.errors import VaultError
+from vault.errors import PlaceError, VaultError
 from vault.moments import stamp
 
 GIVE_UP: Final = timedelta(days=5)
@@ -139,8 +139,44 @@ class Messages(OfTable):
         elif isinstance(error, Refused):
             self.end(tx, delivery, "refused", str(error), now)
         else:
-            super().failed(tx, delivery, error, now, again)
+            self._put_off(tx, delivery, error, again)
         self._give_up(tx, delivery.place, now)
+
+    def _put_off(
+        self, tx: Transaction, delivery: Delivery, error: VaultError, again: datetime
+    ) -> None:
+        """Try it again later; what is due before that, too, if the place failed. Nothing is due any
+        earlier."""
+        row = delivery.row
+        waits = (notices.c.target == row.target, notices.c.delivered_at.is_(None))
+        later = {"attempts": row.attempts + 1, "next_attempt_at": stamp(again)}
+        tx.connection.execute(
+            update(notices)
+            .where(*waits, notices.c.number == row.number)
+            .values(failure=str(error)[:DETAIL], **later)
+        )
+        if isinstance(error, PlaceError):
+            tx.connection.execute(
+                update(notices)
+                .where(
+                    *waits,
+                    notices.c.attempts <= row.attempts,
+                    notices.c.next_attempt_at < stamp(again),
+                )
+                .values(later)
+            )
+
+    def hasten(self, tx: Transaction, place: str, now: datetime) -> None:
+        """See `Kind.hasten`. What gathers goes on gathering."""
+        tx.connection.execute(
+            update(notices)
+            .where(
+                notices.c.target == place,
+                notices.c.delivered_at.is_(None),
+                notices.c.attempts > 0,
+            )
+            .values(next_attempt_at=stamp(now))
+        )
 
     def end(
         self, tx: Transaction, delivery: Delivery, outcome: str, why: str, now: datetime
