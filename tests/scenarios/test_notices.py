@@ -19,6 +19,7 @@ from gateway.core.notices import follow, phrases, receipts
 from gateway.core.notices.kind import prune
 from gateway.core.notices.receipts import is_machine
 from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
+from gateway.courier import relay
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import replaced
 from tests.support.mail_sink import MailSink, html_of, text_of
@@ -139,6 +140,8 @@ async def test_a_proof_that_waits_is_waited_for(house, sink):
             "from": "Owner <owner@elsewhere.example>"
         },  # signed by another domain than it was sent from
         {"from": ""},
+        {"from": "<x@elsewhere.example> (owner@acme.example)"},
+        {"from": "owner@acme.example <x@elsewhere.example>"},
     ],
 )
 async def test_a_program_is_not_answered_nor_a_sender_of_another_domain(house, sink, facts):
@@ -340,6 +343,19 @@ async def test_a_wrong_password_is_the_relays_failure_and_ends_nothing(tmp_path,
     await tick(house, minutes=1)
     assert "535" not in rows(house)[0].failure  # others could read it: it is not used
     await house.end()
+
+
+async def test_a_relay_that_hangs_is_left_and_tried_again(house, sink, monkeypatch):
+    monkeypatch.setattr(relay, "AFTER_DATA", 0.5)
+    sink.data = "hang"
+    await answered(house)
+    (row,) = rows(house)
+    assert (row.outcome, row.attempts) == ("", 1)
+    assert "in time" in row.failure
+    sink.data = ""
+    await tick(house, minutes=1)
+    assert outcomes(house) == ["sent"]
+    assert len({each["Message-ID"] for each in sink.mails}) == 1
 
 
 async def test_mail_is_signed_for_the_domain_of_the_configuration(tmp_path, sink):

@@ -140,6 +140,36 @@ def test_both_killed_after_the_relay_took_it_send_it_again_under_the_same_id(fol
     assert len({each["Message-ID"] for each in relay.mails}) == 1
 
 
+@pytest.mark.parametrize(("courier_too", "times"), [(False, 1), (True, 2)])
+def test_an_event_that_was_taken_comes_once_more_only_if_both_died(
+    folder, home, courier_too, times
+):
+    with HookSink(home / "hook") as hook:
+        with (folder / "config.toml").open("a") as config:
+            config.write(
+                f'\n[[webhook]]\nname = "duty"\nurl = "{hook.url}"\nsecret = "{hook.secret}"\n'
+            )
+        text = str(folder / "config.toml")
+        victim = CoreProcess(folder, [sys.executable, str(KILLER), text, "notice.send", "after"])
+        carriers = [courier(folder)]
+        door = Door(folder / "run" / "sftp.sock", "acme", folder / "demo" / "acme")
+        door.upload("/inbox/of no class.bin", bytes(range(256)))
+        door.close()
+        inspect_one(folder / "run" / "inspect.sock")
+        assert victim.process.wait(60) == -signal.SIGKILL, victim.log()
+        if courier_too:
+            kill(carriers[0])
+            carriers.append(courier(folder))
+        with CoreProcess(folder):
+            until(lambda: states(folder) == ["sent"], 60)
+        for process in (victim, *carriers):
+            process.stop()
+        assert hook.wrong == []
+        assert len(hook.ids) == times
+        assert len(set(hook.ids)) == 1
+        assert hook.events[0]["type"] in {"notice.review", "notice.quarantine"}
+
+
 def test_no_message_lies_on_the_disk_while_it_waits(folder, relay):
     relay.data = "hang"
     with CoreProcess(folder), courier(folder):

@@ -65,7 +65,6 @@ class _Look:
         tuple[LedgerEntry, Row[Any]]
     ]  # documents that were received, whose senders may be answered
     told: list[Told]
-    mailable: frozenset[str]  # clients that get receipts for what they send by SFTP
 
 
 def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
@@ -97,6 +96,8 @@ async def follow(wing: Notices) -> None:
     while wing.position is not None and wing.position != core.store.catalogue.ledger.size:
         start = wing.position
         look = await core.read(lambda c, at=start: _look(wing, c, at))  # type: ignore[misc]
+        if look.position == start:
+            return  # what has been appended is not committed yet
         saved = int(await core.read(lambda c: settings.value(c, SETTING)) or 0)
         if look.sent or look.told or look.position - saved >= UNSAVED:
             now = core.now()
@@ -165,7 +166,7 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
     ]
     rows = queries.documents_of(connection, about)
     senders = {rows[each.subject].client_id for each in received if each.subject in rows}
-    mailable = frozenset(_with_notice_address(core, connection, senders))
+    mailable = set(_with_notice_address(core, connection, senders))
     relay = bool(core.config.relay.address)
     return _Look(
         stop,
@@ -182,7 +183,6 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
             else Told(entry, topic, urgent)
             for entry, topic, urgent in found
         ],
-        mailable,
     )
 
 

@@ -6,8 +6,8 @@ with growing delays and given up after `GIVE_UP`. Either is written down, and sh
 in the ledger's order: one that fails holds up those behind it. Finished messages are in memory only (memfd),
 never on a disk.
 
-What remains: if the core or the courier dies between the relay's 250 and the record of it, the same message
-goes once more, under the same Message-ID (or `webhook-id`); SMTP has no way to ask.
+What remains: if the courier dies before it could report the relay's 250, or that answer never comes, the same
+message goes once more, under the same Message-ID (or `webhook-id`); SMTP has no way to ask.
 """
 
 from __future__ import annotations

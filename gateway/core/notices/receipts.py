@@ -197,13 +197,10 @@ def _is_ours(config: Config, address: str) -> bool:
 
 
 def _same_domain(sender: str, header: str) -> bool:
-    """Whether the last address in a From field is of the sender's domain, or of one above or below it."""
-    found = re.findall(r"@([A-Za-z0-9.-]+)", header)
-    if not found:
-        return False
-    of_header, of_sender = found[-1].lower().rstrip("."), sender.rpartition("@")[2].lower()
-    return (
-        of_header == of_sender
-        or of_header.endswith("." + of_sender)
-        or of_sender.endswith("." + of_header)
+    """Whether whatever looks like an address in a From field is of the sender's domain, or above or below
+    it."""
+    found = [each.lower().rstrip(".") for each in re.findall(r"@([^\s<>,;()\"@]*)", header)]
+    ours = sender.rpartition("@")[2].lower()
+    return bool(found) and all(
+        each == ours or each.endswith("." + ours) or ours.endswith("." + each) for each in found
     )
