@@ -580,6 +580,21 @@ async def test_a_disabled_account_is_told_nothing(house, sink):
     assert (sink.mails, outcomes(house)) == ([], ["withheld"])
 
 
+async def test_an_expired_account_is_told_nothing_and_officers_are_in_its_place(house, sink):
+    await with_addresses(house, "accountant", "officer1")
+    await house.act("account.change", name="accountant", expires="2026-11-23")
+    await house.upload("/inbox/a.bin", b"a")
+    await house.judge()
+    await tick(house)
+    await tick(house, minutes=3 * 24 * 60)
+    assert outcomes(house) == ["withheld"]
+    await house.upload("/inbox/b.bin", b"b")
+    await house.judge()
+    await tick(house)
+    await tick(house, minutes=16)
+    assert sink.recipients == ["officer1@firm.example"]
+
+
 async def test_addresses_are_sealed_and_stand_in_no_entry_of_the_ledger(house, sink):
     await with_addresses(house, "officer1")
     await house.act("client.change", slug="acme", notice_to="books@acme.example")

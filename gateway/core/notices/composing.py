@@ -302,6 +302,8 @@ def _notice(core: Core, connection: Connection, row: Row[Any], now: datetime) ->
     ).one_or_none()
     if account is None or account.state != AccountState.ACTIVE or account.email is None:
         raise Ended("withheld", "the account has no address any more, or is disabled")
+    if account.expires_at is not None and account.expires_at <= stamp(now):
+        raise Ended("withheld", "the account has expired")
     languages = LANGUAGES[core.config.relay.language]
     if row.kind == TEST:
         sections = [

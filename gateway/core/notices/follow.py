@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, or_, select, update
 
 from gateway.core.core import Core
 from gateway.core.intake import recipients
@@ -208,7 +208,7 @@ def _note(wing: Notices, tx: Transaction, look: _Look, now: datetime) -> None:
             add(tx, webhook.target, told.topic, now, now, urgent=told.urgent, entry=told.entry.seq)
     if core.config.relay.address:
         for told in look.told:
-            for account_id in concerned(tx.connection, told.topic, told.client_id):
+            for account_id in concerned(tx.connection, told.topic, told.client_id, now):
                 _digest(core, tx, account_id, told, now)
     settings.put(tx.connection, SETTING, str(look.position))
 
@@ -272,8 +272,11 @@ def _receipt(core: Core, tx: Transaction, entry: LedgerEntry, row: Row[Any], now
     attach(tx, number, [row.id])
 
 
-def concerned(connection: Connection, topic: str, client_id: str | None) -> list[str]:
-    """The accounts with an address that a topic concerns, by their role."""
+def concerned(
+    connection: Connection, topic: str, client_id: str | None, now: datetime
+) -> list[str]:
+    """The accounts with an address that a topic concerns, by their role; none that may not log in any
+    more."""
 
     def of(*roles: str) -> Any:
         return (
@@ -281,6 +284,7 @@ def concerned(connection: Connection, topic: str, client_id: str | None) -> list
             .where(
                 accounts.c.state == AccountState.ACTIVE,
                 accounts.c.email.is_not(None),
+                or_(accounts.c.expires_at.is_(None), accounts.c.expires_at > stamp(now)),
                 accounts.c.role.in_(roles),
             )
             .order_by(accounts.c.id)
