@@ -7,11 +7,12 @@ import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.config import WebhookSection
 from gateway.core.notices.composing import json_schema
-from gateway.core.notices.follow import PAGE, follow
+from gateway.core.notices.follow import PAGE, follow, prepare
 from gateway.courier.webhooks import signature
 from gateway.wire.messages import Classification, Scan
 from tests.support.hook_sink import HookSink
@@ -154,6 +155,16 @@ async def test_a_condition_is_told_when_it_has_lasted_and_once(tmp_path, hook):
     assert (await house.act("status"))["conditions"] == []
     assert len(hook.events) == 1
     await house.end()
+
+
+async def test_where_nobody_is_told_any_more_no_condition_grows_stale(house):
+    days = house.config.keys.max_root_age_days
+    await tick(house, minutes=days * 24 * 60)
+    await tick(house, minutes=11)
+    assert len((await house.act("status"))["conditions"]) == 1
+    house.core.config = msgspec.structs.replace(house.core.config, webhook=[])
+    await prepare(house.wings.notices)
+    assert (await house.act("status"))["conditions"] == []
 
 
 async def test_a_certificate_near_its_end_and_a_check_that_found_something_are_told(tmp_path, hook):

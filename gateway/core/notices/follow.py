@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from gateway.core.core import Core
 from gateway.core.intake import recipients
@@ -28,7 +28,7 @@ from gateway.core.outbound.backup import status as backup_status
 from gateway.core.steps import step
 from vault.catalogue import ledger, queries, settings
 from vault.catalogue.ledger import LedgerEntry
-from vault.catalogue.schema import accounts, grants, notice_documents, notices
+from vault.catalogue.schema import accounts, conditions, grants, notice_documents, notices
 from vault.catalogue.states import AccountState, ClientState, DocumentState
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
@@ -125,12 +125,18 @@ async def prepare(wing: Notices) -> None:
         saved = None
     if not wing.targets:
         if saved is not None:
-            await core.write(lambda tx: settings.drop(tx.connection, SETTING))
+            await core.write(_rest)
         return
     wing.position = await core.read(_begin)
     if saved is None:
         at = str(wing.position)
         await core.write(lambda tx: settings.put(tx.connection, SETTING, at))
+
+
+def _rest(tx: Transaction) -> None:
+    """Nobody looks any more: neither a position nor a condition is kept that would grow stale."""
+    settings.drop(tx.connection, SETTING)
+    tx.connection.execute(delete(conditions))
 
 
 def _forget(tx: Transaction, now: datetime) -> None:
