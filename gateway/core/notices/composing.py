@@ -163,7 +163,7 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
         INDEX_RECIPIENT,
         recipient.lower(),
     )
-    _expect_below_cap(core, connection, index, now)
+    _expect_below_cap(core, connection, row.client_id, index, now)
     languages = LANGUAGES.get(profile.language, ("zh", "en"))
     mail = Mail(
         row.id,
@@ -203,13 +203,16 @@ def _look_again(row: Row[Any], now: datetime) -> datetime:
     return now + min(max(LOOK_AGAIN, age / 4), RARELY)
 
 
-def _expect_below_cap(core: Core, connection: Connection, index: bytes, now: datetime) -> None:
+def _expect_below_cap(
+    core: Core, connection: Connection, client_id: str, index: bytes, now: datetime
+) -> None:
     """Raises Postponed: the recipient has had as much as anybody gets in a day."""
     most = core.config.relay.max_per_recipient
     sent = connection.execute(
         select(func.count())
         .select_from(notices)
         .where(
+            notices.c.client_id == client_id,
             notices.c.recipient_index == index,
             notices.c.outcome == "sent",
             notices.c.delivered_at > stamp(now - DAY),

@@ -47,6 +47,14 @@ def upgrade() -> None:
         sqlite_where=waiting,
         postgresql_where=waiting,
     )
+    op.create_index(
+        "ix_notices_order",
+        "notices",
+        ["target", "number"],
+        sqlite_where=waiting,
+        postgresql_where=waiting,
+    )
+    op.create_index("ix_notices_over", "notices", ["delivered_at"])
     op.create_index("ix_notices_account", "notices", ["account_id", "kind", "delivered_at"])
     op.create_index("ix_notices_client", "notices", ["client_id", "delivered_at"])
     op.create_table(
