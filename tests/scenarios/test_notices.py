@@ -253,6 +253,44 @@ async def test_what_is_inspected_for_long_is_told_of_twice_but_no_more(house, si
     assert outcomes(house) == ["sent", "sent"]
 
 
+async def test_who_was_told_that_something_is_held_hears_once_how_it_ended(house, sink):
+    await mail(house)
+    first, second, third = await judge_with_parts(house, "a.pdf", "b.bin", "c.bin")
+    await house.judge(classification=INVOICE)
+    await house.judge()
+    await house.judge()
+    await tick(house)
+    assert sink.mails[0]["Subject"] == "Receipt: 3 received, 1 accepted, 2 held"
+    decide = {"by": "accountant", "record_class": "invoice", "fiscal_year": 2025}
+    await house.act("document.reclassify", document=second, **decide)
+    await tick(house, minutes=20)
+    assert len(sink.mails) == 1  # one is still held
+    await house.act("document.reject", by="officer1", document=third)
+    await tick(house)
+    await tick(house, minutes=20)
+    await tick(house, minutes=20)
+    assert sink.mails[1]["Subject"] == "Receipt: 3 received, 2 accepted, 1 refused"
+    assert sink.mails[1]["In-Reply-To"] == "<one@acme.example>"
+    await house.act(
+        "document.reclassify", document=first, **decide
+    )  # nobody was told of it as held
+    await tick(house, minutes=20)
+    await tick(house, minutes=20)
+    assert len(sink.mails) == 2
+
+
+async def test_what_was_decided_before_anybody_was_told_is_told_once(house, sink):
+    await house.act("client.change", slug="acme", notice_to="books@acme.example")
+    held = await house.upload("/inbox/a.bin", b"a")
+    await house.judge()
+    await tick(house)
+    await house.act("document.reject", by="officer1", document=held)
+    await tick(house, minutes=20)
+    await tick(house, minutes=20)
+    (answer,) = sink.mails
+    assert answer["Subject"].endswith("1 refused")
+
+
 async def test_a_document_that_is_gone_is_told_of_no_more(house, sink):
     await house.act("client.change", slug="acme", notice_to="books@acme.example")
     await house.upload("/inbox/a.txt", b"a")

@@ -107,8 +107,9 @@ async def judge_with_parts(house: House, *parts: str, **facts: str) -> list[str]
         classification=LETTER,
         facts=FACTS | facts,
     )
+    made = list(claimed.parts)
     await house.queue.verdict(claimed, verdict, fixity)
-    return list(claimed.parts)
+    return made
 
 
 def rows(house: House) -> list[Any]:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, or_, select, updat
 
 from gateway.core.core import Core
 from gateway.core.intake import recipients
+from gateway.core.notices import receipts
 from gateway.core.notices.notices import RELAY, Notices
 from gateway.core.notices.topics import RECEIPT, TOPICS
 from gateway.core.outbound.backup import status as backup_status
@@ -65,6 +66,7 @@ class _Look:
         tuple[LedgerEntry, Row[Any]]
     ]  # documents that were received, whose senders may be answered
     told: list[Told]
+    settled: list[Row[Any]]  # documents as sent, of which a person has decided all that was held
 
 
 def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
@@ -99,7 +101,7 @@ async def follow(wing: Notices) -> None:
         if look.position == start:
             return  # what has been appended is not committed yet
         saved = int(await core.read(lambda c: settings.value(c, SETTING)) or 0)
-        if look.sent or look.told or look.position - saved >= UNSAVED:
+        if look.sent or look.told or look.settled or look.position - saved >= UNSAVED:
             now = core.now()
             with step("notice.note"):
                 await core.write(
@@ -160,11 +162,14 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
     core = wing.core
     received: list[LedgerEntry] = []
     found: list[tuple[LedgerEntry, str, bool]] = []
+    decided: list[str] = []
     for data in ledger.entries(connection, start, stop):
         entry = _decode(data)
         if entry.kind == "document.received":
             if entry.facts.get("channel") in {"smtp", "sftp"} and not entry.facts.get("parent"):
                 received.append(entry)
+        elif _is_decision(entry):
+            decided.append(entry.subject)
         elif (topic := topic_of(entry)) is not None:
             found.append((entry, *topic))
     about = [each.subject for each in received] + [
@@ -189,7 +194,32 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
             else Told(entry, topic, urgent)
             for entry, topic, urgent in found
         ],
+        _settled(connection, decided) if relay else [],
     )
+
+
+def _is_decision(entry: LedgerEntry) -> bool:
+    """Whether a person decided on a document that was held."""
+    if entry.kind == "document.filed":
+        return bool(entry.facts.get("confirmed"))
+    return entry.kind in {"document.released", "document.rejected"}
+
+
+def _settled(connection: Connection, decided: list[str]) -> list[Row[Any]]:
+    """What these documents came in, where nothing in it is held any more."""
+    roots: dict[str, Row[Any]] = {}
+    for row in queries.documents_of(connection, decided).values():
+        root: Row[Any] | None = row
+        while root is not None and root.parent_id is not None:
+            root = queries.document(connection, root.parent_id)
+        if root is not None:
+            roots[root.id] = root
+    open_states = {DocumentState.RECEIVED, DocumentState.REVIEW}
+    return [
+        root
+        for root in roots.values()
+        if not any(each.state in open_states for each in receipts.tree(connection, root))
+    ]
 
 
 def _with_notice_address(core: Core, connection: Connection, ids: set[str]) -> list[str]:
@@ -209,6 +239,8 @@ def _note(wing: Notices, tx: Transaction, look: _Look, now: datetime) -> None:
     core = wing.core
     for entry, row in look.sent:
         _receipt(core, tx, entry, row, now)
+    for row in look.settled:
+        _settle(core, tx, row, now)
     for told in look.told:
         for webhook in core.config.webhook:
             add(tx, webhook.target, told.topic, now, now, urgent=told.urgent, entry=told.entry.seq)
@@ -246,6 +278,30 @@ def attach(tx: Transaction, number: int, ids: Sequence[str], *, told: bool = Fal
             insert(notice_documents),
             [{"number": number, "document_id": each, "told": told} for each in ids],
         )
+
+
+def _settle(core: Core, tx: Transaction, row: Row[Any], now: datetime) -> None:
+    """Who was told that something is held hears how it ended, once all of it was decided."""
+    receipt = (
+        select(notices.c.number)
+        .join(notice_documents, notice_documents.c.number == notices.c.number)
+        .where(notice_documents.c.document_id == row.id)
+        .limit(1)
+    )
+    told = tx.connection.execute(receipt.where(notices.c.outcome == "sent")).scalar()
+    waits = tx.connection.execute(receipt.where(notices.c.delivered_at.is_(None))).scalar()
+    if told is None or waits is not None:
+        return  # whoever was told nothing is told nothing; what waits says how it stands then
+    number = add(
+        tx,
+        RELAY,
+        RECEIPT,
+        now,
+        now + timedelta(minutes=core.config.relay.digest_minutes),
+        client_id=row.client_id,
+        message_id=row.id if row.channel == "smtp" else None,
+    )
+    attach(tx, number, [row.id])
 
 
 def _receipt(core: Core, tx: Transaction, entry: LedgerEntry, row: Row[Any], now: datetime) -> None:

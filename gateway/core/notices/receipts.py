@@ -93,11 +93,11 @@ def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
         if DocumentState(row.state) in GONE:
             continue
         sent.append(row.id)
-        tree = list(_tree(connection, row))
-        if any(each.state == DocumentState.RECEIVED for each in tree):
+        whole = list(tree(connection, row))
+        if any(each.state == DocumentState.RECEIVED for each in whole):
             pending.append(row.id)
-        parents = {each.parent_id for each in tree}
-        for each in tree:
+        parents = {each.parent_id for each in whole}
+        for each in whole:
             container = each.id in parents
             verdict = _VERDICTS.get(DocumentState(each.state), "pending")
             if container and verdict == "accepted":
@@ -110,7 +110,7 @@ def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
     return Digest(tuple(lines), counts, tuple(sent), tuple(pending), left_out)
 
 
-def _tree(connection: Connection, row: Row[Any]) -> Iterator[Row[Any]]:
+def tree(connection: Connection, row: Row[Any]) -> Iterator[Row[Any]]:
     """A document and all that came out of it, each before its parts."""
     yield row
     level = [row.id]

@@ -74,6 +74,7 @@ notice_documents = Table(
     Column("document_id", ID, ForeignKey("documents.id"), nullable=False),
     Column("told", Boolean, nullable=False),  # as still being inspected: its answer is due
     PrimaryKeyConstraint("number", "document_id"),
+    Index("ix_notice_documents_document", "document_id"),
 )
 
 # What is not as it should be now: a backup that is late, a key near its end.

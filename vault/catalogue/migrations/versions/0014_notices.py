@@ -68,6 +68,7 @@ def upgrade() -> None:
             ["document_id"], ["documents.id"], name="fk_notice_documents_document_id"
         ),
     )
+    op.create_index("ix_notice_documents_document", "notice_documents", ["document_id"])
     op.create_table(
         "conditions",
         sa.Column("topic", sa.String(16), nullable=False),
