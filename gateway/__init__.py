@@ -10,7 +10,7 @@ The rooms, from the top down (docs/architecture.md draws them; imports never go 
               `disposal` move them, `outbound`, `keys` and `login` are used by all of these
 - `doors`     the processes that face the network: `sftp` and `smtp`
 - `inspect`   the sandboxed processes that open hostile files: `scan`, `unpack`, `classify`
-- `courier`   the process that carries sealed things elsewhere
+- `courier`   the process that carries sealed things and finished messages elsewhere
 - `process`   what every role is as a process: start, supervision, sandbox
 - `config`, `wire`   the configuration; the messages between processes
 - `names`, `readable`, `errors`   names from outside, values for people, errors

@@ -68,6 +68,7 @@ _COMMANDS: Final = {
     "check": ("oversight", "check"),
     "ledger": ("ledger", "group"),
     "keys": ("keys", "keys"),
+    "notice": ("notices", "group"),
     "clock": ("clock", "group"),
     "doctor": ("doctor", "doctor"),
 }

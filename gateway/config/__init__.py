@@ -24,8 +24,10 @@ from gateway.config.sections import (
     LoginSection,
     LogSection,
     PlaceSection,
+    RelaySection,
     RetentionSection,
     StoreSection,
+    WebhookSection,
 )
 
 __all__ = [
@@ -39,10 +41,12 @@ __all__ = [
     "LogSection",
     "LoginSection",
     "PlaceSection",
+    "RelaySection",
     "RetentionSection",
     "S3Address",
     "SftpAddress",
     "StoreSection",
+    "WebhookSection",
     "decode",
     "load",
     "parse_listen",

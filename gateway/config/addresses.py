@@ -9,6 +9,7 @@ Leaves out: which section has which address (`sections`); a token's address beyo
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from typing import Final, NamedTuple
 
@@ -26,6 +27,14 @@ _S3: Final = re.compile(
 _HOST_KEY: Final = re.compile(r"([a-z0-9@.-]+) ([A-Za-z0-9+/]{40,}={0,2})(?: .*)?")
 _ENDPOINT: Final = re.compile(
     r"https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?/?"
+)
+_WEBHOOK: Final = re.compile(
+    r"https://[^\s/?#@]+(?:/[^\s#]*)?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?(?:/[^\s#]*)?"
+)
+# What an envelope takes without SMTPUTF8: a dot-string and a domain (RFC 5321, section 4.1.2).
+_MAIL: Final = re.compile(
+    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}){0,31}"
+    r"@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
 )
 _PKCS11: Final = "pkcs11:"
 _DNS: Final = 53
@@ -86,6 +95,24 @@ def parse_s3(value: str) -> S3Address:
 def is_endpoint(value: str) -> bool:
     """Whether `value` is the address of an object store: https, or http on this machine."""
     return _ENDPOINT.fullmatch(value) is not None
+
+
+def is_webhook(value: str) -> bool:
+    """Whether `value` is an address to call: https, or http on this machine; no user, no fragment."""
+    return _WEBHOOK.fullmatch(value) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_mail_address(value: str) -> bool:
+    """Whether `value` is a mail address that every server takes: ASCII, unquoted, at most 254 characters."""
+    return len(value) <= 254 and ".." not in value and _MAIL.fullmatch(value) is not None
 
 
 def is_token(value: str) -> bool:

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from gateway.config.addresses import parse_listen, server_address
-from gateway.config.sections import Config, File, PlaceSection
+from gateway.config.sections import Config, File, PlaceSection, WebhookSection
 from gateway.errors import ConfigurationError
 
 DEFAULT_PATHS: Final = (Path("config.toml"), Path("/etc/strongroom/config.toml"))
@@ -125,6 +125,9 @@ def _check(config: Config) -> None:
     _check_places(config.source, "keyring.copies", config.keyring.copies)
     _check_places(config.source, "backup.targets", config.backup.targets)
     _check_places(config.source, "ledger.places", config.ledger.places)
+    if fault := config.relay.fault():
+        raise ConfigurationError(f"{config.source}: key relay: {fault}")
+    _check_places(config.source, "webhook", config.webhook)
 
 
 def _check_senders(config: Config) -> None:
@@ -172,8 +175,10 @@ def _check_networks(where: str, texts: Sequence[str]) -> None:
             ) from error
 
 
-def _check_places(source: Path, key: str, sections: Sequence[PlaceSection]) -> None:
-    """Distinct names, and places that make sense (raises ConfigurationError)."""
+def _check_places(
+    source: Path, key: str, sections: Sequence[PlaceSection | WebhookSection]
+) -> None:
+    """Distinct names, and places and webhooks that make sense (raises ConfigurationError)."""
     names = [section.name for section in sections]
     if len(set(names)) != len(names):
         raise ConfigurationError(f"{source}: key {key}: expected distinct names, found {names}")

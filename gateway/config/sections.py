@@ -22,7 +22,10 @@ from gateway.config.addresses import (
     SftpAddress,
     is_endpoint,
     is_host_key,
+    is_loopback,
+    is_mail_address,
     is_token,
+    is_webhook,
     parse_listen,
     parse_s3,
     parse_sftp,
@@ -369,6 +372,78 @@ class FixitySection(_Section, frozen=True):
     share_per_day: Annotated[float, Meta(ge=0, le=1)] = 0.01
 
 
+class RelaySection(_Section, frozen=True):
+    """`[relay]`"""
+
+    address: str = ""
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    tls_ca: str = ""
+    user: str = ""
+    credentials: str = ""
+    sender: str = ""
+    sender_name: str = "Strongroom"
+    reply_to: str = ""
+    language: Literal["zh", "en", "both"] = "both"
+    file_names: bool = False
+    digest_minutes: Annotated[int, Meta(ge=0, le=24 * 60)] = 15
+    inspection_minutes: Annotated[int, Meta(ge=1, le=24 * 60)] = 60
+    max_per_minute: Annotated[int, Meta(ge=1, le=10_000)] = 60
+    max_per_recipient: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    dkim_key: str = ""
+    dkim_selector: str = ""
+    dkim_domain: str = ""
+
+    def fault(self) -> str | None:
+        """What the types can't express: which key is wrong, what was expected and what was found."""
+        if not self.address:
+            return None
+        try:
+            host, _ = parse_listen(self.address, "key address")
+        except ConfigurationError as error:
+            return str(error)
+        if self.tls == "none" and not is_loopback(host):
+            return f"key tls: expected none for a relay on this machine only, found it for {host!r}"
+        if bool(self.user) != bool(self.credentials):
+            return "expected user together with credentials, found one of the two"
+        if not is_mail_address(self.sender):
+            return (
+                f"key sender: expected an address like receipts@example.com, found {self.sender!r}"
+            )
+        if self.reply_to and not is_mail_address(self.reply_to):
+            return f"key reply_to: expected an address, found {self.reply_to!r}"
+        if not self.sender_name.isprintable():
+            return "key sender_name: expected printable characters, found others"
+        given = [bool(each) for each in (self.dkim_key, self.dkim_selector, self.dkim_domain)]
+        if any(given) and not all(given):
+            return "expected dkim_key, dkim_selector and dkim_domain together, found some of them"
+        return None
+
+
+class WebhookSection(_Section, frozen=True, kw_only=True):
+    """`[[webhook]]`"""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    url: str
+    secret: str
+    tls_ca: str = ""
+
+    @property
+    def target(self) -> str:
+        """Its name in transfers: no place can have that name."""
+        return f"webhook:{self.name}"
+
+    def fault(self) -> str | None:
+        """What the types can't express."""
+        if not is_webhook(self.url):
+            return (
+                "key url: expected https://host/path (http:// on this machine only), without a user in it,"
+                f" found {self.url.partition('?')[0]!r}"
+            )
+        if not self.secret:
+            return "key secret: expected a file, found none"
+        return None
+
+
 class LogSection(_Section, frozen=True):
     """`[log]`"""
 
@@ -398,6 +473,8 @@ class File(_Section, frozen=True):
     fixity: FixitySection = FixitySection()
     backup: BackupSection = field(default_factory=BackupSection)
     ledger: LedgerSection = field(default_factory=LedgerSection)
+    relay: RelaySection = RelaySection()
+    webhook: list[WebhookSection] = field(default_factory=list)
     log: LogSection = LogSection()
 
 

@@ -16,6 +16,7 @@ from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.inspection.proving import Proving
 from gateway.core.intake import partial
 from gateway.core.keys import groups
+from gateway.core.notices import follow
 from gateway.core.opening import open_core
 from gateway.core.outbound import keyring_copies
 from gateway.core.outbound.backup import snapshot
@@ -87,6 +88,7 @@ async def _serve(wings: Wings) -> None:
     if core.clock.moved is not None:
         hours = round(core.clock.moved.total_seconds() / 3600, 1)
         log.warning("the clock went another way than the machine since the last run", hours=hours)
+    await follow.prepare(wings.notices)
     store_id = core.store.origin.rpartition("/")[2]
     await core.write(lambda tx: core.record(tx, "core.started", store_id, "core", now))
 

@@ -27,6 +27,8 @@ from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import partial, pressure
 from gateway.core.keys import groups, rotation
 from gateway.core.login import host_keys, limits, recovery
+from gateway.core.notices import conditions, follow
+from gateway.core.notices import kind as notices_kind
 from gateway.core.outbound import outbox
 from gateway.core.outbound.backup import run as backup_run
 from gateway.core.outbound.kinds import kinds
@@ -48,6 +50,8 @@ BACKUP_SECONDS: Final = 60.0
 WATCH_SECONDS: Final = 1.0
 LOGINS_SECONDS: Final = 1.0
 HOST_KEYS_SECONDS: Final = 60.0
+NOTICE_SECONDS: Final = 1.0
+CONDITION_SECONDS: Final = 60.0
 PRESSURE_SECONDS: Final = 2.0
 SCANNER_SECONDS: Final = 15.0
 RECOVERY_SECONDS: Final = 60.0
@@ -81,6 +85,7 @@ async def housekeeping(wings: Wings) -> None:
     core = wings.core
     now = core.now()
     await partial.expire_due(wings.intake, now)
+    await core.write(lambda tx: notices_kind.prune(core, tx, now), background=True)
     await restricted.lapse(core, now)
     today = now.date().isoformat()
     custody = core.store.custody
@@ -120,8 +125,19 @@ async def back_up(wings: Wings) -> None:
 
 
 async def deliver(wings: Wings) -> None:
-    """Bring the places elsewhere what they are to have."""
-    await outbox.due(wings.outbound, kinds(wings.outbound))
+    """Bring the places elsewhere what they are to have, and say what is to be said."""
+    everything = (*kinds(wings.outbound), notices_kind.Messages(wings.notices))
+    await outbox.due(wings.outbound, everything)
+
+
+async def note_notices(wings: Wings) -> None:
+    """Note what has to be said of what the ledger has had since."""
+    await follow.follow(wings.notices)
+
+
+async def watch_conditions(wings: Wings) -> None:
+    """Enter in the ledger what is behind or near its end."""
+    await conditions.watch(wings.notices)
 
 
 async def follow_up(wings: Wings) -> None:
@@ -222,8 +238,12 @@ def start(wings: Wings, queue: InspectionQueue) -> AsyncIOScheduler:
     add(look_for_scanner, SCANNER_SECONDS, at_once=True)
     add(change_host_keys, HOST_KEYS_SECONDS, at_once=True, dated=True)
     config = wings.core.config
-    if config.keyring.copies or config.backup.targets or config.ledger.places:
+    said = bool(wings.notices.targets)
+    if said or config.keyring.copies or config.backup.targets or config.ledger.places:
         add(deliver, DELIVERY_SECONDS)
+    if said:
+        add(note_notices, NOTICE_SECONDS)
+        add(watch_conditions, CONDITION_SECONDS)
     if config.backup.targets:
         add(back_up, BACKUP_SECONDS)
     scheduler.add_listener(

@@ -54,6 +54,13 @@ HOST_STEPS: Final[dict[str, str]] = {
     "host.change": "after: the new host keys are the host's; the old ones are in no file of the store",
 }
 
+# What the gateway says by itself (gateway/core/notices): the same.
+NOTICE_STEPS: Final[dict[str, str]] = {
+    "notice.note": "after: what is to be said, and how far the ledger was followed, are durable together",
+    "notice.send": "before: nobody was told; after: the relay or the webhook has it, and says so",
+    "notice.record": "after: what was sent is durable as sent, and is not sent again",
+}
+
 observers: list[Observer] = []
 
 
@@ -67,7 +74,7 @@ def step(name: str) -> Iterator[None]:
 
 def told(name: str, phase: Phase) -> None:
     """Mark one end of a step that begins in one place and ends in another."""
-    if not any(name in table for table in (STEPS, BACKUP_STEPS, HOST_STEPS)):
+    if not any(name in table for table in (STEPS, BACKUP_STEPS, HOST_STEPS, NOTICE_STEPS)):
         raise RuntimeError(f"step {name}: expected a name of the table, found none")
     for observer in observers:
         observer(name, phase)

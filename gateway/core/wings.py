@@ -17,6 +17,7 @@ from gateway.core.intake.intake import Intake
 from gateway.core.key_groups import GroupFreeze
 from gateway.core.keys.keys import Keys
 from gateway.core.login.logins import Logins
+from gateway.core.notices.notices import Notices
 from gateway.core.outbound.outbound import Outbound
 
 
@@ -31,6 +32,7 @@ class Wings:
     disposal: Disposal
     logins: Logins
     freeze: GroupFreeze
+    notices: Notices
 
     @classmethod
     def around(cls, core: Core, chance: Callable[[], float] = backoff.chance) -> Self:
@@ -44,7 +46,8 @@ class Wings:
         keys = Keys(core, freeze)
         logins = Logins(core)
         disposal = Disposal(core, outbound, keys, logins)
-        return cls(core, outbound, Intake(core), keys, disposal, logins, freeze)
+        notices = Notices(core, outbound)
+        return cls(core, outbound, Intake(core), keys, disposal, logins, freeze, notices)
 
     def close(self) -> None:
         """Wait for what the wings have under way on threads; before `Core.close`."""

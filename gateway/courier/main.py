@@ -1,8 +1,8 @@
-"""The courier: the one role that brings things elsewhere, sealed things only.
+"""The courier: the one role that brings things elsewhere: sealed things, and finished messages.
 
-Promises: it claims transfers from the core, several at once, and does each at a place of the configuration:
-a folder, an SFTP host, an S3 bucket (`gateway.courier.transfers`). What fails is reported. The courier
-keeps nothing.
+Promises: it claims transfers from the core, several at once, and does each at a place of the configuration: a
+folder, an SFTP host, an S3 bucket (`gateway.courier.transfers`), the relay (`relay`), a webhook (`webhooks`).
+What fails is reported. The courier keeps nothing but, while it runs, the ids of messages that were taken.
 Leaves out: whether something is tried again: the core says.
 """
 

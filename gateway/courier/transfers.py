@@ -1,9 +1,11 @@
 """The courier's workers: one transfer each at a time, from a descriptor to a place or back.
 
 Promises: what is put was read from the descriptor the core gave, and its size and SHA-256 are reported; what
-is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), and the
-courier has no key. A place that fails or misses a name is reported in those words; nothing is tried again
-here. Connections to places are let go of when there is nothing to do.
+is fetched is written into one. All of it is sealed, or signed and meant to be read (the ledger), or a
+finished message for the relay or a webhook, which says nothing of what a document holds (ADR 0022); the
+courier has no key of the store. A place that fails or misses a name is reported in those words; nothing is
+tried again here. What a relay or a webhook has taken is not sent once more while this process lives, whoever
+asks. Connections to places are let go of when there is nothing to do.
 
 Runs as threads (`serve`), each with a connection and places of its own; or in the process of the command line
 where no core runs (`beside`).
@@ -19,14 +21,16 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from gateway.config import Config, PlaceSection
+from gateway.courier import relay, webhooks
 from gateway.courier.places.open import open_place
 from gateway.errors import ConfigurationError, Disconnected, GatewayError
 from gateway.process import service
 from gateway.wire.channel import Channel
-from gateway.wire.messages import ClaimTransfer, Transfer, TransferReport
+from gateway.wire.messages import ClaimTransfer, Letter, Transfer, TransferReport
 from vault.errors import PlaceError, PlaceMissing, VaultError
 from vault.storage.durable import write_all
 from vault.storage.places import Place
@@ -38,15 +42,36 @@ PROBE: Final = 64 * 1024  # bytes of each end that a probe writes
 RECONNECT_SECONDS: Final = 1.0
 _PIECE: Final = 1024 * 1024
 _LINES: Final = 1000
+_REMEMBERED: Final = 10_000  # ids of what was sent last
+MOST: Final = 1024 * 1024  # bytes of a message
 
 log = structlog.get_logger("courier")
+
+
+class Sent:
+    """What relay and webhooks have taken of late, by target and id. Shared by the threads of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ids: dict[tuple[str, str], None] = {}
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        with self._lock:
+            return key in self._ids
+
+    def add(self, target: str, name: str) -> None:
+        with self._lock:
+            self._ids[target, name] = None
+            if len(self._ids) > _REMEMBERED:
+                del self._ids[next(iter(self._ids))]
 
 
 class Places:
     """The places of the configuration by their targets, opened when first used. Belongs to one thread."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, sent: Sent | None = None) -> None:
         self._config = config
+        self.sent = Sent() if sent is None else sent
         self._sections: dict[str, PlaceSection] = {
             **{target.name: target for target in config.backup.targets},
             **{copy.target: copy for copy in config.keyring.copies},
@@ -73,6 +98,22 @@ class Places:
             self._open[target] = place
         return place
 
+    def send(self, target: str, name: str, content: bytes) -> None:
+        """Hand a finished message to the relay or a webhook (raises as `relay.send` and `webhooks.call`)."""
+        if (target, name) in self.sent:
+            return
+        if target == "relay" and self._config.relay.address:
+            letter = msgspec.msgpack.decode(content, type=Letter)
+            relay.send(self._config.relay, self._config.resolve, letter)
+        else:
+            for webhook in self._config.webhook:
+                if webhook.target == target:
+                    webhooks.call(webhook, self._config.resolve, name, content)
+                    break
+            else:
+                raise PlaceError(f"{target}: expected it in the configuration, found none")
+        self.sent.add(target, name)
+
     def drop(self, target: str) -> None:
         """Let go of a place that failed: the next use connects anew."""
         place = self._open.pop(target, None)
@@ -91,7 +132,13 @@ def perform(transfer: Transfer, descriptor: int | None, places: Places) -> Trans
     Its position follows what has been done: that is how the core sees that a long transfer moves.
     """
     try:
+        if transfer.verb == "send":
+            return _hand_over(transfer, descriptor, places)
         return _do(transfer, descriptor, places[transfer.target])
+    except relay.MailRefused as error:
+        return TransferReport(transfer.transfer_id, "refused", detail=str(error)[:300])
+    except relay.MailDeferred as error:
+        return TransferReport(transfer.transfer_id, "deferred", detail=str(error)[:300])
     except PlaceMissing as error:
         return TransferReport(transfer.transfer_id, "missing", detail=str(error)[:300])
     except VaultError as error:
@@ -103,6 +150,21 @@ def perform(transfer: Transfer, descriptor: int | None, places: Places) -> Trans
             "failed",
             detail=f"{transfer.name}: expected it transferred, found {error}",
         )
+
+
+def _hand_over(transfer: Transfer, descriptor: int | None, places: Places) -> TransferReport:
+    if descriptor is None:
+        raise VaultError("transfer send: expected a descriptor beside it, found none")
+    content = os.pread(descriptor, MOST + 1, 0)
+    if len(content) > MOST:
+        raise VaultError(f"message: expected at most {MOST} bytes, found more")
+    try:
+        places.send(transfer.target, transfer.name, content)
+    except msgspec.DecodeError as error:
+        raise VaultError("message: expected a mail and its envelope, found other bytes") from error
+    return TransferReport(
+        transfer.transfer_id, "done", len(content), hashlib.sha256(content).digest()
+    )
 
 
 def _do(transfer: Transfer, descriptor: int | None, place: Place) -> TransferReport:
@@ -165,15 +227,16 @@ def _probe(
 
 def serve(config: Config, stop: threading.Event) -> None:
     """Do transfers in several threads, this one among them, until `stop` is set."""
+    sent = Sent()
     for number in range(1, WORKERS):
         threading.Thread(
-            target=_serve, args=(config, stop), name=f"transfers-{number}", daemon=True
+            target=_serve, args=(config, stop, sent), name=f"transfers-{number}", daemon=True
         ).start()
-    _serve(config, stop)
+    _serve(config, stop, sent)
 
 
-def _serve(config: Config, stop: threading.Event) -> None:
-    places = Places(config)
+def _serve(config: Config, stop: threading.Event, sent: Sent) -> None:
+    places = Places(config, sent)
     while not stop.is_set():
         try:
             channel = Channel.connect(config.socket("courier"))

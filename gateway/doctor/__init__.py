@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.config import Config
-from gateway.doctor import doors, host, keys, places, senders, store
+from gateway.doctor import doors, host, keys, notices, places, senders, store
 from gateway.doctor.finding import LEVELS, PROBLEM, Finding
 from gateway.errors import GatewayError
 from gateway.wire.messages import AdminAnswer
@@ -61,6 +61,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         host.archives,
         lambda: doors.mail_in_the_clear(config),
         lambda: doors.factors(config),
+        lambda: notices.certificate(config, now),
         lambda: places.keyring_copies(config),
         lambda: places.ledger_places(config),
         lambda: places.locations(config),
@@ -91,6 +92,7 @@ def _inside(config: Config, now: datetime, at_console: AtConsole) -> Iterator[Fi
             yield from senders.mailboxes(state)
             yield from doors.demonstration_left(config, accounts)
             yield from doors.shut_out(accounts)
+            yield from notices.said(config, state, accounts)
             yield from places.copies_behind(console.act("keys.copies").data)
             yield from places.ledger_behind(state)
             yield from keys.ages(console.act("keys.status").data)

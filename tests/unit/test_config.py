@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config import Config, KeyringCopy, decode, load, parse_listen
+from gateway.config import Config, KeyringCopy, WebhookSection, decode, load, parse_listen
 from gateway.config.sections import MailboxSection
 from gateway.errors import ConfigurationError
 
@@ -40,6 +40,9 @@ def test_the_example_names_every_key_of_every_section_and_no_other() -> None:
         if name == "mailbox":  # no mailbox has every key
             used = {key for section in shown[name] for key in section}
             assert used == set(MailboxSection.__struct_fields__)
+            continue
+        if name == "webhook":  # once for each
+            assert [list(each) for each in shown[name]] == [list(WebhookSection.__struct_fields__)]
             continue
         fields = type(getattr(Config(), name)).__struct_fields__
         assert list(shown[name]) == list(fields), name
@@ -129,6 +132,45 @@ def test_every_key_of_the_example_stands_below_prose_of_its_own() -> None:
         (
             "[keyring]\ncopies = [{name = 'a', directory = 'x', keeps_days = -1}]\n",
             ["keyring.copies[0].keeps_days", "found -1"],
+        ),
+        *(
+            (f"[relay]\naddress='{address}'\n{text}\n", ["key relay", *words])
+            for address, text, words in [
+                ("relay.example.com", "", ["host:port"]),
+                ("relay.example.com:25", "", ["sender", "receipts@example.com", "found ''"]),
+                ("relay.example.com:25", "sender='a@b'\ntls='none'", ["this machine only"]),
+                (
+                    "127.0.0.1:25",
+                    "sender='a@b.example'\nuser='u'",
+                    ["user together with credentials"],
+                ),
+                ("127.0.0.1:25", "sender='张@b.example'", ["sender"]),
+                ("127.0.0.1:25", "sender='a@b.example'\nreply_to='nobody'", ["reply_to"]),
+                (
+                    "127.0.0.1:25",
+                    "sender='a@b.example'\nsender_name=\"a\\u000ab\"",
+                    ["sender_name", "printable"],
+                ),
+                ("127.0.0.1:25", "sender='a@b.example'\ndkim_key='k'", ["dkim_selector"]),
+            ]
+        ),
+        *(
+            (
+                f"[[webhook]]\nname='a'\nsecret='k'\nurl='{url}'\n",
+                ["webhook (a)", "this machine only"],
+            )
+            for url in [
+                "http://far.example/x",
+                "ftp://127.0.0.1/",
+                "https://u:secret@far.example/",
+                "https://",
+                "https://far.example/#x",
+            ]
+        ),
+        ("[[webhook]]\nname='a'\nurl='https://a.example/'\n", ["secret"]),
+        (
+            "[[webhook]]\nname='a'\nurl='https://a.example/'\nsecret='k'\n" * 2,
+            ["webhook", "distinct names"],
         ),
         ("[log]\nlevel = 'loud'\n", ["log.level", "'loud'"]),
         (f"[sockets]\ndirectory = '{'d' * 120}'\n", ["sockets.directory", "at most 107 bytes"]),

@@ -45,6 +45,13 @@ Hours = Annotated[
     ),
 ]
 
+Email = Annotated[
+    str | None,
+    typer.Option(
+        "--email", metavar="ADDRESS", help="Where it gets notices (kept sealed); `none` lifts it."
+    ),
+]
+
 _COLUMNS = (
     Column("name", "NAME"),
     Column("role", "ROLE"),
@@ -57,6 +64,7 @@ _COLUMNS = (
     Column("expires_at", "EXPIRES", output.moment),
     Column("networks", "FROM"),
     Column("hours", "HOURS"),
+    Column("notices", "NOTICES"),
     Column("lacks", "CAN'T LOG IN WITHOUT"),
 )
 
@@ -77,6 +85,7 @@ def add(
     expires: Expires = None,
     network: Networks = None,
     hours: Hours = None,
+    email: Email = None,
 ) -> Shown:
     """Add an account with at least one way to log in."""
     arguments = {
@@ -87,6 +96,7 @@ def add(
         "password": _new_password() if password else "",
         "totp": totp,
         **{key: value for key, value in _limits(expires, network, hours).items() if value},
+        "email": email or "",
     }
     data = ask(**arguments)
 
@@ -110,12 +120,17 @@ def change(
     expires: Expires = None,
     network: Networks = None,
     hours: Hours = None,
+    email: Email = None,
 ) -> Shown:
-    """Change when and from where an account may log in; its live sessions end."""
-    limits = _limits(expires, network, hours)
-    if not limits:
-        raise ConfigurationError("account change: expected --expires, --network or --hours")
-    data = ask(name=name, **limits)
+    """Change when and from where an account may log in (its live sessions end), or where it gets notices."""
+    changed = dict(_limits(expires, network, hours))
+    if email is not None:
+        changed["email"] = "" if email == "none" else email
+    if not changed:
+        raise ConfigurationError(
+            "account change: expected --expires, --network, --hours or --email"
+        )
+    data = ask(name=name, **changed)
     return record(
         data,
         {
@@ -123,6 +138,7 @@ def change(
             "expires": output.moment(data["expires_at"]) if data["expires_at"] else "never",
             "from": data["networks"] or "anywhere",
             "hours": data["hours"] or "any",
+            "notices": data["email"] or "none",
         },
     )
 

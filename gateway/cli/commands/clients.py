@@ -112,6 +112,11 @@ def add(
         None,
         metavar="ADDRESS[=PROOF,…]",
     ),
+    notice_to: str = option(
+        "--notice-to",
+        "Where receipts go for what it sends by SFTP.",
+        metavar="ADDRESS",
+    ),
     language: Literal["zh", "en", "both"] = option("--language", "Of what it is sent.", "both"),
     unproven: Unproven = "default",
     custody_role: Literal["working_copy", "record_copy"] = option(
@@ -132,6 +137,7 @@ def add(
         entity_type=entity_type,
         custody_role=custody_role,
         emails=list(email or []),
+        notice_to=notice_to,
         language=language,
         unproven="" if unproven == _DEFAULT else unproven,
         **{name: value for name, value in quotas.items() if value != _DEFAULT},
@@ -168,6 +174,11 @@ def change(
         None,
         metavar="ADDRESS[=PROOF,…]",
     ),
+    notice_to: str = option(
+        "--notice-to",
+        "Where receipts go for what it sends by SFTP; `none`: nowhere any more.",
+        metavar="ADDRESS",
+    ),
     language: str = option("--language", "Of what it is sent: zh, en, both."),
     unproven: Unproven = "",
     fiscal_year_end: str = option(
@@ -191,10 +202,12 @@ def change(
         "fiscal_year_end": fiscal_year_end,
         "jurisdiction": jurisdiction,
     }
-    changed = {
+    changed: dict[str, object] = {
         **_quotas(quota_bytes, quota_files, quota_file_size),
         **{name: value for name, value in given.items() if value},
     }
+    if notice_to:
+        changed["notice_to"] = "" if notice_to == "none" else notice_to
     return record(ask(slug=slug, **changed), show=_SHOW)
 
 

@@ -53,6 +53,8 @@ def _show(data: dict[str, Any]) -> None:
             "catalogue": _catalogue(data["changed_at_rest"]),
             "ledger": _ledger(data["ledger"]),
             "ledger_published": _published(data["ledger"]["places"]),
+            "notices": _notices(data["notices"]["targets"]),
+            "not_as_it_should_be": _conditions(data["conditions"]),
             "penalised": _penalised(data["penalised"]),
             "could_not_connect": _mismatched(data["mismatches"]),
             "free_space": output.size(data["free_bytes"]),
@@ -204,6 +206,32 @@ def _published(places: list[dict[str, Any]]) -> list[str]:
             notes.append(place["failure"])
         lines.append(", ".join(notes))
     return lines or ["nowhere: add [[ledger.places]], so that a rewritten history shows"]
+
+
+def _notices(targets: list[dict[str, Any]]) -> list[str]:
+    """A line for each way by which something is said."""
+    lines = []
+    for each in targets:
+        notes = [f"{each['target']}: {each['waiting']} waiting"]
+        if not each["configured"]:
+            notes.append("NOT IN THE CONFIGURATION any more")
+        elif each["behind"]:
+            notes.append(f"BEHIND: {each['failure'] or 'not taken yet'}")
+        if each["failed"]:
+            notes.append(
+                f"{each['failed']} FAILED within a week, the last {output.moment(each['failed_last'])}:"
+                " `strongroom notice list`"
+            )
+        lines.append(", ".join(notes))
+    return lines or ["nobody is told anything: add [relay] or [[webhook]]"]
+
+
+def _conditions(standing: list[dict[str, Any]]) -> list[str]:
+    """A line for each condition that notices tell of."""
+    return [
+        f"{each['topic']} {each['subject']}: since {output.moment(each['since'])}"
+        for each in standing
+    ] or ["nothing known"]
 
 
 def _penalised(sources: list[dict[str, Any]]) -> list[str]:

@@ -16,6 +16,7 @@ import pyotp
 from msgspec import Meta
 from sqlalchemy import Connection, insert, select, update
 
+from gateway.config.addresses import is_mail_address
 from gateway.core.admin.account_keys import add_key, public
 from gateway.core.admin.context import Context, account_row, client_row
 from gateway.core.admin.officers import check_not_officer, check_officer_makers, check_other_officer
@@ -41,6 +42,7 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `account.add`. `keys` are public key lines; `totp` enrols a one-time code.
 
     `expires`, `networks` and `hours` are limits in the words of `gateway.core.login.limits`; empty: none.
+    `email`: where it gets notices; empty: nowhere.
     """
 
     name: Annotated[str, Meta(pattern=NAME)]
@@ -52,15 +54,17 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     expires: str = ""
     networks: list[str] = []
     hours: str = ""
+    email: str = ""
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments of `account.change`: limits in the words of `Add`; None: as it is; empty: none any more."""
+    """Arguments of `account.change`, in the words of `Add`; None: as it is; empty: none any more."""
 
     name: str
     expires: str | None = None
     networks: list[str] | None = None
     hours: str | None = None
+    email: str | None = None
 
 
 class Rename(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,6 +91,7 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
         )
     check_password(arguments.password)
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
+    _check_email(arguments.email)
     keys = [public(line) for line in arguments.keys]
     account_id = new_id(context.now)
     secret = pyotp.random_base32() if arguments.totp else None
@@ -130,6 +135,9 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
                 "totp": identity.seal_totp(core, account_id, secret) if secret else None,
                 "created_at": stamp(context.now),
                 "secrets_by": by,
+                "email": identity.seal_email(core, account_id, arguments.email)
+                if arguments.email
+                else None,
                 **limits,
             },
         )
@@ -188,6 +196,12 @@ def check_password(password: str) -> None:
         raise Refusal("invalid", f"password: expected at least {PASSWORD_MINIMUM} characters")
 
 
+def _check_email(email: str | None) -> None:
+    """Refuse what is no address (raises Refusal); none at all is none."""
+    if email and not is_mail_address(email):
+        raise Refusal("invalid", "e-mail: expected an address like name@example.com, found another")
+
+
 def _limits(
     context: Context, expires: str | None, networks: list[str] | None, hours: str | None
 ) -> dict[str, str | None]:
@@ -215,26 +229,44 @@ def _limits(
 
 @act("account.change", (*ADMIN, "officer"))
 async def change(context: Context, arguments: Change) -> dict[str, Any]:
-    """Change an account's limits; its live sessions end, so that the new ones hold at once."""
+    """Change an account's limits, and where it gets notices.
+
+    With limits its live sessions end, so that the new ones hold at once.
+    """
     limits = _limits(context, arguments.expires, arguments.networks, arguments.hours)
-    if not limits:
+    _check_email(arguments.email)
+    if not limits and arguments.email is None:
         raise Refusal(
-            "invalid", "account change: expected an expiry, networks or hours, found none"
+            "invalid",
+            "account change: expected an expiry, networks, hours or an e-mail address, found none",
         )
 
     def work(tx: Transaction) -> str:
         row = account_row(tx.connection, arguments.name)
         check_other_officer(context, tx.connection, row)
-        tx.connection.execute(update(accounts).where(accounts.c.id == row.id).values(**limits))
+        values: dict[str, Any] = dict(limits)
+        if arguments.email is not None:
+            values["email"] = (
+                identity.seal_email(context.core, row.id, arguments.email)
+                if arguments.email
+                else None
+            )
+        tx.connection.execute(update(accounts).where(accounts.c.id == row.id).values(**values))
+        # The ledger holds no address: it says that it changed.
         context.core.record(
-            tx, "account.changed", row.id, context.actor, context.now, limits=sorted(limits)
+            tx, "account.changed", row.id, context.actor, context.now, limits=sorted(values)
         )
         return str(row.id)
 
     account_id = await context.core.write(work)
-    context.wings.logins.end_sessions(account_id)
+    if limits:
+        context.wings.logins.end_sessions(account_id)
     row = await context.core.read(lambda c: account_row(c, arguments.name))
-    return {"name": arguments.name, **shown_limits(row)}
+    return {
+        "name": arguments.name,
+        **shown_limits(row),
+        "email": identity.open_email(context.core, row),
+    }
 
 
 def shown_limits(row: Any) -> dict[str, Any]:
@@ -278,6 +310,7 @@ async def list_all(context: Context, arguments: Nothing) -> list[dict[str, Any]]
                     "totp": row.totp is not None,
                     "clients": sorted(names[client_id] for client_id in granted),
                     **shown_limits(row),
+                    "notices": row.email is not None,
                     "lacks": admission.lacks(
                         login.factors(row.role),
                         keys=len(keys),

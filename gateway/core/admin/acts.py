@@ -28,6 +28,7 @@ _NOUNS: Final = (
     "holds",
     "keys",
     "ledger",
+    "notices",
     "oversight",
     "passwords",
     "penalties",

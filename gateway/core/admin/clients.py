@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 from sqlalchemy import Connection, exists, func, insert, select, update
 
+from gateway.config.addresses import is_mail_address
 from gateway.config.sections import ProofWord
 from gateway.core.admin.context import ALL, Context, client_row
 from gateway.core.admin.register import ADMIN, READERS, Nothing, OfClient, act
@@ -46,6 +47,8 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
 
     `unproven`: what becomes of mail that shows nothing of that; "": as configured.
 
+    `notice_to`: where receipts go for what it sends by SFTP; empty: nowhere.
+
     `quota_…`: bytes in all, documents, bytes of one document; None: as configured, 0: no limit.
     """
 
@@ -56,6 +59,7 @@ class Add(msgspec.Struct, forbid_unknown_fields=True):
     entity_type: str = "enterprise"
     custody_role: str = "working_copy"
     emails: list[str] = []
+    notice_to: str = ""
     language: str = "both"
     unproven: Unproven = ""
     quota_bytes: Amount | None = None
@@ -69,6 +73,7 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
     slug: str
     name: str | msgspec.UnsetType = msgspec.UNSET
     emails: list[str] | msgspec.UnsetType = msgspec.UNSET
+    notice_to: str | msgspec.UnsetType = msgspec.UNSET
     language: Literal["zh", "en", "both"] | msgspec.UnsetType = msgspec.UNSET
     unproven: Unproven | Literal["default"] | msgspec.UnsetType = msgspec.UNSET
     fiscal_year_end: str | msgspec.UnsetType = msgspec.UNSET
@@ -90,8 +95,16 @@ async def add(context: Context, arguments: Add) -> dict[str, Any]:
             f"custody role: expected working_copy or record_copy, found {arguments.custody_role!r}",
         )
     emails, proofs = _entries(arguments.emails)
+    _check_notice_to(arguments.notice_to)
     client_id = new_id(context.now)
-    profile = ClientProfile(arguments.name, emails, arguments.language, proofs, arguments.unproven)
+    profile = ClientProfile(
+        arguments.name,
+        emails,
+        arguments.language,
+        proofs,
+        arguments.unproven,
+        notice_to=arguments.notice_to,
+    )
 
     def work(tx: Transaction) -> None:
         taken = tx.connection.execute(
@@ -153,6 +166,11 @@ def _entries(emails: list[str]) -> tuple[list[str], dict[str, list[ProofWord]]]:
     if not all(each == senders.ANYBODY or _EMAIL.fullmatch(each) for each in entries):
         raise Refusal("invalid", "e-mail: expected an address or @domain, found something else")
     return entries, proofs
+
+
+def _check_notice_to(address: str) -> None:
+    if address and not is_mail_address(address):
+        raise Refusal("invalid", "notice to: expected an address like name@example.com")
 
 
 @act("client.list", READERS)
@@ -244,6 +262,7 @@ async def _describe(context: Context, slug: str) -> dict[str, Any]:
             "language": profile.language,
             "unproven": profile.unproven,
             "tags": [{"label": each.label, "added_at": each.added_at} for each in profile.tags],
+            "notice_to": profile.notice_to,
         }
     return shown
 
@@ -268,7 +287,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
     }
     profiled = {
         name: value
-        for name in ("name", "emails", "language", "unproven")
+        for name in ("name", "emails", "language", "unproven", "notice_to")
         if (value := getattr(arguments, name)) is not msgspec.UNSET
     }
     if not (given or dated or profiled):
@@ -284,6 +303,7 @@ async def change(context: Context, arguments: Change) -> dict[str, Any]:
         changed["emails"], changed["proofs"] = _entries(changed["emails"])
     if changed.get("unproven") == "default":
         changed["unproven"] = ""
+    _check_notice_to(profiled.get("notice_to", ""))
 
     def work(tx: Transaction) -> None:
         row = client_row(tx.connection, arguments.slug)

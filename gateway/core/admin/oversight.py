@@ -6,10 +6,8 @@ Leaves out: what is checked (`vault.check`), and findings about the machine (`ga
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, select
@@ -20,6 +18,7 @@ from gateway.core.admin.register import READERS, Nothing, act
 from gateway.core.inspection import fixity, scanner
 from gateway.core.intake import fetched, quotas
 from gateway.core.login import recovery
+from gateway.core.notices import conditions, listing
 from gateway.core.outbound import keyring_copies, ledger_publication
 from gateway.core.outbound.backup import status as backup_status
 from gateway.core.reasons import SENDER_UNPROVEN
@@ -31,9 +30,6 @@ from vault.catalogue.states import OPEN_BATCHES, AccessState, ClientState, Docum
 from vault.check import store as vault_check
 from vault.moments import stamp
 
-SETTING_CHECK: Final = "check.last"
-SHOWN: Final = 20
-
 
 class Check(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `check`; `acknowledge`: someone answers for a change of the catalogue at rest."""
@@ -42,23 +38,9 @@ class Check(msgspec.Struct, forbid_unknown_fields=True):
     acknowledge: bool = False
 
 
-class LastCheck(msgspec.Struct, frozen=True):
-    """What the last check of the store found: when, how much, and of what (the first ones)."""
-
-    at: str
-    findings: int
-    subjects: list[str]
-
-    @classmethod
-    def of(cls, now: datetime, findings: Sequence[vault_check.Finding]) -> LastCheck:
-        return cls(stamp(now), len(findings), [each.subject for each in findings[:SHOWN]])
-
-
 def _last_check(connection: Connection) -> dict[str, Any] | None:
-    text = settings.value(connection, SETTING_CHECK)
-    if text is None:
-        return None
-    return msgspec.structs.asdict(msgspec.json.decode(text, type=LastCheck))
+    last = conditions.last_check(connection)
+    return None if last is None else msgspec.structs.asdict(last)
 
 
 @act("check", READERS)
@@ -95,8 +77,8 @@ async def check(context: Context, arguments: Check) -> AdminAnswer:
         "documents_read": read,
         "findings": [asdict(finding) for finding in findings],
     }
-    last = msgspec.json.encode(LastCheck.of(context.now, findings)).decode()
-    await core.write(lambda tx: settings.put(tx.connection, SETTING_CHECK, last))
+    last = msgspec.json.encode(conditions.LastCheck.of(context.now, findings)).decode()
+    await core.write(lambda tx: settings.put(tx.connection, conditions.SETTING_CHECK, last))
     if arguments.read_data and not core.store.catalogue.ledger.fault:
         outcome = len(findings)
         await core.write(
@@ -199,6 +181,8 @@ async def status(context: Context, arguments: Nothing) -> dict[str, Any]:
     data["ledger"]["fault"] = core.store.catalogue.ledger.fault
     data["keyrings_broken"] = await core.read(lambda c: broken_keyrings.known(core, c))
     data["changed_at_rest"] = core.store.changed_at_rest
+    data["notices"] = await core.read(lambda c: listing.state(context.wings.notices, c))
+    data["conditions"] = await core.read(conditions.standing)
     data["check"] = await core.read(_last_check)
     data["serving"] = context.queue is not None
     data["clock"] = await asyncio.to_thread(clock.state, core, context.now)

@@ -46,7 +46,7 @@ class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `emails`: entries as above. `proofs`: by entry what it takes; one that is not there takes what the
     configuration says (`[senders] proof`). `unproven`: what becomes of mail that shows none of it; ""
-    likewise.
+    likewise. `notice_to`: where receipts go for what it sends by SFTP; "": nowhere.
     """
 
     name: str
@@ -55,6 +55,7 @@ class ClientProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proofs: dict[str, list[ProofWord]] = msgspec.field(default_factory=dict)
     unproven: str = ""
     tags: list[Tag] = msgspec.field(default_factory=list)
+    notice_to: str = ""
 
 
 def parse_entry(text: str) -> tuple[str, tuple[ProofWord, ...]]:

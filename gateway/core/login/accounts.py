@@ -31,6 +31,7 @@ from vault.keys.secret_names import SECRET_ACCOUNTS
 
 ROLES: Final = ("client", "accountant", "officer", "archivist", "auditor", "admin")
 PURPOSE_TOTP: Final = "account-totp"
+PURPOSE_EMAIL: Final = "account-email"
 MSG_USERAUTH_REQUEST: Final = 50  # RFC 4252
 TOTP_WINDOW: Final = 1  # steps of 30 s a client's clock may be off
 
@@ -156,6 +157,20 @@ def seal_totp(core: Core, account_id: str, secret: str) -> bytes:
     """Seal a TOTP secret for the catalogue."""
     key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
     return seal_record(key, secret.encode(), purpose=PURPOSE_TOTP, subject=account_id)
+
+
+def seal_email(core: Core, account_id: str, address: str) -> bytes:
+    """Seal the address that an account gets notices at."""
+    key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
+    return seal_record(key, address.encode(), purpose=PURPOSE_EMAIL, subject=account_id)
+
+
+def open_email(core: Core, row: Row[Any]) -> str:
+    """The address that an account gets notices at; "": it has none."""
+    if row.email is None:
+        return ""
+    key = core.store.custody.keyring(HOUSE).secrets[SECRET_ACCOUNTS]
+    return open_record(key, row.email, purpose=PURPOSE_EMAIL, subject=row.id).decode()
 
 
 def find_step(core: Core, row: Row[Any], code: str, now: datetime) -> int | None:

@@ -1,4 +1,7 @@
-"""Every kind of delivery there is. A new one is added here, and nowhere else."""
+"""Every kind of delivery of what is sealed or public. A new one is added here, and nowhere else.
+
+One kind more stands above the intake, whose documents it speaks of: `gateway.core.notices.kind`.
+"""
 
 from __future__ import annotations
 

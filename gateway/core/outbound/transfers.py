@@ -3,7 +3,8 @@
 The core has no network. What is to be put, fetched, listed or removed at a place is queued here as one
 `Transfer` each. A courier claims it, does it with a descriptor that travels beside the message, and reports.
 Bytes never pass through messages: what is put is read from the descriptor, what is fetched (and a listing) is
-written into it. Everything transferred is sealed, or signed and meant to be read.
+written into it. Everything transferred is sealed, or signed and meant to be read, or a finished message for
+the relay or a webhook (`gateway.core.notices`).
 
 Promises: every transfer ends: done, missing or failed. It fails too when the courier that had it is gone,
 when none comes within `PATIENCE`, or when nothing has moved for `STALLED` seconds (a dead mount); the
@@ -30,7 +31,7 @@ from typing import Final
 from gateway.core.waiting import wait_for_work
 from gateway.errors import Disconnected
 from gateway.wire.messages import Transfer, TransferReport, TransferVerb
-from vault.errors import PlaceError, PlaceMissing
+from vault.errors import PlaceError, PlaceMissing, VaultError
 
 PATIENCE: Final = 60.0  # seconds a transfer waits for a courier
 STALLED: Final = 300.0  # seconds without progress after which it has failed; a slow disk's sync
@@ -41,6 +42,14 @@ BULK: Final = 4  # transfers of many, each perhaps long, that are under way at o
 
 class NoCourier(PlaceError):
     """Nobody claimed a transfer. That says nothing of the place, and is no failure of it."""
+
+
+class Refused(VaultError):
+    """A message was refused for good; it is not tried again."""
+
+
+class Deferred(VaultError):
+    """A message could not be taken now; the place takes others."""
 
 
 @dataclass
@@ -126,7 +135,8 @@ class TransferQueue:
             bulk: it is one of many, and nobody waits for this one.
 
         Raises:
-            PlaceMissing: there is nothing of that name. NoCourier: none came. PlaceError: it failed, or the
+            PlaceMissing: there is nothing of that name. Refused, Deferred: a message was. NoCourier: none
+            came. PlaceError: it failed, or the
                 courier that came got no further.
         """
         number, self._next = self._next, self._next + 1
@@ -149,6 +159,10 @@ class TransferQueue:
                 os.close(duplicate)
         if report.outcome == "missing":
             raise PlaceMissing(f"{_subject(target)}: expected {name}, found nothing of that name")
+        if report.outcome == "refused":
+            raise Refused(report.detail[:300])
+        if report.outcome == "deferred":
+            raise Deferred(report.detail[:300])
         if report.outcome != "done":
             raise PlaceError(f"{_subject(target)}: {report.detail[:300] or 'the transfer failed'}")
         return report

@@ -36,6 +36,7 @@ from gateway.inspect.document import (
 )
 from gateway.inspect.parts import Budget, Unpacked
 from gateway.inspect.unpack import header_words, second_reading
+from gateway.inspect.unpack.automatic import automatic
 from gateway.names import decode_name, opens_as_program, safe_name
 
 Message = email.message.Message
@@ -471,5 +472,6 @@ def _read_headers(message: Message, unpacked: Unpacked) -> None:
         text = header_text(value) if fact else ""
         if fact and text:
             unpacked.facts.setdefault(fact, text)
+    unpacked.facts["automatic"] = automatic(message)
     subject = unpacked.facts.get("subject", "").replace("/", "-").replace("\\", "-")
     unpacked.suggested_name = safe_name(f"{subject[:60].strip() or 'message'}.eml", "message.eml")

@@ -105,7 +105,7 @@ def test_limits_and_factors_are_given_changed_lifted_and_shown(
     changed = program.json(
         "account", "change", "temp", "--expires", "never", "--network", "any", "--hours", "any"
     )
-    assert changed == {"name": "temp", "expires_at": None, "networks": [], "hours": ""}
+    assert changed == {"name": "temp", "expires_at": None, "networks": [], "hours": "", "email": ""}
     uris = {program.json("account", "totp", "temp")["totp_uri"] for _ in range(2)}
     assert len(uris) == 2
     monkeypatch.setattr("sys.stdin", io.StringIO("another horse battery\n"))

@@ -19,6 +19,7 @@ from gateway.core.clock import SETTING_MARK, Mark
 from gateway.doctor import host
 from gateway.inspect.formats import archive_stream
 from tests.servers.gateway_process import installation
+from tests.support.mail_sink import certificate
 from tests.unit.cli.here import Program
 from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
@@ -53,6 +54,7 @@ def test_a_fresh_installation_has_no_problem_and_its_weaknesses_are_named(
     assert about(findings, "keyring copies") == ["weak"]
     assert about(findings, "root key") == ["weak"]
     assert about(findings, "core") == ["note"]
+    assert about(findings, "notices") == ["note"]
     done = Program(capsys, made.config)("doctor", "--json")
     assert done.code == 0
     assert {finding["subject"] for finding in done.data} == {f.subject for f in findings}
@@ -325,3 +327,22 @@ def test_without_the_systems_archive_library_the_package_is_named(monkeypatch) -
 def test_no_swap_is_nothing_to_say(tmp_path: Path) -> None:
     (tmp_path / "swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
     assert list(host.swap(tmp_path / "swaps", tmp_path)) == []
+
+
+@pytest.mark.parametrize(("days", "level"), [(200, []), (20, ["weak"]), (-1, ["problem"])])
+def test_a_certificate_of_the_mail_door_near_its_end_is_found(
+    made, days: int, level: list[str]
+) -> None:
+    crt, key = certificate(made.folder, days=365, begun=NOW - timedelta(days=365 - days))
+    tls = f'[smtp]\ntls_certificate = "{crt}"\ntls_key = "{key}"\n'
+    made.configure(lambda text: text.replace("[smtp]\n", tls, 1))
+    assert about(look(made), "smtp.tls_certificate") == level
+
+
+def test_a_relay_without_an_officer_or_admin_who_is_told_is_weak(made) -> None:
+    made.configure(
+        lambda text: (
+            text + '\n[relay]\naddress = "127.0.0.1:2526"\ntls = "none"\nsender = "a@b.example"\n'
+        )
+    )
+    assert about(look(made), "notices") == ["weak"]

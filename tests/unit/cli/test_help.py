@@ -22,10 +22,26 @@ COMMANDS = {
     "resolver": ANY,
     "mailbox": ANY,
     "client add": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--unproven"}
+    | {
+        "--name",
+        "--fiscal-year-end",
+        "--jurisdiction",
+        "--email",
+        "--language",
+        "--unproven",
+        "--notice-to",
+    }
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client change": SIGNED
-    | {"--name", "--fiscal-year-end", "--jurisdiction", "--email", "--language", "--unproven"}
+    | {
+        "--name",
+        "--fiscal-year-end",
+        "--jurisdiction",
+        "--email",
+        "--language",
+        "--unproven",
+        "--notice-to",
+    }
     | {"--quota-bytes", "--quota-files", "--quota-file-size"},
     "client tag add": SIGNED | {"--label"},
     "client tag remove": SIGNED | {"--label"},
@@ -38,12 +54,14 @@ COMMANDS = {
     "client password remove": SIGNED,
     "account add": RESULT
     | {"--role", "--client", "--key", "--password", "--totp", "--as", "--signing-key"}
-    | {"--expires", "--network", "--hours"},
-    "account change": SIGNED | {"--expires", "--network", "--hours"},
+    | {"--expires", "--network", "--hours", "--email"},
+    "account change": SIGNED | {"--expires", "--network", "--hours", "--email"},
     "account totp": SIGNED,
     "account password": SIGNED | {"--remove"},
     "clock show": RESULT,
     "clock confirm": SIGNED | {"--reason"},
+    "notice list": RESULT | {"--state", "--limit"},
+    "notice test": SIGNED | {"--account"},
     "penalty list": RESULT,
     "penalty lift": SIGNED,
     "account list": RESULT,

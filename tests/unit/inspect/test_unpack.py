@@ -57,7 +57,7 @@ def test_an_attachment_becomes_a_part_byte_for_byte_and_the_text_is_kept_for_rea
     result, parts = mail(attachment(content))
     assert parts == [("a.pdf", content)]
     assert result.text.strip() == "Hello"
-    assert result.facts == {"from": "a@example.org", "subject": "papers"}
+    assert result.facts == {"from": "a@example.org", "subject": "papers", "automatic": "no"}
     assert result.suggested_name == "papers.eml"
     assert result.result.scan().outcome == "clean"
 

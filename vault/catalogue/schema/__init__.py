@@ -45,6 +45,7 @@ from vault.catalogue.schema.ledger import (
 )
 from vault.catalogue.schema.logins import login_lanes, login_sources
 from vault.catalogue.schema.mail import mailbox_messages, messages
+from vault.catalogue.schema.notices import conditions, notice_documents, notices
 from vault.catalogue.schema.people import (
     account_keys,
     accounts,
@@ -76,6 +77,7 @@ __all__ = [
     "checkpoint_places",
     "checkpoints",
     "clients",
+    "conditions",
     "copy_places",
     "copy_states",
     "deposited_passwords",
@@ -94,6 +96,8 @@ __all__ = [
     "mailbox_messages",
     "messages",
     "metadata",
+    "notice_documents",
+    "notices",
     "recoveries",
     "rotations",
     "sanitisations",

@@ -52,6 +52,7 @@ accounts = Table(
     Column("networks", Text),  # JSON list of networks it may come from; none: any
     # Who gave it its password or code: an account's id, "console" once there were officers, else "".
     Column("secrets_by", String(64), nullable=False, server_default=""),
+    Column("email", LargeBinary),  # for notices; sealed under the house's "accounts" key
     Column("hours", Text),  # "Mon-Fri 08:00-19:00", by the firm's clock; none: any
 )
 
