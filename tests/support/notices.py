@@ -86,7 +86,7 @@ async def judge_with_parts(house: House, *parts: str, **facts: str) -> list[str]
     """Inspect the next message, in which files of these names were found; returns their ids, not judged yet."""
     found = await house.queue._next()
     assert found is not None
-    work, descriptor, claimed, fixity = found
+    work, descriptor, claimed, fixity = found.work, found.descriptor, found.claimed, found.fixity
     context = document_context(work.document_id)
     with SealedReader(descriptor, work.key, context, close_fd=True) as reader:
         data = reader.readall()

@@ -81,6 +81,21 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             f"account {account.name}: expected an officer or archivist, found {account.role}",
         )
 
+    with disposal.in_progress.claim(EXECUTION, batch_id):
+        # Before it is recorded: the job that resumes must not take it too.
+        await _start(disposal, batch_id, account, now)
+        certificate = await _finish(disposal, batch_id)
+    assert certificate is not None  # nobody else could have finished it
+    return certificate
+
+
+async def _start(disposal: Disposal, batch_id: str, account: Account, now: datetime) -> None:
+    """Check all of it once more and record that it begins; what was read for that is let go of on return.
+
+    Raises:
+        Refusal: see `execute`.
+    """
+    core = disposal.core
     examined = Examination(core, now)
 
     def look(connection: Connection) -> None:
@@ -112,18 +127,13 @@ async def execute(disposal: Disposal, batch_id: str, account: Account) -> str:
             client_end.stop_intake(tx, batch)
         set_state(tx, batch_id, BatchState.EXECUTING, executor=account.id, started_at=stamp(now))
         core.record(tx, "disposal.started", batch_id, account.id, now, items=len(batch.register))
-        return as_it_is(tx.connection, batch)
+        return batch
 
     await core.read(look)
-    # Before it is recorded: the job that resumes must not take it too.
-    with disposal.in_progress.claim(EXECUTION, batch_id):
-        with step("dispose.start"):
-            batch = await core.write(start)
-        if batch.whole_client:
-            await client_end.end_sessions(disposal.logins, batch.client_id)
-        certificate = await _finish(disposal, batch_id)
-    assert certificate is not None  # nobody else could have finished it
-    return certificate
+    with step("dispose.start"):
+        batch = await core.write(start)
+    if batch.whole_client:
+        await client_end.end_sessions(disposal.logins, batch.client_id)
 
 
 def _rows(connection: Connection, batch: Batch) -> list[Row[Any]]:
