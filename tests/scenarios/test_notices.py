@@ -103,14 +103,16 @@ async def test_names_are_told_where_the_configuration_says_so_but_never_of_a_res
 ):
     house = await told_house(tmp_path / "named", sink, file_names=True)
     await mail(house)
-    await judge_with_parts(house, "march.pdf", "wages.xlsx", "unknown.bin")
+    await judge_with_parts(house, "march.pdf", "wages.xlsx", "guessed.xlsx", "unknown.bin")
     await house.judge(classification=INVOICE)
     await house.judge(classification=PAYROLL)
+    await house.judge(classification=Classification("invoice", 0.4, "2025-03-01"))
     await house.judge(scans=VIRUS)  # of no known class
     await tick(house)
     text = text_of(sink.mails[0])
     assert "march.pdf" in text
     assert "wages" not in text
+    assert "guessed" not in text  # it may be of a restricted class
     assert "unknown.bin" not in text
     await house.end()
 

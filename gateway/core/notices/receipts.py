@@ -1,10 +1,10 @@
 """What a receipt by mail states, and whether whoever sent a mail may be answered at all.
 
 Promises: each document that was sent, with every part found in it: accepted, held or refused, why, and what
-can be done. A name stands there only where `[relay] file_names` says so and the document's class is known and
-not restricted; of a restricted class neither name nor title does. An answer goes to an envelope sender that
-was proven, that the client still lists, and that is no machine (RFC 3834, section 2); whether a program wrote
-a message is known once the message was inspected, and nobody is answered before.
+can be done. A name stands there only where `[relay] file_names` says so and the document was accepted, in a
+class that is not restricted; of a restricted class neither name nor title does. An answer goes to an envelope
+sender that was proven, that the client still lists, and that is no machine (RFC 3834, section 2); whether a
+program wrote a message is known once the message was inspected, and nobody is answered before.
 
 Leaves out: the words (`words`) and the form (`mail`).
 """
@@ -132,7 +132,12 @@ def _line(core: Core, row: Row[Any], *, container: bool) -> Line:
     metadata = core.store.custody.open_metadata(row)
     told = verdict in {"review", "refused"}
     known = core.rules.record_classes.get(row.record_class or "")
-    open_class = known is not None and row.record_class not in core.config.access.restricted
+    # What is held or refused has no class yet, or one that was guessed: it may be a restricted one.
+    open_class = (
+        known is not None
+        and verdict == "accepted"
+        and row.record_class not in core.config.access.restricted
+    )
     return Line(
         id=row.id,
         kind=kind_of(row.media_type),
@@ -142,9 +147,9 @@ def _line(core: Core, row: Row[Any], *, container: bool) -> Line:
         why=reasons.sentences(row.reason if told else "", metadata.findings),
         name=metadata.name if open_class and core.config.relay.file_names else "",
         title=Title(zh=known.title_zh, en=known.title_en)
-        if known is not None and open_class and verdict == "accepted"
+        if known is not None and open_class
         else None,
-        fiscal_year=row.fiscal_year if open_class and verdict == "accepted" else None,
+        fiscal_year=row.fiscal_year if open_class else None,
         container=container,
     )
 
