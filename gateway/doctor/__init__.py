@@ -58,6 +58,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         host.sandbox_layers,
         host.versions,
         lambda: doors.mail_in_the_clear(config),
+        lambda: doors.certificate(config, now),
         lambda: doors.factors(config),
         lambda: places.keyring_copies(config),
         lambda: places.ledger_places(config),
