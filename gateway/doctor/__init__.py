@@ -60,6 +60,7 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         host.versions,
         host.archives,
         lambda: doors.mail_in_the_clear(config),
+        lambda: doors.certificate(config, now),
         lambda: doors.factors(config),
         lambda: notices.certificate(config, now),
         lambda: places.keyring_copies(config),

@@ -765,6 +765,77 @@ def test_a_host_that_does_not_exist_is_said_with_the_key_too(tmp_path):
     assert "Unknown error" not in last
 
 
+# ── who sends too much, and nonsense ──
+
+
+def test_a_source_above_its_rate_is_put_off_and_another_is_not(tmp_path):
+    with running(tmp_path, messages_per_minute=3, rate_exempt=[]) as door:
+        line = door.connect()
+        line.reply()
+        line.ask("EHLO c")
+        for _ in range(3):
+            assert line.ask(f"MAIL FROM:<{SENDER}>").startswith("250 ")
+            line.ask("RSET")
+        assert line.ask(f"MAIL FROM:<{SENDER}>").startswith("450 4.7.1 Too many messages")
+        assert line.ask("NOOP").startswith("250 ")
+        other = Line(socket.create_connection(("127.0.0.1", door.port), 20, ("127.0.0.9", 0)))
+        other.until_data()
+        other.close()
+    assert "messages refused" in door.log.read_text()
+
+
+def test_a_source_that_sent_too_many_bytes_is_put_off_at_its_next_message(tmp_path):
+    with running(tmp_path, bytes_per_hour=50_000, rate_exempt=[]) as door:
+        line = door.connect().until_data()
+        line.send(b"x" * 60_000 + b"\r\n.\r\n")
+        assert line.reply().startswith("250 ")
+        assert line.ask(f"MAIL FROM:<{SENDER}>").startswith("450 4.7.1 Too much mail")
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        bytes(range(256)) * 200,
+        b"\0" * 50_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 500,
+        b"\x16\x03\x01\x02\x00\x01" * 1000,
+        b"A" * 2_000_000,
+        b"EHLO " + b"x" * 100_000 + b"\r\n",
+        b"MAIL FROM:<" * 5000,
+        b"\r\n" * 10_000,
+        "RCPT TO:<收@发.example>\r\n".encode() * 3000,
+    ],
+    ids=lambda garbage: repr(garbage[:12]),
+)
+def test_pipelined_garbage_stores_nothing_and_costs_one_connection(door, garbage):
+    line = door.connect()
+    with contextlib.suppress(OSError):
+        line.send(garbage)
+        line.socket.shutdown(socket.SHUT_WR)
+        while line.socket.recv(65536):
+            pass
+    assert door.core.begun == []
+    with door.smtp() as client:
+        client.sendmail(SENDER, [CLIENT], MESSAGE)
+    assert len(door.core.stored) == 1
+
+
+def test_postfixs_load_generator_is_served_in_parallel(tmp_path):
+    program = shutil.which("smtp-source") or "/usr/sbin/smtp-source"
+    if not Path(program).exists():
+        pytest.skip("smtp-source (postfix) is not installed")
+    with running(tmp_path) as door:
+        ran = subprocess.run(
+            [
+                *(program, "-s", "8", "-m", "80", "-l", "5000", "-f", SENDER, "-t", CLIENT),
+                f"127.0.0.1:{door.port}",
+            ],
+            check=False, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        assert len(door.core.stored) == 80
+
+
 # ── TLS ──
 
 

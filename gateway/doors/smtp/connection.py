@@ -40,7 +40,7 @@ from gateway.doors.smtp.intake import Intake
 from gateway.doors.smtp.lines import Lines
 from gateway.doors.smtp.rates import Rates
 
-READ: Final = 256 * 1024
+READ: Final = 128 * 1024
 MAX_COMMAND: Final = 512  # octets with CR LF, RFC 5321, section 4.5.3.1.4
 MAX_ENVELOPE_COMMAND: Final = MAX_COMMAND + 36  # SIZE adds 26 (RFC 1870), SMTPUTF8 10 (RFC 6531)
 MAX_LINE: Final = 12_288  # octets that are held of a line: those of a login, RFC 4954, section 4

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import delete, insert
 
 from gateway.cli.commands import doctor
@@ -217,6 +221,42 @@ def test_a_certificate_that_is_not_there_is_a_problem(made) -> None:
         lambda text: text.replace("[smtp]", '[smtp]\ntls_certificate = "c"\ntls_key = "k"')
     )
     assert about(look(made), "smtp.tls") == ["problem", "problem"]
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "other_key", "levels"),
+    [
+        (["intake.localhost"], 40, False, []),
+        (["*.localhost", "mail.example"], 40, False, []),
+        (["intake.localhost"], 29, False, ["weak"]),
+        (["intake.localhost"], -1, False, ["problem"]),
+        (["mail.example"], 40, False, ["weak"]),
+        (["*.intake.localhost"], 40, False, ["weak"]),
+        (["intake.localhost"], 40, True, ["problem"]),
+    ],
+    ids=["fine", "wildcard", "ends soon", "ended", "another name", "other wildcard", "another key"],
+)
+def test_what_is_wrong_with_the_certificate_is_told(made, names, days, other_key, levels) -> None:
+    now = datetime.now(UTC)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "intake.localhost")])
+    certificate = (
+        x509.CertificateBuilder(subject, subject, keys[0].public_key(), 1)
+        .not_valid_before(now - timedelta(days=60))
+        .not_valid_after(now + timedelta(days=days, hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+        )
+        .sign(keys[0], hashes.SHA256())
+    )
+    (made.folder / "c").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (made.folder / "k").write_bytes(
+        keys[other_key].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    made.configure(
+        lambda text: text.replace("[smtp]", '[smtp]\ntls_certificate = "c"\ntls_key = "k"')
+    )
+    assert about(look(made), "smtp.tls") == levels
 
 
 def test_copies_are_looked_at_where_they_are_to_go(made) -> None:

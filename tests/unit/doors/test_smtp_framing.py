@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.data_stream import DataStream
+from gateway.doors.smtp.data_stream import DataStream, has_bare_line_end
 
 
 def cut(data, places):
@@ -117,3 +117,18 @@ def test_bytes_after_the_end_are_misuse():
     stream.feed(b".\r\n")
     with pytest.raises(RuntimeError, match="after its end"):
         stream.feed(b"x")
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(0, 8),
+    TROUBLE.map(b"".join),
+    TROUBLE.map(b"".join),
+    st.integers(0, 60),
+)
+def test_lines_of_one_length_are_looked_at_as_all_others_are(length, lines, before, after, at):
+    """The quick way for attachments says what searching says, wherever something is changed."""
+    uniform = (b"x" * length + b"\r\n") * lines
+    for text in (before + uniform + after, uniform[:at] + b"\r" + uniform[at + 1 :]):
+        rest = text.replace(b"\r\n", b"")
+        assert has_bare_line_end(text) == (b"\r" in rest or b"\n" in rest)
