@@ -202,7 +202,9 @@ def test_with_the_antivirus_gone_documents_wait_and_when_it_is_back_they_go_on(w
         assert waiting["state"] == "RECEIVED"
         assert (
             "later"
-            not in sftp(made, "accountant", "-ls /clients/acme/*/invoice\n-ls /review/acme\n").stdout
+            not in sftp(
+                made, "accountant", "-ls /clients/acme/*/invoice\n-ls /review/acme\n"
+            ).stdout
         )
     finally:
         clamd.thaw()
