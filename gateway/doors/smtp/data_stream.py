@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.doors.line_ends import has_bare_line_end
+
 END: Final = b"\r\n.\r\n"
 _STUFFED: Final = b"\r\n."
 # Longest first: what may be the beginning of END has to wait for the bytes after it.
 _BEGINNINGS: Final = tuple(END[:length] for length in range(len(END) - 1, 0, -1))
 _LOOKALIKES: Final = (b"\n.\n", b"\n.\r", b"\r.\r", b"\r.\n")
-_NO_LINE_END: Final = bytes(byte for byte in range(256) if byte not in b"\r\n")
 _ASSUMED: Final = b"\r\n"  # the line end of the DATA command: a first line may be the dot
 
 
@@ -79,22 +80,3 @@ class DataStream:
             self._skip -= skipped
             text = text[skipped:]
         return text
-
-
-def has_bare_line_end(text: bytes) -> bool:
-    """Whether there is a CR or LF that is not part of a CR LF.
-
-    Attachments in base64 have lines of one length: looking at every so many bytes is then six times as quick
-    as searching for line ends.
-    """
-    ends = text.translate(None, _NO_LINE_END)
-    pairs = len(ends) // 2
-    if ends != _ASSUMED * pairs:
-        return True
-    first = text.find(b"\r\n")
-    stride = text.find(b"\r\n", first + 2) - first
-    if first >= 0 and stride > 2:
-        returns, feeds = text[first::stride], text[first + 1 :: stride]
-        if returns == b"\r" * pairs and feeds == b"\n" * pairs:
-            return False
-    return text.count(b"\r\n") != pairs

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.data_stream import DataStream, has_bare_line_end
+from gateway.doors.line_ends import has_bare_line_end
+from gateway.doors.smtp.data_stream import DataStream
 
 
 def cut(data, places):
