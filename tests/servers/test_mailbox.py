@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -224,3 +227,80 @@ def settle_after(gateway: Gateway, made: Installation, messages: list[bytes]) ->
     del gateway
     until(lambda: len(stored(made)) >= len(messages), 60)
     assert stored(made) == digests(messages)
+
+
+class HostileServer:
+    """An IMAP server that lets one in, and then says what it is told to, to every FETCH."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
+            connection.sendall(b"* OK ready\r\n")
+            for line in lines:
+                tag, verb = line.split()[:2]
+                verb = line.split()[2] if verb == b"UID" else verb
+                said = {
+                    b"CAPABILITY": b"* CAPABILITY IMAP4rev1\r\n",
+                    b"SELECT": b"* 1 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n",
+                    b"SEARCH": b"* SEARCH 1\r\n",
+                    b"FETCH": self._answer,
+                }.get(verb.upper(), b"")
+                connection.sendall(said + tag + b" OK done\r\n")
+
+
+LITERAL = b"* 1 FETCH (UID 1 BODY[HEADER]<0> {%d}\r\n"
+HOSTILE = {
+    "a literal of two gigabytes": LITERAL % 2_000_000_000 + b"x" * 1_000_000,
+    "a line without an end": b"* 1 FETCH (" + b"x" * 2_000_000,
+    "brackets within brackets": b"* 1 FETCH " + b"(" * 100_000 + b"\r\n",
+    "another message": b'* 1 FETCH (UID 99 BODY[HEADER]<0> "From: a@b")\r\n',
+    "no number": b"* x FETCH (UID one)\r\n",
+    "nothing": b"",
+    "bytes that are no text": b"* 1 FETCH (UID 1 \xff\xfe\x00)\r\n",
+}
+
+
+def test_hostile_servers_cost_their_own_mailboxes_only(server: Dovecot) -> None:
+    messages = mails(1)
+    server.deliver(*messages)
+    hostile = [HostileServer(answer) for answer in HOSTILE.values()]
+    sections = "".join(
+        SECTION.replace('"invoices"', f'"hostile-{number}"').format(
+            port=each.port, user="u", authorities="", more='tls = "none"\ntimeout = 2.0'
+        )
+        for number, each in enumerate(hostile)
+    )
+    try:
+        with (
+            made_for(server, sections) as made,
+            running(with_password(made), "core", "mailbox") as gateway,
+        ):
+            allow(made)
+            settle(made, messages)
+            for number, name in enumerate(HOSTILE):
+                until(lambda number=number: _state(made, f"hostile-{number}")["heard"] is not None)
+                assert _state(made, f"hostile-{number}")["not_taken"] == 0, name
+            assert gateway.processes["mailbox"].poll() is None
+            server.deliver(*(more := mails(1, 1)))
+            settle(made, messages + more)
+    finally:
+        for each in hostile:
+            each.close()
+
+
+def _state(made: Installation, name: str) -> dict[str, object]:
+    return next(each for each in made.admin.call("status")["mailboxes"] if each["name"] == name)

@@ -284,8 +284,9 @@ def _piece(
     wanted = f"BODY[{section}]<{offset}>".encode()
     for name, value in parts.items():
         if isinstance(name, bytes) and name.upper() == wanted:
-            return value if isinstance(value, bytes) else b""
-    return b""
+            return value if isinstance(value, bytes) else b""  # NIL: there is no more of it
+    # Taken for the end of the message it would be stored cut, and marked.
+    raise OSError(f"message: expected {wanted.decode()} in the answer, found something else")
 
 
 def fault_of(error: BaseException) -> str:

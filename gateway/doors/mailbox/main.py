@@ -35,7 +35,10 @@ from gateway.wire.messages import MailboxReport
 from vault.crypto.sealed import sealed_size
 from vault.errors import PlaceError, VaultError
 
-MEMORY: Final = 512 * MIB
+MEMORY: Final = 256 * MIB
+MEMORY_EACH: Final = (
+    192 * MIB
+)  # of a mailbox: its thread, its own arena of the allocator, a few pieces
 CALLS: Final = frozenset({"socket", "connect", "bind", "socketpair"})
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 600.0
@@ -66,19 +69,24 @@ def run(config: Config) -> None:
         signal.signal(number, lambda *_: stop.set())
     report = enter_sandbox(
         SandboxLimits(
-            MEMORY, UNLIMITED, file_limit(sealed_size(config.smtp.max_message_size)),
+            MEMORY + len(settings) * MEMORY_EACH,
+            UNLIMITED,
+            file_limit(sealed_size(config.smtp.max_message_size)),
             64 + 8 * len(settings),
         ),
         None,
         readable=[*readable_folders(), *(Path(name) for name in _NAMES if Path(name).exists())],
         calls=CALLS,
         tcp_ports=sorted({_DNS, *(each.section.server[1] for each in settings)}),
-    )  # fmt: skip
+    )
     if report.missing:
         log.warning("sandbox incomplete", missing=report.missing)
     threads = [
         threading.Thread(
-            target=_watch, args=(each, config.socket("mailbox"), stop), name=each.section.name
+            target=_watch,
+            args=(each, config.socket("mailbox"), stop),
+            name=each.section.name,
+            daemon=True,  # one that can't be started ends all of them: the supervisor begins anew
         )
         for each in settings
     ]
