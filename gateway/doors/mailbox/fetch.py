@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import imapclient
 import structlog
-from imapclient.exceptions import IMAPClientError
+from imapclient.exceptions import IMAPClientError, LoginError
 
 from gateway.config.sections import MailboxSection
 from gateway.doors.header import Header
@@ -291,8 +291,18 @@ def _piece(
 
 def fault_of(error: BaseException) -> str:
     """Why a mailbox could not be looked into, in a line that holds no secret."""
-    text = str(error) or type(error).__name__
-    return f"{type(error).__name__}: {' '.join(text.split())}"[:300]
+    if isinstance(error, GatewayError | VaultError):
+        what = "its mail can't be taken"
+    elif isinstance(error, LoginError):
+        what = "it refuses the login"
+    elif isinstance(error, ssl.SSLError):
+        what = "its certificate or its TLS is not right"
+    elif isinstance(error, OSError):
+        what = "it can't be reached"
+    else:
+        what = "it does not answer as a mailbox does"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{what}: {' '.join(text.split())}"[:300]
 
 
 RETRIED: Final = _FAULTS
