@@ -453,7 +453,7 @@ class Fetching:
             if self._chance.random() < 0.25:
                 self.server.restart()
                 self.tally.killed["server"] += 1
-            self._victims.round(("mailbox", "mailbox", "core"))
+            self._victims.round(("mailbox", "mailbox", "core", "core", "inspect"))
 
     def settle(self) -> Tally:
         wanted = {hashlib.sha256(each).hexdigest(): str(n) for n, each in enumerate(self._sent)}
@@ -492,6 +492,6 @@ def fetching(seed: int) -> Iterator[Fetching]:
             path = made.folder / "mailbox.password"
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(PASSWORD + "\n")
-            with running(made, "core", "mailbox") as gateway:
+            with running(made, "core", "inspect", "mailbox") as gateway:
                 made.admin.call("client.change", slug="acme", emails=["owner@acme.example"])
                 yield Fetching(made, gateway, server, seed)
