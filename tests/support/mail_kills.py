@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -125,8 +125,16 @@ class SlowSink(MailSink):
 class Victims:
     """A gateway whose processes are killed, and started again as a supervisor would."""
 
-    def __init__(self, gateway: Gateway, chance: random.Random, tally: Tally) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        chance: random.Random,
+        tally: Tally,
+        at_rest: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`at_rest` is called whenever a core was killed and none has the catalogue open."""
         self.gateway = gateway
+        self._at_rest = at_rest
         self._chance = chance
         self._tally = tally
         self._deck: list[str] = []
@@ -136,7 +144,7 @@ class Victims:
 
         The first one comes from a shuffled deck, so that nobody is spared for long.
         """
-        if not self._deck:
+        if not set(self._deck) & set(roles):
             self._deck = self._chance.sample(roles, len(roles))
         time.sleep(self._chance.uniform(0.05, 1.2))
         first, more = self._deck.pop(), self._chance.choice([0, 0, 0, 1, 2])
@@ -150,6 +158,8 @@ class Victims:
         for role in chosen:
             if role != WORKER:
                 self.gateway.kill(role)
+        if "core" in chosen:
+            self._at_rest()
         self._chance.shuffle(chosen)
         for role in chosen:
             if role != WORKER:
@@ -193,10 +203,13 @@ class Receiving:
         self._chance = random.Random(seed)
         self._seed = seed
         self._domains = domains
-        self._victims = Victims(gateway, self._chance, self.tally)
+        self._victims = Victims(gateway, self._chance, self.tally, self._make_due)
 
     def run(self, rounds: int, messages: int) -> None:
-        """Kill so many times while so many messages are sent; returns when each was acknowledged."""
+        """Kill so many times while so many messages are sent, and half as often while they are answered.
+
+        Returns when each message was acknowledged.
+        """
         self.letters = [self._letter(number) for number in range(messages)]
         hurry = threading.Event()  # the rounds are over
         threads = [
@@ -218,16 +231,20 @@ class Receiving:
             thread.join(max(0.0, deadline - time.monotonic()))
         waiting = [each.message_id for each in self.letters if not each.acknowledged]
         assert not waiting, f"seed {self._seed}: never acknowledged: {waiting}"
+        for _ in range(rounds // 2):
+            self._victims.round(("core", "courier", "courier", "inspect"))
 
     def settle(self) -> Tally:
         """Wait until all is quiet, look at everything, and count."""
-        self._hasten()
         deadline = time.monotonic() + QUIET
-        while not self._quiet():
+        before: object = None
+        while not self._quiet() and time.monotonic() < deadline:  # the tally says what is missing
             self._victims.mend()
-            if time.monotonic() > deadline:
-                break  # the tally says what is missing
-            time.sleep(0.2)
+            now = (self._waiting(), len(self.relay.mails))
+            if now == before:
+                self._hasten()
+            before = now
+            time.sleep(1.0)
         self._count()
         return self.tally
 
@@ -290,20 +307,27 @@ class Receiving:
     # ── looking ──
 
     def _hasten(self) -> None:
-        """Make all that waits for another try due, while no core has the catalogue open."""
+        """Go on at once where nothing moves but for delays, which have tests of their own."""
         gateway = self._victims.gateway
         gateway.kill("core")
-        with (
-            contextlib.closing(
-                sqlite3.connect(self.made.folder / "vault" / "catalogue.sqlite3", timeout=30)
-            ) as catalogue,
-            catalogue,
-        ):
+        self._make_due()
+        gateway.start("core")
+        self._victims.mend()
+
+    def _make_due(self) -> None:
+        """Make all that waits for another try due; no core has the catalogue open."""
+        path = self.made.folder / "vault" / "catalogue.sqlite3"
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as catalogue, catalogue:
             catalogue.execute(
                 "UPDATE messages SET due_at = ? WHERE due_at IS NOT NULL", (LONG_AGO,)
             )
-        gateway.start("core")
-        self._victims.mend()
+            catalogue.execute(
+                "UPDATE notices SET next_attempt_at = ? WHERE delivered_at IS NULL", (LONG_AGO,)
+            )
+
+    def _waiting(self) -> list[str]:
+        """The documents that are not judged yet."""
+        return [str(each["id"]) for each in self._documents() if each["state"] == "RECEIVED"]
 
     def _documents(self) -> list[dict[str, object]]:
         found: list[dict[str, object]] = []
@@ -314,7 +338,7 @@ class Receiving:
         return found
 
     def _quiet(self) -> bool:
-        if any(each["state"] == "RECEIVED" for each in self._documents()):
+        if self._waiting():
             return False
         if any(each["state"] == "waiting" for each in self.made.admin.call("notice.list")):
             return False
