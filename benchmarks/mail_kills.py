@@ -20,7 +20,9 @@ from tests.support.mail_kills import fetching, receiving
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument(
+        "--rounds", type=int, default=30, help="while mail comes; half as many while it is answered"
+    )
     parser.add_argument("--messages", type=int, default=0, help="0: four a round")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--mailbox", action="store_true")
