@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import random
 import re
@@ -27,6 +28,7 @@ import sqlite3
 import tempfile
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,9 +61,14 @@ class Letter:
     sender: str
     message_id: str
     raw: bytes
-    attached: list[tuple[str, str]]  # name, sha256
+    attached: list[tuple[str, str]]  # name, sha256; what is in an archive, too
     sent: int = 0  # how often its last byte was sent
     acknowledged: int = 0
+
+    @property
+    def notes(self) -> int:
+        """What a receipt speaks of: an archive is what its members came in."""
+        return sum(not name.endswith(".zip") for name, _ in self.attached)
 
     @property
     def sha256(self) -> str:
@@ -265,7 +272,17 @@ class Receiving:
             name = f"note-{number}-{at}.txt"
             content = NOTE + f"Number {number} of {at}.\n".encode()
             content += b"." * self._chance.choice([0, 50, 40_000])
-            message.add_attachment(content, maintype="text", subtype="plain", filename=name)
+            attached.append((name, hashlib.sha256(content).hexdigest()))
+            if self._chance.random() < 0.75:
+                message.add_attachment(content, maintype="text", subtype="plain", filename=name)
+                continue
+            # A part of a part: the archive comes out of the message, and the note out of the archive.
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                archive.writestr(zipfile.ZipInfo(name), content)
+            name = f"{name}.zip"
+            content = packed.getvalue()
+            message.add_attachment(content, maintype="application", subtype="zip", filename=name)
             attached.append((name, hashlib.sha256(content).hexdigest()))
         raw = b"\r\n".join(message.as_bytes().splitlines()) + b"\r\n"
         return Letter(
@@ -357,6 +374,8 @@ class Receiving:
         wanted = {(each.client, each.sha256): each.message_id for each in letters}
         _compare(tally, Counter((each["client"], each["sha256"]) for each in roots), wanted)
         of_root = {each["id"]: wanted.get((each["client"], each["sha256"])) for each in roots}
+        for each in parts:  # in order of their ids: what a part came in stands before it
+            of_root[each["id"]] = of_root.get(each["parent"])
         _compare(
             tally,
             Counter((of_root.get(each["parent"]), each["name"], each["sha256"]) for each in parts),
@@ -390,7 +409,7 @@ class Receiving:
             letter_ = known.get(str(mail["In-Reply-To"]))
             if letter_ is None or mail["To"] != letter_.sender:
                 tally.strange.append(f"receipt to {mail['To']}")
-            elif f" {len(letter_.attached)} received" not in str(mail["Subject"]):
+            elif f" {letter_.notes} received, {letter_.notes} accepted" not in str(mail["Subject"]):
                 tally.strange.append(f"receipt that says {mail['Subject']}")
 
 
