@@ -407,6 +407,66 @@ def test_msmtp_hands_in(gateway, tmp_path, entrance, certificate):
     assert ran.returncode == 0, ran.stderr
 
 
+def by_swaks(gateway, path):
+    return [
+        *("swaks", "--server", f"127.0.0.1:{gateway.port}", "--tls", "--from", "ap@mailer.example"),
+        *("--to", "mailer@intake.localhost", "--data", f"@{path}", "--timeout", "60"),
+    ]
+
+
+def by_curl(gateway, path):
+    return [
+        *("curl", "--silent", "--show-error", "--insecure", "--ssl-reqd", "--crlf"),
+        *("--upload-file", str(path)),
+        *("--mail-from", "ap@mailer.example", "--mail-rcpt", "mailer@intake.localhost"),
+        f"smtp://127.0.0.1:{gateway.port}",
+    ]  # fmt: skip
+
+
+def by_msmtp(gateway, _path):
+    return [
+        *("msmtp", "-C", "/dev/null", "--host=127.0.0.1", f"--port={gateway.port}", "--tls=on"),
+        *("--tls-certcheck=off", "--auth=off", "--from=ap@mailer.example", "mailer@intake.localhost"),
+    ]  # fmt: skip
+
+
+def by_smtp_source(gateway, path):
+    program = shutil.which("smtp-source") or "/usr/sbin/smtp-source"  # it can do no TLS
+    return [
+        *(program, "-F", str(path), "-f", "ap@mailer.example", "-t", "mailer@intake.localhost"),
+        f"127.0.0.1:{gateway.port}",
+    ]
+
+
+@pytest.mark.parametrize("command", [by_swaks, by_curl, by_msmtp, by_smtp_source])
+def test_each_program_delivers_to_the_entrance_for_mail_servers(gateway, tmp_path, command):
+    raw = unique(gateway, command.__name__)
+    path = tmp_path / "mail"
+    path.write_bytes(raw.replace(b"\r\n", b"\n"))
+    arguments = command(gateway, path)
+    if shutil.which(arguments[0]) is None:
+        pytest.skip(f"{arguments[0]} is not installed")
+    before = {each["id"] for each in gateway.documents_of("mailer")}
+    ran = subprocess.run(
+        arguments, input=path.read_bytes(), check=False, capture_output=True, timeout=60
+    )
+    if b"requires Net::SSLeay" in ran.stderr:
+        pytest.skip("swaks can't do TLS without libnet-ssleay-perl")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (document,) = [each for each in gateway.documents_of("mailer") if each["id"] not in before]
+    # The same bytes, but for an end of line that a program puts at the end, and what it adds before.
+    assert 0 <= document["size"] - len(raw) <= 300
+
+
+def test_python_delivers_to_the_entrance_for_mail_servers(gateway):
+    raw = unique(gateway, "smtplib on 25")
+    with smtplib.SMTP("127.0.0.1", gateway.port, timeout=60) as client:
+        client.starttls(context=RELAXED)
+        client.sendmail("ap@mailer.example", ["mailer@intake.localhost"], raw)
+    digests = {each["sha256"] for each in gateway.documents_of("mailer")}
+    assert hashlib.sha256(raw).hexdigest() in digests
+
+
 def test_a_printer_that_sends_again_makes_one_document(gateway):
     raw = unique(gateway, "again")
     said = []

@@ -53,10 +53,16 @@ class Reading:
 
 
 async def read_everything(core: Core, queue: InspectionQueue | None) -> Reading:
-    """Read every stored document; without a `queue` (no gateway runs), in this process."""
+    """Read every stored document; without a `queue` (no gateway runs), in this process.
+
+    Ends with one finding about it where no inspector is there to read.
+    """
     reader = reader_of(core, queue)
     reading = Reading()
-    while rows := await core.read(lambda c: _page(c, reading.upto, PAGE)):
+    # A page that nobody was there to read comes again: without inspectors this would never end.
+    while not reading.interrupted and (
+        rows := await core.read(lambda c: _page(c, reading.upto, PAGE))
+    ):
         await _read(core, reader, rows, reading)
     return reading
 

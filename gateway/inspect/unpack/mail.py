@@ -35,7 +35,7 @@ from gateway.inspect.document import (
     error_code,
 )
 from gateway.inspect.parts import Budget, Unpacked
-from gateway.inspect.unpack import header_words, second_reading
+from gateway.inspect.unpack import header_words, left_out, second_reading
 from gateway.inspect.unpack.automatic import automatic
 from gateway.names import decode_name, opens_as_program, safe_name
 
@@ -301,14 +301,22 @@ def _is_body(part: Message) -> bool:
 
 
 def _decoration(part: Message) -> str:
-    """The rule by which a part is no document: small pictures that a text shows (logos), and signatures.
+    """The rule by which a part is no document: small pictures that a text shows (logos), signatures, and what
+    programs write for programs (invitations, visiting cards, resource forks).
 
     The message as received keeps them, and the scanners saw them in it. What is of another kind than it says
-    is neither.
+    is none of them.
     """
     kind = part.get_content_type()
+    name = header_text(_raw_filename(part), 1000)
+    if kind in left_out.CALENDARS:  # what is left out is opened, and so imported, by nobody
+        name = left_out.CALENDAR_SUFFIX.sub("", name)
+    if opens_as_program(name):
+        return ""
+    if kind in left_out.KINDS:
+        return left_out.rule_of(kind, _content(part))
     begins = _SIGNATURES.get(kind) or _PICTURES.get(kind)
-    if begins is None or opens_as_program(header_text(_raw_filename(part), 1000)):
+    if begins is None:
         return ""
     if not _content(part).lstrip(b"\r\n").startswith(begins):
         return ""

@@ -98,6 +98,9 @@ LEFT_OUT = {
     "delivery-status": "fields for mail programs (RFC 3464), no document; listed as left out",
     "picture-in-text": "a small picture that the HTML text shows; listed as left out",
     "signature": "an S/MIME or OpenPGP signature; listed as left out",
+    "invitation": "a calendar entry that asks or answers, without files of its own; listed as left out",
+    "visiting-card": "a vCard beside the text; listed as left out",
+    "resource-fork": "what a Mac keeps beside a file (AppleDouble); listed as left out",
     "closed": "we call the message damaged or ambiguous: a person looks at it",
     "not opened by this parser": "mail-parser gives an attached message, or encoded lines, in another form",
 }
