@@ -497,3 +497,47 @@ async def test_a_seal_of_a_stranger_says_nothing(world):
     document = await world.send(sealed_by(stranger, letter(OWNER), GOOD))
     await world.judge()
     assert await world.outcome(document) == ASIDE
+
+
+async def test_strangers_keys_are_not_asked_for_and_keep_nothing_waiting(world):
+    """Anybody can name a domain of his own that never answers, beside a From that is not his."""
+    evil = MailDomain("evil.example")
+    world.silent = set(evil.records) | {"_dmarc.evil.example"}
+    await takes(world.house, f"{OWNER}=dkim")
+    believed = SendersSection(arc_sealers=["list.example"])
+    world.house.core.config = msgspec.structs.replace(world.house.core.config, senders=believed)
+    signed = await world.send(evil.signed(letter(OWNER)))
+    sealed = await world.send(sealed_by(evil, letter(OWNER, subject="b"), GOOD))
+    await world.judge()
+    assert await world.outcome(signed) == ASIDE
+    assert await world.outcome(sealed) == ASIDE
+
+
+async def test_a_believed_sealer_that_does_not_answer_keeps_its_message_waiting(world):
+    relay = MailDomain("list.example")
+    world.silent = set(relay.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    believed = SendersSection(arc_sealers=["list.example"])
+    world.house.core.config = msgspec.structs.replace(world.house.core.config, senders=believed)
+    document = await world.send(sealed_by(relay, letter(OWNER), GOOD))
+    await world.judge()
+    assert (await world.outcome(document))[2] == "waiting"
+    world.silent = set()
+    world.publish(relay)
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ("RECEIVED", "", "upstream")
+
+
+@pytest.mark.parametrize(("entry", "proven"), [("dkim", False), ("dkim,spf", True)])
+async def test_a_pass_of_dmarc_counts_where_either_proof_is_taken(world, entry, proven):
+    house = world.house
+    field = b"Authentication-Results: mx.house.example; dmarc=pass header.from=acme.example\r\n"
+    await takes(house, f"{OWNER}={entry}")
+    believed = SendersSection(upstream=["198.51.100.25/32"], upstream_name="mx.house.example")
+    house.core.config = msgspec.structs.replace(house.core.config, senders=believed)
+    world.proving = Proving(house.wings.intake, house.queue)
+    world.session = SmtpSession(house.wings.intake, world.proving, house.wings.logins)
+    document = await world.send(field + letter(OWNER), peer="198.51.100.25")
+    await world.judge()
+    assert await world.outcome(document) == (("RECEIVED", "", "upstream") if proven else ASIDE)

@@ -208,13 +208,15 @@ class Proving:
             return Judged(Proof.FAILED, f"From takes nothing but {', '.join(sorted(theirs))}")
         # 4. What is published.
         upstream = bool(self._upstream_of(message))
+        sealers = core.config.senders.arc_sealers
+        names = await alignment.that_count(report, wanted, sealers, self._intake.questions.texts)
         records, (spf, spf_later) = await asyncio.gather(
-            self._records(report.wanted),
+            self._records(names),
             self._spf(message, asked="spf" in wanted and not upstream),
         )
         if report.wanted:
             report = await self._look(message, records)
-        evidence = Evidence(report, spf, spf_later, upstream, core.config.senders.arc_sealers)
+        evidence = Evidence(report, spf, spf_later, upstream, sealers)
         judged = await alignment.judge(evidence, wanted, self._intake.questions.texts)
         if judged.later:
             raise Later(judged.said)

@@ -13,7 +13,11 @@ Rules:
    say whether it has to be the very same. Where a domain publishes no policy, only the very same counts.
 2. A chain of seals (ARC) counts if every domain in it is one of the configuration's. Then what the first of
    them had found counts as if it had been found here.
-3. What the configured host has found counts alike, and its own address is not judged by SPF.
+3. What the configured host has found counts alike, and its own address is not judged by SPF. A mere
+   `dmarc=pass` may stem from either proof, so it counts where both are taken.
+4. Strangers' keys are not asked for: a signature of a domain that is not aligned, or a seal of one that is
+   not believed, proves nothing whatever its key, and its domain could keep a message waiting for ever, and
+   the resolver busy.
 
 Sources: RFC 9989 (DMARC; its policy records are read by the library `dmarc`), RFC 8617, RFC 8601.
 """
@@ -110,6 +114,22 @@ async def walk(domain: str, texts: Texts) -> Tree:
     return tree
 
 
+async def that_count(
+    report: MailReport, taken: Collection[str], sealers: Collection[str], texts: Texts
+) -> list[str]:
+    """Of the names that a report wants, those whose keys could prove something (raises `questions.Later`)."""
+    if not report.author or not report.wanted:
+        return []
+    believed = {each.lower() for each in sealers}
+    aligned = _Alignment(await walk(report.author.rpartition("@")[2], texts), texts)
+    found = []
+    for name in report.wanted:
+        signer = name.partition("._domainkey.")[2]
+        if signer and (signer in believed or ("dkim" in taken and await aligned.signs(signer))):
+            found.append(name)
+    return found
+
+
 async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Judged:
     """What proves a message's author (raises `questions.Later`).
 
@@ -140,11 +160,12 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
     trusted = report.chain == "pass" and set(report.sealers) <= believed
     if trusted and await _vouched(report.sealed, domain, taken, aligned):
         return Judged(Proof.UPSTREAM, f"arc: {', '.join(report.sealers)}")
-    later = (
-        any(signature.outcome == "later" for signature in report.signatures)
-        or report.chain == "later"
-        or evidence.spf_later
-    )
+    later = evidence.spf_later or (report.chain == "later" and set(report.sealers) <= believed)
+    if "dkim" in taken and not later:
+        for signature in report.signatures:
+            later = later or (
+                signature.outcome == "later" and await aligned.signs(signature.domain)
+            )
     return Judged(Proof.FAILED, _why(evidence, aligned.tree), later)
 
 
@@ -184,7 +205,7 @@ async def _vouched(
     for result in results:
         if result.result != "pass":
             continue
-        if result.method == "dmarc" and result.domain == author:
+        if result.method == "dmarc" and result.domain == author and {"dkim", "spf"} <= set(taken):
             return True
         if result.method == "dkim" and "dkim" in taken and await aligned.signs(result.domain):
             return True
