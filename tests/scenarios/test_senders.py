@@ -14,15 +14,24 @@ from sqlalchemy import select
 from gateway.config.sections import SendersSection
 from gateway.core.inspection.proving import Proving
 from gateway.core.questions import Questions
+from gateway.core.reading import NotRead
+from gateway.core.sessions.inspector import InspectSession
 from gateway.core.sessions.smtp import SmtpSession
-from gateway.errors import Refusal
+from gateway.errors import Refusal, WireError
 from gateway.inspect import prove
 from gateway.inspect.document import Document, Limits
 from gateway.resolver import spf
-from gateway.wire.messages import BeginMail, CommitMail, MailRecipient, QuestionAnswer
+from gateway.wire.messages import (
+    BeginMail,
+    CommitMail,
+    MailRecipient,
+    MailReport,
+    QuestionAnswer,
+)
+from gateway.wire.messages import Proving as Means
 from tests.support.house import ask
 from tests.support.mail_domain import MailDomain, letter, sealed_by
-from vault.catalogue.schema import ledger_entries
+from vault.catalogue.schema import ledger_entries, messages
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 
 ACME = "acme@intake.localhost"
@@ -541,3 +550,91 @@ async def test_a_pass_of_dmarc_counts_where_either_proof_is_taken(world, entry, 
     document = await world.send(field + letter(OWNER), peer="198.51.100.25")
     await world.judge()
     assert await world.outcome(document) == (("RECEIVED", "", "upstream") if proven else ASIDE)
+
+
+async def due(house):
+    """(attempts, due) of the messages that wait, by document."""
+    rows = await house.core.read(lambda c: c.execute(select(messages)).all())
+    return {row.document_id: (row.attempts, row.due_at) for row in rows if row.due_at}
+
+
+async def test_a_message_that_fails_its_judge_in_an_unforeseen_way_is_tried_again_later(
+    world, monkeypatch
+):
+    async def fails(*_args):
+        raise KeyError("unforeseen")
+
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(letter(OWNER))
+    monkeypatch.setattr(world.proving, "_judge", fails)
+    await world.judge()
+    assert (await due(world.house))[document][0] == 1  # not at once again, as often as it can
+    monkeypatch.undo()
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+
+
+async def test_a_message_over_which_every_reader_ends_is_put_aside(world, monkeypatch):
+    async def ends(*_args):
+        raise NotRead("its reader ended")
+
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(letter(OWNER))
+    monkeypatch.setattr(world.proving, "_judge", ends)
+    for _ in range(4):
+        await world.judge()
+        world.house.clock.advance(hours=1)
+    assert (await world.outcome(document))[2] == "waiting"
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+
+
+async def test_one_that_was_not_looked_at_goes_before_what_is_tried_again(world):
+    acme = MailDomain("acme.example")
+    world.silent = set(acme.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    await world.house.act("client.change", slug="other", emails=["owner@other.example=dkim"])
+    for number in range(3):
+        await world.send(acme.signed(letter(OWNER, subject=str(number))))
+    await world.judge()
+    world.house.clock.advance(hours=2)
+    new = await world.send(
+        letter("owner@other.example"),
+        sender="owner@other.example",
+        recipient="other@intake.localhost",
+    )
+    assert (await world.proving._next()).document_id == new
+
+
+async def test_a_clock_that_was_ahead_keeps_no_message_waiting_for_a_year(world):
+    acme = MailDomain("acme.example")
+    world.silent = set(acme.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(OWNER)))
+    world.house.clock.advance(days=365)
+    await world.judge()
+    assert (await due(world.house))[document][0] == 1
+    world.house.clock.advance(days=-365)
+    world.silent = set()
+    world.publish(acme)
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED
+
+
+async def test_a_report_on_another_message_ends_its_reader_and_leaves_nobody_waiting(world):
+    house = world.house
+    document = await house.upload("/inbox/note.txt", b"a note")
+    path = house.core.store.blobs.open(document)
+    session = InspectSession(house.wings.intake, house.queue)
+    looking = asyncio.create_task(house.queue.look(document, b"k" * 32, 6, path, Means(None, "")))
+    while not house.queue._looks:
+        await asyncio.sleep(0)
+    look = house.queue._looks.pop()
+    session._look, session._spent = look, True
+    with pytest.raises(WireError):
+        await session.handle(MailReport("another", 0, b""))
+    await session.close()
+    with pytest.raises(NotRead):
+        await asyncio.wait_for(looking, 5)
+    os.close(path)

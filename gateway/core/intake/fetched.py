@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from gateway.config.sections import MailboxSection
 from gateway.core.core import Core
@@ -149,18 +149,18 @@ def standing(intake: Intake, connection: Connection) -> list[dict[str, Any]]:
     for section in intake.core.config.mailbox:
         state = intake.mailboxes.get(section.name)
         declined = connection.execute(
-            select(mailbox_messages.c.reason, mailbox_messages.c.uid).where(
+            select(func.count()).where(
                 mailbox_messages.c.mailbox == section.name,
                 mailbox_messages.c.document_id.is_(None),
             )
-        ).all()
+        ).scalar_one()
         found.append(
             {
                 "name": section.name,
                 "fault": state.fault if state else None,
                 "since": stamp(state.since) if state else None,
                 "heard": stamp(state.heard) if state else None,
-                "not_taken": len(declined),
+                "not_taken": declined,
             }
         )
     return found
