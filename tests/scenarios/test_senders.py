@@ -638,3 +638,14 @@ async def test_a_report_on_another_message_ends_its_reader_and_leaves_nobody_wai
     with pytest.raises(NotRead):
         await asyncio.wait_for(looking, 5)
     os.close(path)
+
+
+async def test_a_recipient_that_is_refused_is_not_accepted_any_more(world):
+    """A door's line to the core serves many senders: what one of them was told does not outlive a change."""
+    await takes(world.house, OWNER)
+    assert (await world.offer()).code == 250
+    await takes(world.house, "somebody@acme.example")
+    assert (await world.offer()).code == 550
+    with pytest.raises(Refusal) as refusal:
+        await ask(world.session, BeginMail(PEER, OWNER, [ACME], "mail.acme.example"))
+    assert refusal.value.code == "denied"

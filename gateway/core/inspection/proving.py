@@ -110,10 +110,13 @@ class Proving:
         while True:
             try:
                 row = await wait_for_work(self._intake.unproven, self._next, LOOK)
-            except (
-                VaultError
-            ) as error:  # the catalogue is away: so is everything else, which says so
+            except VaultError as error:
+                # The catalogue is away: so is everything else, which says so.
                 log.error("nothing judged", error=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            except Exception as error:  # noqa: BLE001  a judge that ended would let all mail wait
+                log.error("nothing judged", error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 continue
             if row is not None:
