@@ -649,3 +649,26 @@ async def test_a_recipient_that_is_refused_is_not_accepted_any_more(world):
     with pytest.raises(Refusal) as refusal:
         await ask(world.session, BeginMail(PEER, OWNER, [ACME], "mail.acme.example"))
     assert refusal.value.code == "denied"
+
+
+async def test_a_policy_that_can_not_be_had_keeps_nothing_waiting_that_its_own_domain_signed(world):
+    """Name servers that fail for names with an underscore are common."""
+    acme, below = MailDomain("acme.example"), MailDomain("mail.acme.example")
+    world.publish(acme, below)
+    world.silent = {"_dmarc.acme.example"}
+    await takes(world.house, f"{OWNER}=dkim,spf")
+    world.records["acme.example"] = [f"v=spf1 ip4:{PEER} -all"]
+    signed = await world.send(acme.signed(letter(OWNER)))
+    sent = await world.send(below.signed(letter(OWNER, subject="b")))
+    waits = await world.send(below.signed(letter(OWNER, subject="c")), peer="203.0.113.9")
+    forged = await world.send(letter(OWNER, subject="d"), peer="203.0.113.9")
+    await world.judge()
+    assert await world.outcome(forged) == ASIDE  # nothing in it can prove it
+    assert await world.outcome(signed) == ACCEPTED
+    assert await world.outcome(sent) == ("RECEIVED", "", "spf")
+    assert (await world.outcome(waits))[2] == "waiting"
+    world.silent = set()
+    world.records["_dmarc.acme.example"] = ["v=DMARC1; p=reject"]
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(waits) == ACCEPTED

@@ -25,12 +25,13 @@ Sources: RFC 9989 (DMARC; its policy records are read by the library `dmarc`), R
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import dmarc
 
+from gateway.core.questions import Later
 from gateway.wire.messages import MailReport, MethodResult, QuestionAnswer
 from vault.catalogue.states import Proof
 
@@ -117,11 +118,11 @@ async def walk(domain: str, texts: Texts) -> Tree:
 async def that_count(
     report: MailReport, taken: Collection[str], sealers: Collection[str], texts: Texts
 ) -> list[str]:
-    """Of the names that a report wants, those whose keys could prove something (raises `questions.Later`)."""
+    """Of the names that a report wants, those whose keys could prove something, as far as can be told now."""
     if not report.author or not report.wanted:
         return []
     believed = {each.lower() for each in sealers}
-    aligned = _Alignment(await walk(report.author.rpartition("@")[2], texts), texts)
+    aligned = _Alignment(report.author.rpartition("@")[2], texts)
     found = []
     for name in report.wanted:
         signer = name.partition("._domainkey.")[2]
@@ -131,7 +132,7 @@ async def that_count(
 
 
 async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Judged:
-    """What proves a message's author (raises `questions.Later`).
+    """What proves a message's author.
 
     Args:
         taken: of `dkim` and `spf` what counts.
@@ -140,7 +141,7 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
     if not report.author:
         return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
     domain = report.author.rpartition("@")[2]
-    aligned = _Alignment(await walk(domain, texts), texts)
+    aligned = _Alignment(domain, texts)
     if "dkim" in taken:
         for signature in report.signatures:
             if signature.outcome == "pass" and await aligned.signs(signature.domain):
@@ -166,33 +167,65 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
             later = later or (
                 signature.outcome == "later" and await aligned.signs(signature.domain)
             )
-    return Judged(Proof.FAILED, _why(evidence, aligned.tree), later)
+    later = later or aligned.later
+    policy = await aligned.policy()  # for a person: nothing waits for it
+    return Judged(Proof.FAILED, _why(evidence, f"policy of {domain}: {policy}"), later)
 
 
 class _Alignment:
-    """What is aligned with an author's domain."""
+    """What is aligned with an author's domain.
 
-    def __init__(self, tree: Tree, texts: Texts) -> None:
-        self.tree = tree
+    The very same domain is, whatever is published: no question is asked for it. `later`: of another one it
+    can't be told now, as something did not answer.
+    """
+
+    def __init__(self, domain: str, texts: Texts) -> None:
+        self._domain = domain
         self._texts = texts
-        self._policy = tree.policy
+        self._tree: Tree | None = None
+        self.later = False
 
     async def signs(self, domain: str) -> bool:
-        return await self._aligned(domain, self._policy.adkim if self._policy else None)
+        return await self._aligned(domain, lambda policy: policy.adkim)
 
     async def sends(self, domain: str) -> bool:
-        return await self._aligned(domain, self._policy.aspf if self._policy else None)
+        return await self._aligned(domain, lambda policy: policy.aspf)
 
-    async def _aligned(self, domain: str, mode: dmarc.DMARCAlignment | None) -> bool:
+    async def policy(self) -> str:
+        """What the author's domain wishes, for a person."""
+        tree = await self._asked()
+        if tree is None:
+            return "no answer"
+        return "none" if tree.policy is None or tree.policy.p is None else tree.policy.p.value
+
+    async def _asked(self) -> Tree | None:
+        """What is published above the author's domain; None: it can't be had now."""
+        if self._tree is None and not self.later:
+            try:
+                self._tree = await walk(self._domain, self._texts)
+            except Later:
+                self.later = True
+        return self._tree
+
+    async def _aligned(
+        self, domain: str, mode: Callable[[dmarc.Policy], dmarc.DMARCAlignment]
+    ) -> bool:
         domain = domain.lower().rstrip(".")
-        if domain == self.tree.domain:
+        if domain == self._domain:
             return True
-        if mode is not dmarc.DMARCAlignment.RELAXED:
+        tree = await self._asked()
+        if tree is None or tree.policy is None:
             return False
-        organization = self.tree.organization
+        if mode(tree.policy) is not dmarc.DMARCAlignment.RELAXED:
+            return False
+        organization = tree.organization
         if domain != organization and not domain.endswith(f".{organization}"):
             return False
-        return (await walk(domain, self._texts)).organization == organization
+        try:
+            return (await walk(domain, self._texts)).organization == organization
+        except Later:
+            self.later = True
+            return False
 
 
 async def _vouched(
@@ -214,7 +247,7 @@ async def _vouched(
     return False
 
 
-def _why(evidence: Evidence, tree: Tree) -> str:
+def _why(evidence: Evidence, policy: str) -> str:
     """What was found instead, for the person who decides: domains and results, nothing of the text."""
     report = evidence.report
     said = [
@@ -228,9 +261,7 @@ def _why(evidence: Evidence, tree: Tree) -> str:
     if report.chain != "none":
         said.append(f"arc {', '.join(report.sealers)}: {report.chain}".replace(" :", ":"))
     said += [f"upstream {each.method} {each.domain}: {each.result}" for each in report.upstream]
-    policy = tree.policy
-    wish = policy.p.value if policy is not None else None
-    return "; ".join([*said, f"policy of {tree.domain}: {wish or 'none'}"])[:1000]
+    return "; ".join([*said, policy])[:1000]
 
 
 def _parsed(record: str, domain: str) -> dmarc.Policy | None:
