@@ -11,17 +11,19 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from gateway.config.sections import SendersSection
+from gateway.config.sections import MailboxSection, SendersSection
 from gateway.core.inspection.proving import Proving
 from gateway.core.questions import Questions
 from gateway.core.reading import NotRead
 from gateway.core.sessions.inspector import InspectSession
+from gateway.core.sessions.mailbox import MailboxSession
 from gateway.core.sessions.smtp import SmtpSession
 from gateway.errors import Refusal, WireError
 from gateway.inspect import prove
 from gateway.inspect.document import Document, Limits
 from gateway.resolver import spf
 from gateway.wire.messages import (
+    BeginFetched,
     BeginMail,
     CommitMail,
     MailRecipient,
@@ -672,3 +674,38 @@ async def test_a_policy_that_can_not_be_had_keeps_nothing_waiting_that_its_own_d
     world.house.clock.advance(seconds=60)
     await world.judge()
     assert await world.outcome(waits) == ACCEPTED
+
+
+async def test_a_stranger_in_a_mailbox_for_anyone_is_taken_in_his_own_name_only(world):
+    """Else whoever writes to it could be one of the client's own, who has something to show."""
+    house = world.house
+    section = MailboxSection(
+        name="invoices", host="imap.example:993", user="u", password="p", client="acme",
+        senders="anyone",
+    )  # fmt: skip
+    house.core.config = msgspec.structs.replace(house.core.config, mailbox=[section])
+    await takes(house, f"{OWNER}=dkim")
+    session = MailboxSession(house.wings.intake, world.proving)
+
+    async def fetch(uid, data):
+        request = BeginFetched("invoices", 1, uid, "x@stranger.example", [])
+        begun, descriptor = await ask(session, request)
+        writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
+        writer.write(data)
+        size = writer.finish()
+        os.close(descriptor)
+        digest = hashlib.sha256(data).digest()
+        stored, _ = await ask(session, CommitMail(begun.document_id, size, digest, b"", ""))
+        return stored.document_id
+
+    own = await fetch(1, letter("x@stranger.example"))
+    forged = await fetch(2, letter(OWNER))
+    several = await fetch(3, letter(f"{OWNER}, x@stranger.example"))
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    forwarded = await fetch(4, acme.signed(letter(OWNER, subject="d")))
+    await world.judge()
+    assert await world.outcome(own) == ("RECEIVED", "", "none")
+    assert await world.outcome(forged) == ASIDE
+    assert await world.outcome(several) == ASIDE
+    assert await world.outcome(forwarded) == ACCEPTED

@@ -70,6 +70,7 @@ class _Message:
     sha256: bytes
     descriptor: int
     upstream: str = ""  # whose judgement is believed besides: the host of its mailbox
+    anyone: bool = False  # its mailbox takes mail from strangers
 
 
 class Proving:
@@ -204,6 +205,7 @@ class Proving:
                 document_id, row.client_id, metadata.sender, facts.get("peer", ""),
                 facts.get("helo", ""), core.store.custody.document_key(row), row.size,
                 metadata.sha256, descriptor, facts.get("upstream", ""),
+                self._takes_anyone(facts.get("mailbox", "")),
             )  # fmt: skip
             return await self._judge(message)
         finally:
@@ -219,11 +221,11 @@ class Proving:
         profile = recipients.open_profile(core, row)
         # 1. What its envelope's sender has to show; the client may have changed that since.
         taken = senders.taken_from(profile, message.sender, default)
-        if taken is None:
+        if taken is None and not message.anyone:
             return Judged(Proof.FAILED, "the sender is none of the client's any more")
-        if "nothing" in taken:
+        if taken is not None and "nothing" in taken:
             return Judged(Proof.NONE, "")
-        if not taken & senders.PUBLISHED:
+        if taken is not None and not taken & senders.PUBLISHED:
             return Judged(Proof.FAILED, f"nothing of {', '.join(sorted(taken))}")
         # 2. What it says of itself, and whom that takes asking.
         report = await self._look(message, None)
@@ -231,6 +233,13 @@ class Proving:
             return Judged(Proof.FAILED, f"the message is {report.author_fault.replace('_', ' ')}")
         # 3. Whether its author is one of the client's: From is what people see.
         theirs = senders.taken_from(profile, report.author, default) if report.author else taken
+        if taken is None:
+            # A stranger, where strangers may write, in his own name; else he shows what that name has to.
+            if not report.author:
+                return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
+            if theirs is None or "nothing" in theirs:
+                return Judged(Proof.NONE, "")
+            taken = theirs
         if theirs is None:
             return Judged(Proof.FAILED, "From is none of the client's addresses")
         wanted = (taken if "nothing" in theirs else theirs) & senders.PUBLISHED
@@ -290,6 +299,11 @@ class Proving:
         except Later:
             return None, True
         return answer, False
+
+    def _takes_anyone(self, mailbox: str) -> bool:
+        """Whether a mailbox of the configuration takes mail from strangers."""
+        sections = {section.name: section for section in self._core.config.mailbox}
+        return mailbox in sections and sections[mailbox].senders == "anyone"
 
     def _upstream_of(self, message: _Message) -> str:
         """The name of the host that handed the message on and is believed; "" for none."""

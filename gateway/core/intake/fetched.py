@@ -113,7 +113,9 @@ async def begin(intake: Intake, request: BeginFetched) -> Upload:
     profile = recipients.open_profile(core, row)
     proof = senders.shown(profile, request.sender, tag, core.config.senders.proof)
     if proof is None and section.senders == "anyone":
-        proof = Proof.NONE
+        proof = (
+            Proof.WAITING
+        )  # its From has to be looked at: it may name one that has something to show
     if proof is None:
         await _decline(intake, fetched, version, NOT_KNOWN)
         raise Refusal("denied", "message: expected a sender that its client knows, found another")

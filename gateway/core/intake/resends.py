@@ -39,7 +39,7 @@ from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents, messages
 from vault.catalogue.states import PROVEN, STORED, UNDECIDED, Proof
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable
+from vault.errors import KeyUnavailable, VaultError
 from vault.moments import stamp
 
 
@@ -111,7 +111,10 @@ def first(core: Core, tx: Transaction, upload: Upload, sha256: bytes, now: datet
 
 def _same_bytes_and_host(core: Core, row: Row[Any], mail: Mail, sha256: bytes) -> bool:
     """Whether an earlier message will prove what this one would (rules 5 and 6)."""
-    metadata = core.store.custody.open_metadata(row)
+    try:
+        metadata = core.store.custody.open_metadata(row)
+    except VaultError:
+        return False  # a damaged row stands for nothing: both are kept
     return metadata.sha256 == sha256 and metadata.facts.get("peer", "") == mail.peer
 
 
