@@ -69,7 +69,15 @@ def server_address(text: str) -> tuple[str, int]:
     bare = text.count(":") != 1 and not text.startswith("[")  # an IPv4 address, or an IPv6 one
     if bare:
         text = f"[{text}]:{_DNS}" if ":" in text else f"{text}:{_DNS}"
-    return parse_listen(text, "key resolver.addresses")
+    host, port = parse_listen(text, "key resolver.addresses")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        # A name would take a resolver to find, and every question would fail.
+        raise ConfigurationError(
+            f"key resolver.addresses: expected an IP address, found {host!r}"
+        ) from error
+    return host, port
 
 
 def parse_sftp(value: str) -> SftpAddress:

@@ -123,7 +123,8 @@ class SendersSection(_Section, frozen=True):
         default_factory=lambda: ["nothing"]
     )
     unproven: Literal["quarantine", "refuse"] = "quarantine"
-    patience: Seconds = 20.0
+    # The mail door waits two minutes for the core.
+    patience: Annotated[float, Meta(gt=0, le=60)] = 20.0
     upstream: list[str] = field(default_factory=list)
     upstream_name: str = ""
     arc_sealers: list[str] = field(default_factory=list)

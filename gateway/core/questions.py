@@ -72,9 +72,8 @@ class Questions:
             self._waiting.pop(number, None)
             self._claimed.pop(number, None)
         if answer.later:
-            raise Later(
-                f"resolver: expected an answer about {what['name']!r}, found none to be had"
-            )
+            # Of SPF the name is a person's address.
+            raise Later(f"resolver: expected an answer ({what['kind']}), found none to be had")
         return answer
 
     async def claim(self) -> Question | None:

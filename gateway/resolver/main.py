@@ -106,6 +106,9 @@ async def _work(path: Path, network: Dns) -> None:
                     asked, _ = await channel.call(ClaimQuestion())
         except (Disconnected, Refusal, WireError):
             await asyncio.sleep(RECONNECT_SECONDS)
+        except Exception as error:  # noqa: BLE001  one that ended for good would answer nobody any more
+            log.error("line to the core failed", error=type(error).__name__)
+            await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             if channel is not None:
                 channel.close()

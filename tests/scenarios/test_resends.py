@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from gateway.core.inspection.proving import Proving
-from gateway.core.intake import resends
+from gateway.core.intake import receive, resends
+from gateway.core.intake.upload import Fetched, Mail
 from gateway.core.sessions.smtp import SmtpSession
 from gateway.doors.header import Header
 from gateway.errors import Refusal
@@ -35,14 +36,12 @@ class Peer:
         proving = Proving(house.wings.intake, house.queue)
         self.session = SmtpSession(house.wings.intake, proving, house.wings.logins)
 
-    async def begin(self, data, sender=OWNER, recipients=(ACME,)):
+    async def begin(self, data, sender=OWNER, recipients=(ACME,), host="192.0.2.1"):
         """Everything up to the commit, which is returned."""
         for recipient in recipients:
-            answer, _ = await ask(self.session, MailRecipient("192.0.2.1", sender, recipient))
+            answer, _ = await ask(self.session, MailRecipient(host, sender, recipient))
             assert answer.code == 250, answer
-        begun, descriptor = await ask(
-            self.session, BeginMail("192.0.2.1", sender, list(recipients))
-        )
+        begun, descriptor = await ask(self.session, BeginMail(host, sender, list(recipients)))
         writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         writer.write(data)
         size = writer.finish()
@@ -83,8 +82,10 @@ async def test_the_same_message_again_is_the_first_one_and_leaves_nothing(house)
     commit = await peer.begin(MAIL)
     await ask(peer.session, commit)
     blobs = house.core.store.blobs
+    async with asyncio.timeout(30):
+        while blobs.is_spooled(commit.document_id):  # its file goes after the answer
+            await asyncio.sleep(0.01)
     assert list(blobs.stored()) == [first]
-    assert not blobs.is_spooled(commit.document_id)
     entries = [
         entry["subject"]
         for entry in house.core.store.catalogue.read(
@@ -193,6 +194,49 @@ async def test_one_that_failed_its_proof_stands_for_none(house):
     second, again = await Peer(house).send(MAIL)
     assert not again
     assert rows(house) == [first, second]
+
+
+async def test_before_it_is_judged_a_message_stands_for_the_same_bytes_of_the_same_host_only(house):
+    """A copy that comes first without its signature would be kept, and the true one taken for it."""
+    await house.act("client.change", slug="acme", emails=[f"{OWNER}=dkim,spf"])
+    signed = b"DKIM-Signature: v=1; a=rsa-sha256; d=acme.example; s=s; h=from; bh=x; b=y\r\n" + MAIL
+    copy, _ = await Peer(house).send(MAIL)
+    true, again = await Peer(house).send(signed)
+    assert not again
+    assert await Peer(house).send(signed) == (true, True)
+    elsewhere, again = await Peer(house).send(signed, host="192.0.2.2")
+    assert not again
+    assert rows(house) == [copy, true, elsewhere]
+
+
+@pytest.mark.parametrize("proof", ["waiting", "failed"])
+async def test_a_mailbox_with_new_numbers_brings_nothing_twice_whatever_it_proved(house, proof):
+    await house.act("client.change", slug="acme", emails=[f"{OWNER}=dkim"])
+    client = (await house.act("client.show", slug="acme"))["id"]
+
+    async def fetch(uidvalidity, data):
+        """Store a message of a mailbox as its door does."""
+        header = Header()
+        header.feed(data)
+        fetched = Fetched("invoices", uidvalidity, 1)
+        upload = receive.begin(
+            house.wings.intake, house.core.now(), client_id=client, channel="imap",
+            name="message.eml", sender=OWNER,
+            mail=Mail(proof=Proof.WAITING, content=header.content(), fetched=fetched),
+        )  # fmt: skip
+        document = upload.document_id
+        writer = SealedWriter(upload.descriptor, upload.key, document_context(document))
+        writer.write(data)
+        size = writer.finish()
+        digest = hashlib.sha256(data).digest()
+        await asyncio.wrap_future(receive.commit(house.wings.intake, upload, size, digest))
+        return upload.stored_as or document
+
+    first = await fetch(1, MAIL)
+    await house.core.write(lambda tx: tx.connection.execute(update(messages).values(proof=proof)))
+    assert await fetch(2, MAIL) == first
+    signed = b"DKIM-Signature: v=1; d=acme.example; s=s; h=from; bh=x; b=y\r\n" + MAIL
+    assert await fetch(3, signed) != first
 
 
 @pytest.mark.parametrize("earlier", list(Proof))

@@ -11,18 +11,29 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from gateway.config.sections import SendersSection
+from gateway.config.sections import MailboxSection, SendersSection
 from gateway.core.inspection.proving import Proving
 from gateway.core.questions import Questions
+from gateway.core.reading import NotRead
+from gateway.core.sessions.inspector import InspectSession
+from gateway.core.sessions.mailbox import MailboxSession
 from gateway.core.sessions.smtp import SmtpSession
-from gateway.errors import Refusal
+from gateway.errors import Refusal, WireError
 from gateway.inspect import prove
 from gateway.inspect.document import Document, Limits
 from gateway.resolver import spf
-from gateway.wire.messages import BeginMail, CommitMail, MailRecipient, QuestionAnswer
+from gateway.wire.messages import (
+    BeginFetched,
+    BeginMail,
+    CommitMail,
+    MailRecipient,
+    MailReport,
+    QuestionAnswer,
+)
+from gateway.wire.messages import Proving as Means
 from tests.support.house import ask
 from tests.support.mail_domain import MailDomain, letter, sealed_by
-from vault.catalogue.schema import ledger_entries
+from vault.catalogue.schema import ledger_entries, messages
 from vault.crypto.sealed import SealedReader, SealedWriter, document_context
 
 ACME = "acme@intake.localhost"
@@ -497,3 +508,204 @@ async def test_a_seal_of_a_stranger_says_nothing(world):
     document = await world.send(sealed_by(stranger, letter(OWNER), GOOD))
     await world.judge()
     assert await world.outcome(document) == ASIDE
+
+
+async def test_strangers_keys_are_not_asked_for_and_keep_nothing_waiting(world):
+    """Anybody can name a domain of his own that never answers, beside a From that is not his."""
+    evil = MailDomain("evil.example")
+    world.silent = set(evil.records) | {"_dmarc.evil.example"}
+    await takes(world.house, f"{OWNER}=dkim")
+    believed = SendersSection(arc_sealers=["list.example"])
+    world.house.core.config = msgspec.structs.replace(world.house.core.config, senders=believed)
+    signed = await world.send(evil.signed(letter(OWNER)))
+    sealed = await world.send(sealed_by(evil, letter(OWNER, subject="b"), GOOD))
+    await world.judge()
+    assert await world.outcome(signed) == ASIDE
+    assert await world.outcome(sealed) == ASIDE
+
+
+async def test_a_believed_sealer_that_does_not_answer_keeps_its_message_waiting(world):
+    relay = MailDomain("list.example")
+    world.silent = set(relay.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    believed = SendersSection(arc_sealers=["list.example"])
+    world.house.core.config = msgspec.structs.replace(world.house.core.config, senders=believed)
+    document = await world.send(sealed_by(relay, letter(OWNER), GOOD))
+    await world.judge()
+    assert (await world.outcome(document))[2] == "waiting"
+    world.silent = set()
+    world.publish(relay)
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ("RECEIVED", "", "upstream")
+
+
+@pytest.mark.parametrize(("entry", "proven"), [("dkim", False), ("dkim,spf", True)])
+async def test_a_pass_of_dmarc_counts_where_either_proof_is_taken(world, entry, proven):
+    house = world.house
+    field = b"Authentication-Results: mx.house.example; dmarc=pass header.from=acme.example\r\n"
+    await takes(house, f"{OWNER}={entry}")
+    believed = SendersSection(upstream=["198.51.100.25/32"], upstream_name="mx.house.example")
+    house.core.config = msgspec.structs.replace(house.core.config, senders=believed)
+    world.proving = Proving(house.wings.intake, house.queue)
+    world.session = SmtpSession(house.wings.intake, world.proving, house.wings.logins)
+    document = await world.send(field + letter(OWNER), peer="198.51.100.25")
+    await world.judge()
+    assert await world.outcome(document) == (("RECEIVED", "", "upstream") if proven else ASIDE)
+
+
+async def due(house):
+    """(attempts, due) of the messages that wait, by document."""
+    rows = await house.core.read(lambda c: c.execute(select(messages)).all())
+    return {row.document_id: (row.attempts, row.due_at) for row in rows if row.due_at}
+
+
+async def test_a_message_that_fails_its_judge_in_an_unforeseen_way_is_tried_again_later(
+    world, monkeypatch
+):
+    async def fails(*_args):
+        raise KeyError("unforeseen")
+
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(letter(OWNER))
+    monkeypatch.setattr(world.proving, "_judge", fails)
+    await world.judge()
+    assert (await due(world.house))[document][0] == 1  # not at once again, as often as it can
+    monkeypatch.undo()
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+
+
+async def test_a_message_over_which_every_reader_ends_is_put_aside(world, monkeypatch):
+    async def ends(*_args):
+        raise NotRead("its reader ended")
+
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(letter(OWNER))
+    monkeypatch.setattr(world.proving, "_judge", ends)
+    for _ in range(4):
+        await world.judge()
+        world.house.clock.advance(hours=1)
+    assert (await world.outcome(document))[2] == "waiting"
+    await world.judge()
+    assert await world.outcome(document) == ASIDE
+
+
+async def test_one_that_was_not_looked_at_goes_before_what_is_tried_again(world):
+    acme = MailDomain("acme.example")
+    world.silent = set(acme.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    await world.house.act("client.change", slug="other", emails=["owner@other.example=dkim"])
+    for number in range(3):
+        await world.send(acme.signed(letter(OWNER, subject=str(number))))
+    await world.judge()
+    world.house.clock.advance(hours=2)
+    new = await world.send(
+        letter("owner@other.example"),
+        sender="owner@other.example",
+        recipient="other@intake.localhost",
+    )
+    assert (await world.proving._next()).document_id == new
+
+
+async def test_a_clock_that_was_ahead_keeps_no_message_waiting_for_a_year(world):
+    acme = MailDomain("acme.example")
+    world.silent = set(acme.records)
+    await takes(world.house, f"{OWNER}=dkim")
+    document = await world.send(acme.signed(letter(OWNER)))
+    world.house.clock.advance(days=365)
+    await world.judge()
+    assert (await due(world.house))[document][0] == 1
+    world.house.clock.advance(days=-365)
+    world.silent = set()
+    world.publish(acme)
+    await world.judge()
+    assert await world.outcome(document) == ACCEPTED
+
+
+async def test_a_report_on_another_message_ends_its_reader_and_leaves_nobody_waiting(world):
+    house = world.house
+    document = await house.upload("/inbox/note.txt", b"a note")
+    path = house.core.store.blobs.open(document)
+    session = InspectSession(house.wings.intake, house.queue)
+    looking = asyncio.create_task(house.queue.look(document, b"k" * 32, 6, path, Means(None, "")))
+    while not house.queue._looks:
+        await asyncio.sleep(0)
+    look = house.queue._looks.pop()
+    session._look, session._spent = look, True
+    with pytest.raises(WireError):
+        await session.handle(MailReport("another", 0, b""))
+    await session.close()
+    with pytest.raises(NotRead):
+        await asyncio.wait_for(looking, 5)
+    os.close(path)
+
+
+async def test_a_recipient_that_is_refused_is_not_accepted_any_more(world):
+    """A door's line to the core serves many senders: what one of them was told does not outlive a change."""
+    await takes(world.house, OWNER)
+    assert (await world.offer()).code == 250
+    await takes(world.house, "somebody@acme.example")
+    assert (await world.offer()).code == 550
+    with pytest.raises(Refusal) as refusal:
+        await ask(world.session, BeginMail(PEER, OWNER, [ACME], "mail.acme.example"))
+    assert refusal.value.code == "denied"
+
+
+async def test_a_policy_that_can_not_be_had_keeps_nothing_waiting_that_its_own_domain_signed(world):
+    """Name servers that fail for names with an underscore are common."""
+    acme, below = MailDomain("acme.example"), MailDomain("mail.acme.example")
+    world.publish(acme, below)
+    world.silent = {"_dmarc.acme.example"}
+    await takes(world.house, f"{OWNER}=dkim,spf")
+    world.records["acme.example"] = [f"v=spf1 ip4:{PEER} -all"]
+    signed = await world.send(acme.signed(letter(OWNER)))
+    sent = await world.send(below.signed(letter(OWNER, subject="b")))
+    waits = await world.send(below.signed(letter(OWNER, subject="c")), peer="203.0.113.9")
+    forged = await world.send(letter(OWNER, subject="d"), peer="203.0.113.9")
+    await world.judge()
+    assert await world.outcome(forged) == ASIDE  # nothing in it can prove it
+    assert await world.outcome(signed) == ACCEPTED
+    assert await world.outcome(sent) == ("RECEIVED", "", "spf")
+    assert (await world.outcome(waits))[2] == "waiting"
+    world.silent = set()
+    world.records["_dmarc.acme.example"] = ["v=DMARC1; p=reject"]
+    world.house.clock.advance(seconds=60)
+    await world.judge()
+    assert await world.outcome(waits) == ACCEPTED
+
+
+async def test_a_stranger_in_a_mailbox_for_anyone_is_taken_in_his_own_name_only(world):
+    """Else whoever writes to it could be one of the client's own, who has something to show."""
+    house = world.house
+    section = MailboxSection(
+        name="invoices", host="imap.example:993", user="u", password="p", client="acme",
+        senders="anyone",
+    )  # fmt: skip
+    house.core.config = msgspec.structs.replace(house.core.config, mailbox=[section])
+    await takes(house, f"{OWNER}=dkim")
+    session = MailboxSession(house.wings.intake, world.proving)
+
+    async def fetch(uid, data):
+        request = BeginFetched("invoices", 1, uid, "x@stranger.example", [])
+        begun, descriptor = await ask(session, request)
+        writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
+        writer.write(data)
+        size = writer.finish()
+        os.close(descriptor)
+        digest = hashlib.sha256(data).digest()
+        stored, _ = await ask(session, CommitMail(begun.document_id, size, digest, b"", ""))
+        return stored.document_id
+
+    own = await fetch(1, letter("x@stranger.example"))
+    forged = await fetch(2, letter(OWNER))
+    several = await fetch(3, letter(f"{OWNER}, x@stranger.example"))
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    forwarded = await fetch(4, acme.signed(letter(OWNER, subject="d")))
+    await world.judge()
+    assert await world.outcome(own) == ("RECEIVED", "", "none")
+    assert await world.outcome(forged) == ASIDE
+    assert await world.outcome(several) == ASIDE
+    assert await world.outcome(forwarded) == ACCEPTED

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from gateway.config import Config, KeyringCopy, WebhookSection, decode, load, parse_listen
+from gateway.config.addresses import server_address
 from gateway.config.sections import MailboxSection
 from gateway.errors import ConfigurationError
 
@@ -245,3 +246,24 @@ def test_a_decoded_configuration_can_t_be_changed() -> None:
     with pytest.raises(AttributeError):
         config.store.path = "elsewhere"  # type: ignore[misc]
     assert msgspec.structs.replace(config.store, path="elsewhere").path == "elsewhere"
+
+
+@pytest.mark.parametrize("text", ["dns.example", "dns.example:53", "999.1.1.1", "[::zz]:53", ""])
+def test_a_resolver_is_named_by_its_address(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        server_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 53)),
+        ("127.0.0.1:5353", ("127.0.0.1", 5353)),
+        ("2001:db8::53", ("2001:db8::53", 53)),
+        ("[2001:db8::53]:5353", ("2001:db8::53", 5353)),
+    ],
+)
+def test_a_resolvers_address_has_a_port_or_that_of_dns(
+    text: str, expected: tuple[str, int]
+) -> None:
+    assert server_address(text) == expected

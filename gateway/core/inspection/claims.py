@@ -230,7 +230,16 @@ class InspectionQueue:
             clamd="",
             proving=look.proving,
         )
-        return Handed(work, _read_only(look.descriptor), look=look)
+        try:
+            return Handed(work, _read_only(look.descriptor), look=look)
+        except OSError as error:
+            # Nobody else will answer whoever asked.
+            look.result.set_exception(
+                NotRead(
+                    f"message {look.document_id}: expected to hand it out, found {error.strerror}"
+                )
+            )
+            raise
 
     def _hand_out(
         self, row: Row[Any], descriptor: int, fixity: Fixity | None, more: dict[str, Any]

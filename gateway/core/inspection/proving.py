@@ -4,7 +4,9 @@ Promises: a message whose proof is still open is opened by nobody: it is RECEIVE
 it as work. Once it is known what proves it, or that nothing does, that is recorded in one transaction: then
 it is inspected like any other, or it is quarantined with the reason. What could not be found out is tried
 again for as long as it takes, with growing delays; it is neither lost nor taken unjudged. Of one client one
-message that waits is looked at at a time: domains that do not answer keep no other client waiting.
+message that waits is looked at at a time, and one that was not looked at yet goes before those that are tried
+again: domains that do not answer keep no other client waiting. A message that ends its reader again and again
+proves nothing.
 
 Leaves out: which proofs a client takes (`intake.senders`), what proves what (`intake.alignment`), reading a
 message (`gateway.inspect.prove`), asking the network (`questions`).
@@ -21,7 +23,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, select, update
+from sqlalchemy import Row, or_, select, update
 
 from gateway.core import backoff
 from gateway.core.core import ACTOR_CORE, log
@@ -50,6 +52,7 @@ AT_ONCE: Final = 4  # messages whose proofs are looked for, of those that wait
 FIRST_DELAY: Final = timedelta(seconds=30)
 LONGEST_DELAY: Final = timedelta(hours=1)
 LOOK: Final = 20.0  # seconds between two looks where nothing comes
+MOST_READERS: Final = 5  # that may end over a message, one after the other
 _UNREADABLE: Final = frozenset({"too_large", "damaged"})
 
 
@@ -67,6 +70,7 @@ class _Message:
     sha256: bytes
     descriptor: int
     upstream: str = ""  # whose judgement is believed besides: the host of its mailbox
+    anyone: bool = False  # its mailbox takes mail from strangers
 
 
 class Proving:
@@ -85,6 +89,7 @@ class Proving:
         self._chance = chance
         self._networks = [ipaddress.ip_network(each) for each in self._core.config.senders.upstream]
         self._busy: dict[str, str] = {}  # document id → client id
+        self._ended: dict[str, int] = {}  # document id → readers that ended over it in a row
 
     async def judge_upload(self, upload: Upload, size: int, sha256: bytes) -> Judged | None:
         """What proves a message that is whole and not recorded; None: it takes longer than senders wait."""
@@ -106,10 +111,13 @@ class Proving:
         while True:
             try:
                 row = await wait_for_work(self._intake.unproven, self._next, LOOK)
-            except (
-                VaultError
-            ) as error:  # the catalogue is away: so is everything else, which says so
+            except VaultError as error:
+                # The catalogue is away: so is everything else, which says so.
                 log.error("nothing judged", error=str(error))
+                await asyncio.sleep(1.0)
+                continue
+            except Exception as error:  # noqa: BLE001  a judge that ended would let all mail wait
+                log.error("nothing judged", error=type(error).__name__)
                 await asyncio.sleep(1.0)
                 continue
             if row is not None:
@@ -122,13 +130,18 @@ class Proving:
         """A message that is due, marked as in hand; None: there is none, or enough are in hand."""
         if len(self._busy) >= AT_ONCE:
             return None
+        now = self._core.now()
         wanted = (
             select(messages.c.document_id, messages.c.client_id, messages.c.attempts)
             .where(
-                messages.c.due_at <= stamp(self._core.now()),
+                or_(
+                    messages.c.due_at <= stamp(now),
+                    # No delay is that long: the clock was ahead then.
+                    messages.c.due_at > stamp(now + 2 * LONGEST_DELAY),
+                ),
                 messages.c.client_id.not_in(set(self._busy.values())),
             )
-            .order_by(messages.c.due_at)
+            .order_by(messages.c.attempts, messages.c.due_at)
             .limit(1)
         )
         row: Any = await self._core.read(lambda connection: connection.execute(wanted).first())
@@ -141,23 +154,41 @@ class Proving:
         try:
             try:
                 judged = await self._judge_stored(row.document_id)
-            except (Later, NotRead) as error:
+            except NotRead as error:
+                if self._count_reader(row.document_id) < MOST_READERS:
+                    await self._put_off(row, str(error))
+                    return
+                judged = Judged(Proof.FAILED, "whatever reads the message ends over it")
+            except Later as error:
+                self._ended.pop(row.document_id, None)
                 await self._put_off(row, str(error))
+                return
             except StorageFailed:
                 raise
             except (VaultError, Refusal) as error:
                 log.error("sender not judged", document=row.document_id, error=str(error))
                 await self._put_off(row, str(error))
-            else:
-                if judged is not None:
-                    await self._core.write(lambda tx: self._record(tx, row.document_id, judged))
-                    self._intake.arrived.set()
+                return
+            except Exception as error:  # noqa: BLE001  it would be raised at once again, and by no other message
+                log.error("sender not judged", document=row.document_id, error=type(error).__name__)
+                await self._put_off(row, type(error).__name__)
+                return
+            self._ended.pop(row.document_id, None)
+            if judged is not None:
+                found = judged
+                await self._core.write(lambda tx: self._record(tx, row.document_id, found))
+                self._intake.arrived.set()
         except VaultError as error:
             log.error("sender's proof not recorded", document=row.document_id, error=str(error))
             await asyncio.sleep(1.0)
         finally:
             self._busy.pop(row.document_id, None)
             self._intake.unproven.set()
+
+    def _count_reader(self, document_id: str) -> int:
+        """Count one more reader that ended over a message; a restart forgets them."""
+        self._ended[document_id] = self._ended.get(document_id, 0) + 1
+        return self._ended[document_id]
 
     async def _judge_stored(self, document_id: str) -> Judged | None:
         """What proves a message that waits; None: it waits no more (raises Later, NotRead, VaultError)."""
@@ -174,6 +205,7 @@ class Proving:
                 document_id, row.client_id, metadata.sender, facts.get("peer", ""),
                 facts.get("helo", ""), core.store.custody.document_key(row), row.size,
                 metadata.sha256, descriptor, facts.get("upstream", ""),
+                self._takes_anyone(facts.get("mailbox", "")),
             )  # fmt: skip
             return await self._judge(message)
         finally:
@@ -189,11 +221,11 @@ class Proving:
         profile = recipients.open_profile(core, row)
         # 1. What its envelope's sender has to show; the client may have changed that since.
         taken = senders.taken_from(profile, message.sender, default)
-        if taken is None:
+        if taken is None and not message.anyone:
             return Judged(Proof.FAILED, "the sender is none of the client's any more")
-        if "nothing" in taken:
+        if taken is not None and "nothing" in taken:
             return Judged(Proof.NONE, "")
-        if not taken & senders.PUBLISHED:
+        if taken is not None and not taken & senders.PUBLISHED:
             return Judged(Proof.FAILED, f"nothing of {', '.join(sorted(taken))}")
         # 2. What it says of itself, and whom that takes asking.
         report = await self._look(message, None)
@@ -201,6 +233,13 @@ class Proving:
             return Judged(Proof.FAILED, f"the message is {report.author_fault.replace('_', ' ')}")
         # 3. Whether its author is one of the client's: From is what people see.
         theirs = senders.taken_from(profile, report.author, default) if report.author else taken
+        if taken is None:
+            # A stranger, where strangers may write, in his own name; else he shows what that name has to.
+            if not report.author:
+                return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
+            if theirs is None or "nothing" in theirs:
+                return Judged(Proof.NONE, "")
+            taken = theirs
         if theirs is None:
             return Judged(Proof.FAILED, "From is none of the client's addresses")
         wanted = (taken if "nothing" in theirs else theirs) & senders.PUBLISHED
@@ -208,13 +247,15 @@ class Proving:
             return Judged(Proof.FAILED, f"From takes nothing but {', '.join(sorted(theirs))}")
         # 4. What is published.
         upstream = bool(self._upstream_of(message))
+        sealers = core.config.senders.arc_sealers
+        names = await alignment.that_count(report, wanted, sealers, self._intake.questions.texts)
         records, (spf, spf_later) = await asyncio.gather(
-            self._records(report.wanted),
+            self._records(names),
             self._spf(message, asked="spf" in wanted and not upstream),
         )
         if report.wanted:
             report = await self._look(message, records)
-        evidence = Evidence(report, spf, spf_later, upstream, core.config.senders.arc_sealers)
+        evidence = Evidence(report, spf, spf_later, upstream, sealers)
         judged = await alignment.judge(evidence, wanted, self._intake.questions.texts)
         if judged.later:
             raise Later(judged.said)
@@ -258,6 +299,11 @@ class Proving:
         except Later:
             return None, True
         return answer, False
+
+    def _takes_anyone(self, mailbox: str) -> bool:
+        """Whether a mailbox of the configuration takes mail from strangers."""
+        sections = {section.name: section for section in self._core.config.mailbox}
+        return mailbox in sections and sections[mailbox].senders == "anyone"
 
     def _upstream_of(self, message: _Message) -> str:
         """The name of the host that handed the message on and is believed; "" for none."""

@@ -13,7 +13,11 @@ Rules:
    say whether it has to be the very same. Where a domain publishes no policy, only the very same counts.
 2. A chain of seals (ARC) counts if every domain in it is one of the configuration's. Then what the first of
    them had found counts as if it had been found here.
-3. What the configured host has found counts alike, and its own address is not judged by SPF.
+3. What the configured host has found counts alike, and its own address is not judged by SPF. A mere
+   `dmarc=pass` may stem from either proof, so it counts where both are taken.
+4. Strangers' keys are not asked for: a signature of a domain that is not aligned, or a seal of one that is
+   not believed, proves nothing whatever its key, and its domain could keep a message waiting for ever, and
+   the resolver busy.
 
 Sources: RFC 9989 (DMARC; its policy records are read by the library `dmarc`), RFC 8617, RFC 8601.
 """
@@ -21,12 +25,13 @@ Sources: RFC 9989 (DMARC; its policy records are read by the library `dmarc`), R
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import dmarc
 
+from gateway.core.questions import Later
 from gateway.wire.messages import MailReport, MethodResult, QuestionAnswer
 from vault.catalogue.states import Proof
 
@@ -110,8 +115,24 @@ async def walk(domain: str, texts: Texts) -> Tree:
     return tree
 
 
+async def that_count(
+    report: MailReport, taken: Collection[str], sealers: Collection[str], texts: Texts
+) -> list[str]:
+    """Of the names that a report wants, those whose keys could prove something, as far as can be told now."""
+    if not report.author or not report.wanted:
+        return []
+    believed = {each.lower() for each in sealers}
+    aligned = _Alignment(report.author.rpartition("@")[2], texts)
+    found = []
+    for name in report.wanted:
+        signer = name.partition("._domainkey.")[2]
+        if signer and (signer in believed or ("dkim" in taken and await aligned.signs(signer))):
+            found.append(name)
+    return found
+
+
 async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Judged:
-    """What proves a message's author (raises `questions.Later`).
+    """What proves a message's author.
 
     Args:
         taken: of `dkim` and `spf` what counts.
@@ -120,7 +141,7 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
     if not report.author:
         return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
     domain = report.author.rpartition("@")[2]
-    aligned = _Alignment(await walk(domain, texts), texts)
+    aligned = _Alignment(domain, texts)
     if "dkim" in taken:
         for signature in report.signatures:
             if signature.outcome == "pass" and await aligned.signs(signature.domain):
@@ -140,38 +161,71 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
     trusted = report.chain == "pass" and set(report.sealers) <= believed
     if trusted and await _vouched(report.sealed, domain, taken, aligned):
         return Judged(Proof.UPSTREAM, f"arc: {', '.join(report.sealers)}")
-    later = (
-        any(signature.outcome == "later" for signature in report.signatures)
-        or report.chain == "later"
-        or evidence.spf_later
-    )
-    return Judged(Proof.FAILED, _why(evidence, aligned.tree), later)
+    later = evidence.spf_later or (report.chain == "later" and set(report.sealers) <= believed)
+    if "dkim" in taken and not later:
+        for signature in report.signatures:
+            later = later or (
+                signature.outcome == "later" and await aligned.signs(signature.domain)
+            )
+    later = later or aligned.later
+    policy = await aligned.policy()  # for a person: nothing waits for it
+    return Judged(Proof.FAILED, _why(evidence, f"policy of {domain}: {policy}"), later)
 
 
 class _Alignment:
-    """What is aligned with an author's domain."""
+    """What is aligned with an author's domain.
 
-    def __init__(self, tree: Tree, texts: Texts) -> None:
-        self.tree = tree
+    The very same domain is, whatever is published: no question is asked for it. `later`: of another one it
+    can't be told now, as something did not answer.
+    """
+
+    def __init__(self, domain: str, texts: Texts) -> None:
+        self._domain = domain
         self._texts = texts
-        self._policy = tree.policy
+        self._tree: Tree | None = None
+        self.later = False
 
     async def signs(self, domain: str) -> bool:
-        return await self._aligned(domain, self._policy.adkim if self._policy else None)
+        return await self._aligned(domain, lambda policy: policy.adkim)
 
     async def sends(self, domain: str) -> bool:
-        return await self._aligned(domain, self._policy.aspf if self._policy else None)
+        return await self._aligned(domain, lambda policy: policy.aspf)
 
-    async def _aligned(self, domain: str, mode: dmarc.DMARCAlignment | None) -> bool:
+    async def policy(self) -> str:
+        """What the author's domain wishes, for a person."""
+        tree = await self._asked()
+        if tree is None:
+            return "no answer"
+        return "none" if tree.policy is None or tree.policy.p is None else tree.policy.p.value
+
+    async def _asked(self) -> Tree | None:
+        """What is published above the author's domain; None: it can't be had now."""
+        if self._tree is None and not self.later:
+            try:
+                self._tree = await walk(self._domain, self._texts)
+            except Later:
+                self.later = True
+        return self._tree
+
+    async def _aligned(
+        self, domain: str, mode: Callable[[dmarc.Policy], dmarc.DMARCAlignment]
+    ) -> bool:
         domain = domain.lower().rstrip(".")
-        if domain == self.tree.domain:
+        if domain == self._domain:
             return True
-        if mode is not dmarc.DMARCAlignment.RELAXED:
+        tree = await self._asked()
+        if tree is None or tree.policy is None:
             return False
-        organization = self.tree.organization
+        if mode(tree.policy) is not dmarc.DMARCAlignment.RELAXED:
+            return False
+        organization = tree.organization
         if domain != organization and not domain.endswith(f".{organization}"):
             return False
-        return (await walk(domain, self._texts)).organization == organization
+        try:
+            return (await walk(domain, self._texts)).organization == organization
+        except Later:
+            self.later = True
+            return False
 
 
 async def _vouched(
@@ -184,7 +238,7 @@ async def _vouched(
     for result in results:
         if result.result != "pass":
             continue
-        if result.method == "dmarc" and result.domain == author:
+        if result.method == "dmarc" and result.domain == author and {"dkim", "spf"} <= set(taken):
             return True
         if result.method == "dkim" and "dkim" in taken and await aligned.signs(result.domain):
             return True
@@ -193,7 +247,7 @@ async def _vouched(
     return False
 
 
-def _why(evidence: Evidence, tree: Tree) -> str:
+def _why(evidence: Evidence, policy: str) -> str:
     """What was found instead, for the person who decides: domains and results, nothing of the text."""
     report = evidence.report
     said = [
@@ -207,9 +261,7 @@ def _why(evidence: Evidence, tree: Tree) -> str:
     if report.chain != "none":
         said.append(f"arc {', '.join(report.sealers)}: {report.chain}".replace(" :", ":"))
     said += [f"upstream {each.method} {each.domain}: {each.result}" for each in report.upstream]
-    policy = tree.policy
-    wish = policy.p.value if policy is not None else None
-    return "; ".join([*said, f"policy of {tree.domain}: {wish or 'none'}"])[:1000]
+    return "; ".join([*said, policy])[:1000]
 
 
 def _parsed(record: str, domain: str) -> dmarc.Policy | None:

@@ -3,7 +3,9 @@
 Promises: a message of a mailbox is decided about once: its number is written down in the transaction that
 stores it, or with the reason why nobody takes it. So it is fetched once, however often a fetcher dies and
 begins anew; and where a mailbox gives all its messages new numbers (UIDVALIDITY), those that are stored are
-known by what they say (`resends`).
+known by what they say (`resends`). Numbers belong to a user's folder at a host: a section that is pointed at
+another one takes none of its messages for those of the old one, though many servers begin with the same
+UIDVALIDITY.
 
 Leaves out: IMAP (`gateway.doors.mailbox`), what proves a sender (`senders`, `inspection.proving`).
 
@@ -13,12 +15,13 @@ names, or that is an intake address here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from gateway.config.sections import MailboxSection
 from gateway.core.core import Core
@@ -44,6 +47,12 @@ class MailboxState:
     heard: datetime
 
 
+def key_of(section: MailboxSection) -> str:
+    """What the numbers of a mailbox are kept under: its name, and a digest of what it is pointed at."""
+    place = f"{section.name}\0{section.host}\0{section.user}\0{section.folder}"
+    return f"{section.name[:31]}-{hashlib.sha256(place.encode()).hexdigest()[:32]}"
+
+
 def section_of(core: Core, name: str) -> MailboxSection:
     """The section of a mailbox (raises Refusal: the core's configuration has none of that name)."""
     for section in core.config.mailbox:
@@ -58,14 +67,14 @@ async def which_are_new(intake: Intake, request: WhichAreNew) -> NewMessages:
     One that nobody took is decided about anew once a client has changed: perhaps its sender is known now.
     """
     core = intake.core
-    section_of(core, request.mailbox)
+    mailbox = key_of(section_of(core, request.mailbox))
     version = core.store.catalogue.version(clients)
     table = mailbox_messages
 
     def look(connection: Connection) -> dict[int, str | None]:
         rows = connection.execute(
             select(table.c.uid, table.c.document_id).where(
-                table.c.mailbox == request.mailbox,
+                table.c.mailbox == mailbox,
                 table.c.uidvalidity == request.uidvalidity,
                 table.c.uid.in_(request.uids),
             )
@@ -73,12 +82,12 @@ async def which_are_new(intake: Intake, request: WhichAreNew) -> NewMessages:
         return {row.uid: row.document_id for row in rows}
 
     known = await core.read(look)
+    declined = intake.declined.get(mailbox)
+    if declined is None or declined[:2] != (request.uidvalidity, version):
+        declined = request.uidvalidity, version, set()
 
     def is_new(uid: int) -> bool:
-        if uid not in known:
-            return True
-        number = Fetched(request.mailbox, request.uidvalidity, uid)
-        return known[uid] is None and intake.declined.get(number) != version
+        return uid not in known or (known[uid] is None and uid not in declined[2])
 
     return NewMessages(
         new=[uid for uid in request.uids if is_new(uid)],
@@ -95,7 +104,7 @@ async def begin(intake: Intake, request: BeginFetched) -> Upload:
     """
     core = intake.core
     section = section_of(core, request.mailbox)
-    fetched = Fetched(request.mailbox, request.uidvalidity, request.uid)
+    fetched = Fetched(key_of(section), request.uidvalidity, request.uid)
     version = core.store.catalogue.version(clients)
     row, tag = await _client_of(core, section, request.addresses)
     if row is None:
@@ -104,7 +113,9 @@ async def begin(intake: Intake, request: BeginFetched) -> Upload:
     profile = recipients.open_profile(core, row)
     proof = senders.shown(profile, request.sender, tag, core.config.senders.proof)
     if proof is None and section.senders == "anyone":
-        proof = Proof.NONE
+        proof = (
+            Proof.WAITING
+        )  # its From has to be looked at: it may name one that has something to show
     if proof is None:
         await _decline(intake, fetched, version, NOT_KNOWN)
         raise Refusal("denied", "message: expected a sender that its client knows, found another")
@@ -149,18 +160,18 @@ def standing(intake: Intake, connection: Connection) -> list[dict[str, Any]]:
     for section in intake.core.config.mailbox:
         state = intake.mailboxes.get(section.name)
         declined = connection.execute(
-            select(mailbox_messages.c.reason, mailbox_messages.c.uid).where(
-                mailbox_messages.c.mailbox == section.name,
+            select(func.count()).where(
+                mailbox_messages.c.mailbox == key_of(section),
                 mailbox_messages.c.document_id.is_(None),
             )
-        ).all()
+        ).scalar_one()
         found.append(
             {
                 "name": section.name,
                 "fault": state.fault if state else None,
                 "since": stamp(state.since) if state else None,
                 "heard": stamp(state.heard) if state else None,
-                "not_taken": len(declined),
+                "not_taken": declined,
             }
         )
     return found
@@ -192,6 +203,17 @@ async def _client_of(
 
 
 async def _decline(intake: Intake, fetched: Fetched, version: int, reason: str) -> None:
-    now = intake.core.now()
-    await intake.core.write(lambda tx: receive.note_fetched(tx, fetched, None, now, reason))
-    intake.declined[fetched] = version
+    core, now = intake.core, intake.core.now()
+    table = mailbox_messages
+    noted = (
+        select(table.c.reason)
+        .where(table.c.mailbox == fetched.mailbox)
+        .where(table.c.uidvalidity == fetched.uidvalidity, table.c.uid == fetched.uid)
+    )
+    # After a start, or once a client has changed, most are declined as before: that is not written again.
+    if await core.read(lambda connection: connection.execute(noted).scalar()) != reason:
+        await core.write(lambda tx: receive.note_fetched(tx, fetched, None, now, reason))
+    declined = intake.declined.get(fetched.mailbox)
+    if declined is None or declined[:2] != (fetched.uidvalidity, version):
+        declined = intake.declined[fetched.mailbox] = (fetched.uidvalidity, version, set())
+    declined[2].add(fetched.uid)

@@ -18,7 +18,7 @@ from gateway.core.core import Core
 from gateway.core.in_progress import InProgress
 from gateway.core.intake.acquaintances import Acquaintances
 from gateway.core.intake.spares import Spares
-from gateway.core.intake.upload import Fetched, Upload
+from gateway.core.intake.upload import Upload
 from gateway.core.questions import Questions
 from gateway.errors import Refusal
 
@@ -45,7 +45,8 @@ class Intake:
         self.spares = Spares(core)
         self.flushing = False  # what waits to be recorded is, at the end of this turn of the loop
         self._latest: deque[float] = deque(maxlen=MANY)  # when the latest were acknowledged
-        self.declined: dict[Fetched, int] = {}  # messages nobody took → as of which clients' rows
+        # By mailbox the messages nobody took: of which UIDVALIDITY, as of which clients' rows, their UIDs.
+        self.declined: dict[str, tuple[int, int, set[int]]] = {}
         self.mailboxes: dict[str, Any] = {}  # how each did when last heard of, by name
         self.questions = Questions()  # to the resolver
         self.acquaintances = Acquaintances()  # whom clients take mail from

@@ -151,7 +151,7 @@ def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
-    earlier = resends.first(core, tx, upload, now)
+    earlier = resends.first(core, tx, upload, sha256, now)
     if earlier is not None:
         upload.stored_as = earlier
         core.record(

@@ -14,6 +14,10 @@ The rule. A message repeats an earlier one if all of this holds:
 3. The earlier one was received within `smtp.resend_hours`, and is there.
 4. What proves the earlier one's origin is not less: one that failed its proof, or proved nothing, stands for
    none that the sender has logged in for.
+5. If it is not known yet what proves the earlier one, the two are the same bytes from the same host: a copy
+   without the signature, or from another host, may prove less, and would take the true one's place.
+6. What was fetched from a mailbox, the same bytes, is the same message whatever it proved: a mailbox that
+   gives its messages new numbers sends nothing again.
 
 Why not the Message-ID alone: it is the sender's to choose. Broken programs use one twice, and whoever knows
 one could make the gateway swallow the message that it belongs to by sending another one first. So one that
@@ -25,17 +29,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Row, bindparam, select
 
 from gateway.core.core import Core
 from gateway.core.intake.upload import Mail, Upload
 from vault.catalogue.prepared import Prepared
 from vault.catalogue.schema import documents, messages
-from vault.catalogue.states import PROVEN, STORED, Proof
+from vault.catalogue.states import PROVEN, STORED, UNDECIDED, Proof
 from vault.catalogue.store import Transaction
-from vault.errors import KeyUnavailable
+from vault.errors import KeyUnavailable, VaultError
 from vault.moments import stamp
 
 
@@ -49,7 +53,7 @@ class Indexes:
 
 
 _SAME_CONTENT: Final = Prepared(
-    select(documents.c.id, messages.c.proof)
+    select(documents, messages.c.proof)
     .select_from(messages.join(documents, documents.c.id == messages.c.document_id))
     .where(
         messages.c.client_id == bindparam("client"),
@@ -80,7 +84,7 @@ def stands_for(earlier: Proof, mail: Proof) -> bool:
     return earlier in PROVEN or mail not in PROVEN
 
 
-def first(core: Core, tx: Transaction, upload: Upload, now: datetime) -> str | None:
+def first(core: Core, tx: Transaction, upload: Upload, sha256: bytes, now: datetime) -> str | None:
     """The document that an upload repeats, inside its transaction; None: it is stored."""
     hours = core.config.smtp.resend_hours
     if upload.mail is None or not upload.mail.content or not (hours or upload.mail.fetched):
@@ -94,9 +98,24 @@ def first(core: Core, tx: Transaction, upload: Upload, now: datetime) -> str | N
         since = ""  # a mailbox may offer all it has ever had anew, under other numbers
     wanted = {"client": upload.client_id, "content": content, "since": since}
     for row in _SAME_CONTENT.all(tx.connection, wanted):
-        if stands_for(Proof(row.proof), upload.mail.proof):
+        earlier = Proof(row.proof)
+        undecided = earlier in UNDECIDED and upload.mail.proof not in PROVEN
+        if undecided and (upload.mail.fetched or earlier != Proof.FAILED):
+            taken = _same_bytes_and_host(core, row, upload.mail, sha256)
+        else:
+            taken = stands_for(earlier, upload.mail.proof)
+        if taken:
             return str(row.id)
     return None
+
+
+def _same_bytes_and_host(core: Core, row: Row[Any], mail: Mail, sha256: bytes) -> bool:
+    """Whether an earlier message will prove what this one would (rules 5 and 6)."""
+    try:
+        metadata = core.store.custody.open_metadata(row)
+    except VaultError:
+        return False  # a damaged row stands for nothing: both are kept
+    return metadata.sha256 == sha256 and metadata.facts.get("peer", "") == mail.peer
 
 
 def indexes(core: Core, tx: Transaction, upload: Upload, mail: Mail) -> Indexes:

@@ -20,7 +20,10 @@ MAIL: Final[frozenset[Channel]] = frozenset({"smtp", "imap"})
 
 @dataclass(frozen=True)
 class Fetched:
-    """A message's number in the mailbox it was fetched from (RFC 3501, section 2.3.1.1)."""
+    """A message's number in the mailbox it was fetched from (RFC 3501, section 2.3.1.1).
+
+    `mailbox`: as `fetched.key_of` has it.
+    """
 
     mailbox: str
     uidvalidity: int

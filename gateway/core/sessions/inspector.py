@@ -55,9 +55,10 @@ class InspectSession(UploadSession):
             return found.work, found.descriptor
         if isinstance(request, MailReport) and self._look is not None:
             self.over = True
-            look, self._look = self._look, None
+            look = self._look
             if request.document_id != look.document_id:
                 raise WireError("inspect: expected a report on its message, found another's")
+            self._look = None
             if not look.result.done():  # whoever asked may have gone
                 look.result.set_result(request)
             return Done(), None

@@ -68,6 +68,8 @@ class SmtpSession(MailSession):
         answer, known = decided
         if known is not None:
             self._accepted[request.sender, request.recipient] = known
+        else:  # what held before on this line does not any more
+            self._accepted.pop((request.sender, request.recipient), None)
         return answer
 
     def _known(self, request: BeginMail) -> Acquaintance:

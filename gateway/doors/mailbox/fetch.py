@@ -3,7 +3,8 @@
 Promises:
 - A message is marked or moved only once the core has said that it is durable, or that it was before.
 - Memory does not depend on a message's size: it comes in pieces of `PIECE` bytes.
-- Whatever goes wrong, in the mailbox or with the core, is reported and tried again; nothing is removed.
+- Whatever goes wrong, in the mailbox or with the core, is reported and tried again; nothing is removed. What
+  is wrong with one message, or with the room of its client, keeps no other message waiting.
 
 Leaves out: what a message is, and whether it is new: the core remembers that by the mailbox's own numbers.
 
@@ -12,7 +13,8 @@ Rules:
 2. Where the server tells of new mail (IDLE, RFC 2177) it is waited for, and never for longer than
    `poll_seconds`: not every server keeps its word, and what nobody took may be wanted now.
 3. NetEase's servers (163, 126) answer nobody who has not said what program he is (ID, RFC 2971).
-4. Exchange says a size that is not the message's: it is read until a piece is short.
+4. Exchange says a size that is not the message's: it is read until a piece is short and no more of it comes.
+   An answer without the text that was asked for is not an empty text: the message stays.
 5. Where there is no MOVE (RFC 6851) a message is copied, then flagged deleted and expunged by its number
    (UIDPLUS, RFC 4315); without that, it stays where it is, marked as seen: an EXPUNGE would end others, too.
 """
@@ -21,16 +23,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import imapclient
 import structlog
-from imapclient.exceptions import IMAPClientError, LoginError
+from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 
 from gateway.config.sections import MailboxSection
 from gateway.doors.header import Header
@@ -58,7 +62,11 @@ HEADER: Final = 256 * 1024  # bytes of a header that are looked at for its envel
 IDLE_SECONDS: Final = 540.0  # servers end what is silent for half an hour, some sooner
 _ID: Final = {"name": "Strongroom", "vendor": "Strongroom"}
 _FAULTS: Final = (IMAPClientError, OSError, ssl.SSLError, GatewayError, VaultError)
-_LATER: Final = frozenset({"full", "quota", "busy", "failed"})
+_LATER: Final = frozenset({"full", "busy", "failed"})
+LEFT_SECONDS: Final = 600.0  # until what was left behind is tried again
+TOO_LARGE: Final = "larger than smtp.max_message_size"
+NO_ROOM: Final = "more than their clients have room for"
+UNREAD: Final = "not given by the server"
 
 log = structlog.get_logger("mailbox")
 
@@ -73,8 +81,12 @@ class Settings:
     limit: int
 
 
-class _TooLarge(GatewayError):
-    """A message is larger than the gateway takes."""
+class _LeftBehind(GatewayError):
+    """A message can't be taken, and others can; `why` is one of the sentences above."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"message: expected one that can be taken, found it {why}")
+        self.why = why
 
 
 class Fetcher:
@@ -85,7 +97,8 @@ class Fetcher:
         self._section = settings.section
         self._core = core
         self._stop = stop
-        self._too_large: set[tuple[int, int]] = set()
+        # By UIDVALIDITY and UID: why, and until when.
+        self._left: dict[tuple[int, int], tuple[str, float]] = {}
         self.looked = False  # it has worked once
 
     def watch(self) -> None:
@@ -127,6 +140,8 @@ class Fetcher:
         selected = client.select_folder(self._section.folder)
         validity = int(selected[b"UIDVALIDITY"])
         uids = sorted(client.search(["NOT", "DELETED"]))
+        there = {(validity, uid) for uid in uids}
+        self._left = {key: left for key, left in self._left.items() if key in there}
         for start in range(0, len(uids), PAGE):
             page = uids[start : start + PAGE]
             found = self._ask(WhichAreNew(self._section.name, validity, page), NewMessages)
@@ -179,19 +194,31 @@ class Fetcher:
 
     def _left_behind(self) -> str:
         """What stays in the mailbox because nobody can take it; "" for nothing."""
-        if not self._too_large:
-            return ""
-        return (
-            f"{len(self._too_large)} messages are larger than smtp.max_message_size and stay there"
+        reasons = [why for why, _until in self._left.values()]
+        return "; ".join(
+            f"{reasons.count(why)} messages stay there: {why}" for why in sorted(set(reasons))
         )
 
     # ── one message ──
 
     def _fetch(self, client: imapclient.IMAPClient, validity: int, uid: int) -> bool:
         """Hand one message in; whether it is stored (raises what ends a connection)."""
-        if (validity, uid) in self._too_large:
+        key = validity, uid
+        if key in self._left and time.monotonic() < self._left[key][1]:
             return False
-        header = _piece(client, uid, "HEADER", 0, HEADER)
+        try:
+            stored = self._hand_in(client, validity, uid)
+        except _LeftBehind as error:
+            forever = error.why == TOO_LARGE  # as long as the connection lasts
+            self._left[key] = error.why, time.monotonic() + (LEFT_SECONDS, math.inf)[forever]
+            log.warning("message stays", mailbox=self._section.name, why=error.why)
+            return False
+        self._left.pop(key, None)
+        return stored
+
+    def _hand_in(self, client: imapclient.IMAPClient, validity: int, uid: int) -> bool:
+        """Hand one message in; whether it is stored (raises _LeftBehind, and what ends a connection)."""
+        header, said = _piece(client, uid, "HEADER", 0, HEADER, "RFC822.SIZE")
         if header is None:
             return False  # somebody removed it
         begin = BeginFetched(
@@ -202,6 +229,8 @@ class Fetcher:
         except Refusal as refusal:
             if refusal.code in _LATER:
                 raise
+            if refusal.code == "quota":
+                raise _LeftBehind(NO_ROOM) from refusal
             log.info("message not taken", mailbox=self._section.name, code=refusal.code)
             return False
         if not isinstance(reply, Writable) or len(descriptors) != 1:
@@ -209,13 +238,13 @@ class Fetcher:
                 "BeginFetched: expected Writable with a descriptor, found another reply"
             )
         try:
-            return self._take(client, uid, reply, descriptors[0])
-        except _TooLarge:
-            self._too_large.add((validity, uid))
+            return self._take(_pieces(client, uid, said), reply, descriptors[0])
+        except _LeftBehind:
             self._core.call(Abandon(reply.document_id))
-            log.warning("message is larger than smtp.max_message_size", mailbox=self._section.name)
-            return False
-        except Refusal:
+            raise
+        except Refusal as refusal:
+            if refusal.code == "quota":
+                raise _LeftBehind(NO_ROOM) from refusal
             raise
         except Exception:
             with contextlib.suppress(Disconnected, WireError, Refusal):
@@ -224,27 +253,22 @@ class Fetcher:
         finally:
             os.close(descriptors[0])
 
-    def _take(
-        self, client: imapclient.IMAPClient, uid: int, begun: Writable, descriptor: int
-    ) -> bool:
+    def _take(self, pieces: Iterator[bytes], begun: Writable, descriptor: int) -> bool:
         writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
         floor = Floor(descriptor, begun.floor)
         digest, header, size = hashlib.sha256(), Header(), 0
-        while True:
-            piece = _piece(client, uid, "", size, PIECE)
-            if piece is None:
-                raise OSError("message: expected the rest of it, found it removed")
+        for piece in pieces:
             size += len(piece)
-            if size > self._settings.limit or (begun.room is not None and size > begun.room):
-                raise _TooLarge(
-                    f"message: expected at most {self._settings.limit} bytes, found more"
-                )
+            if size > self._settings.limit:
+                raise _LeftBehind(TOO_LARGE)
+            if begun.room is not None and size > begun.room:
+                raise _LeftBehind(NO_ROOM)
             floor.take(len(piece))
             writer.write(piece)
             digest.update(piece)
             header.feed(piece)
-            if len(piece) < PIECE:  # rule 4
-                break
+        if not size:
+            raise _LeftBehind(UNREAD)
         whole = writer.finish()
         # COMMIT POINT: on return the message is durable, and only then it is marked.
         stored = self._ask(
@@ -274,23 +298,55 @@ def _unseen(client: imapclient.IMAPClient, uids: list[int]) -> list[int]:
 
 
 def _piece(
-    client: imapclient.IMAPClient, uid: int, section: str, offset: int, length: int
-) -> bytes | None:
-    """A part of a message, as much as there is of it; None: the message is not there."""
-    found = client.fetch([uid], [f"BODY.PEEK[{section}]<{offset}.{length}>"])
+    client: imapclient.IMAPClient, uid: int, section: str, offset: int, length: int, *more: str
+) -> tuple[bytes | None, int]:
+    """A part of a message, as much as there is of it; None: the message is not there (raises _LeftBehind).
+
+    With it the message's size, if `more` asks for it, as the server says it.
+    """
+    found = client.fetch([uid], [f"BODY.PEEK[{section}]<{offset}.{length}>", *more])
     parts = found.get(uid)
     if not parts:
-        return None
+        return None, 0
+    said = parts.get(b"RFC822.SIZE")
     wanted = f"BODY[{section}]<{offset}>".encode()
     for name, value in parts.items():
         if isinstance(name, bytes) and name.upper() == wanted:
-            return value if isinstance(value, bytes) else b""  # NIL: there is no more of it
-    # Taken for the end of the message it would be stored cut, and marked.
-    raise OSError(f"message: expected {wanted.decode()} in the answer, found something else")
+            text = value if isinstance(value, bytes) else b""
+            if len(text) > length:
+                break  # what it is a piece of can't be known
+            return text, said if isinstance(said, int) else 0
+    raise _LeftBehind(UNREAD)
 
 
-def fault_of(error: BaseException) -> str:
-    """Why a mailbox could not be looked into, in a line that holds no secret."""
+def _pieces(client: imapclient.IMAPClient, uid: int, said: int) -> Iterator[bytes]:
+    """A whole message, of which the server says a size (raises _LeftBehind, OSError)."""
+    offset, short = 0, False
+    while True:
+        try:
+            piece, _ = _piece(client, uid, "", offset, PIECE)
+        except IMAPClientAbortError:
+            raise
+        except (IMAPClientError, _LeftBehind):
+            if not short:
+                raise
+            return  # rule 4: it had ended, and not every server answers a question beyond the end
+        if piece is None:
+            raise OSError("message: expected the rest of it, found it removed")
+        if not piece:
+            return
+        yield piece
+        offset += len(piece)
+        short = len(piece) < PIECE
+        if short and offset >= said:
+            return
+
+
+def fault_of(error: BaseException, password: str) -> str:
+    """Why a mailbox could not be looked into, in a line that holds no secret.
+
+    Some servers say back what they could not read, a login with its password included.
+    """
     if isinstance(error, GatewayError | VaultError):
         what = "its mail can't be taken"
     elif isinstance(error, LoginError):
@@ -302,6 +358,8 @@ def fault_of(error: BaseException) -> str:
     else:
         what = "it does not answer as a mailbox does"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if password:
+        text = text.replace(password, "…")
     return f"{what}: {' '.join(text.split())}"[:300]
 
 

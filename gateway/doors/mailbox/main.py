@@ -119,10 +119,10 @@ def _watch(settings: Settings, path: Path, stop: threading.Event) -> None:
                     pause = FIRST_PAUSE
         except RETRIED as error:
             log.warning("mailbox not looked into", mailbox=name, error=type(error).__name__)
-            _tell(path, name, fault_of(error))
+            _tell(path, name, fault_of(error, settings.password))
         except Exception as error:  # noqa: BLE001  what a server answers comes from outside
             log.error("mailbox failed", mailbox=name, error=type(error).__name__)
-            _tell(path, name, fault_of(error))
+            _tell(path, name, fault_of(error, settings.password))
         finally:
             if core is not None:
                 core.close()
