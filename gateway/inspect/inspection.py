@@ -88,7 +88,6 @@ def inspect(
     rules: yara.RuleSet,
     clamd: ClamdStream | None,
     passwords: Sequence[str] = (),
-    only_locked: bool = False,
 ) -> Verdict:
     """Inspect a document.
 
@@ -97,7 +96,6 @@ def inspect(
         rules: compiled pattern rules.
         clamd: an opened stream to the antivirus daemon, or None when none is configured.
         passwords: tried if it is locked.
-        only_locked: what is not locked in it was taken out before.
 
     Returns:
         The verdict. If the sealed file itself can't be read it holds no digest, and says so.
@@ -147,7 +145,7 @@ def inspect(
         _contained(
             found,
             UNPACK,
-            lambda: _unpack(document, limits, parts, found, passwords, only_locked=only_locked),
+            lambda: _unpack(document, limits, parts, found, passwords),
         )
         # 6. What it says, and whether that is a document, too.
         _contained(found, "reader", lambda: _read(document, limits, found))
@@ -317,13 +315,9 @@ def _unpack(
     parts: PartSink,
     found: _Findings,
     passwords: Sequence[str],
-    *,
-    only_locked: bool,
 ) -> None:
     if found.unlocked is not None:
-        unpacked = _take_unlocked(
-            document, limits, parts, found.unlocked, passwords, only_locked=only_locked
-        )
+        unpacked = _take_unlocked(document, limits, parts, found.unlocked, passwords)
     elif found.kind == "mail":
         unpacked = mail.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
@@ -355,8 +349,6 @@ def _take_unlocked(
     parts: PartSink,
     unlocked: unlock.Unlocked,
     passwords: Sequence[str],
-    *,
-    only_locked: bool,
 ) -> Unpacked:
     """What was locked becomes a part: the plain file, or an archive's members."""
     if unlocked.plain is None:
@@ -366,7 +358,6 @@ def _take_unlocked(
             limits,
             parts,
             [unlocked.password, *passwords],
-            only_locked=only_locked,
         )
     unpacked = Unpacked()
     if document.depth >= limits.max_depth:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zipfile
 
 import libarchive
@@ -12,8 +13,9 @@ import pikepdf
 import pytest
 from sqlalchemy import select, update
 
+from gateway.core.inspection import locked
 from tests.support.inspecting import act_while_inspecting, inspect
-from vault.catalogue import ledger
+from vault.catalogue import ledger, queries
 from vault.catalogue.schema import deposited_passwords, documents
 from vault.check.store import check
 from vault.errors import KeyUnavailable
@@ -52,6 +54,27 @@ def locked_zip(*members, password="abc123", plain=()):
     if not plain:
         return b"".join(pieces)
     buffer = io.BytesIO(b"".join(pieces))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for name, content in plain:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def together(first, second, plain=()):
+    """Two zips as one, with others added."""
+    bodies, directories, moved = [], [], 0
+    for data in (first, second):
+        end = data.rindex(b"PK\x05\x06")
+        size, start = struct.unpack_from("<II", data, end + 12)
+        directory = bytearray(data[start : start + size])
+        (offset,) = struct.unpack_from("<I", directory, 42)
+        struct.pack_into("<I", directory, 42, offset + moved)
+        bodies.append(data[:start])
+        directories.append(bytes(directory))
+        moved += start
+    size = sum(map(len, directories))
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 2, 2, size, moved, 0)
+    buffer = io.BytesIO(b"".join([*bodies, *directories, end]))
     with zipfile.ZipFile(buffer, "a") as archive:
         for name, content in plain:
             archive.writestr(name, content)
@@ -128,6 +151,53 @@ async def test_a_zip_of_which_a_part_is_locked_gives_the_rest_at_once_and_once(h
     )
     assert (done["unlocked"], done["state"]) == (True, "FILED")
     assert sorted(await parts_of(house, document)) == ["locked.txt", "open.txt"]
+
+
+async def test_a_wrong_password_takes_nothing_out_twice(house):
+    data = locked_zip(("locked.txt", NOTE.encode()), plain=[("open.txt", NOTE.encode())])
+    document = await house.upload("/inbox/papers.zip", data)
+    await inspect(house)
+    await inspect(house)
+    wrong = await act_while_inspecting(house, "document.unlock", document=document, password="no")
+    assert (wrong["unlocked"], wrong["parts"]) == (False, 1)
+    assert await parts_of(house, document) == ["open.txt"]
+
+
+async def test_a_worker_that_ends_at_an_unlocking_does_not_make_it_take_things_out_twice(house):
+    data = locked_zip(("locked.txt", NOTE.encode()), plain=[("open.txt", NOTE.encode())])
+    document = await house.upload("/inbox/papers.zip", data)
+    await inspect(house)
+    await inspect(house)
+    row = await house.core.read(lambda c: queries.document(c, document))
+    now = house.core.now()
+    await house.core.write(lambda tx: locked.try_again(house.core, tx, row, "archivist", now))
+    handed = await house.queue._next()
+    os.close(handed.descriptor)
+    await house.queue.lost(handed.claimed, None, seen=True)
+    house.clock.advance(hours=2)
+    await inspect(house)
+    assert (await house.document(document))["reason"] == "unjudged:locked:zip"
+    assert await parts_of(house, document) == ["open.txt"]
+
+
+async def test_what_is_not_locked_is_taken_out_though_one_member_has_another_password(house):
+    one = locked_zip(("one.txt", b"one " + NOTE.encode()), password="abc123")
+    two = locked_zip(("two.txt", b"two " + NOTE.encode()), password="xyz789")
+    data = together(one, two, plain=[("open.txt", NOTE.encode())])
+    await house.act("password.add", slug="acme", password="abc123")
+    document = await house.upload("/inbox/papers.zip", data)
+    await inspect(house)
+    await inspect(house)
+    shown = await house.document(document)
+    assert (shown["state"], shown["reason"]) == ("REVIEW", "unjudged:locked:zip")
+    assert sorted(await parts_of(house, document)) == ["one.txt", "open.txt"]
+    await inspect(house)
+    await inspect(house)
+    done = await act_while_inspecting(
+        house, "document.unlock", document=document, password="xyz789"
+    )
+    assert (done["unlocked"], done["state"]) == (True, "FILED")
+    assert sorted(await parts_of(house, document)) == ["one.txt", "open.txt", "two.txt"]
 
 
 async def test_what_acts_by_itself_inside_a_lock_is_not_filed_with_it(house):

@@ -152,15 +152,8 @@ class Locked:
         self._given.pop(document_id, None)
         self._handed.pop(document_id, None)
 
-    def for_worker(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
-        """What a worker is told of a document's second turn: fields of `Work`."""
-        parted = connection.execute(select(exists().where(documents.c.parent_id == row.id)))
-        return {
-            "passwords": self._to_try(connection, row),
-            "only_locked": bool(parted.scalar()),
-        }
-
-    def _to_try(self, connection: Connection, row: Row[Any]) -> list[str]:
+    def to_try(self, connection: Connection, row: Row[Any]) -> list[str]:
+        """The passwords for a document's second turn, in the order in which they are tried."""
         given = self._given.get(row.id)
         found: list[tuple[str, str]] = []
         for each in connection.execute(
