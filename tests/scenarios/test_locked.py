@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -13,7 +14,11 @@ import pikepdf
 import pytest
 from sqlalchemy import select, update
 
+from gateway.core.admin import passwords
 from gateway.core.inspection import locked
+from gateway.core.sessions.admin import AdminSession
+from gateway.errors import Refusal
+from gateway.wire.messages import AdminCall
 from tests.support.inspecting import act_while_inspecting, inspect
 from vault.catalogue import ledger, queries
 from vault.catalogue.schema import deposited_passwords, documents
@@ -198,6 +203,62 @@ async def test_what_is_not_locked_is_taken_out_though_one_member_has_another_pas
     )
     assert (done["unlocked"], done["state"]) == (True, "FILED")
     assert sorted(await parts_of(house, document)) == ["one.txt", "open.txt", "two.txt"]
+
+
+async def test_who_unlocks_what_is_being_unlocked_is_refused_and_takes_nothing_away(house):
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    await inspect(house)
+    first, second, third = (AdminSession(house.wings, house.queue) for _ in range(3))
+    for session in (first, second, third):
+        session.attach((1, 1000, 1000))
+
+    def call(**more):
+        return AdminCall("document.unlock", {"document": document, **more})
+
+    asked = asyncio.create_task(first.handle(call(password=SECRET)))
+    while (await house.document(document))["state"] == "REVIEW":
+        await asyncio.sleep(0)
+    with pytest.raises(Refusal):
+        await second.handle(call(password="wrong"))
+    with pytest.raises(Refusal):
+        await third.handle(call())
+    await inspect(house)
+    answer, _ = await asked
+    assert (answer.data["unlocked"], answer.data["state"]) == (True, "FILED")
+    assert len(await entries(house, "document.unlocked")) == 1
+
+
+async def test_a_password_waits_longer_than_the_one_who_gave_it(house, monkeypatch):
+    monkeypatch.setattr(passwords, "_WAIT", 0.0)
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    await inspect(house)
+    session = AdminSession(house.wings, house.queue)
+    session.attach((1, 1000, 1000))
+    answer, _ = await session.handle(
+        AdminCall("document.unlock", {"document": document, "password": SECRET})
+    )
+    assert answer.data["waiting"]
+    await inspect(house)
+    assert (await house.document(document))["state"] == "FILED"
+    assert house.queue.locked._given == {}
+
+
+async def test_a_password_is_forgotten_with_the_last_attempt(house):
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    await inspect(house)
+    row = await house.core.read(lambda c: queries.document(c, document))
+    house.queue.locked.give(document, SECRET)
+    now = house.core.now()
+    await house.core.write(lambda tx: locked.try_again(house.core, tx, row, "archivist", now))
+    for _ in range(2 * house.core.config.inspect.max_attempts):
+        handed = await house.queue._next()
+        os.close(handed.descriptor)
+        await house.queue.lost(handed.claimed, None, seen=True)
+        house.clock.advance(hours=2)
+        if (await house.document(document))["state"] == "REVIEW":
+            break
+    assert (await house.document(document))["reason"] == "unjudged:inspection-failed"
+    assert house.queue.locked._given == {}
 
 
 async def test_what_acts_by_itself_inside_a_lock_is_not_filed_with_it(house):

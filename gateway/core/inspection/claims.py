@@ -516,7 +516,11 @@ class InspectionQueue:
     # ── inside ──
 
     async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
-        await verdicts.postpone(self._core, row, reason, for_ever=for_ever, chance=self._chance())
+        gave_up = await verdicts.postpone(
+            self._core, row, reason, for_ever=for_ever, chance=self._chance()
+        )
+        if gave_up:
+            self.locked.forget(row.id)
 
     def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect

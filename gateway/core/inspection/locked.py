@@ -144,8 +144,16 @@ class Locked:
         self._handed: dict[str, list[str]] = {}  # ids of what a worker has, "" for one given
 
     def give(self, document_id: str, password: str) -> None:
-        """Take a password for one document, for its next verdict only."""
+        """Take a password for one document, for its next verdict only (raises Refusal: it has one)."""
+        if document_id in self._given:
+            raise Refusal(
+                "invalid", f"document {document_id}: expected no password on trial, found one"
+            )
         self._given[document_id] = password
+
+    def take_back(self, document_id: str) -> None:
+        """What was given is not to be tried: the document was not put back before the inspectors."""
+        self._given.pop(document_id, None)
 
     def forget(self, document_id: str) -> None:
         """A document was judged: what was given for it goes."""
