@@ -67,6 +67,7 @@ class _Findings:
     links: list[str] = field(default_factory=list)
     own_text: str = ""  # of a message, without its subject
     unlocked: unlock.Unlocked | None = None
+    inside: tuple[Document, _Findings] | None = None  # what was locked, and what was found in it
     locked: bool = False  # a scanner of its format needed a password
 
     def trouble(self, reason: str) -> None:
@@ -253,6 +254,7 @@ def _scan_inside(document: Document, limits: Limits, rules: yara.RuleSet, found:
     plain = found.unlocked.plain
     inner = Document(document.document_id, io.BytesIO(plain), len(plain), document.name, "part")
     seen = _Findings()
+    found.inside = inner, seen
     seen.kind, seen.media_type = media.detect(inner)
     seen.take(yara.scan(inner, rules))
     _scan_format(inner, limits, rules, seen)
@@ -373,11 +375,19 @@ def _take_unlocked(
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: text.Reading | None = None
     if found.unlocked is not None:
-        if found.parts and not found.unreadable:
-            # What it says, its part says; it is what that came in, as a mail is.
+        if not found.parts or found.unreadable:
+            return
+        if found.inside is None:
+            # An archive: what was in it are documents as they are, and it is what they came in.
             found.classification = Classification(
                 "correspondence", 0.95, None, ["container:locked"]
             )
+            return
+        # The part is only a copy, made here: the original is the record, and is what the part is.
+        inner, seen = found.inside
+        _read(inner, limits, seen)
+        found.classification = seen.classification
+        found.facts.update(seen.facts)
         return
     message = found.media_type in {media.TNEF, outlook.MEDIA_TYPE} and not found.unreadable
     if found.kind == "mail" or message:

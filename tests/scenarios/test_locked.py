@@ -30,14 +30,14 @@ NOTE = "Invoice\nInvoice number: 1\nInvoice date: 2026-01-31\nTotal: 1.00 EUR\n"
 SECRET = "Tax-2026 密码"
 
 
-def locked_pdf(password=SECRET, script=""):
+def locked_pdf(password=SECRET, script="", note=NOTE):
     made = pikepdf.new()
     page = made.add_blank_page()
     font = pikepdf.Dictionary(
         Type=pikepdf.Name.Font, Subtype=pikepdf.Name.Type1, BaseFont=pikepdf.Name.Helvetica
     )
     page.Resources = pikepdf.Dictionary(Font=pikepdf.Dictionary(F1=made.make_indirect(font)))
-    shown = "".join(f"({line}) Tj 0 -14 Td " for line in NOTE.splitlines())
+    shown = "".join(f"({line}) Tj 0 -14 Td " for line in note.splitlines())
     page.Contents = made.make_stream(f"BT /F1 12 Tf 72 720 Td {shown}ET".encode())
     if script:
         made.Root.OpenAction = pikepdf.Dictionary(S=pikepdf.Name.JavaScript, JS=script)
@@ -109,7 +109,7 @@ async def test_what_was_deposited_opens_what_is_locked_and_its_original_asks_nob
     assert (await house.document(document))["state"] == "RECEIVED"
     await inspect(house)
     assert (await house.document(document))["state"] == "FILED"
-    assert (await house.document(document))["record_class"] == "correspondence"
+    assert (await house.document(document))["record_class"] == "invoice"
     assert await parts_of(house, document) == ["statement.pdf"]
     opened = await inspect(house)  # the part, as any document
     part = await house.document(opened.document_id)
@@ -203,6 +203,29 @@ async def test_what_is_not_locked_is_taken_out_though_one_member_has_another_pas
     )
     assert (done["unlocked"], done["state"]) == (True, "FILED")
     assert sorted(await parts_of(house, document)) == ["one.txt", "open.txt", "two.txt"]
+
+
+async def test_a_locked_original_is_kept_as_long_as_what_it_says(house):
+    """The part is a copy made here; only the original is the record."""
+    await house.act("password.add", slug="acme", password=SECRET)
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    for _ in range(3):
+        await inspect(house)
+    original = await house.core.read(lambda c: queries.document(c, document))
+    (part,) = await house.core.read(
+        lambda c: c.execute(select(documents).where(documents.c.parent_id == document)).all()
+    )
+    assert original.eligible_at is not None
+    assert (original.rule, original.eligible_at) == (part.rule, part.eligible_at)
+
+
+async def test_a_locked_original_that_nobody_could_classify_waits_as_its_part_does(house):
+    await house.act("password.add", slug="acme", password=SECRET)
+    await house.upload("/inbox/statement.pdf", locked_pdf(note="Nothing that says what it is\n"))
+    for _ in range(3):
+        await inspect(house)
+    rows = await house.core.read(lambda c: c.execute(select(documents)).all())
+    assert [(each.state, each.reason) for each in rows] == [("REVIEW", "unclassified")] * 2
 
 
 async def test_who_unlocks_what_is_being_unlocked_is_refused_and_takes_nothing_away(house):
