@@ -31,7 +31,7 @@ from gateway.core.steps import step
 from vault.catalogue import ledger, queries, settings
 from vault.catalogue.ledger import LedgerEntry
 from vault.catalogue.schema import accounts, conditions, grants, notice_documents, notices
-from vault.catalogue.states import AccountState, ClientState, DocumentState
+from vault.catalogue.states import AccountState, ClientState, DocumentState, Proof
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 from vault.ids import new_id
@@ -78,6 +78,8 @@ def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
             return "review", False
         case "document.inspected" if facts.get("outcome") == DocumentState.QUARANTINED:
             return "quarantine", str(facts.get("reason", "")).startswith(_HARMFUL)
+        case "message.judged" if facts.get("proof") == Proof.FAILED:
+            return "quarantine", False  # put aside unopened
         case "disposal.proposed":
             return "disposal", False
         case "access.requested":
