@@ -114,6 +114,8 @@ def _take(
     ratio: _Ratio,
 ) -> None:
     if member.kind == "folder":
+        if member.size:  # a file to programs that go by its name
+            unpacked.result.mark("archive.special_file")
         return
     name, raw = _name(member, document)
     if member.kind != "file":
