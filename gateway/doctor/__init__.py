@@ -62,7 +62,6 @@ def examine(config: Config, now: datetime, at_console: AtConsole) -> list[Findin
         lambda: doors.mail_in_the_clear(config),
         lambda: doors.certificate(config, now),
         lambda: doors.factors(config),
-        lambda: notices.certificate(config, now),
         lambda: places.keyring_copies(config),
         lambda: places.ledger_places(config),
         lambda: places.locations(config),

@@ -1,19 +1,13 @@
-"""Findings about receipts and notices: what is not configured, behind or failed, and a certificate near its
-end."""
+"""Findings about receipts and notices: what is not configured, behind or failed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Any, Final
-
-from cryptography import x509
+from typing import Any
 
 from gateway.config import Config
 from gateway.doctor.finding import Finding
 from gateway.readable import moment
-
-NEAR: Final = timedelta(days=30)
 
 
 def said(
@@ -58,28 +52,4 @@ def said(
             "notices",
             "no officer and no admin has an address: nobody is told by mail what must be acted on",
             "`strongroom account change NAME --email ADDRESS`",
-        )
-
-
-def certificate(config: Config, now: datetime) -> Iterator[Finding]:
-    """A certificate of the mail door that has ended, or is about to."""
-    if not config.smtp.tls_certificate:
-        return
-    path = config.resolve(config.smtp.tls_certificate)
-    try:
-        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except ValueError:
-        yield Finding(
-            "problem",
-            "smtp.tls_certificate",
-            f"{path} holds no certificate in PEM form",
-            "put one there",
-        )
-        return
-    if end - now <= NEAR:
-        yield Finding(
-            "problem" if end <= now else "weak",
-            "smtp.tls_certificate",
-            f"it {'ended' if end <= now else 'ends'} {moment(end.isoformat())}",
-            "renew it, and restart the mail door",
         )

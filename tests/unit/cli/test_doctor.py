@@ -23,7 +23,6 @@ from gateway.core.clock import SETTING_MARK, Mark
 from gateway.doctor import host
 from gateway.inspect.formats import archive_stream
 from tests.servers.gateway_process import installation
-from tests.support.mail_sink import certificate
 from tests.unit.cli.here import Program
 from vault.catalogue.schema import settings
 from vault.catalogue.store import Transaction
@@ -367,16 +366,6 @@ def test_without_the_systems_archive_library_the_package_is_named(monkeypatch) -
 def test_no_swap_is_nothing_to_say(tmp_path: Path) -> None:
     (tmp_path / "swaps").write_text("Filename\tType\tSize\tUsed\tPriority\n")
     assert list(host.swap(tmp_path / "swaps", tmp_path)) == []
-
-
-@pytest.mark.parametrize(("days", "level"), [(200, []), (20, ["weak"]), (-1, ["problem"])])
-def test_a_certificate_of_the_mail_door_near_its_end_is_found(
-    made, days: int, level: list[str]
-) -> None:
-    crt, key = certificate(made.folder, days=365, begun=NOW - timedelta(days=365 - days))
-    tls = f'[smtp]\ntls_certificate = "{crt}"\ntls_key = "{key}"\n'
-    made.configure(lambda text: text.replace("[smtp]\n", tls, 1))
-    assert about(look(made), "smtp.tls_certificate") == level
 
 
 def test_a_relay_without_an_officer_or_admin_who_is_told_is_weak(made) -> None:
