@@ -22,6 +22,8 @@ from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
 from gateway.courier import relay
 from gateway.wire.messages import Classification, Scan
 from tests.support.house import replaced
+from tests.scenarios.test_locked import SECRET, locked_pdf
+from tests.support.inspecting import act_while_inspecting, inspect
 from tests.support.mail_sink import MailSink, html_of, text_of
 from tests.support.notices import judge_with_parts, mail, outcomes, rows, tick, told_house
 from vault.backup.format import SETTING_RESTORED
@@ -279,6 +281,24 @@ async def test_who_was_told_that_something_is_held_hears_once_how_it_ended(house
     await tick(house, minutes=20)
     await tick(house, minutes=20)
     assert len(sink.mails) == 2
+
+
+async def test_who_was_told_that_a_file_is_locked_hears_what_was_in_it(house, sink):
+    await house.act("client.change", slug="acme", notice_to="books@acme.example", language="en")
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    await inspect(house)
+    await tick(house)
+    await tick(house, minutes=20)
+    assert sink.mails[0]["Subject"] == "Receipt: 1 received, 0 accepted, 1 held"
+    await act_while_inspecting(house, "document.unlock", document=document, password=SECRET)
+    await tick(house)
+    await tick(house, minutes=20)
+    assert len(sink.mails) == 1  # what was inside is not inspected yet
+    await inspect(house)
+    for _ in range(3):
+        await tick(house, minutes=20)
+    assert [each["Subject"] for each in sink.mails[1:]] == ["Receipt: 1 received, 1 accepted"]
+    assert sink.mails[1]["To"] == "books@acme.example"
 
 
 async def test_what_was_decided_before_anybody_was_told_is_told_once(house, sink):
