@@ -26,7 +26,7 @@ import aiosmtplib
 import dkim
 
 from gateway.config import RelaySection, parse_listen
-from gateway.courier.places.secret import read_secret
+from gateway.process.secret import read_secret
 from gateway.wire.messages import Letter
 from vault.errors import PlaceError, VaultError
 

@@ -22,8 +22,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.config import WebhookSection
-from gateway.courier.places.secret import read_secret
 from gateway.courier.relay import tls_context
+from gateway.process.secret import read_secret
 from vault.errors import PlaceError
 
 TIMEOUT: Final = 30.0  # seconds

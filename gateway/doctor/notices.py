@@ -1,4 +1,7 @@
-"""Findings about receipts and notices: what is not configured, behind or failed."""
+"""Findings about receipts and notices: what is not configured, behind or failed.
+
+Leaves out: a certificate near its end (`doors`), which a notice tells of, too.
+"""
 
 from __future__ import annotations
 

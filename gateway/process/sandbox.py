@@ -24,6 +24,7 @@ import platform
 import resource
 import signal
 import site
+import stat
 import struct
 import sys
 import sysconfig
@@ -130,6 +131,17 @@ def forgo_rings() -> None:
     """
     _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
     _filter(ringless_program(platform.machine()))
+
+
+def file_limit(size: int) -> int:
+    """The limit on files for a process that writes none larger than `size`, unless it is its own log.
+
+    The limit counts for every file, also for a log that grows for years.
+    """
+    try:
+        return UNLIMITED if stat.S_ISREG(os.fstat(2).st_mode) else size
+    except OSError:
+        return size
 
 
 def probe_sandbox() -> dict[str, bool]:

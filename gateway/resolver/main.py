@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +20,7 @@ from gateway.config import Config
 from gateway.config.addresses import server_address
 from gateway.errors import ConfigurationError, Disconnected, Refusal, WireError
 from gateway.process import service
-from gateway.process.sandbox import MIB, UNLIMITED, SandboxLimits, enter_sandbox
+from gateway.process.sandbox import MIB, UNLIMITED, SandboxLimits, enter_sandbox, file_limit
 from gateway.resolver import spf
 from gateway.resolver.dns import Dns
 from gateway.wire.channel import AsyncChannel
@@ -67,7 +65,7 @@ async def _serve(config: Config, network: Dns, ports: set[int]) -> None:
     with contextlib.suppress(spf.Later):
         await network.lookup("localhost.invalid", "TXT")
     report = enter_sandbox(
-        SandboxLimits(MEMORY, UNLIMITED, _file_size(), 64 + 4 * AT_ONCE),
+        SandboxLimits(MEMORY, UNLIMITED, file_limit(LOG_SIZE), 64 + 4 * AT_ONCE),
         None,
         readable=(),
         calls=CALLS,
@@ -131,11 +129,3 @@ async def _answer(question: Question, network: Dns) -> QuestionAnswer:
         return QuestionAnswer(number, later=True)
     # What is longer is no key and no policy that anybody publishes.
     return QuestionAnswer(number, texts=[text for text in texts if len(text) <= TEXT][:TEXTS])
-
-
-def _file_size() -> int:
-    """The limit counts for every file, also for a log that grows for years."""
-    try:
-        return UNLIMITED if stat.S_ISREG(os.fstat(2).st_mode) else LOG_SIZE
-    except OSError:
-        return LOG_SIZE

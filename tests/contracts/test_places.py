@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from gateway.config import KeyringCopy
 from gateway.courier.places import s3 as s3_place
 from gateway.courier.places.open import open_place
-from gateway.courier.places.secret import read_secret
+from gateway.process.secret import read_secret
 from tests.support.sshd import MISSING, Sshd, free_port, ssh_key
 from vault.errors import PlaceError, PlaceMissing
 from vault.storage.places import MAX_PART, PIECE, DirectoryPlace

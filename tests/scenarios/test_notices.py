@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from gateway.core.inspection.proving import Proving
 from gateway.core.notices import follow, phrases, receipts
 from gateway.core.notices.kind import prune
 from gateway.core.notices.receipts import is_machine
@@ -119,7 +120,7 @@ async def test_names_are_told_where_the_configuration_says_so_but_never_of_a_res
     await house.end()
 
 
-@pytest.mark.parametrize("proof", [Proof.NONE, Proof.FAILED])
+@pytest.mark.parametrize("proof", [Proof.NONE, Proof.PERSON])
 async def test_whoever_was_not_proven_is_not_answered(house, sink, proof):
     await mail(house, proof)
     await judge_with_parts(house)
@@ -127,9 +128,20 @@ async def test_whoever_was_not_proven_is_not_answered(house, sink, proof):
     assert (sink.mails, outcomes(house)) == ([], ["withheld"])
 
 
+async def test_a_forged_sender_is_not_answered(house, sink):
+    """The client asks for a tag that the mail does not have: it is put aside unopened."""
+    await house.act("client.change", slug="acme", emails=["owner@acme.example=tag"])
+    await mail(house, Proof.FAILED)
+    proving = Proving(house.wings.intake, house.queue)
+    await proving._attend(await proving._next())
+    await tick(house, minutes=120)
+    (shown,) = await house.act("document.list", state="QUARANTINED")
+    assert shown["reason"] == "sender:unproven"
+    assert (sink.mails, outcomes(house)) == ([], ["withheld"])
+
+
 async def test_a_proof_that_waits_is_waited_for(house, sink):
     await mail(house, Proof.WAITING)
-    await judge_with_parts(house)
     await tick(house, minutes=120)
     assert (sink.mails, outcomes(house)) == ([], ["waiting"])
 

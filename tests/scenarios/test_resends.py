@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from gateway.core.inspection.proving import Proving
 from gateway.core.intake import resends
 from gateway.core.sessions.smtp import SmtpSession
-from gateway.doors.smtp.header import Header
+from gateway.doors.header import Header
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginMail, CommitMail, MailRecipient
 from tests.support.house import ask

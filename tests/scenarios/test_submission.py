@@ -8,6 +8,7 @@ import os
 import pytest
 from sqlalchemy import select
 
+from gateway.core.inspection.proving import Proving
 from gateway.core.login import app_passwords
 from gateway.core.sessions.smtp import SmtpSession
 from gateway.errors import Refusal, WireError
@@ -84,7 +85,9 @@ async def test_a_connection_is_one_accounts_for_good_and_none_within_a_message(h
 
 
 async def test_a_connection_gets_few_attempts(house):
-    session = SmtpSession(house.wings.intake, house.wings.logins)
+    session = SmtpSession(
+        house.wings.intake, Proving(house.wings.intake, house.queue), house.wings.logins
+    )
     house.wings.logins.records.penalties._exempt = ()
     for number in range(house.config.sftp.max_attempts):
         assert not await log_in(session, f"nobody{number}", "guess")
@@ -93,7 +96,9 @@ async def test_a_connection_gets_few_attempts(house):
 
 
 async def test_a_live_login_is_known_and_forgotten_with_its_connection(house, app):
-    session = SmtpSession(house.wings.intake, house.wings.logins)
+    session = SmtpSession(
+        house.wings.intake, Proving(house.wings.intake, house.queue), house.wings.logins
+    )
     ended = []
     session.hang_up = lambda: ended.append(True)
     assert await log_in(session, "acme", app)

@@ -202,11 +202,15 @@ def test_with_the_antivirus_gone_documents_wait_and_when_it_is_back_they_go_on(w
         assert waiting["state"] == "RECEIVED"
         assert (
             "later"
-            not in sftp(made, "accountant", "ls /clients/acme/*/invoice\nls /review/acme\n").stdout
+            not in sftp(
+                made, "accountant", "-ls /clients/acme/*/invoice\n-ls /review/acme\n"
+            ).stdout
         )
     finally:
         clamd.thaw()
-    assert judged(made, 6)["later.xml"]["state"] == "FILED"
+    made.wait_for(
+        lambda found: {each["name"]: each["state"] for each in found}["later.xml"] == "FILED"
+    )
 
 
 @pytest.mark.parametrize("role", ["sftp", "inspect", "smtp", "courier", "core"])

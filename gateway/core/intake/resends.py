@@ -5,7 +5,7 @@ document; nothing is kept twice. A message is never taken for another one that i
 row are one transaction: of two copies that arrive at once one is stored, and the other one hears of it.
 
 Leaves out: what a message says without its trace fields (the door digests that while it arrives,
-`gateway.doors.smtp.header`), and the same bytes in documents that are no resend (`receive._same_bytes`).
+`gateway.doors.header`), and the same bytes in documents that are no resend (`receive._same_bytes`).
 
 The rule. A message repeats an earlier one if all of this holds:
 1. They say the same: every header field and the whole body, byte for byte, but for fields that each hop adds

@@ -10,6 +10,29 @@ from typing import Final
 
 ZH: Final[dict[str, str]] = {
     "": "",
+    "Give your accountant the password by telephone or in person, never by mail: it is then kept for your"
+    " files. Or send a copy without one.":
+        "请通过电话或当面将密码告知您的会计，切勿通过邮件发送：密码将为您的文件妥善保存。也可以发送一份不带密码的副本。",
+    "It is an archive of a kind that the firm's machine can't open at present.":
+        "这是事务所的系统目前无法打开的压缩文件。",
+    "It is an archive protected by a password, of a kind (rar) that is not opened here even with it.":
+        "这是带密码的 rar 压缩文件，即使有密码也无法在此打开。",
+    "It is not known yet whether the mail comes from its sender: what the sender's domain publishes could not"
+    " be had.":
+        "暂时无法确认该邮件是否确由发件人发出：未能查询到发件人域名公布的信息。",
+    "It is one of several files that are one archive together.": "这是分卷压缩文件中的一卷。",
+    "Nothing: it is looked at again.": "您无需操作：系统会再次核对。",
+    "Send it through your own mail server, or by SFTP; or ask the firm for an address of your own.":
+        "请通过您自己的邮件服务器或 SFTP 发送；也可以向事务所索取专用地址。",
+    "Send it without a password, or pack the files in a zip archive with the same one.":
+        "请去除密码后发送，或用相同密码将文件打包为 zip 后发送。",
+    "Send the files in it by themselves, or in an archive of one file.":
+        "请将其中的文件单独发送，或打包为一个完整的压缩文件。",
+    "The mail shows nothing that proves its sender.": "该邮件没有任何可以证明发件人身份的信息。",
+    "The message saved by Outlook is damaged, or not all of it can be taken out.":
+        "Outlook 保存的邮件已损坏，或无法完整提取其内容。",
+    "The message saved by Outlook names a file instead of holding it.":
+        "Outlook 保存的邮件只引用了文件，并未包含该文件。",
     # What to do.
     "Nothing: a person at the firm looks at it.": "您无需操作：事务所人员会查看。",
     "Print it to a new PDF and send that, or wait: a person at the firm looks at it.":

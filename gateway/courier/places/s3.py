@@ -26,7 +26,7 @@ from obstore import exceptions
 from obstore.store import S3Store
 
 from gateway.config import S3Address
-from gateway.courier.places.secret import read_secret
+from gateway.process.secret import read_secret
 from vault.errors import PlaceError, PlaceMissing
 from vault.storage.places import PIECE, check_name, check_prefix, is_name
 

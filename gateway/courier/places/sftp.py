@@ -29,7 +29,7 @@ from paramiko.message import Message
 from paramiko.sftp import CMD_EXTENDED, CMD_INIT, CMD_VERSION
 
 from gateway.config import SftpAddress
-from gateway.courier.places.secret import read_secret
+from gateway.process.secret import read_secret
 from vault.errors import PlaceError, PlaceMissing
 from vault.storage.places import PIECE, check_name, check_prefix, is_name
 

@@ -33,8 +33,8 @@ import structlog
 from imapclient.exceptions import IMAPClientError
 
 from gateway.config.sections import MailboxSection
+from gateway.doors.header import Header
 from gateway.doors.mailbox.envelope import addresses_of, sender_of
-from gateway.doors.smtp.header import Header
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor
 from gateway.wire.channel import Channel

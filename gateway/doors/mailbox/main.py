@@ -8,10 +8,8 @@ fails keeps no other waiting, and is tried again with growing pauses.
 
 from __future__ import annotations
 
-import os
 import signal
 import ssl
-import stat
 import threading
 from pathlib import Path
 from typing import Final
@@ -28,20 +26,20 @@ from gateway.process.sandbox import (
     UNLIMITED,
     SandboxLimits,
     enter_sandbox,
+    file_limit,
     readable_folders,
 )
+from gateway.process.secret import read_secret
 from gateway.wire.channel import Channel
 from gateway.wire.messages import MailboxReport
 from vault.crypto.sealed import sealed_size
-from vault.errors import VaultError
-from vault.storage import secret_file
+from vault.errors import PlaceError, VaultError
 
 MEMORY: Final = 512 * MIB
 CALLS: Final = frozenset({"socket", "connect", "bind", "socketpair"})
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 600.0
 _DNS: Final = 53
-_SECRET: Final = 4096
 # What getaddrinfo reads (nsswitch.conf(5), resolver(5)).
 _NAMES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
                  "/run/systemd/resolve")  # fmt: skip
@@ -68,7 +66,7 @@ def run(config: Config) -> None:
         signal.signal(number, lambda *_: stop.set())
     report = enter_sandbox(
         SandboxLimits(
-            MEMORY, UNLIMITED, _file_size(sealed_size(config.smtp.max_message_size)),
+            MEMORY, UNLIMITED, file_limit(sealed_size(config.smtp.max_message_size)),
             64 + 8 * len(settings),
         ),
         None,
@@ -151,29 +149,8 @@ def _settings(config: Config, section: MailboxSection) -> Settings:
                 f"mailbox {section.name}: expected certificates at {authorities}, found {error.strerror}"
             ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return Settings(section, _password(config.resolve(section.password)), context,
-                    config.smtp.max_message_size)  # fmt: skip
-
-
-def _password(path: Path) -> str:
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            given = os.environ.get("CREDENTIALS_DIRECTORY")
-            credential = given is not None and path.parent == Path(given)
-            if fault := secret_file.fault(os.fstat(file.fileno()), credential=credential):
-                raise ConfigurationError(f"{path}: {fault}")
-            return file.read(_SECRET).decode("utf-8").strip("\r\n")
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: expected a file with the mailbox's password, found {error.strerror}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{path}: expected text, found other content") from error
-
-
-def _file_size(sealed: int) -> int:
-    """The limit counts for every file, also for a log that grows for years."""
-    try:
-        return UNLIMITED if stat.S_ISREG(os.fstat(2).st_mode) else sealed
-    except OSError:
-        return sealed
+        password = read_secret(config.resolve(section.password)).strip("\r\n")
+    except PlaceError as error:
+        raise ConfigurationError(f"mailbox {section.name}: {error}") from error
+    return Settings(section, password, context, config.smtp.max_message_size)

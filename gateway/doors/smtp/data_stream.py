@@ -7,23 +7,26 @@ on the message: at most four bytes wait between two calls.
 Leaves out: I/O, sizes, sealing.
 
 Rules:
-1. A bare CR or LF never ends a line for us, and is kept as it is. RFC 5321, section 2.3.8, forbids them.
-2. SMTP smuggling is made of them: servers disagree on whether a message ends at a dot between line ends of
-   which one is not CR LF (CVE-2023-51764 of Postfix, 51765 of Sendmail, 51766 of Exim, CVE-2024-27305 of
-   aiosmtpd). Here it never does; and `bare` says that there was a bare one, so that the door can refuse the
-   message instead of handing it to a program that reads it more laxly. One that needs them sends BDAT, where
-   the length says what belongs to the message.
+1. A bare CR or LF never ends a line for us, and is kept as it is. RFC 5321, section 2.3.8, forbids senders
+   to write them; scanners and scripts do so all the same, and nothing is passed on here that another server
+   could read in another way.
+2. SMTP smuggling is made of a dot that stands alone between line ends of which one is not CR LF: servers
+   disagree on whether the message ends there (CVE-2023-51764 of Postfix, 51765 of Sendmail, 51766 of Exim,
+   CVE-2024-27305 of aiosmtpd). Here it never does; and as no honest mailer sends it, `lookalike` says that it
+   was there, so that the door can refuse such a message.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from gateway.doors.line_ends import has_bare_line_end
+
 END: Final = b"\r\n.\r\n"
 _STUFFED: Final = b"\r\n."
 # Longest first: what may be the beginning of END has to wait for the bytes after it.
 _BEGINNINGS: Final = tuple(END[:length] for length in range(len(END) - 1, 0, -1))
-_NO_LINE_END: Final = bytes(byte for byte in range(256) if byte not in b"\r\n")
+_LOOKALIKES: Final = (b"\n.\n", b"\n.\r", b"\r.\r", b"\r.\n")
 _ASSUMED: Final = b"\r\n"  # the line end of the DATA command: a first line may be the dot
 
 
@@ -34,7 +37,9 @@ class DataStream:
         self._held = _ASSUMED
         self._skip = len(_ASSUMED)
         self._ended = False
-        self.bare = False
+        self._context = b""  # the last two raw bytes given out, for look-alikes across a cut
+        self._bare = False
+        self.lookalike = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
         """Take the next bytes of the connection, in pieces of any size.
@@ -62,29 +67,16 @@ class DataStream:
 
     def _unstuff(self, body: bytes) -> bytes:
         """Take the sender's extra dots away. No pattern spans two bodies: what is held starts with CR."""
-        self.bare = self.bare or has_bare_line_end(body)
+        # One of its line ends is bare: without a bare one there is nothing to look for.
+        self._bare = self._bare or has_bare_line_end(body)
+        if self._bare and not self.lookalike:
+            seen = self._context + body
+            self.lookalike = any(pattern in seen for pattern in _LOOKALIKES)
+        if body:
+            self._context = (self._context + body[-2:])[-2:]
         text = body.replace(_STUFFED, _ASSUMED) if b"." in body else body
         if self._skip:
             skipped = min(self._skip, len(text))
             self._skip -= skipped
             text = text[skipped:]
         return text
-
-
-def has_bare_line_end(text: bytes) -> bool:
-    """Whether there is a CR or LF that is not part of a CR LF.
-
-    Attachments in base64 have lines of one length: looking at every so many bytes is then six times as quick
-    as searching for line ends.
-    """
-    ends = text.translate(None, _NO_LINE_END)
-    pairs = len(ends) // 2
-    if ends != _ASSUMED * pairs:
-        return True
-    first = text.find(b"\r\n")
-    stride = text.find(b"\r\n", first + 2) - first
-    if first >= 0 and stride > 2:
-        returns, feeds = text[first::stride], text[first + 1 :: stride]
-        if returns == b"\r" * pairs and feeds == b"\n" * pairs:
-            return False
-    return text.count(b"\r\n") != pairs

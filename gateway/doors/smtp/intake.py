@@ -19,7 +19,7 @@ import hashlib
 import os
 from typing import Any, Final
 
-from gateway.doors.smtp.header import Header
+from gateway.doors.header import Header
 from gateway.doors.smtp.lines import Line, Lines
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
 from gateway.process.free_space import Floor

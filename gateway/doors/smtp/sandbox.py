@@ -17,8 +17,6 @@ certificate comes from the broker, in memory.
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +28,7 @@ from gateway.process.sandbox import (
     SandboxLimits,
     SandboxReport,
     enter_sandbox,
+    file_limit,
 )
 from vault.crypto.sealed import sealed_size
 
@@ -53,15 +52,7 @@ def restrict_process(config: Config) -> SandboxReport:
     limits = SandboxLimits(
         memory=MEMORY + places * MEMORY_EACH,
         cpu_seconds=UNLIMITED,
-        # The limit counts for every file, also for a log that grows for years.
-        file_size=UNLIMITED if _log_is_file() else sealed_size(config.smtp.max_message_size),
+        file_size=file_limit(sealed_size(config.smtp.max_message_size)),
         descriptors=DESCRIPTORS + places * DESCRIPTORS_EACH,
     )
     return enter_sandbox(limits, None, readable=(), calls=CALLS)
-
-
-def _log_is_file() -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(2).st_mode)
-    except OSError:
-        return False

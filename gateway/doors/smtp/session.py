@@ -63,9 +63,9 @@ MAX_RECIPIENTS: Final = 50
 MAX_LOGINS: Final = 3  # wrong ones on a connection
 SMALL_CHUNK: Final = 1024  # bytes: a chunk of fewer counts as a command
 
-BARE: Final = (
-    "554 5.6.0 The message has line ends that are not CR LF, which servers read in different ways; send it"
-    " with another program, or over SFTP"
+LOOKALIKE: Final = (
+    "554 5.6.0 The message has a lone dot between line ends that are not CR LF, which servers read in"
+    " different ways; send it with another program, or over SFTP"
 )
 BAD_SEQUENCE: Final = "503 5.5.1 Bad sequence of commands"
 NO_ARGUMENT: Final = "501 5.5.4 No parameter expected"
@@ -310,7 +310,7 @@ class DoorSession(Conversation):
         self._pending.clear()
         while True:
             text, rest = stream.feed(data)
-            await message.take(text, BARE if stream.bare else "")
+            await message.take(text, LOOKALIKE if stream.lookalike else "")
             if rest is not None:
                 self._pending += rest
                 return

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.data_stream import DataStream, has_bare_line_end
+from gateway.doors.line_ends import has_bare_line_end
+from gateway.doors.smtp.data_stream import DataStream
 
 
 def cut(data, places):
@@ -30,14 +31,20 @@ def receive(pieces):
         text, rest = stream.feed(piece)
         message += text
         if rest is not None:
-            return message, rest + b"".join(pieces[index + 1 :]), stream.bare
-    return message, None, stream.bare
+            return message, rest + b"".join(pieces[index + 1 :]), stream.lookalike
+    return message, None, stream.lookalike
 
 
-def has_bare_inside(raw):
-    """The same question, asked of the whole at once: a CR or LF that is not half of a CR LF."""
-    inside = raw[: -len(b".\r\n")].replace(b"\r\n", b"")
-    return b"\r" in inside or b"\n" in inside
+def has_lone_dot_inside(raw):
+    """The same question, asked of the whole at once: a dot alone between line-end characters."""
+    inside = raw[: -len(b".\r\n")]
+    if not inside:
+        return False
+    padded = b"\r\n" + inside
+    return any(
+        padded[i] == 0x2E and padded[i - 1] in b"\r\n" and padded[i + 1 : i + 2] in (b"\r", b"\n")
+        for i in range(1, len(padded))
+    )
 
 
 # Only what matters here, so that every pattern comes up often; and plain bytes.
@@ -71,11 +78,12 @@ def test_one_byte_at_a_time_gives_the_same_answer(raw, cuts):
 
 
 @given(TROUBLE.map(b"".join), CUTS)
-def test_a_bare_line_end_is_always_noticed_and_nothing_else_is(message, cuts):
+def test_a_lone_dot_between_other_line_ends_is_always_noticed_and_nothing_else_is(message, cuts):
+    # Stuffing doubles every dot after a CR LF, so what is left alone is what a lax reader may end at.
     raw = stuff(message)
-    _, rest, bare = receive(cut(raw, cuts))
+    _, rest, lookalike = receive(cut(raw, cuts))
     assert rest == b""
-    assert bare == has_bare_inside(raw)
+    assert lookalike == has_lone_dot_inside(raw)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +96,26 @@ def test_no_other_line_ends_around_a_dot_end_a_message(false_end, at):
     smuggled = b"Subject: a\r\n\r\ntext" + false_end + b"MAIL FROM:<ceo@bank.example>\r\n"
     raw = smuggled + b"rest\r\n.\r\nQUIT\r\n"
     start = smuggled.index(false_end)
-    text, rest, bare = receive([raw[: start + at], raw[start + at :]])
+    text, rest, lookalike = receive([raw[: start + at], raw[start + at :]])
     assert rest == b"QUIT\r\n"
     assert b"MAIL FROM:<ceo@bank.example>\r\nrest\r\n" in text
-    assert bare
+    assert lookalike
+
+
+@pytest.mark.parametrize("lone", [b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n"])
+@pytest.mark.parametrize("dots", [0, 1, 200])
+def test_a_lone_dot_is_seen_however_many_others_stand_around_it(lone, dots):
+    others = b"".join(b"word %d.\r\n" % number for number in range(dots))
+    for raw in (others + b"x" + lone + b"y\r\n", b"x" + lone + b"y\r\n" + others):
+        assert receive([raw + b".\r\n"])[2]
+    assert not receive([others + b"..\r\n.\r\n"])[2]
 
 
 @pytest.mark.parametrize(
     "bare", [b"a\nb\r\n", b"a\rb\r\n", b"\n\n\r\n", b"\r\r\n", b"a\n..\nb\r\n"]
 )
-def test_bare_line_ends_are_told_and_never_end_a_message(bare):
-    assert receive([stuff(bare)]) == (bare, b"", True)
+def test_bare_line_ends_without_a_lone_dot_are_kept_and_harmless(bare):
+    assert receive([stuff(bare)]) == (bare, b"", False)
 
 
 def test_an_empty_message_ends_at_once():

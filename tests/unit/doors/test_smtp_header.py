@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.doors.smtp.header import MOST, Header
+from gateway.doors.header import MOST, Header
 
 MAIL = (
     b"Received: from a\r\n\tby b; Sat, 28 Nov 2026\r\n"

@@ -1,4 +1,4 @@
-"""Reading the file that opens a place: a password, a key.
+"""Reading a file that holds a secret: a password, a key, what opens a place.
 
 Promises: it could be read by its owner and nobody else. Leaves out: what is in it.
 """

@@ -19,7 +19,7 @@ import hashlib
 import re
 from typing import Final
 
-from gateway.doors.smtp.data_stream import has_bare_line_end
+from gateway.doors.line_ends import has_bare_line_end
 from gateway.wire.messages import MESSAGE_ID
 
 MOST: Final = 256 * 1024
