@@ -22,8 +22,8 @@ from gateway.core.notices.receipts import is_machine
 from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
 from gateway.courier import relay
 from gateway.wire.messages import Classification, Scan
-from tests.support.house import replaced
 from tests.scenarios.test_locked import SECRET, locked_pdf
+from tests.support.house import replaced
 from tests.support.inspecting import act_while_inspecting, inspect
 from tests.support.mail_sink import MailSink, html_of, text_of
 from tests.support.notices import judge_with_parts, mail, outcomes, rows, tick, told_house
@@ -85,6 +85,18 @@ async def test_a_mail_is_answered_once_when_all_of_it_was_judged(house, sink):
     assert "Print" in text or "Save it" in text
     assert "fiscal year 2025" in text
     assert outcomes(house) == ["sent"]
+
+
+async def test_what_became_no_document_is_counted_and_not_named(house, sink):
+    await mail(house)
+    await judge_with_parts(
+        house, "a.pdf", ignored=["picture-in-text: secret.png", "more: 4 others"]
+    )
+    await house.judge(classification=INVOICE, media_type="application/pdf")
+    await tick(house)
+    said = text_of(sink.mails[0])
+    assert "pictures in a text, signatures, system files): 5;" in said
+    assert "secret" not in said
 
 
 async def test_nothing_of_a_document_is_in_a_receipt(house, sink):

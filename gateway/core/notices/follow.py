@@ -12,7 +12,7 @@ configured is not told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -217,7 +217,9 @@ def _is_decision(entry: LedgerEntry) -> bool:
 def _settled(
     connection: Connection,
     decided: list[str],
-    open_states: Set[DocumentState] = frozenset({DocumentState.RECEIVED, DocumentState.REVIEW}),
+    open_states: Collection[DocumentState] = frozenset(
+        {DocumentState.RECEIVED, DocumentState.REVIEW}
+    ),
 ) -> list[Row[Any]]:
     """What these documents came in, where nothing in it is held any more."""
     roots: dict[str, Row[Any]] = {}
