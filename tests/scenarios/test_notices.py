@@ -239,6 +239,20 @@ async def test_the_relay_gets_so_many_a_minute(tmp_path, sink):
     await house.end()
 
 
+async def test_what_can_not_wait_goes_before_receipts_that_pile_up(tmp_path, sink):
+    house = await told_house(tmp_path / "slow", sink, max_per_minute=1)
+    await with_addresses(house, "officer1")
+    for _ in range(3):
+        await mail(house)
+        await judge_with_parts(house)
+    await tick(house)
+    await house.upload("/inbox/a.bin", b"a")
+    await house.judge(scans=VIRUS)
+    await tick(house, minutes=1.1)
+    assert [each["To"] for each in sink.mails] == ["owner@acme.example", "officer1@firm.example"]
+    await house.end()
+
+
 async def test_what_a_client_sends_by_sftp_is_one_digest_and_only_if_it_wants_one(house, sink):
     await house.filed("a.pdf")
     await tick(house, minutes=60)
