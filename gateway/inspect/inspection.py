@@ -114,7 +114,9 @@ def inspect(
         return unreadable_file(document.document_id, error)
     if clamd is not None:
         if found.unlocked:
-            _contained(found, "unlock", lambda: _feed_inside(document, limits, found, clamd))
+            _contained(
+                found, "unlock", lambda: _feed_inside(document, limits, passwords, found, clamd)
+            )
         clamd.end()
 
     # 2. What it is. The antivirus is scanning meanwhile.
@@ -218,10 +220,16 @@ def _read_all(document: Document, clamd: ClamdStream | None) -> tuple[int, bytes
     return size, digest.digest()
 
 
-def _feed_inside(document: Document, limits: Limits, found: _Findings, clamd: ClamdStream) -> None:
+def _feed_inside(
+    document: Document,
+    limits: Limits,
+    passwords: Sequence[str],
+    found: _Findings,
+    clamd: ClamdStream,
+) -> None:
     assert found.unlocked is not None
     if found.unlocked.plain is None:
-        unlock.feed_members(document, found.unlocked, limits, clamd.feed)
+        unlock.feed_members(document, found.unlocked, passwords, limits, clamd.feed)
     else:
         view = memoryview(found.unlocked.plain)
         for start in range(0, len(view), READ_SIZE):

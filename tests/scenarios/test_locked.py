@@ -18,6 +18,9 @@ from gateway.core.admin import passwords
 from gateway.core.inspection import locked
 from gateway.core.sessions.admin import AdminSession
 from gateway.errors import Refusal
+from gateway.inspect import unlock
+from gateway.inspect.document import Document, Limits
+from gateway.inspect.formats import archive_stream
 from gateway.wire.messages import AdminCall
 from tests.support.inspecting import act_while_inspecting, inspect
 from vault.catalogue import ledger, queries
@@ -183,6 +186,31 @@ async def test_a_worker_that_ends_at_an_unlocking_does_not_make_it_take_things_o
     await inspect(house)
     assert (await house.document(document))["reason"] == "unjudged:locked:zip"
     assert await parts_of(house, document) == ["open.txt"]
+
+
+async def test_a_password_of_some_member_opens_that_one(house):
+    one = locked_zip(("one.txt", b"one " + NOTE.encode()), password="abc123")
+    two = locked_zip(("two.txt", b"two " + NOTE.encode()), password="xyz789")
+    await house.act("password.add", slug="acme", password="xyz789")
+    document = await house.upload("/inbox/papers.zip", together(one, two))
+    await inspect(house)
+    await inspect(house)
+    assert (await house.document(document))["reason"] == "unjudged:locked:zip"
+    assert await parts_of(house, document) == ["two.txt"]
+
+
+def test_the_antivirus_is_shown_members_of_every_password():
+    archive_stream.preload()
+    one = locked_zip(("one.txt", b"one"), password="abc123")
+    two = locked_zip(("two.txt", b"two"), password="xyz789")
+    data = together(one, two)
+    document = Document("d", io.BytesIO(data), len(data), "a.zip", "sftp")
+    passwords = ["xyz789", "abc123"]
+    unlocked = unlock.open_locked(document, passwords, Limits())
+    shown = []
+    unlock.feed_members(document, unlocked, passwords, Limits(), shown.append)
+    with zipfile.ZipFile(io.BytesIO(b"".join(shown))) as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [b"one", b"two"]
 
 
 async def test_what_is_not_locked_is_taken_out_though_one_member_has_another_password(house):
