@@ -67,6 +67,7 @@ class _Findings:
     links: list[str] = field(default_factory=list)
     own_text: str = ""  # of a message, without its subject
     unlocked: unlock.Unlocked | None = None
+    inside: tuple[Document, _Findings] | None = None  # what was locked, and what was found in it
     locked: bool = False  # a scanner of its format needed a password
 
     def trouble(self, reason: str) -> None:
@@ -88,7 +89,6 @@ def inspect(
     rules: yara.RuleSet,
     clamd: ClamdStream | None,
     passwords: Sequence[str] = (),
-    only_locked: bool = False,
 ) -> Verdict:
     """Inspect a document.
 
@@ -97,7 +97,6 @@ def inspect(
         rules: compiled pattern rules.
         clamd: an opened stream to the antivirus daemon, or None when none is configured.
         passwords: tried if it is locked.
-        only_locked: what is not locked in it was taken out before.
 
     Returns:
         The verdict. If the sealed file itself can't be read it holds no digest, and says so.
@@ -115,7 +114,9 @@ def inspect(
         return unreadable_file(document.document_id, error)
     if clamd is not None:
         if found.unlocked:
-            _contained(found, "unlock", lambda: _feed_inside(document, limits, found, clamd))
+            _contained(
+                found, "unlock", lambda: _feed_inside(document, limits, passwords, found, clamd)
+            )
         clamd.end()
 
     # 2. What it is. The antivirus is scanning meanwhile.
@@ -147,7 +148,7 @@ def inspect(
         _contained(
             found,
             UNPACK,
-            lambda: _unpack(document, limits, parts, found, passwords, only_locked=only_locked),
+            lambda: _unpack(document, limits, parts, found, passwords),
         )
         # 6. What it says, and whether that is a document, too.
         _contained(found, "reader", lambda: _read(document, limits, found))
@@ -219,10 +220,16 @@ def _read_all(document: Document, clamd: ClamdStream | None) -> tuple[int, bytes
     return size, digest.digest()
 
 
-def _feed_inside(document: Document, limits: Limits, found: _Findings, clamd: ClamdStream) -> None:
+def _feed_inside(
+    document: Document,
+    limits: Limits,
+    passwords: Sequence[str],
+    found: _Findings,
+    clamd: ClamdStream,
+) -> None:
     assert found.unlocked is not None
     if found.unlocked.plain is None:
-        unlock.feed_members(document, found.unlocked, limits, clamd.feed)
+        unlock.feed_members(document, found.unlocked, passwords, limits, clamd.feed)
     else:
         view = memoryview(found.unlocked.plain)
         for start in range(0, len(view), READ_SIZE):
@@ -255,6 +262,7 @@ def _scan_inside(document: Document, limits: Limits, rules: yara.RuleSet, found:
     plain = found.unlocked.plain
     inner = Document(document.document_id, io.BytesIO(plain), len(plain), document.name, "part")
     seen = _Findings()
+    found.inside = inner, seen
     seen.kind, seen.media_type = media.detect(inner)
     seen.take(yara.scan(inner, rules))
     _scan_format(inner, limits, rules, seen)
@@ -317,13 +325,9 @@ def _unpack(
     parts: PartSink,
     found: _Findings,
     passwords: Sequence[str],
-    *,
-    only_locked: bool,
 ) -> None:
     if found.unlocked is not None:
-        unpacked = _take_unlocked(
-            document, limits, parts, found.unlocked, passwords, only_locked=only_locked
-        )
+        unpacked = _take_unlocked(document, limits, parts, found.unlocked, passwords)
     elif found.kind == "mail":
         unpacked = mail.unpack_mail(document, limits, parts)
         if document.channel == "smtp" and document.depth == 0:
@@ -355,8 +359,6 @@ def _take_unlocked(
     parts: PartSink,
     unlocked: unlock.Unlocked,
     passwords: Sequence[str],
-    *,
-    only_locked: bool,
 ) -> Unpacked:
     """What was locked becomes a part: the plain file, or an archive's members."""
     if unlocked.plain is None:
@@ -366,7 +368,6 @@ def _take_unlocked(
             limits,
             parts,
             [unlocked.password, *passwords],
-            only_locked=only_locked,
         )
     unpacked = Unpacked()
     if document.depth >= limits.max_depth:
@@ -382,11 +383,19 @@ def _take_unlocked(
 def _read(document: Document, limits: Limits, found: _Findings) -> None:
     reading: text.Reading | None = None
     if found.unlocked is not None:
-        if found.parts and not found.unreadable:
-            # What it says, its part says; it is what that came in, as a mail is.
+        if not found.parts or found.unreadable:
+            return
+        if found.inside is None:
+            # An archive: what was in it are documents as they are, and it is what they came in.
             found.classification = Classification(
                 "correspondence", 0.95, None, ["container:locked"]
             )
+            return
+        # The part is only a copy, made here: the original is the record, and is what the part is.
+        inner, seen = found.inside
+        _read(inner, limits, seen)
+        found.classification = seen.classification
+        found.facts.update(seen.facts)
         return
     message = found.media_type in {media.TNEF, outlook.MEDIA_TYPE} and not found.unreadable
     if found.kind == "mail" or message:

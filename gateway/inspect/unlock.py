@@ -27,6 +27,7 @@ from gateway.wire.messages import Lock
 
 BUILT_IN: Final = "VelvetSweatshop"  # [MS-OFFCRYPTO] 2.3.5; Excel tries it before it asks
 NONE_GIVEN: Final = -1
+_TRIED: Final = 16  # members of a zip for each password: AES takes a thousand rounds for one
 MEDIA_TYPES: Final[dict[Lock, str]] = {
     "zip": archive_stream.ZIP,
     "7z": archive_stream.SEVEN_ZIP,
@@ -77,7 +78,10 @@ def open_locked(document: Document, passwords: Sequence[str], limits: Limits) ->
 def _open_archive(
     document: Document, head: bytes, passwords: Sequence[str], limits: Limits
 ) -> Unlocked | None:
-    """The password that opens the first encrypted member, read whole: a zip's own check passes one in 256."""
+    """The password that opens an encrypted member, read whole: a zip's own check passes one in 256.
+
+    Members of a zip may have a password each; of so many the first are tried.
+    """
     kind: Lock = "7z" if head.startswith(seven_zip.MAGIC) else "zip"
     if kind == "zip":
         if not archive_stream.available():
@@ -87,11 +91,20 @@ def _open_archive(
     for which, password in enumerate(passwords):
         try:
             with archives.opened(document, MEDIA_TYPES[kind], [password]) as stream:
+                shut = 0
                 for member in stream:
-                    if member.encrypted and member.kind == "file":
+                    if not member.encrypted or member.kind != "file":
+                        continue
+                    try:
                         _read_through(stream.chunks(), limits)
+                    except Unreadable as error:
+                        shut += 1
+                        if kind != "zip" or error.reason != "encrypted" or shut == _TRIED:
+                            raise
+                    else:
                         return Unlocked(kind, which, password)
-                return None  # nothing in it is locked
+                if not shut:
+                    return None  # nothing in it is locked
         except Unreadable as error:
             if error.reason == "over_limit":
                 return Unlocked(kind, which, password)  # taking it apart will say so
@@ -186,12 +199,22 @@ class ZipFeed(io.RawIOBase):
 
 
 def feed_members(
-    document: Document, unlocked: Unlocked, limits: Limits, feed: Callable[[bytes], None]
+    document: Document,
+    unlocked: Unlocked,
+    passwords: Sequence[str],
+    limits: Limits,
+    feed: Callable[[bytes], None],
 ) -> None:
-    """Hand on a zip of the same members without encryption (raises Unreadable)."""
+    """Hand on a zip of the same members without encryption (raises Unreadable).
+
+    Args:
+        passwords: for members of a zip that have another than `unlocked`.
+    """
     room = limits.max_expand_bytes
     with (
-        archives.opened(document, MEDIA_TYPES[unlocked.kind], [unlocked.password]) as stream,
+        archives.opened(
+            document, MEDIA_TYPES[unlocked.kind], [unlocked.password, *passwords]
+        ) as stream,
         zipfile.ZipFile(cast("io.BytesIO", ZipFeed(feed)), "w") as out,
     ):
         for number, member in enumerate(stream):

@@ -193,7 +193,6 @@ def _verdict(
         rules=rules,
         clamd=clamd,
         passwords=work.passwords,
-        only_locked=work.only_locked,
     )
 
 

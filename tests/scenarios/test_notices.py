@@ -22,7 +22,9 @@ from gateway.core.notices.receipts import is_machine
 from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
 from gateway.courier import relay
 from gateway.wire.messages import Classification, Scan
+from tests.scenarios.test_locked import SECRET, locked_pdf
 from tests.support.house import replaced
+from tests.support.inspecting import act_while_inspecting, inspect
 from tests.support.mail_sink import MailSink, html_of, text_of
 from tests.support.notices import judge_with_parts, mail, outcomes, rows, tick, told_house
 from vault.backup.format import SETTING_RESTORED
@@ -83,6 +85,18 @@ async def test_a_mail_is_answered_once_when_all_of_it_was_judged(house, sink):
     assert "Print" in text or "Save it" in text
     assert "fiscal year 2025" in text
     assert outcomes(house) == ["sent"]
+
+
+async def test_what_became_no_document_is_counted_and_not_named(house, sink):
+    await mail(house)
+    await judge_with_parts(
+        house, "a.pdf", ignored=["picture-in-text: secret.png", "more: 4 others"]
+    )
+    await house.judge(classification=INVOICE, media_type="application/pdf")
+    await tick(house)
+    said = text_of(sink.mails[0])
+    assert "pictures in a text, signatures, system files): 5;" in said
+    assert "secret" not in said
 
 
 async def test_nothing_of_a_document_is_in_a_receipt(house, sink):
@@ -225,6 +239,20 @@ async def test_the_relay_gets_so_many_a_minute(tmp_path, sink):
     await house.end()
 
 
+async def test_what_can_not_wait_goes_before_receipts_that_pile_up(tmp_path, sink):
+    house = await told_house(tmp_path / "slow", sink, max_per_minute=1)
+    await with_addresses(house, "officer1")
+    for _ in range(3):
+        await mail(house)
+        await judge_with_parts(house)
+    await tick(house)
+    await house.upload("/inbox/a.bin", b"a")
+    await house.judge(scans=VIRUS)
+    await tick(house, minutes=1.1)
+    assert [each["To"] for each in sink.mails] == ["owner@acme.example", "officer1@firm.example"]
+    await house.end()
+
+
 async def test_what_a_client_sends_by_sftp_is_one_digest_and_only_if_it_wants_one(house, sink):
     await house.filed("a.pdf")
     await tick(house, minutes=60)
@@ -291,6 +319,24 @@ async def test_who_was_told_that_something_is_held_hears_once_how_it_ended(house
     await tick(house, minutes=20)
     await tick(house, minutes=20)
     assert len(sink.mails) == 2
+
+
+async def test_who_was_told_that_a_file_is_locked_hears_what_was_in_it(house, sink):
+    await house.act("client.change", slug="acme", notice_to="books@acme.example", language="en")
+    document = await house.upload("/inbox/statement.pdf", locked_pdf())
+    await inspect(house)
+    await tick(house)
+    await tick(house, minutes=20)
+    assert sink.mails[0]["Subject"] == "Receipt: 1 received, 0 accepted, 1 held"
+    await act_while_inspecting(house, "document.unlock", document=document, password=SECRET)
+    await tick(house)
+    await tick(house, minutes=20)
+    assert len(sink.mails) == 1  # what was inside is not inspected yet
+    await inspect(house)
+    for _ in range(3):
+        await tick(house, minutes=20)
+    assert [each["Subject"] for each in sink.mails[1:]] == ["Receipt: 1 received, 1 accepted"]
+    assert sink.mails[1]["To"] == "books@acme.example"
 
 
 async def test_what_was_decided_before_anybody_was_told_is_told_once(house, sink):

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from gateway.config import WebhookSection
+from gateway.core.inspection.proving import Proving
+from gateway.core.intake.alignment import Judged
 from gateway.core.notices.composing import json_schema
 from gateway.core.notices.follow import PAGE, follow, prepare
 from gateway.courier.webhooks import signature
@@ -18,7 +20,8 @@ from gateway.wire.messages import Classification, Scan
 from tests.support.hook_sink import HookSink
 from tests.support.house import replaced
 from tests.support.mail_sink import certificate
-from tests.support.notices import outcomes, rows, tick, told_house
+from tests.support.notices import mail, outcomes, rows, tick, told_house
+from vault.catalogue.states import Proof
 
 VIRUS = [Scan("yara", "found", detail="Test.Signature")]
 SCHEMA = Path(__file__).parents[2] / "docs" / "webhook.schema.json"
@@ -68,6 +71,19 @@ async def test_events_come_in_order_signed_and_without_a_name(house, hook):
     assert hook.events[0]["data"]["command"] == "strongroom document list --state REVIEW"
     assert "name" not in json.dumps(hook.events)
     assert set(outcomes(house)) == {"sent"}
+
+
+async def test_a_mail_put_aside_because_its_sender_proved_nothing_is_told(house, hook):
+    message = await mail(house, Proof.WAITING)
+    proving = Proving(house.wings.intake, house.queue)
+    await house.core.write(lambda tx: proving._record(tx, message, Judged(Proof.FAILED, "x")))
+    proven = await mail(house, Proof.WAITING, data=b"From: y\r\n\r\nother\r\n")
+    await house.core.write(lambda tx: proving._record(tx, proven, Judged(Proof.DKIM, "x")))
+    await tick(house)
+    (event,) = hook.events
+    assert (event["type"], event["data"]["subject"]) == ("notice.quarantine", message)
+    assert (event["data"]["kind"], event["data"]["urgent"]) == ("message.judged", False)
+    assert event["data"]["client"] != ""
 
 
 @pytest.mark.parametrize("status", [400, 410, 500, 302])

@@ -42,7 +42,6 @@ async def inspect(house) -> Verdict:
             rules=_rules(),
             clamd=None,
             passwords=work.passwords,
-            only_locked=work.only_locked,
         )
     ids = []
     for (name, content), raw in zip(parts.taken, parts.name_bytes, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -82,7 +83,9 @@ async def mail(
     return await house.finish(upload, data)
 
 
-async def judge_with_parts(house: House, *parts: str, **facts: str) -> list[str]:
+async def judge_with_parts(
+    house: House, *parts: str, ignored: Sequence[str] = (), **facts: str
+) -> list[str]:
     """Inspect the next message, in which files of these names were found; returns their ids, not judged yet."""
     found = await house.queue._next()
     assert found is not None
@@ -106,6 +109,7 @@ async def judge_with_parts(house: House, *parts: str, **facts: str) -> list[str]
         parts=list(claimed.parts),
         classification=LETTER,
         facts=FACTS | facts,
+        ignored=list(ignored),
     )
     made = list(claimed.parts)
     await house.queue.verdict(claimed, verdict, fixity)

@@ -140,11 +140,12 @@ async def unlock(context: Context, arguments: Unlock) -> dict[str, Any]:
         queue.locked.give(row.id, arguments.password)  # before a worker can ask
     try:
         await core.write(work)
-        queue.wake()
-        found = await _judged(context, row.id)
-    finally:
-        queue.locked.forget(row.id)
-    return found
+    except BaseException:
+        if arguments.password:
+            queue.locked.take_back(row.id)
+        raise
+    queue.wake()
+    return await _judged(context, row.id)
 
 
 async def _judged(context: Context, document_id: str) -> dict[str, Any]:

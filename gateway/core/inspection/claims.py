@@ -15,14 +15,17 @@ Leaves out: what a verdict does to the document, and when it is tried again (`ve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
 from gateway.core import backoff
@@ -52,9 +55,9 @@ from gateway.errors import Refusal
 from gateway.names import as_sent, safe_name
 from gateway.wire.messages import MailReport, Proving, Verdict, Work
 from vault.catalogue.schema import documents
-from vault.catalogue.states import DocumentState
+from vault.catalogue.states import STORED, DocumentState
 from vault.catalogue.store import Transaction
-from vault.errors import VaultError
+from vault.errors import IntegrityError, VaultError
 from vault.keys.custody import DocumentMetadata
 from vault.moments import stamp
 
@@ -68,6 +71,7 @@ _DUE: Final = select(documents).where(
     documents.c.state == DocumentState.RECEIVED,
     documents.c.next_attempt_at <= bindparam("now"),
 )
+_PARTS: Final = select(documents).where(documents.c.parent_id == bindparam("document"))
 
 
 @dataclass
@@ -278,7 +282,7 @@ class InspectionQueue:
         row = connection.execute(_DUE, {"document": document_id, "now": stamp(now)}).one_or_none()
         if row is None or self._core.store.blobs.is_being_written(document_id):
             return row, None, {}
-        more = {} if row.reason != LOCKED else self.locked.for_worker(connection, row)
+        more = {} if row.reason != LOCKED else {"passwords": self.locked.to_try(connection, row)}
         return row, self._core.store.blobs.open(document_id), more
 
     async def _put_off(self, row: Row[Any]) -> None:
@@ -393,6 +397,10 @@ class InspectionQueue:
                 await self.drop_parts(claimed)
                 self._intake.arrived.set()
                 return
+            known = await self._leave_out_known(claimed)
+            verdict = msgspec.structs.replace(
+                verdict, parts=[part for part in verdict.parts if part not in known]
+            )
             with step("inspect.decide"):
                 await self._recording.record(
                     lambda tx: self._decide(tx, claimed, verdict, judgement)
@@ -480,6 +488,34 @@ class InspectionQueue:
         """The first request to read a document that no worker has."""
         return next((each for each in self._fixity if each.row.id not in self._busy), None)
 
+    async def _leave_out_known(self, claimed: Claimed) -> set[str]:
+        """Let go of parts that were recorded before, and return their ids: whatever is inspected once more,
+        with a password, gives all of its parts again.
+
+        By name and bytes, each as often as it is there: what a lock, a crash or a limit kept back the last
+        time is not among them, and is taken.
+        """
+        out: set[str] = set()
+        if not claimed.parts:
+            return out
+        known = await self._core.read(lambda c: self._parts_of(c, claimed.row.id))
+        for part, (upload, _size, digest) in list(claimed.parts.items()):
+            if known[upload.name, digest] > 0:
+                known[upload.name, digest] -= 1
+                out.add(part)
+                del claimed.parts[part]
+                await receive.unstage(self._core, upload)
+        return out
+
+    def _parts_of(self, connection: Connection, document_id: str) -> Counter[tuple[str, bytes]]:
+        found: Counter[tuple[str, bytes]] = Counter()
+        for row in connection.execute(_PARTS, {"document": document_id}):
+            if DocumentState(row.state) in STORED:
+                with contextlib.suppress(IntegrityError):  # one twice is better than this one never
+                    metadata = self._core.store.custody.open_metadata(row)
+                    found[metadata.name, metadata.sha256] += 1
+        return found
+
     async def drop_parts(self, claimed: Claimed) -> None:
         """Forget the parts of an attempt that came to nothing."""
         for upload, _size, _digest in claimed.parts.values():
@@ -489,7 +525,11 @@ class InspectionQueue:
     # ── inside ──
 
     async def _postpone(self, row: Row[Any], reason: str, *, for_ever: bool) -> None:
-        await verdicts.postpone(self._core, row, reason, for_ever=for_ever, chance=self._chance())
+        gave_up = await verdicts.postpone(
+            self._core, row, reason, for_ever=for_ever, chance=self._chance()
+        )
+        if gave_up:
+            self.locked.forget(row.id)
 
     def _clamd_address(self) -> str:
         settings_ = self._core.config.inspect

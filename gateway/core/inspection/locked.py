@@ -144,23 +144,24 @@ class Locked:
         self._handed: dict[str, list[str]] = {}  # ids of what a worker has, "" for one given
 
     def give(self, document_id: str, password: str) -> None:
-        """Take a password for one document, for its next verdict only."""
+        """Take a password for one document, for its next verdict only (raises Refusal: it has one)."""
+        if document_id in self._given:
+            raise Refusal(
+                "invalid", f"document {document_id}: expected no password on trial, found one"
+            )
         self._given[document_id] = password
+
+    def take_back(self, document_id: str) -> None:
+        """What was given is not to be tried: the document was not put back before the inspectors."""
+        self._given.pop(document_id, None)
 
     def forget(self, document_id: str) -> None:
         """A document was judged: what was given for it goes."""
         self._given.pop(document_id, None)
         self._handed.pop(document_id, None)
 
-    def for_worker(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
-        """What a worker is told of a document's second turn: fields of `Work`."""
-        parted = connection.execute(select(exists().where(documents.c.parent_id == row.id)))
-        return {
-            "passwords": self._to_try(connection, row),
-            "only_locked": bool(parted.scalar()),
-        }
-
-    def _to_try(self, connection: Connection, row: Row[Any]) -> list[str]:
+    def to_try(self, connection: Connection, row: Row[Any]) -> list[str]:
+        """The passwords for a document's second turn, in the order in which they are tried."""
         given = self._given.get(row.id)
         found: list[tuple[str, str]] = []
         for each in connection.execute(

@@ -163,8 +163,8 @@ def decide(
 
 async def postpone(
     core: Core, row: Row[Any], reason: str, *, for_ever: bool, chance: float
-) -> None:
-    """Try again later, or give up and ask a person.
+) -> bool:
+    """Try again later, or give up and ask a person; returns whether it gave up.
 
     Args:
         for_ever: do not give up, however often it was tried.
@@ -224,6 +224,7 @@ async def postpone(
         gave_up=give_up,
     )
     await core.write(work)
+    return give_up
 
 
 async def circumstances(core: Core, row: Row[Any], sha256: bytes) -> Circumstances:

@@ -254,6 +254,8 @@ def _receipt_section(core: Core, language: Language, slug: str, stated: Digest) 
     elif verdicts - {"accepted"}:
         opening = words.receipt_some
     closing = [words.receipt_end, words.automatic]
+    if stated.ignored:
+        closing.insert(0, words.ignored.format(count=stated.ignored))
     if stated.left_out:
         closing.insert(0, words.more.format(count=stated.left_out))
     return Section(

@@ -12,7 +12,7 @@ configured is not told.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -31,7 +31,7 @@ from gateway.core.steps import step
 from vault.catalogue import ledger, queries, settings
 from vault.catalogue.ledger import LedgerEntry
 from vault.catalogue.schema import accounts, conditions, grants, notice_documents, notices
-from vault.catalogue.states import AccountState, ClientState, DocumentState
+from vault.catalogue.states import AccountState, ClientState, DocumentState, Proof
 from vault.catalogue.store import Transaction
 from vault.errors import VaultError
 from vault.ids import new_id
@@ -68,6 +68,7 @@ class _Look:
     ]  # documents that were received, whose senders may be answered
     told: list[Told]
     settled: list[Row[Any]]  # documents as sent, of which a person has decided all that was held
+    unlocked: list[Row[Any]]  # the same, opened with a password: what was inside is being inspected
 
 
 def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
@@ -78,6 +79,8 @@ def topic_of(entry: LedgerEntry) -> tuple[str, bool] | None:
             return "review", False
         case "document.inspected" if facts.get("outcome") == DocumentState.QUARANTINED:
             return "quarantine", str(facts.get("reason", "")).startswith(_HARMFUL)
+        case "message.judged" if facts.get("proof") == Proof.FAILED:
+            return "quarantine", False  # put aside unopened
         case "disposal.proposed":
             return "disposal", False
         case "access.requested":
@@ -102,7 +105,8 @@ async def follow(wing: Notices) -> None:
         if look.position == start:
             return  # what has been appended is not committed yet
         saved = int(await core.read(lambda c: settings.value(c, SETTING)) or 0)
-        if look.sent or look.told or look.settled or look.position - saved >= UNSAVED:
+        new = look.sent or look.told or look.settled or look.unlocked
+        if new or look.position - saved >= UNSAVED:
             now = core.now()
             with step("notice.note"):
                 await core.write(
@@ -164,6 +168,7 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
     received: list[LedgerEntry] = []
     found: list[tuple[LedgerEntry, str, bool]] = []
     decided: list[str] = []
+    unlocked: list[str] = []
     for data in ledger.entries(connection, start, stop):
         entry = _decode(data)
         if entry.kind == "document.received":
@@ -171,6 +176,8 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
                 received.append(entry)
         elif _is_decision(entry):
             decided.append(entry.subject)
+        elif entry.kind == "document.unlocked":
+            unlocked.append(entry.subject)
         elif (topic := topic_of(entry)) is not None:
             found.append((entry, *topic))
     about = [each.subject for each in received] + [
@@ -196,6 +203,7 @@ def _look(wing: Notices, connection: Connection, start: int) -> _Look:
             for entry, topic, urgent in found
         ],
         _settled(connection, decided) if relay else [],
+        _settled(connection, unlocked, {DocumentState.REVIEW}) if relay else [],
     )
 
 
@@ -206,7 +214,13 @@ def _is_decision(entry: LedgerEntry) -> bool:
     return entry.kind in {"document.released", "document.rejected"}
 
 
-def _settled(connection: Connection, decided: list[str]) -> list[Row[Any]]:
+def _settled(
+    connection: Connection,
+    decided: list[str],
+    open_states: Collection[DocumentState] = frozenset(
+        {DocumentState.RECEIVED, DocumentState.REVIEW}
+    ),
+) -> list[Row[Any]]:
     """What these documents came in, where nothing in it is held any more."""
     roots: dict[str, Row[Any]] = {}
     for row in queries.documents_of(connection, decided).values():
@@ -215,7 +229,6 @@ def _settled(connection: Connection, decided: list[str]) -> list[Row[Any]]:
             root = queries.document(connection, root.parent_id)
         if root is not None:
             roots[root.id] = root
-    open_states = {DocumentState.RECEIVED, DocumentState.REVIEW}
     return [
         root
         for root in roots.values()
@@ -242,6 +255,8 @@ def _note(wing: Notices, tx: Transaction, look: _Look, now: datetime) -> None:
         _receipt(core, tx, entry, row, now)
     for row in look.settled:
         _settle(core, tx, row, now)
+    for row in look.unlocked:
+        _settle(core, tx, row, now, pending=True)
     for told in look.told:
         for webhook in core.config.webhook:
             add(tx, webhook.target, told.topic, now, now, urgent=told.urgent, entry=told.entry.seq)
@@ -281,8 +296,14 @@ def attach(tx: Transaction, number: int, ids: Sequence[str], *, told: bool = Fal
         )
 
 
-def _settle(core: Core, tx: Transaction, row: Row[Any], now: datetime) -> None:
-    """Who was told that something is held hears how it ended, once all of it was decided."""
+def _settle(
+    core: Core, tx: Transaction, row: Row[Any], now: datetime, *, pending: bool = False
+) -> None:
+    """Who was told that something is held hears how it ended, once all of it was decided.
+
+    Args:
+        pending: a part of it may still be inspected, and is waited for.
+    """
     receipt = (
         select(notices.c.number)
         .join(notice_documents, notice_documents.c.number == notices.c.number)
@@ -302,7 +323,7 @@ def _settle(core: Core, tx: Transaction, row: Row[Any], now: datetime) -> None:
         client_id=row.client_id,
         message_id=row.id if row.channel in MAIL else None,
     )
-    attach(tx, number, [row.id])
+    attach(tx, number, [row.id], told=pending)
 
 
 def _receipt(core: Core, tx: Transaction, entry: LedgerEntry, row: Row[Any], now: datetime) -> None:

@@ -50,7 +50,9 @@ class Messages(OfTable):
     def next(self, connection: Connection, place: str, now: datetime | None) -> Delivery | None:
         """See `Kind.next`. Of a webhook's the first that waits, due or not, keeps the others waiting."""
         if place == RELAY:
-            return None if self._is_capped(now) else super().next(connection, place, now)
+            if self._is_capped(now):
+                return None
+            return self._urgent(connection, now) or super().next(connection, place, now)
         row = connection.execute(
             select(notices)
             .where(notices.c.target == place, notices.c.delivered_at.is_(None))
@@ -60,6 +62,16 @@ class Messages(OfTable):
         if row is None or (now is not None and row.next_attempt_at > stamp(now)):
             return None
         return Delivery(place, row.attempts, row)
+
+    def _urgent(self, connection: Connection, now: datetime | None) -> Delivery | None:
+        """What can't wait goes before receipts that pile up: a relay gets so many a minute."""
+        query = select(notices).where(
+            notices.c.target == RELAY, notices.c.delivered_at.is_(None), notices.c.urgent
+        )
+        if now is not None:
+            query = query.where(notices.c.next_attempt_at <= stamp(now))
+        row = connection.execute(query.order_by(notices.c.number).limit(1)).one_or_none()
+        return None if row is None else Delivery(RELAY, row.attempts, row)
 
     def _is_capped(self, now: datetime | None) -> bool:
         sent = self._wing.sent

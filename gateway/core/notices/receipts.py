@@ -33,6 +33,7 @@ from vault.certificate.receipt import Title, Verdict
 from vault.keys.custody import DocumentMetadata
 
 MOST: Final = 200  # documents that one receipt lists
+_MORE: Final = re.compile(r"more: (\d{1,9}) others\Z")  # `inspection` ends a long list with it
 _DEPTH: Final = 16  # no limit of inspection allows as many
 _NOT_AUTOMATIC: Final = "no"  # what the inspector says of a message that a person wrote
 _MACHINES: Final = re.compile(
@@ -72,7 +73,8 @@ class Digest:
     """What one receipt states.
 
     `sent` are the ids it was asked for that are there, `pending` those of them not judged; `counts` has all
-    of it by verdict, also what the lines leave out.
+    of it by verdict, also what the lines leave out. `ignored`: how many things in it are no documents by a
+    rule (pictures in a text, signatures, system files).
     """
 
     lines: tuple[Line, ...]
@@ -80,6 +82,7 @@ class Digest:
     sent: tuple[str, ...]
     pending: tuple[str, ...]
     left_out: int = 0
+    ignored: int = 0
 
 
 def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
@@ -88,7 +91,7 @@ def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
     counts: Counter[Verdict] = Counter()
     pending = []
     sent = []
-    left_out = 0
+    left_out = ignored = 0
     for row in queries.documents_of(connection, ids).values():
         if DocumentState(row.state) in GONE:
             continue
@@ -100,14 +103,25 @@ def digest(core: Core, connection: Connection, ids: Sequence[str]) -> Digest:
         for each in whole:
             container = each.id in parents
             verdict = _VERDICTS.get(DocumentState(each.state), "pending")
-            if container and verdict == "accepted":
-                continue  # what was in it speaks for itself
+            if container and verdict == "accepted":  # what was in it speaks for itself
+                ignored += _ignored(core.store.custody.open_metadata(each))
+                continue
             counts[verdict] += 1
             if len(lines) < MOST:
-                lines.append(_line(core, each, container=container))
+                metadata = core.store.custody.open_metadata(each)
+                lines.append(_line(core, each, metadata, container=container))
+                ignored += _ignored(metadata)
             else:
                 left_out += 1
-    return Digest(tuple(lines), counts, tuple(sent), tuple(pending), left_out)
+    return Digest(tuple(lines), counts, tuple(sent), tuple(pending), left_out, ignored)
+
+
+def _ignored(metadata: DocumentMetadata) -> int:
+    """How many things in a document became none; the last entry may stand for several."""
+    if not metadata.ignored:
+        return 0
+    more = _MORE.match(metadata.ignored[-1])
+    return len(metadata.ignored) + (int(more[1]) - 1 if more else 0)
 
 
 def tree(connection: Connection, row: Row[Any]) -> Iterator[Row[Any]]:
@@ -126,10 +140,9 @@ def tree(connection: Connection, row: Row[Any]) -> Iterator[Row[Any]]:
             return
 
 
-def _line(core: Core, row: Row[Any], *, container: bool) -> Line:
+def _line(core: Core, row: Row[Any], metadata: DocumentMetadata, *, container: bool) -> Line:
     state = DocumentState(row.state)
     verdict = _VERDICTS.get(state, "pending")
-    metadata = core.store.custody.open_metadata(row)
     told = verdict in {"review", "refused"}
     known = core.rules.record_classes.get(row.record_class or "")
     # What is held or refused has no class yet, or one that was guessed: it may be a restricted one.

@@ -35,6 +35,7 @@ class Words(NamedTuple):
     comma: str
     heading: str
     more: str
+    ignored: str
     receipt_end: str
     automatic: str
     received: str
@@ -73,6 +74,7 @@ WORDS: Final[dict[Language, Words]] = {
         comma="，",
         heading="{what}（{kind}，{size}）",
         more="另有 {count} 份文件未列出；全部回执可通过 SFTP 在 /receipts 查看。",
+        ignored="另有 {count} 项按规则不作为文件（正文中的图片、电子签名、系统文件），仍保留在原件中。",
         receipt_end="经签名的回执可通过 SFTP 在 /receipts 查看。出于保密，本邮件不含文件内容。",
         automatic="本邮件由系统自动发送。如有疑问，请联系您的会计。",
         received="收到时间 {at}",
@@ -123,6 +125,10 @@ WORDS: Final[dict[Language, Words]] = {
         comma=", ",
         heading="{what} ({kind}, {size})",
         more="Not listed here: {count} more; every receipt is in /receipts by SFTP.",
+        ignored=(
+            "In it, and no documents by a rule (pictures in a text, signatures, system files): {count}; what"
+            " they came in keeps them."
+        ),
         receipt_end=(
             "Signed receipts are in /receipts by SFTP. To protect them, this mail says nothing of what your"
             " documents hold."

@@ -227,6 +227,8 @@ def _check_member(member: zipfile.ZipInfo, seen: set[str], archive: Archive) -> 
     if mode and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_IFMT(mode) == 0):
         _note(archive, "archive.symlink" if stat.S_ISLNK(mode) else "archive.special_file")
     if member.is_dir():
+        if member.file_size:  # a file to programs that go by its attributes
+            _note(archive, "archive.special_file")
         return
     if member.flag_bits & _FLAG_ENCRYPTED or member.compress_type == 99:
         archive.encrypted += 1

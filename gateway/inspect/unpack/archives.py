@@ -43,15 +43,12 @@ def unpack(
     limits: Limits,
     sink: PartSink,
     passwords: Sequence[str] = (),
-    *,
-    only_locked: bool = False,
 ) -> Unpacked:
     """Take an archive apart.
 
     Args:
         media_type: what it is by its magic (`archive_stream.OPENED`).
         passwords: for the encrypted members of a zip, or one that opens a 7z.
-        only_locked: leave out the others, which were taken out before.
     """
     unpacked = Unpacked()
     budget = Budget(limits)
@@ -74,9 +71,13 @@ def unpack(
                 if document.depth >= limits.max_depth:
                     unpacked.trouble("over_limit", "archive.too_deep")
                     return unpacked
-                if only_locked and not member.encrypted:
-                    continue
-                _take(member, stream, media_type, document, unpacked, sink, budget, ratio)
+                try:
+                    _take(member, stream, media_type, document, unpacked, sink, budget, ratio)
+                except Unreadable as error:
+                    if media_type != ZIP or error.reason != "encrypted":
+                        raise
+                    # Another password than the others'; what follows may have none.
+                    unpacked.trouble("encrypted", _locked(media_type))
     except Unreadable as error:
         unpacked.trouble(
             error.reason,
@@ -113,6 +114,8 @@ def _take(
     ratio: _Ratio,
 ) -> None:
     if member.kind == "folder":
+        if member.size:  # a file to programs that go by its name
+            unpacked.result.mark("archive.special_file")
         return
     name, raw = _name(member, document)
     if member.kind != "file":

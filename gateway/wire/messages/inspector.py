@@ -48,8 +48,7 @@ class Work(Message, frozen=True):
     container it came out of. `clamd` is the scanner's address
     (`unix:/path` or `tcp:host:port`) or "" for none. `thorough`: it may take all the processor time there is;
     else only as much as ordinary documents take, so that nobody waits behind one that is not. `passwords` are
-    tried where it is locked; only for one that turned out to be. `only_locked`: what is not locked in it was
-    taken out before.
+    tried where it is locked; only for one that turned out to be.
     """
 
     mode: Literal["inspect", "fixity", "prove"]
@@ -64,7 +63,6 @@ class Work(Message, frozen=True):
     thorough: bool = True
     proving: Proving | None = None
     passwords: list[str] = field(default_factory=list)
-    only_locked: bool = False
 
 
 class BeginPart(Message, frozen=True):

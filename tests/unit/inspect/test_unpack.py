@@ -504,6 +504,13 @@ def test_a_symbolic_link_is_suspect_and_nothing_but_its_text():
     assert parts == [("link", b"/etc/passwd")]
 
 
+def test_a_folder_that_holds_bytes_is_suspect():
+    result, _parts = unzip(zipped([("folder/", b""), ("invoice.pdf/", b"%PDF-1.4")]))
+    assert result.result.suspect == ["archive.special_file"]
+    result, _parts = unzip(zipped([("folder/", b""), ("folder/a", b"x")]))
+    assert result.result.suspect == []
+
+
 def test_an_encrypted_member_is_reported_and_the_others_are_read():
     data = bytearray(zipped([("open", b"x"), ("closed", b"y")]))
     data[data.index(b"closed") - 30 + 6] |= 1
