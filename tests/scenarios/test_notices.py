@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from sqlalchemy import select
 
 from gateway.core.inspection.proving import Proving
 from gateway.core.notices import follow, phrases, receipts
+from gateway.core.notices.composing import BUSY
 from gateway.core.notices.kind import prune
 from gateway.core.notices.receipts import is_machine
 from gateway.core.reasons import _FINDINGS, _NOTHING, _REASONS, _UNREAD, _UNSURE
@@ -29,6 +31,7 @@ from tests.support.mail_sink import MailSink, html_of, text_of
 from tests.support.notices import judge_with_parts, mail, outcomes, rows, tick, told_house
 from vault.backup.format import SETTING_RESTORED
 from vault.catalogue import settings
+from vault.catalogue.schema import notice_documents, notices
 from vault.catalogue.states import Proof
 
 INVOICE = Classification("invoice", 0.95, "2025-03-01")
@@ -223,6 +226,42 @@ async def test_one_address_gets_so_many_receipts_a_day_and_the_rest_later(tmp_pa
     await tick(house, minutes=25 * 60)
     assert len(sink.mails) == 3
     await house.end()
+
+
+async def test_who_sends_many_mails_gets_digests_once_it_is_busy(house, sink):
+    await house.act("client.change", slug="acme", emails=["@acme.example"])
+    for _ in range(BUSY):
+        await answered(house)
+    assert len(sink.mails) == BUSY
+    for number in range(7):
+        await mail(house, data=b"From: x\r\n\r\n%d\r\n" % number)
+        await judge_with_parts(house)
+        await tick(house, minutes=1)
+    await mail(house, sender="other@acme.example")
+    await judge_with_parts(house, **{"from": "other@acme.example"})
+    assert len(sink.mails) == BUSY  # none within the window
+    await tick(house)
+    await tick(house, minutes=house.core.config.relay.digest_minutes)
+    other, gathered = sink.mails[BUSY:]
+    assert other["To"] == "other@acme.example"  # not busy: it hears at once
+    assert other["In-Reply-To"] == "<one@acme.example>"
+    assert gathered["In-Reply-To"] is None
+    assert "7" in gathered["Subject"]
+    assert outcomes(house).count("joined") == 6
+    assert outcomes(house).count("waiting") == 0
+    documents = house.core.store.catalogue.read(
+        lambda c: (
+            c.execute(
+                select(notice_documents.c.document_id)
+                .join(notices, notices.c.number == notice_documents.c.number)
+                .where(notices.c.outcome == "sent")
+            )
+            .scalars()
+            .all()
+        )
+    )
+    assert len(set(documents)) == BUSY + 8  # each was told once
+    assert len(documents) == BUSY + 8
 
 
 async def test_the_relay_gets_so_many_a_minute(tmp_path, sink):

@@ -26,9 +26,9 @@ _COLUMNS = (
 @command(group, act="notice.list")
 def list_all(
     ask: Ask,
-    state: Literal["", "waiting", "sent", "refused", "given-up", "withheld", "moot"] = option(
-        "--state", "Only these: waiting, sent, refused, given-up, withheld, moot."
-    ),
+    state: Literal[
+        "", "waiting", "sent", "refused", "given-up", "withheld", "joined", "moot"
+    ] = option("--state", "Only these: waiting, sent, refused, given-up, withheld, joined, moot."),
     limit: int = option("--limit", "At most so many, the newest.", 100),
 ) -> Shown:
     """List what was sent, waits or failed, and to whom."""

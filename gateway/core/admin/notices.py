@@ -28,7 +28,7 @@ from vault.catalogue.store import Transaction
 class List(msgspec.Struct, forbid_unknown_fields=True):
     """Arguments of `notice.list`; `state` "": all."""
 
-    state: Literal["", "waiting", "sent", "refused", "given-up", "withheld", "moot"] = ""
+    state: Literal["", "waiting", "sent", "refused", "given-up", "withheld", "joined", "moot"] = ""
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 

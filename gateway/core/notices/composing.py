@@ -9,7 +9,7 @@ Leaves out: bringing it there (`kind`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -63,6 +63,9 @@ LOOK_AGAIN: Final = timedelta(seconds=30)  # while a document is being inspected
 RARELY: Final = timedelta(minutes=10)
 CAPPED: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
+BUSY: Final = 5  # answers to an address within an hour; what follows is gathered into digests
+HOUR: Final = timedelta(hours=1)
+MOST_JOINED: Final = 200  # answers that one digest takes with it
 INDEX_RECIPIENT: Final = "notice-recipient"
 _TONES: Final = {"accepted": "good", "review": "wait", "refused": "bad", "pending": "wait"}
 
@@ -87,11 +90,18 @@ class Ended(VaultError):
 
 @dataclass(frozen=True)
 class Composed:
-    """A message. `documents`: what it speaks of, and whether that is still being inspected."""
+    """A message.
+
+    Args:
+        documents: what it speaks of, and whether that is still being inspected.
+        recipient_index: of a receipt, whom it goes to, blind.
+        joined: answers that are in it, by number: the address gets so many that they are gathered.
+    """
 
     content: bytes
     documents: dict[str, bool] = field(default_factory=dict)
     recipient_index: bytes | None = None
+    joined: tuple[int, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -136,14 +146,7 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
     if client.state != ClientState.OPEN:
         raise Ended("moot", "the client is closed")
     profile = recipients.open_profile(core, client)
-    told = {
-        each.document_id: bool(each.told)
-        for each in connection.execute(
-            select(notice_documents)
-            .where(notice_documents.c.number == row.number)
-            .order_by(notice_documents.c.document_id)
-        )
-    }
+    told = _documents(connection, row.number)
     answers = ""
     if row.message_id is not None:
         recipient, answers = _sender(core, connection, profile, row, now)
@@ -165,6 +168,14 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
         recipient.lower(),
     )
     _expect_below_cap(core, connection, row.client_id, index, now)
+    joined: list[int] = []
+    if row.message_id is not None and _is_busy(core, connection, row.client_id, index, now):
+        for number, more in _others(core, connection, profile, row, recipient, now):
+            joined.append(number)
+            told |= more
+        if joined:
+            answers = ""  # it answers several mails
+            stated = receipts.digest(core, connection, list(told))
     languages = LANGUAGES.get(profile.language, ("zh", "en"))
     mail = Mail(
         row.id,
@@ -173,7 +184,72 @@ def _receipt(core: Core, connection: Connection, row: Row[Any], now: datetime) -
         [_receipt_section(core, language, client.slug, stated) for language in languages],
         answers,
     )
-    return Composed(_letter(core, mail, now), {each: each in waits_for for each in told}, index)
+    documents = {each: each in waits_for for each in told}
+    return Composed(_letter(core, mail, now), documents, index, tuple(joined))
+
+
+def _documents(connection: Connection, number: int) -> dict[str, bool]:
+    """The documents of a receipt, and whether somebody was told that they are being inspected."""
+    return {
+        each.document_id: bool(each.told)
+        for each in connection.execute(
+            select(notice_documents)
+            .where(notice_documents.c.number == number)
+            .order_by(notice_documents.c.document_id)
+        )
+    }
+
+
+def _is_busy(
+    core: Core, connection: Connection, client_id: str, index: bytes, now: datetime
+) -> bool:
+    """Whether an address had so many answers lately that they are gathered (raises Postponed: not yet)."""
+    sent = connection.execute(
+        select(func.count().label("answers"), func.max(notices.c.delivered_at).label("last")).where(
+            notices.c.client_id == client_id,
+            notices.c.recipient_index == index,
+            notices.c.outcome == "sent",
+            notices.c.delivered_at > stamp(now - HOUR),
+        )
+    ).one()
+    if sent.answers < BUSY:
+        return False
+    opens = datetime.fromisoformat(sent.last) + timedelta(minutes=core.config.relay.digest_minutes)
+    if now < opens:
+        raise Postponed("the recipient gets many: they are gathered", opens)
+    return True
+
+
+def _others(
+    core: Core,
+    connection: Connection,
+    profile: ClientProfile,
+    row: Row[Any],
+    recipient: str,
+    now: datetime,
+) -> Iterator[tuple[int, dict[str, bool]]]:
+    """Other answers to the same address that could be sent now: their numbers and documents."""
+    waiting = connection.execute(
+        select(notices)
+        .where(
+            notices.c.kind == RECEIPT,
+            notices.c.client_id == row.client_id,
+            notices.c.message_id.is_not(None),
+            notices.c.delivered_at.is_(None),
+            notices.c.number != row.number,
+        )
+        .order_by(notices.c.number)
+        .limit(MOST_JOINED)
+    ).all()
+    for other in waiting:
+        try:
+            address, _ = _sender(core, connection, profile, other, now)
+        except (Ended, Postponed):
+            continue  # it is said by itself, or not at all
+        told = _documents(connection, other.number)
+        stated = receipts.digest(core, connection, list(told))
+        if address.lower() == recipient.lower() and stated.sent and not stated.pending:
+            yield other.number, told
 
 
 def _sender(

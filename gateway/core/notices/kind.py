@@ -108,6 +108,7 @@ class Messages(OfTable):
                 .values(recipient_index=seen.recipient_index)
             )
             if row.kind == RECEIPT:
+                self._join(tx, row, seen, now)
                 self._follow_up(tx, row, seen, now)
             elif row.account_id is not None:
                 events = tx.connection.execute(
@@ -117,6 +118,24 @@ class Messages(OfTable):
                     again = now + (timedelta(hours=1) if row.urgent else timedelta(days=1))
                     more = {"account_id": row.account_id, "urgent": row.urgent}
                     add(tx, RELAY, row.kind, now, again, events=events - row.events, **more)
+
+    def _join(self, tx: Transaction, row: Any, seen: Composed, now: datetime) -> None:
+        """Answers that were in this one are over; what they were about counts as told by it."""
+        if not seen.joined:
+            return
+        own = set(
+            tx.connection.execute(
+                select(notice_documents.c.document_id).where(
+                    notice_documents.c.number == row.number
+                )
+            ).scalars()
+        )
+        attach(tx, row.number, sorted(set(seen.documents) - own))
+        others = tx.connection.execute(
+            select(notices).where(notices.c.number.in_(seen.joined))
+        ).all()
+        for other in others:
+            self.end(tx, Delivery(RELAY, other.attempts, other), "joined", f"in {row.id}", now)
 
     def _follow_up(self, tx: Transaction, row: Any, seen: Composed, now: datetime) -> None:
         ids = set(

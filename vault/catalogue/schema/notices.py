@@ -43,7 +43,7 @@ notices = Table(
     Column("delivered_at", TIME),  # when it was over: sent, or ended without (`outcome`)
     Column(
         "outcome", String(16), nullable=False
-    ),  # "" | sent | refused | given-up | withheld | moot
+    ),  # "" | sent | refused | given-up | withheld | joined | moot
     Column("failure", Text, nullable=False),
     Column("recipient_index", LargeBinary),  # of a receipt, blind, under the client's key
     Index(
