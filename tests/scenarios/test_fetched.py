@@ -7,13 +7,13 @@ import os
 
 import msgspec
 import pytest
-from gateway.doors.smtp.header import Header
 from sqlalchemy import select
 
 from gateway.config.sections import MailboxSection
 from gateway.core.inspection.proving import Proving
 from gateway.core.intake import fetched
 from gateway.core.sessions.mailbox import MailboxSession
+from gateway.doors.header import Header
 from gateway.errors import Refusal
 from gateway.wire.messages import BeginFetched, CommitMail, WhichAreNew
 from tests.support.house import ask

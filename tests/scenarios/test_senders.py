@@ -441,6 +441,25 @@ async def test_the_configured_host_is_believed_and_nobody_who_says_to_be_it(worl
         assert await world.outcome(forged) == ASIDE
 
 
+async def test_an_address_that_shows_nothing_does_not_write_in_the_name_of_one_that_has_to(world):
+    acme = MailDomain("acme.example")
+    world.publish(acme)
+    await takes(world.house, "scanner@acme.example", f"{OWNER}=dkim")
+    own = await world.send(letter("scanner@acme.example"), sender="scanner@acme.example")
+    forged = await world.send(letter(OWNER, subject="b"), sender="scanner@acme.example")
+    signed = await world.send(
+        acme.signed(letter(OWNER, subject="c")), sender="scanner@acme.example"
+    )
+    two = await world.send(
+        letter(f"scanner@acme.example, {OWNER}", subject="d"), sender="scanner@acme.example"
+    )
+    await world.judge()
+    assert await world.outcome(own) == ("RECEIVED", "", "none")
+    assert await world.outcome(forged) == ASIDE
+    assert await world.outcome(signed) == ACCEPTED
+    assert await world.outcome(two) == ASIDE
+
+
 async def test_an_entry_that_takes_nothing_takes_mail_as_before(world):
     await takes(world.house, OWNER)
     document = await world.send(letter(OWNER))

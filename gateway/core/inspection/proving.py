@@ -223,9 +223,10 @@ class Proving:
         taken = senders.taken_from(profile, message.sender, default)
         if taken is None and not message.anyone:
             return Judged(Proof.FAILED, "the sender is none of the client's any more")
-        if taken is not None and "nothing" in taken:
+        free = taken is None or "nothing" in taken
+        if free and not message.anyone and not senders.asks(profile, default):
             return Judged(Proof.NONE, "")
-        if taken is not None and not taken & senders.PUBLISHED:
+        if taken is not None and not free and not taken & senders.PUBLISHED:
             return Judged(Proof.FAILED, f"nothing of {', '.join(sorted(taken))}")
         # 2. What it says of itself, and whom that takes asking.
         report = await self._look(message, None)
@@ -233,8 +234,8 @@ class Proving:
             return Judged(Proof.FAILED, f"the message is {report.author_fault.replace('_', ' ')}")
         # 3. Whether its author is one of the client's: From is what people see.
         theirs = senders.taken_from(profile, report.author, default) if report.author else taken
-        if taken is None:
-            # A stranger, where strangers may write, in his own name; else he shows what that name has to.
+        if taken is None or free:
+            # Who has nothing to show writes in his own name; else he shows what that name has to.
             if not report.author:
                 return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
             if theirs is None or "nothing" in theirs:

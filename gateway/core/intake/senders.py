@@ -100,6 +100,15 @@ def taken_from(
     return None
 
 
+def asks(profile: ClientProfile, default: Sequence[ProofWord]) -> bool:
+    """Whether any address of a client has to show something."""
+    return any(
+        "nothing" not in profile.proofs.get(entry, default)
+        for entry in profile.emails
+        if entry != ANYBODY
+    )
+
+
 def shown(
     profile: ClientProfile, sender: str, tag: str, default: Sequence[ProofWord]
 ) -> Proof | None:
@@ -119,7 +128,9 @@ def shown(
     if known and "tag" in taken:
         return Proof.TAG
     if "nothing" in taken:
-        return Proof.NONE
+        # From is what people see: an address that shows nothing must not write in the name of one that has
+        # to.
+        return Proof.WAITING if asks(profile, default) else Proof.NONE
     return Proof.WAITING if taken & PUBLISHED else Proof.FAILED
 
 
