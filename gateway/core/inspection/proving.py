@@ -30,7 +30,7 @@ from gateway.core.core import ACTOR_CORE, log
 from gateway.core.filing import retention as filing_retention
 from gateway.core.inspection.claims import InspectionQueue
 from gateway.core.intake import alignment, recipients, senders
-from gateway.core.intake.alignment import Evidence, Judged
+from gateway.core.intake.alignment import Alignment, Evidence, Judged
 from gateway.core.intake.intake import Intake
 from gateway.core.intake.upload import Upload
 from gateway.core.questions import Later
@@ -249,7 +249,8 @@ class Proving:
         # 4. What is published.
         upstream = bool(self._upstream_of(message))
         sealers = core.config.senders.arc_sealers
-        names = await alignment.that_count(report, wanted, sealers, self._intake.questions.texts)
+        aligned = Alignment(report.author.rpartition("@")[2], self._intake.questions.texts)
+        names = await alignment.that_count(report, wanted, sealers, aligned)
         records, (spf, spf_later) = await asyncio.gather(
             self._records(names),
             self._spf(message, asked="spf" in wanted and not upstream),
@@ -257,7 +258,7 @@ class Proving:
         if report.wanted:
             report = await self._look(message, records)
         evidence = Evidence(report, spf, spf_later, upstream, sealers)
-        judged = await alignment.judge(evidence, wanted, self._intake.questions.texts)
+        judged = await alignment.judge(evidence, wanted, aligned)
         if judged.later:
             raise Later(judged.said)
         return judged

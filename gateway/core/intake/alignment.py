@@ -116,13 +116,12 @@ async def walk(domain: str, texts: Texts) -> Tree:
 
 
 async def that_count(
-    report: MailReport, taken: Collection[str], sealers: Collection[str], texts: Texts
+    report: MailReport, taken: Collection[str], sealers: Collection[str], aligned: Alignment
 ) -> list[str]:
     """Of the names that a report wants, those whose keys could prove something, as far as can be told now."""
     if not report.author or not report.wanted:
         return []
     believed = {each.lower() for each in sealers}
-    aligned = _Alignment(report.author.rpartition("@")[2], texts)
     found = []
     for name in report.wanted:
         signer = name.partition("._domainkey.")[2]
@@ -131,17 +130,17 @@ async def that_count(
     return found
 
 
-async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Judged:
+async def judge(evidence: Evidence, taken: Collection[str], aligned: Alignment) -> Judged:
     """What proves a message's author.
 
     Args:
         taken: of `dkim` and `spf` what counts.
+        aligned: of the author's domain.
     """
     report = evidence.report
     if not report.author:
         return Judged(Proof.FAILED, f"From: {report.author_fault or 'none'}")
     domain = report.author.rpartition("@")[2]
-    aligned = _Alignment(domain, texts)
     if "dkim" in taken:
         for signature in report.signatures:
             if signature.outcome == "pass" and await aligned.signs(signature.domain):
@@ -172,7 +171,7 @@ async def judge(evidence: Evidence, taken: Collection[str], texts: Texts) -> Jud
     return Judged(Proof.FAILED, _why(evidence, f"policy of {domain}: {policy}"), later)
 
 
-class _Alignment:
+class Alignment:
     """What is aligned with an author's domain.
 
     The very same domain is, whatever is published: no question is asked for it. `later`: of another one it
@@ -182,7 +181,7 @@ class _Alignment:
     def __init__(self, domain: str, texts: Texts) -> None:
         self._domain = domain
         self._texts = texts
-        self._tree: Tree | None = None
+        self._trees: dict[str, Tree | None] = {}  # by domain; None: it can't be had now
         self.later = False
 
     async def signs(self, domain: str) -> bool:
@@ -193,19 +192,19 @@ class _Alignment:
 
     async def policy(self) -> str:
         """What the author's domain wishes, for a person."""
-        tree = await self._asked()
+        tree = await self._above(self._domain)
         if tree is None:
             return "no answer"
         return "none" if tree.policy is None or tree.policy.p is None else tree.policy.p.value
 
-    async def _asked(self) -> Tree | None:
-        """What is published above the author's domain; None: it can't be had now."""
-        if self._tree is None and not self.later:
+    async def _above(self, domain: str) -> Tree | None:
+        """What is published above a domain, asked for once; None: it can't be had now."""
+        if domain not in self._trees:
             try:
-                self._tree = await walk(self._domain, self._texts)
+                self._trees[domain] = await walk(domain, self._texts)
             except Later:
-                self.later = True
-        return self._tree
+                self.later, self._trees[domain] = True, None
+        return self._trees[domain]
 
     async def _aligned(
         self, domain: str, mode: Callable[[dmarc.Policy], dmarc.DMARCAlignment]
@@ -213,7 +212,7 @@ class _Alignment:
         domain = domain.lower().rstrip(".")
         if domain == self._domain:
             return True
-        tree = await self._asked()
+        tree = await self._above(self._domain)
         if tree is None or tree.policy is None:
             return False
         if mode(tree.policy) is not dmarc.DMARCAlignment.RELAXED:
@@ -221,18 +220,15 @@ class _Alignment:
         organization = tree.organization
         if domain != organization and not domain.endswith(f".{organization}"):
             return False
-        try:
-            return (await walk(domain, self._texts)).organization == organization
-        except Later:
-            self.later = True
-            return False
+        signer = await self._above(domain)
+        return signer is not None and signer.organization == organization
 
 
 async def _vouched(
     results: Collection[MethodResult],
     author: str,
     taken: Collection[str],
-    aligned: _Alignment,
+    aligned: Alignment,
 ) -> bool:
     """Whether another's judgement proves the author."""
     for result in results:

@@ -151,7 +151,8 @@ def record(
     core: Core, tx: Transaction, upload: Upload, size: int, sha256: bytes, now: datetime
 ) -> None:
     """Step 2 of a commit, inside a transaction: row, wrapping, ledger entry (raises Refusal)."""
-    earlier = resends.first(core, tx, upload, sha256, now)
+    content = resends.content_index(core, upload)
+    earlier = resends.first(core, tx, upload, content, sha256, now)
     if earlier is not None:
         upload.stored_as = earlier
         core.record(
@@ -201,7 +202,8 @@ def record(
         insert_row(tx, upload, DocumentState.RECEIVED, now, columns)
     custody.remember(tx.connection, upload.document_id, keyed["group_id"], now)
     if upload.mail is not None:
-        _note_message(tx, upload, upload.mail, resends.indexes(core, tx, upload, upload.mail), now)
+        known = resends.indexes(core, tx, upload, upload.mail, content)
+        _note_message(tx, upload, upload.mail, known, now)
         if upload.mail.fetched is not None:
             note_fetched(tx, upload.mail.fetched, upload.document_id, now)
     core.record(

@@ -100,8 +100,8 @@ async def check_recipient(intake: Intake, request: MailRecipient) -> Decided:
     try:
         await _admit(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
-        return _no_room(refusal), None
-    return _accepted(known)
+        return no_room(refusal), None
+    return accepted(known)
 
 
 def recipient_at_hand(intake: Intake, request: MailRecipient) -> Decided | None:
@@ -116,15 +116,17 @@ def recipient_at_hand(intake: Intake, request: MailRecipient) -> Decided | None:
     try:
         allowance = _allowance_at_hand(intake, known.client_id, size=request.size or None)
     except Refusal as refusal:
-        return _no_room(refusal), None
-    return None if allowance is None else _accepted(known)
+        return no_room(refusal), None
+    return None if allowance is None else accepted(known)
 
 
-def _accepted(known: Acquaintance) -> Decided:
+def accepted(known: Acquaintance) -> Decided:
+    """The answer that takes a recipient."""
     return RecipientAnswer(250, "2.1.5 Recipient accepted", client=known.client_id), known
 
 
-def _no_room(refusal: Refusal) -> RecipientAnswer:
+def no_room(refusal: Refusal) -> RecipientAnswer:
+    """The answer where its client, or the disk, has no room for the message."""
     if refusal.code == "full":
         return RecipientAnswer(452, "4.3.1 No room for the message now; try again later")
     return RecipientAnswer(452, NO_ROOM)

@@ -84,15 +84,17 @@ def stands_for(earlier: Proof, mail: Proof) -> bool:
     return earlier in PROVEN or mail not in PROVEN
 
 
-def first(core: Core, tx: Transaction, upload: Upload, sha256: bytes, now: datetime) -> str | None:
-    """The document that an upload repeats, inside its transaction; None: it is stored."""
+def first(
+    core: Core, tx: Transaction, upload: Upload, content: bytes | None, sha256: bytes, now: datetime
+) -> str | None:
+    """The document that an upload repeats, inside its transaction; None: it is stored.
+
+    Args:
+        content: its `content_index`.
+    """
     hours = core.config.smtp.resend_hours
-    if upload.mail is None or not upload.mail.content or not (hours or upload.mail.fetched):
+    if upload.mail is None or content is None or not (hours or upload.mail.fetched):
         return None
-    try:
-        content = _content(core, upload, upload.mail)
-    except KeyUnavailable:
-        return None  # of a client that has ended: it is refused with the words for that
     since = stamp(core.received_time(now) - timedelta(hours=hours))
     if upload.mail.fetched is not None:
         since = ""  # a mailbox may offer all it has ever had anew, under other numbers
@@ -118,10 +120,11 @@ def _same_bytes_and_host(core: Core, row: Row[Any], mail: Mail, sha256: bytes) -
     return metadata.sha256 == sha256 and metadata.facts.get("peer", "") == mail.peer
 
 
-def indexes(core: Core, tx: Transaction, upload: Upload, mail: Mail) -> Indexes:
+def indexes(
+    core: Core, tx: Transaction, upload: Upload, mail: Mail, content: bytes | None
+) -> Indexes:
     """What is written of a message that is stored, so that the next one is known by it."""
     message = core.store.custody.message_index(upload.client_id, mail.message_id)
-    content = _content(core, upload, mail) if mail.content else None
     same = None
     if message is not None:
         wanted = {"client": upload.client_id, "message": message}
@@ -129,11 +132,18 @@ def indexes(core: Core, tx: Transaction, upload: Upload, mail: Mail) -> Indexes:
     return Indexes(message, content, same)
 
 
-def _content(core: Core, upload: Upload, mail: Mail) -> bytes:
-    return core.store.custody.content_index(
-        upload.client_id,
-        mail.content,
-        upload.sender.lower(),
-        " ".join(sorted(address.lower() for address in mail.recipients)),
-        upload.submitter or "",
-    )
+def content_index(core: Core, upload: Upload) -> bytes | None:
+    """The blind index of what a message says, and who sends it to whom; None for what is no such message."""
+    mail = upload.mail
+    if mail is None or not mail.content:
+        return None
+    try:
+        return core.store.custody.content_index(
+            upload.client_id,
+            mail.content,
+            upload.sender.lower(),
+            " ".join(sorted(address.lower() for address in mail.recipients)),
+            upload.submitter or "",
+        )
+    except KeyUnavailable:
+        return None  # of a client that has ended: it is refused with the words for that

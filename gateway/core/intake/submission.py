@@ -17,7 +17,13 @@ from typing import Final
 from gateway.core.intake import quotas, receive
 from gateway.core.intake.acquaintances import Acquaintance
 from gateway.core.intake.intake import Intake
-from gateway.core.intake.recipients import MESSAGE_NAME, NO_ROOM, Decided, parse_recipient
+from gateway.core.intake.recipients import (
+    MESSAGE_NAME,
+    Decided,
+    accepted,
+    no_room,
+    parse_recipient,
+)
 from gateway.core.intake.upload import Mail, Upload
 from gateway.core.login.accounts import Account
 from gateway.errors import Refusal
@@ -39,11 +45,8 @@ async def check_recipient(intake: Intake, account: Account, request: MailRecipie
     try:
         await quotas.admit(intake, client_id, size=request.size or None)
     except Refusal as refusal:
-        if refusal.code == "full":
-            return RecipientAnswer(452, "4.3.1 No room for the message now; try again later"), None
-        return RecipientAnswer(452, NO_ROOM), None
-    known = Acquaintance(client_id, unlimited=False, proof=Proof.SUBMISSION)
-    return RecipientAnswer(250, "2.1.5 Recipient accepted", client=client_id), known
+        return no_room(refusal), None
+    return accepted(Acquaintance(client_id, unlimited=False, proof=Proof.SUBMISSION))
 
 
 async def begin(intake: Intake, account: Account, request: BeginMail) -> Upload:

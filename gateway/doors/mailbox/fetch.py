@@ -22,7 +22,6 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import ssl
@@ -37,16 +36,13 @@ import structlog
 from imapclient.exceptions import IMAPClientAbortError, IMAPClientError, LoginError
 
 from gateway.config.sections import MailboxSection
-from gateway.doors.header import Header
 from gateway.doors.mailbox.envelope import addresses_of, sender_of
+from gateway.doors.sealing import Sealing
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
-from gateway.process.free_space import Floor
 from gateway.wire.channel import Channel
 from gateway.wire.messages import (
     Abandon,
     BeginFetched,
-    CommitMail,
-    Done,
     MailboxReport,
     MailStored,
     NewMessages,
@@ -54,7 +50,6 @@ from gateway.wire.messages import (
     Writable,
 )
 from gateway.wire.messages.mailbox import PAGE
-from vault.crypto.sealed import SealedWriter, document_context
 from vault.errors import VaultError
 
 PIECE: Final = 1024 * 1024
@@ -254,29 +249,18 @@ class Fetcher:
             os.close(descriptors[0])
 
     def _take(self, pieces: Iterator[bytes], begun: Writable, descriptor: int) -> bool:
-        writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
-        floor = Floor(descriptor, begun.floor)
-        digest, header, size = hashlib.sha256(), Header(), 0
+        sealing, size = Sealing(begun, descriptor), 0
         for piece in pieces:
             size += len(piece)
             if size > self._settings.limit:
                 raise _LeftBehind(TOO_LARGE)
             if begun.room is not None and size > begun.room:
                 raise _LeftBehind(NO_ROOM)
-            floor.take(len(piece))
-            writer.write(piece)
-            digest.update(piece)
-            header.feed(piece)
+            sealing.write(piece)
         if not size:
             raise _LeftBehind(UNREAD)
-        whole = writer.finish()
         # COMMIT POINT: on return the message is durable, and only then it is marked.
-        stored = self._ask(
-            CommitMail(
-                begun.document_id, whole, digest.digest(), header.content(), header.message_id
-            ),
-            MailStored,
-        )
+        stored = self._ask(sealing.finish(), MailStored)
         log.info(
             "message stored",
             mailbox=self._section.name,
@@ -287,7 +271,7 @@ class Fetcher:
 
     def _ask(self, request: Any, expected: type[Any]) -> Any:
         reply, _ = self._core.call(request)
-        if not isinstance(reply, expected | Done):
+        if not isinstance(reply, expected):
             raise WireError(f"core: expected {expected.__name__}, found another reply")
         return reply
 

@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 from typing import Any, Final
 
-from gateway.doors.header import Header
+from gateway.doors.sealing import Sealing
 from gateway.doors.smtp.lines import Line, Lines
 from gateway.errors import Disconnected, GatewayError, Refusal, WireError
-from gateway.process.free_space import Floor
 from gateway.wire.messages import (
     Abandon,
     AuthenticateSubmission,
     BeginMail,
-    CommitMail,
     Done,
     MailRecipient,
     MailStored,
@@ -36,7 +33,6 @@ from gateway.wire.messages import (
     SubmissionLogin,
     Writable,
 )
-from vault.crypto.sealed import SealedWriter, document_context
 
 CORE_PATIENCE: Final = 120.0  # seconds a reply may take: a commit syncs a file to a slow disk
 
@@ -154,10 +150,7 @@ class Incoming:
         self._intake = intake
         self._descriptor = descriptor
         self._settled = False
-        self._hash = hashlib.sha256()
-        self._header = Header()
-        self._floor = Floor(descriptor, begun.floor)
-        self._writer = SealedWriter(descriptor, begun.key, document_context(begun.document_id))
+        self._sealing = Sealing(begun, descriptor)
         self.document_id = begun.document_id
         self.room = begun.room
 
@@ -168,18 +161,11 @@ class Incoming:
 
     def write(self, data: bytes) -> None:
         """Seal and hash the next bytes (raises StorageFull, StorageFailed, VaultError)."""
-        self._floor.take(len(data))
-        self._writer.write(data)
-        self._hash.update(data)
-        self._header.feed(data)
+        self._sealing.write(data)
 
     async def commit(self) -> MailStored:
         """COMMIT POINT of the door: on return the message is durable (raises as `Intake`, VaultError)."""
-        size = self._writer.finish()
-        content = self._header.content()
-        request = CommitMail(
-            self.document_id, size, self._hash.digest(), content, self._header.message_id
-        )
+        request = self._sealing.finish()
         try:
             stored, _ = await self._intake.call(request, MailStored)
         except Refusal:
